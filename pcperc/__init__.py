@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perception on sparse 3D point clouds, the same on CPU and GPU."""
+
+__version__ = "0.1.0"

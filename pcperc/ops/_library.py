@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load the compiled operators: ``_C`` always, ``_C_cuda`` where it was built and torch has CUDA."""
+
+from pathlib import Path
+
+import torch
+
+
+def _load(name: str) -> bool:
+    """Load ``pcperc/<name>*.so``; False where it was not built."""
+    files = sorted(Path(__file__).parent.parent.glob(f"{name}.*so"))
+    if not files:
+        return False
+    torch.ops.load_library(str(files[0]))
+    return True
+
+
+if not _load("_C"):
+    raise ImportError("pcperc was installed without its compiled operators; run `make build` or `pip install .`")
+
+HAS_CUDA_OPS = torch.version.cuda is not None and _load("_C_cuda")

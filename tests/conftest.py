@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of every test: real samples, devices, seeds; and the count of what was skipped for want of them."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Folder of the real samples; the test is skipped where $PCPERC_REALDATA does not name one."""
+    folder = os.environ.get("PCPERC_REALDATA", "")
+    if not Path(folder, "README.md").is_file():
+        pytest.skip("real samples: $PCPERC_REALDATA does not name their folder")
+    return Path(folder)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request) -> torch.device:
+    """Each test that takes it runs on the CPU and, under ``-m gpu``, on the GPU."""
+    return torch.device(request.param)
+
+
+def pytest_collection_modifyitems(config, items):
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="GPU: no CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.write_line(f"skipped: {len(skipped)} (reasons above)")
