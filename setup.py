@@ -70,7 +70,7 @@ class BuildStableLibraries(build_ext):
 
         torch_dir = Path(torch.__file__).parent
         includes = [f"-I{torch_dir / 'include'}", "-Icsrc"]
-        objects_dir = Path(self.build_temp) / ext.name
+        objects_dir = ROOT / "build" / f"objects-torch{torch.__version__}" / ext.name
         objects_dir.mkdir(parents=True, exist_ok=True)
         commands = {s: self.compile_command(s, objects_dir, includes) for s in ext.sources}
         stale = [c for s, c in commands.items() if self.force or self.is_stale(Path(s), Path(c[-1]))]

@@ -1,0 +1,61 @@
+# Every command of the project. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*)
+
+.PHONY: help install build demo test test-gpu test-large check lint format system-packages clean
+
+help:
+	@echo "make demo             simulate, train, score and draw BEVFusion at demonstration size (15 minutes, 2 cores)"
+	@echo "make test             everything a CPU can show"
+	@echo "make test-gpu         the operator and model tests on a GPU"
+	@echo "make test-large       big clouds and long runs, up to an hour"
+	@echo "make check            ruff + make test: what continuous integration runs"
+	@echo "make system-packages  apt packages for Open3D's off-screen pictures (asks for root)"
+	@echo "make build            .venv with pinned versions and the compiled operators; the others do it by themselves"
+
+$(VENV)/.installed: requirements/lock.txt
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (Python 3.10 to 3.13)"; exit 1; }
+	@$(PYTHON) tools/check_machine.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) -c requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/lock.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+install build: $(VENV)/.built
+
+demo: build
+	$(BIN)/python tools/demo.py
+
+test: build
+	$(PYTEST) -m "not large"
+
+test-gpu: build
+	$(PYTEST) -m "gpu and not large"
+
+test-large: build
+	$(PYTEST) -m large
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: build
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint test
+
+system-packages:
+	apt-get update
+	apt-get install -y --no-install-recommends libusb-1.0-0 libgl1 libegl1 libvulkan1 mesa-vulkan-drivers
+
+clean:
+	rm -rf build dist *.egg-info pcperc/*.so .pytest_cache .ruff_cache .hypothesis
