@@ -4,6 +4,9 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <sstream>
+#include <stdexcept>
+
 namespace pcperc {
 
 using torch::headeronly::ScalarType;
@@ -17,6 +20,14 @@ inline void check_matrix(const Tensor& tensor, const char* op, const char* name)
 inline void check_dtype(const Tensor& tensor, ScalarType expected, const char* op, const char* name) {
   STD_TORCH_CHECK(tensor.scalar_type() == expected, op, ": ", name, " must have dtype ",
                   torch::headeronly::toString(expected), ", got ", torch::headeronly::toString(tensor.scalar_type()));
+}
+
+// Throw what reaches Python as a ValueError: for what is wrong with the values in a tensor and so is found by the kernel.
+template <class... Parts>
+[[noreturn]] void value_error(const Parts&... parts) {
+  std::ostringstream message;
+  ((message << parts), ...);
+  throw std::invalid_argument(message.str());
 }
 
 }  // namespace pcperc

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Everything a CUDA operator needs around its kernels: device and stream of a tensor, temporary memory from torch's
+// allocator, grid sizes, launch checks, and the way back to the host.
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+
+#include "common/check.h"
+
+#define PCPERC_CUDA_CHECK(expression)                                                                      \
+  do {                                                                                                     \
+    const cudaError_t error_ = (expression);                                                               \
+    STD_TORCH_CHECK(error_ == cudaSuccess, "CUDA: ", cudaGetErrorString(error_), " in ", #expression);     \
+  } while (0)
+
+// Directly behind every <<<>>>: reports a launch that was refused.
+#define PCPERC_LAUNCH_CHECK() PCPERC_CUDA_CHECK(cudaGetLastError())
+
+namespace pcperc {
+
+constexpr int kThreads = 256;
+
+// Sets the current device to that of a tensor for the life of the scope, and knows its current stream.
+class CudaScope {
+ public:
+  explicit CudaScope(const torch::stable::Tensor& tensor) : guard_(tensor.get_device_index()) {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+  cudaStream_t stream() const { return stream_; }
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_ = nullptr;
+};
+
+// Blocks for one thread an item; kernels loop with PCPERC_GRID_LOOP, so the cap is safe for any count.
+inline unsigned grid_size(int64_t count, int threads = kThreads) {
+  return static_cast<unsigned>(std::clamp<int64_t>((count + threads - 1) / threads, 1, int64_t{1} << 20));
+}
+
+#define PCPERC_GRID_LOOP(index, count)                                                         \
+  for (int64_t index = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; index < (count); \
+       index += static_cast<int64_t>(gridDim.x) * blockDim.x)
+
+// An uninitialised tensor on the device of `like`, from torch's caching allocator: it may be freed (go out of scope) as soon
+// as the work that uses it is queued on the current stream.
+inline torch::stable::Tensor empty_on(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes,
+                                      torch::headeronly::ScalarType dtype) {
+  return torch::stable::new_empty(like, torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()), dtype);
+}
+
+// Call a cub algorithm, `call(temporary, bytes)`, twice: for the size of its workspace, then for the work.
+template <class F>
+void with_workspace(const torch::stable::Tensor& like, const F& call) {
+  size_t bytes = 0;
+  PCPERC_CUDA_CHECK(call(nullptr, bytes));
+  const auto workspace = empty_on(like, {static_cast<int64_t>(std::max<size_t>(bytes, 1))}, torch::headeronly::ScalarType::Byte);
+  PCPERC_CUDA_CHECK(call(workspace.data_ptr(), bytes));
+}
+
+// Copy `count` values to the host and wait for them: the one place where an operator synchronises.
+template <class T>
+void copy_to_host(T* host, const T* device, int64_t count, cudaStream_t stream) {
+  PCPERC_CUDA_CHECK(cudaMemcpyAsync(host, device, count * sizeof(T), cudaMemcpyDeviceToHost, stream));
+  PCPERC_CUDA_CHECK(cudaStreamSynchronize(stream));
+}
+
+}  // namespace pcperc
