@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests import op_contract
+
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
 
@@ -33,6 +35,10 @@ def realdata() -> Path:
 def device(request) -> torch.device:
     """Each test that takes it runs on the CPU and, under ``-m gpu``, on the GPU."""
     return torch.device(request.param)
+
+
+def pytest_generate_tests(metafunc):
+    op_contract.parametrize(metafunc)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -33,9 +33,8 @@ def main() -> int:
             print(f"\nStopped: step {number} ended with status {status}.", file=sys.stderr)
             return status
     minutes = (time.monotonic() - started) / 60
-    print(
-        f"\nDone in {minutes:.1f} minutes, on simulated data. Checkpoint and scores: {WORK_DIR}; pictures: {WORK_DIR}/pictures"
-    )
+    print(f"\nDone in {minutes:.1f} minutes, on simulated data.")
+    print(f"Checkpoint and scores: {WORK_DIR}; pictures: {WORK_DIR}/pictures")
     return 0
 
 
