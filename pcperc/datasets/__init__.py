@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets: one file each reads files and never augments; samples and batches are laid out in docs/conventions.md."""
+
+from pcperc.datasets.collate import collate
+from pcperc.datasets.gt_database import GTDatabase, build_gt_database
+from pcperc.datasets.nuscenes import NuScenesDataset
+from pcperc.datasets.nuscenes_index import CLASSES, gt_database_path, prepare_nuscenes
+from pcperc.datasets.nuscenes_tables import CAMERAS
+from pcperc.datasets.sampling import ClassBalancedSampler, EpochSampler, SampleKey
+
+__all__ = [
+    "CAMERAS",
+    "CLASSES",
+    "ClassBalancedSampler",
+    "EpochSampler",
+    "GTDatabase",
+    "NuScenesDataset",
+    "SampleKey",
+    "build_gt_database",
+    "collate",
+    "gt_database_path",
+    "prepare_nuscenes",
+]

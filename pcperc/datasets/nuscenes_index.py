@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepares a nuScenes version: one JSON line a sample with all that reading it needs, so that training opens no table.
+
+Written to ``<root>/pcperc/<version>/<split>.jsonl``; a file ``<split>.info.json`` beside it says from which tables. The
+lines of each scene are kept in a part until all are there, so a run that was stopped goes on where it was; the index
+itself appears by one rename when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pcperc.datasets.nuscenes_tables import CAMERAS, LIDAR, TABLE_NAMES, NuScenesTables, read_table, table_folder
+from pcperc.geometry import boxes_from_nuscenes, invert_rigid
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+NUM_SWEEPS = 9
+
+# The class order of the project (docs/conventions.md) and the categories that make each class; those of None are
+# annotated but not detected.
+CLASSES = (
+    "car",
+    "truck",
+    "construction_vehicle",
+    "bus",
+    "trailer",
+    "barrier",
+    "motorcycle",
+    "bicycle",
+    "pedestrian",
+    "traffic_cone",
+)
+CLASS_OF_CATEGORY = {
+    "vehicle.car": "car",
+    "vehicle.truck": "truck",
+    "vehicle.construction": "construction_vehicle",
+    "vehicle.bus.bendy": "bus",
+    "vehicle.bus.rigid": "bus",
+    "vehicle.trailer": "trailer",
+    "movable_object.barrier": "barrier",
+    "vehicle.motorcycle": "motorcycle",
+    "vehicle.bicycle": "bicycle",
+    "human.pedestrian.adult": "pedestrian",
+    "human.pedestrian.child": "pedestrian",
+    "human.pedestrian.construction_worker": "pedestrian",
+    "human.pedestrian.police_officer": "pedestrian",
+    "movable_object.trafficcone": "traffic_cone",
+    "human.pedestrian.wheelchair": None,
+    "human.pedestrian.stroller": None,
+    "human.pedestrian.personal_mobility": None,
+    "animal": None,
+    "vehicle.emergency.ambulance": None,
+    "vehicle.emergency.police": None,
+    "movable_object.pushable_pullable": None,
+    "movable_object.debris": None,
+    "static_object.bicycle_rack": None,
+}
+_OFFICIAL_SPLITS = {"mini": ("mini_train", "mini_val"), "trainval": ("train", "val"), "test": ("test",)}
+
+
+def index_path(root: str | Path, version: str, split: str) -> Path:
+    """Return where the index of a split lies."""
+    return Path(root) / "pcperc" / version / f"{split}.jsonl"
+
+
+def gt_database_path(root: str | Path, version: str, split: str) -> Path:
+    """Return where the GT-paste database of a training split lies."""
+    return Path(root) / "pcperc" / version / f"{split}_gt_database"
+
+
+def split_scenes(root: str | Path, version: str, scenes: Sequence[str]) -> dict[str, list[str]]:
+    """Return the splits of a version that have scenes, each with its scene names in the order of ``scenes``.
+
+    These are the official ones of v1.0-mini, -trainval and -test, and those that splits.json in the table folder lists.
+
+    Raises:
+        ValueError: splits.json is malformed or names an unknown scene, or no scene is in any split.
+    """
+    from nuscenes.utils.splits import create_splits_scenes  # imports matplotlib: only preparation pays for it
+
+    official = create_splits_scenes()
+    kinds = [names for ending, names in _OFFICIAL_SPLITS.items() if version.endswith(f"-{ending}")]
+    wanted = {name: set(official[name]) for names in kinds for name in names}
+    path = table_folder(root, version) / "splits.json"
+    if path.is_file():
+        try:
+            custom = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"nuScenes: {path} must be JSON, but cannot be read: {error}") from error
+        if not isinstance(custom, dict) or not all(isinstance(names, list) for names in custom.values()):
+            raise ValueError(f"nuScenes: {path} must be an object of lists of scene names")
+        for name, names in custom.items():
+            unknown = sorted(set(names) - set(scenes))
+            if unknown:
+                raise ValueError(f"nuScenes: {path} must name scenes of {version}, got {unknown[0]!r} in {name!r}")
+            if name not in official:  # the devkit, too, prefers the official meaning of a name
+                wanted[name] = set(names)
+    found = {split: [name for name in scenes if name in names] for split, names in wanted.items()}
+    found = {split: names for split, names in found.items() if names}
+    if not found:
+        raise ValueError(f"nuScenes: no scene of {version} is in a split; official scene names or {path} are needed")
+    return found
+
+
+def prepare_nuscenes(
+    root: str | Path,
+    version: str,
+    *,
+    splits: Sequence[str] | None = None,
+    num_sweeps: int = NUM_SWEEPS,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> dict[str, Path]:
+    """Write the index of each split of a version.
+
+    An index that was made from the same tables is kept.
+
+    Args:
+        root: folder of the data set.
+        version: v1.0-mini, v1.0-trainval, v1.0-test or any other table folder (then with a splits.json).
+        splits: names of splits; None takes all that have scenes.
+        num_sweeps: how many older sweeps each sample lists at the most.
+        overwrite: write indices anew that are complete.
+        show_progress: show a bar with the time left.
+    Returns:
+        Path of the index by split.
+    Raises:
+        FileNotFoundError: the version or one of its tables is missing.
+        ValueError: unknown split, or something wrong inside the tables; the message names the table and the row.
+    """
+    folder = table_folder(root, version)
+    info = {"format": FORMAT, "num_sweeps": int(num_sweeps), "tables": _fingerprint(folder)}
+    scenes = {scene["name"]: scene for scene in read_table(folder, "scene")}
+    known = split_scenes(root, version, list(scenes))
+    for split in splits or known:
+        if split not in known:
+            raise ValueError(f"nuScenes: split of {version} must be one of {', '.join(known)}, got {split!r}")
+    paths = {split: index_path(root, version, split) for split in splits or known}
+    complete = [p for p in paths.values() if not overwrite and p.is_file() and _read_info(p) == info]
+    for path in complete:
+        logger.info("%s is complete already; nothing done", path)
+    pending = {split: path for split, path in paths.items() if path not in complete}
+    if not pending:
+        return paths
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), disable=not show_progress) as progress:
+        reading = progress.add_task("reading tables", total=len(TABLE_NAMES))
+
+        def on_table(name: str) -> None:
+            progress.update(reading, advance=1, description=f"reading {name}.json")
+
+        tables = NuScenesTables(root, version, on_table=on_table)
+        progress.update(reading, completed=len(TABLE_NAMES), description="tables")
+        for split, path in pending.items():
+            rows = [scenes[name] for name in known[split]]
+            bar = progress.add_task(f"indexing {split}", total=len(rows))
+            parts = _index_scenes(tables, rows, path, info, lambda bar=bar: progress.advance(bar))
+            _merge(parts, path, info)
+    return paths
+
+
+def describe_sample(tables: NuScenesTables, sample: dict, scene: dict, *, num_sweeps: int) -> dict:
+    """Return the content of a line of the index; paths are relative to the root, matrices are nested lists."""
+    frames = tables.key_frames.get(sample["token"], {})
+    if LIDAR not in frames:
+        raise ValueError(f"nuScenes: table sample_data.json must have a {LIDAR} key frame of sample {sample['token']}")
+    lidar = frames[LIDAR]
+    lidar2ego, ego2global = tables.sensor2ego(lidar), tables.ego2global(lidar)
+    lidar2global = ego2global @ lidar2ego
+    cameras = {}
+    for channel in CAMERAS:
+        if channel in frames:
+            row = frames[channel]
+            camera2global = tables.ego2global(row) @ tables.sensor2ego(row)
+            cameras[channel] = {
+                "path": row["filename"],
+                "timestamp_us": row["timestamp"],
+                "size": [row.get("height", 0), row.get("width", 0)],
+                "lidar2camera": _rounded(invert_rigid(camera2global) @ lidar2global),
+                "camera2image": _rounded(tables.camera2image(row)),
+            }
+    return {
+        "sample_token": sample["token"],
+        "scene_name": scene["name"],
+        "location": tables.log[scene["log_token"]]["location"],
+        "timestamp_us": sample["timestamp"],
+        "prev": sample["prev"],
+        "next": sample["next"],
+        "lidar": {"path": lidar["filename"], "timestamp_us": lidar["timestamp"]},
+        "lidar2ego": _rounded(lidar2ego),
+        "ego2global": _rounded(ego2global),
+        "sweeps": _older_sweeps(tables, lidar, lidar2global, num_sweeps),
+        "cameras": cameras,
+        **_annotations(tables, sample["token"], lidar2global),
+    }
+
+
+def _older_sweeps(tables: NuScenesTables, key: dict, lidar2global: np.ndarray, num_sweeps: int) -> list[dict]:
+    """List the sweeps before the key sweep, newest first; fewer where the scene begins."""
+    sweeps, row, global2lidar = [], key, invert_rigid(lidar2global)
+    while row["prev"] and len(sweeps) < num_sweeps:
+        row = tables.lidar[row["prev"]]
+        sweep2lidar = global2lidar @ tables.ego2global(row) @ tables.sensor2ego(row)
+        time_lag = (key["timestamp"] - row["timestamp"]) * 1e-6
+        sweeps.append({"path": row["filename"], "time_lag": round(time_lag, 6), "sweep2lidar": _rounded(sweep2lidar)})
+    return sweeps
+
+
+def _annotations(tables: NuScenesTables, token: str, lidar2global: np.ndarray) -> dict:
+    """Describe the objects of a sample that belong to a detection class; valid ones have a LiDAR or radar point."""
+    rows, names = [], []
+    for row in tables.annotations.get(token, ()):
+        category = tables.category_of[row["instance_token"]]
+        if category not in CLASS_OF_CATEGORY:
+            raise ValueError(
+                f"nuScenes: category of annotation {row['token']} must be one of {', '.join(CLASS_OF_CATEGORY)}, "
+                f"got {category!r}"
+            )
+        size = row["size"]
+        if len(size) != 3 or not all(np.isfinite(size)) or min(size) <= 0:
+            raise ValueError(f"nuScenes: size of annotation {row['token']} must be three numbers > 0, got {size}")
+        if CLASS_OF_CATEGORY[category] is not None:
+            rows.append(row)
+            names.append(CLASS_OF_CATEGORY[category])
+    boxes = boxes_from_nuscenes(
+        [row["translation"] for row in rows],
+        [row["size"] for row in rows],
+        [row["rotation"] for row in rows],
+        [tables.velocity(row) for row in rows],
+        invert_rigid(lidar2global),
+    )
+    return {
+        "boxes": [[round(v, 6) if np.isfinite(v) else None for v in box] for box in boxes.tolist()],
+        "names": names,
+        "instances": [row["instance_token"] for row in rows],
+        "num_lidar_pts": [row["num_lidar_pts"] for row in rows],
+        "num_radar_pts": [row["num_radar_pts"] for row in rows],
+        "valid": [row["num_lidar_pts"] + row["num_radar_pts"] > 0 for row in rows],
+    }
+
+
+def _rounded(matrix: np.ndarray) -> list[list[float]]:
+    """Return nested lists at a nanometre and a nanoradian: half the file, and far below any calibration error."""
+    return np.round(matrix, 9).tolist()
+
+
+def _index_scenes(tables: NuScenesTables, scenes: list[dict], path: Path, info: dict, on_scene) -> list[Path]:
+    """Write the part of every scene that has none yet; return the parts in order."""
+    folder = path.with_name(f".{path.stem}.parts")
+    if _read_info(folder / "parts") != info:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _write_whole(folder / "parts.info.json", json.dumps(info))
+    parts = []
+    for scene in scenes:
+        part = folder / f"{scene['name']}.jsonl"
+        if not part.is_file():
+            lines, token = [], scene["first_sample_token"]
+            while token:
+                sample = tables.sample[token]
+                lines.append(json.dumps(describe_sample(tables, sample, scene, num_sweeps=info["num_sweeps"])))
+                token = sample["next"]
+            _write_whole(part, "".join(line + "\n" for line in lines))
+        parts.append(part)
+        on_scene()
+    return parts
+
+
+def _merge(parts: list[Path], path: Path, info: dict) -> None:
+    """Join the parts under the final name and remove them."""
+    _info_path(path).unlink(missing_ok=True)  # while the index and its description differ there is none
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        for part in parts:
+            with open(part, "rb") as source:
+                shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    _write_whole(_info_path(path), json.dumps(info))
+    shutil.rmtree(parts[0].parent)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is under its name whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _info_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.info.json")
+
+
+def _read_info(path: Path) -> dict | None:
+    """Return what the index (or the parts) at ``path`` were made from, None where that is not told."""
+    try:
+        return json.loads(_info_path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _fingerprint(folder: Path) -> dict[str, list[int]]:
+    """Return size and time of change of every table, by which a later run knows whether they are the same."""
+    names = [*TABLE_NAMES, "splits"]
+    stats = {name: (folder / f"{name}.json").stat() for name in names if (folder / f"{name}.json").is_file()}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def check_index_is_current(root: str | Path, version: str, split: str) -> None:
+    """Raise ValueError where a table has another size than when the index of the split was made.
+
+    Times of change are not compared, since copying a data set changes them; tables that are not there are left out.
+    """
+    info = _read_info(index_path(root, version, split))
+    for name, (size, _) in (info or {}).get("tables", {}).items():
+        table = Path(root) / version / f"{name}.json"
+        if table.is_file() and table.stat().st_size != size:
+            raise ValueError(
+                f"nuScenes: {index_path(root, version, split)} was made from another {table.name}; run "
+                f"python tools/prepare_data.py nuscenes --root {root} --version {version}"
+            )
