@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms: each does one job on a sample (docs/conventions.md); random ones draw from ``sample["rng"]`` alone.
+
+A transform never changes the arrays it was given; it returns a new dict that shares what it left alone.
+"""
+
+from pcperc.transforms.boxes import BoxesClassFilter, BoxesRangeFilter
+from pcperc.transforms.compose import Compose
+from pcperc.transforms.gt_paste import GTPaste
+from pcperc.transforms.images import ResizeCrop, ResizeCropFlipRotate
+from pcperc.transforms.points import GlobalScaleRotateTranslate, PointsRangeFilter, RandomFlip3D, ShufflePoints
+
+__all__ = [
+    "BoxesClassFilter",
+    "BoxesRangeFilter",
+    "Compose",
+    "GTPaste",
+    "GlobalScaleRotateTranslate",
+    "PointsRangeFilter",
+    "RandomFlip3D",
+    "ResizeCrop",
+    "ResizeCropFlipRotate",
+    "ShufflePoints",
+]
