@@ -7,10 +7,10 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   // Sparse convolution: topology, then features.
   // The distinct rows of coords (N, 4) sorted by key; for each row of coords its row in them; how often each occurs.
   m.def("unique_coords(Tensor coords) -> (Tensor, Tensor, Tensor)");
-  // The output coordinates of a strided convolution, sorted by key; an empty spatial_shape is an unbounded lattice.
+  // The output coordinates of a strided convolution, sorted by key; those outside output_shape are dropped unless it is empty.
   m.def(
       "downsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
-      "SymInt[] spatial_shape) -> Tensor");
+      "SymInt[] output_shape) -> Tensor");
   // Neighbour table (K, M_out): the input row under each tap of each output row, or -1.
   m.def(
       "build_kernel_map(Tensor in_coords, Tensor out_coords, int[] kernel_size, int[] stride, int[] padding, "
@@ -26,4 +26,30 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
       "bool with_bias) -> (Tensor, Tensor)");
 
   // Points and boxes.
+  // Key of the grid cell of each point, ((batch * X + x) * Y + y) * Z + z, or -1 outside and for NaN.
+  m.def(
+      "voxel_keys(Tensor points, Tensor? batch_index, float[] lower, float[] upper, float[] cell_size, "
+      "int[] grid_shape, SymInt batch_size) -> Tensor");
+  // Coords (M, 4) [batch, x, y, z] of cell keys.
+  m.def("voxel_coords(Tensor keys, int[] grid_shape) -> Tensor");
+  // Rows grouped by key, stable: order (K,), starts (G + 1,), the key of each group (G,), the group of each row (N,) or -1.
+  m.def("group_by_key(Tensor keys, SymInt num_keys) -> (Tensor, Tensor, Tensor, Tensor)");
+  // Mean over feats[order[starts[i] .. starts[i] + counts[i]]] for each segment i.
+  m.def("segment_mean(Tensor feats, Tensor order, Tensor starts, Tensor counts) -> Tensor");
+  m.def(
+      "segment_mean_backward(Tensor grad, Tensor order, Tensor starts, Tensor counts, SymInt num_rows) -> Tensor");
+  // Weighted gather-sum over segments [point, source, starts, target] (csrc/bev_pool.h): out (num_targets, C).
+  m.def(
+      "bev_pool(Tensor feats, Tensor? weight, Tensor[] segments, Tensor[] backward_segments, "
+      "SymInt num_targets) -> Tensor");
+  m.def(
+      "bev_pool_weight_grad(Tensor grad, Tensor feats, Tensor[] backward_segments, SymInt num_points) -> Tensor");
+  // Index of the first box that holds each point or -1, and the whole table; frames (K, 8) as in csrc/box_iou.h.
+  m.def("points_in_boxes(Tensor points, Tensor frames) -> Tensor");
+  m.def("points_in_boxes_mask(Tensor points, Tensor frames) -> Tensor");
+  // Rotated intersection over union (N, M), from above or of volumes.
+  m.def("box_iou(Tensor frames_a, Tensor frames_b, bool with_height) -> Tensor");
+  // Greedy suppression of rows sorted best first: keep (K,) bool.
+  m.def("nms_bev(Tensor frames, float iou_threshold) -> Tensor");
+  m.def("circle_nms(Tensor centers, float min_distance) -> Tensor");
 }

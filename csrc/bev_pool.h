@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The segments of a weighted gather-sum, as bev_pool takes them: four tensors
+//   point  (E,)   int32  index into weight
+//   source (E,)   int32  row of the features read
+//   starts (S + 1,) int32  entries of segment i are starts[i] .. starts[i + 1]
+//   target (S,)   int64  row of the output written; each at most once, so segments never meet
+// The same op with the roles of source and target exchanged is the gradient of the features.
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "common/check.h"
+
+namespace pcperc {
+
+struct PoolSegments {
+  const int32_t *point, *source, *starts;
+  const int64_t* target;
+  int64_t num_segments, num_entries;
+};
+
+inline PoolSegments check_segments(const Tensor& feats, const std::optional<Tensor>& weight,
+                                   const std::vector<Tensor>& segments, const char* op) {
+  check_matrix(feats, op, "feats");
+  STD_TORCH_CHECK(segments.size() == 4, op, ": segments must be [point, source, starts, target], got ", segments.size(),
+                  " tensors");
+  check_dtype(segments[0], ScalarType::Int, op, "point");
+  check_dtype(segments[1], ScalarType::Int, op, "source");
+  check_dtype(segments[2], ScalarType::Int, op, "starts");
+  check_dtype(segments[3], ScalarType::Long, op, "target");
+  for (const Tensor& part : segments) STD_TORCH_CHECK(part.is_contiguous(), op, ": segments must be contiguous");
+  const int64_t num_entries = segments[0].numel(), num_segments = segments[3].numel();
+  STD_TORCH_CHECK(segments[1].numel() == num_entries && segments[2].numel() == num_segments + 1, op,
+                  ": the lengths of the segments' tensors do not fit each other");
+  if (weight) {
+    check_dtype(*weight, feats.scalar_type(), op, "weight");
+    STD_TORCH_CHECK(weight->is_contiguous(), op, ": weight must be contiguous");
+  }
+  return {segments[0].const_data_ptr<int32_t>(), segments[1].const_data_ptr<int32_t>(),
+          segments[2].const_data_ptr<int32_t>(), segments[3].const_data_ptr<int64_t>(), num_segments, num_entries};
+}
+
+}  // namespace pcperc

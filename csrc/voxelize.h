@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Which cell of a bounded grid holds a point: the only place of this formula, for voxels and for bird's-eye-view cells.
+//
+// A cell's key is ((batch * X + x) * Y + y) * Z + z, so keys sort like the rows [batch, x, y, z].
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "common/coord_key.h"
+
+namespace pcperc {
+
+struct VoxelGrid {
+  float lower[3], upper[3], cell_size[3];  // metres; upper may be infinite: the shape then bounds the grid alone
+  int64_t shape[3];
+  int64_t batch_size;
+};
+
+inline VoxelGrid make_voxel_grid(const std::vector<double>& lower, const std::vector<double>& upper,
+                                 const std::vector<double>& cell_size, const std::vector<int64_t>& shape,
+                                 int64_t batch_size) {
+  STD_TORCH_CHECK(lower.size() == 3 && upper.size() == 3 && cell_size.size() == 3 && shape.size() == 3,
+                  "voxel_keys: lower, upper, cell_size and grid_shape must have 3 values each");
+  VoxelGrid grid{};
+  for (int axis = 0; axis < 3; ++axis) {
+    grid.lower[axis] = static_cast<float>(lower[axis]);
+    grid.upper[axis] = static_cast<float>(upper[axis]);
+    grid.cell_size[axis] = static_cast<float>(cell_size[axis]);
+    grid.shape[axis] = shape[axis];
+  }
+  grid.batch_size = batch_size;
+  return grid;
+}
+
+// floor((value - lower) / cell_size) in float32, or -1 outside the grid and for NaN. Written so that only values that fit are
+// ever converted to an integer.
+PCPERC_HOST_DEVICE int64_t cell_of(float value, int axis, const VoxelGrid& grid) {
+  if (!(value >= grid.lower[axis] && value < grid.upper[axis])) return -1;
+  const float quotient = (value - grid.lower[axis]) / grid.cell_size[axis];
+  return quotient < static_cast<float>(grid.shape[axis]) ? static_cast<int64_t>(quotient) : -1;
+}
+
+PCPERC_HOST_DEVICE int64_t voxel_key(float x, float y, float z, int64_t batch, const VoxelGrid& grid) {
+  const int64_t i = cell_of(x, 0, grid), j = cell_of(y, 1, grid), k = cell_of(z, 2, grid);
+  if (i < 0 || j < 0 || k < 0 || batch < 0 || batch >= grid.batch_size) return -1;
+  return ((batch * grid.shape[0] + i) * grid.shape[1] + j) * grid.shape[2] + k;
+}
+
+PCPERC_HOST_DEVICE Coord voxel_key_to_coord(int64_t key, const int64_t shape_x, const int64_t shape_y,
+                                            const int64_t shape_z) {
+  const int64_t xy = key / shape_z, bx = xy / shape_y;
+  return {static_cast<int32_t>(bx / shape_x), static_cast<int32_t>(bx % shape_x), static_cast<int32_t>(xy % shape_y),
+          static_cast<int32_t>(key % shape_z)};
+}
+
+}  // namespace pcperc

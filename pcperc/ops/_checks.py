@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Argument checks with one message form: "op: argument must be X, got Y"."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def describe(value: object) -> str:
+    """Say what was given: shape, dtype and device of a tensor, else the type's name."""
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+    return type(value).__name__
+
+
+def check_float_matrix(
+    op: str, name: str, tensor: Tensor, *, columns: str, least: int = 1, exact: bool = False
+) -> None:
+    """Require a floating point (N, columns) tensor with at least (or exactly) ``least`` columns."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {describe(tensor)}")
+    if tensor.dim() != 2 or (tensor.shape[1] != least if exact else tensor.shape[1] < least):
+        raise ValueError(f"{op}: {name} must be {columns}, got {describe(tensor)}")
+    if tensor.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"{op}: {name} must have a floating point dtype, got {describe(tensor)}")
+
+
+def check_same_device(op: str, **tensors: Tensor | None) -> None:
+    """Require all tensors that are given to be on the device of the first."""
+    given = [(name, tensor) for name, tensor in tensors.items() if tensor is not None]
+    first_name, first = given[0]
+    for name, tensor in given[1:]:
+        if tensor.device != first.device:
+            raise ValueError(f"{op}: {name} must be on {first.device} like {first_name}, got {tensor.device}")
+
+
+def floats(op: str, name: str, values: Sequence[float], count: int) -> list[float]:
+    """Return ``count`` finite numbers as floats."""
+    try:
+        numbers = [float(v) for v in values]
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: {name} must be {count} numbers, got {values!r}") from None
+    if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
+        raise ValueError(f"{op}: {name} must be {count} finite numbers, got {values!r}")
+    return numbers
+
+
+def positive_int(op: str, name: str, value: int) -> int:
+    """Return a whole number > 0."""
+    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+        raise TypeError(f"{op}: {name} must be a whole number > 0, got {value!r}")
+    if value <= 0:
+        raise ValueError(f"{op}: {name} must be a whole number > 0, got {value}")
+    return value
