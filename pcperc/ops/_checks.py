@@ -56,3 +56,29 @@ def positive_int(op: str, name: str, value: int) -> int:
     if value <= 0:
         raise ValueError(f"{op}: {name} must be a whole number > 0, got {value}")
     return value
+
+
+def check_coords(op: str, name: str, coords: Tensor) -> None:
+    """Require (N, 4) int32; the values are checked by the kernels."""
+    if not isinstance(coords, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {describe(coords)}")
+    if coords.ndim != 2 or coords.shape[1] != 4 or coords.dtype != torch.int32:
+        raise ValueError(f"{op}: {name} must be (N, 4) int32 [batch, x, y, z], got {describe(coords)}")
+
+
+def check_table(op: str, name: str, table: Tensor) -> None:
+    """Require a (K, M) int32 neighbour table."""
+    if not isinstance(table, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {describe(table)}")
+    if table.ndim != 2 or table.dtype != torch.int32:
+        raise ValueError(f"{op}: {name} must be (K, M) int32, got {describe(table)}")
+
+
+def to_triple(op: str, name: str, value: int | Sequence[int], *, low: int) -> tuple[int, int, int]:
+    """Return one number for each axis, whole and >= low; a single number stands for all three."""
+    values = (value,) * 3 if isinstance(value, int) else tuple(value)
+    if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
+        raise TypeError(f"{op}: {name} must be a whole number or three, got {value!r}")
+    if len(values) != 3 or min(values) < low:
+        raise ValueError(f"{op}: {name} must be one or three whole numbers >= {low}, got {value!r}")
+    return values
