@@ -79,7 +79,7 @@ inline ConvGeometry make_geometry(const char* op, const std::vector<int64_t>& ke
   return geometry;
 }
 
-// Rows outside [0, limit) are dropped; without limits the lattice is unbounded.
+// Outputs outside [0, limit) are dropped; without limits the lattice is unbounded.
 struct OutputLimits {
   bool bounded;
   int32_t limit[3];
@@ -87,15 +87,11 @@ struct OutputLimits {
   PCPERC_HOST_DEVICE bool drops(int axis, int64_t coarse) const { return bounded && (coarse < 0 || coarse >= limit[axis]); }
 };
 
-// torch's output size for an input of `spatial_shape`: floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1.
-inline OutputLimits make_output_limits(const char* op, const ConvGeometry& g, const std::vector<int64_t>& spatial_shape) {
-  OutputLimits limits{!spatial_shape.empty(), {0, 0, 0}};
-  if (!limits.bounded) return limits;
-  STD_TORCH_CHECK(spatial_shape.size() == 3, op, ": spatial_shape must have 3 values, got ", spatial_shape.size());
-  for (int axis = 0; axis < 3; ++axis) {
-    const int64_t reach = static_cast<int64_t>(g.dilation[axis]) * (g.kernel[axis] - 1);
-    const int64_t room = spatial_shape[axis] + 2 * static_cast<int64_t>(g.padding[axis]) - reach - 1;
-    limits.limit[axis] = room < 0 ? 0 : static_cast<int32_t>(std::min<int64_t>(room / g.stride[axis] + 1, kMaxCoord + 1));
+inline OutputLimits make_output_limits(const char* op, const std::vector<int64_t>& output_shape) {
+  OutputLimits limits{!output_shape.empty(), {0, 0, 0}};
+  STD_TORCH_CHECK(output_shape.empty() || output_shape.size() == 3, op, ": output_shape must have 3 values or none");
+  for (size_t axis = 0; axis < output_shape.size(); ++axis) {
+    limits.limit[axis] = static_cast<int32_t>(std::clamp<int64_t>(output_shape[axis], 0, kMaxCoord + 1));
   }
   return limits;
 }

@@ -64,41 +64,37 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   return {unique, inverse, counts};
 }
 
-struct Axis {
-  std::vector<int32_t> values;
-};
-
 // The outputs along one axis that some tap feeds from `fine`; false where one leaves the range of a key.
-bool axis_outputs(const ConvGeometry& geometry, const OutputLimits& limits, int axis, int32_t fine, Axis& outputs) {
-  outputs.values.clear();
+bool axis_outputs(const ConvGeometry& geometry, const OutputLimits& limits, int axis, int32_t fine, std::vector<int32_t>& outputs) {
+  outputs.clear();
   for (int32_t tap = 0; tap < geometry.kernel[axis]; ++tap) {
     int64_t coarse;
     if (!geometry.coarse(axis, fine, tap, coarse) || limits.drops(axis, coarse)) continue;
     if (!axis_in_range(coarse)) return false;
-    outputs.values.push_back(static_cast<int32_t>(coarse));
+    outputs.push_back(static_cast<int32_t>(coarse));
   }
   return true;
 }
 
 Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
-                         std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> spatial_shape) {
+                         std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
   constexpr const char* op = "downsample_coords";
   coords = torch::stable::contiguous(coords);
   check_coords(coords, op, "coords");
   const ConvGeometry geometry = make_geometry(op, kernel_size, stride, padding, dilation);
-  const OutputLimits limits = make_output_limits(op, geometry, spatial_shape);
+  const OutputLimits limits = make_output_limits(op, output_shape);
   const Coord* in = coords_data(coords);
   std::vector<uint64_t> keys;
-  Axis x, y, z;
+  std::vector<int32_t> x, y, z;
   for (int64_t row = 0; row < coords.size(0); ++row) {
     if (!coord_in_range(in[row])) throw_out_of_range(op, "coords", row, in[row]);
     if (!axis_outputs(geometry, limits, 0, in[row].x, x) || !axis_outputs(geometry, limits, 1, in[row].y, y) ||
         !axis_outputs(geometry, limits, 2, in[row].z, z)) {
       throw_output_out_of_range(op, row, in[row]);
     }
-    for (int32_t cx : x.values) {
-      for (int32_t cy : y.values) {
-        for (int32_t cz : z.values) keys.push_back(make_key({in[row].batch, cx, cy, cz}));
+    for (int32_t cx : x) {
+      for (int32_t cy : y) {
+        for (int32_t cz : z) keys.push_back(make_key({in[row].batch, cx, cy, cz}));
       }
     }
   }

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Sizes and checks of sparse_conv and sparse_conv_weight_grad, the same on CPU and CUDA.
+#include <optional>
+
+#include "common/check.h"
+
+namespace pcperc {
+
+struct ConvSizes {
+  int64_t num_in, num_out, volume, in_channels, out_channels;
+};
+
+// Half-precision features may come with float32 parameters, which are then rounded to the features' dtype; their gradient
+// stays float32, where a float16 one could overflow.
+inline bool is_parameter_dtype(ScalarType parameter, ScalarType feats) {
+  const bool is_half = feats == ScalarType::Half || feats == ScalarType::BFloat16;
+  return parameter == feats || (is_half && parameter == ScalarType::Float);
+}
+
+inline void check_tables(const char* op, const Tensor& neighbors, const Tensor& reverse, const ConvSizes& sizes) {
+  check_dtype(neighbors, ScalarType::Int, op, "neighbors");
+  check_dtype(reverse, ScalarType::Int, op, "reverse_neighbors");
+  STD_TORCH_CHECK(neighbors.dim() == 2 && neighbors.size(0) == sizes.volume && neighbors.size(1) == sizes.num_out, op,
+                  ": neighbors must be (", sizes.volume, ", ", sizes.num_out, ")");
+  STD_TORCH_CHECK(reverse.dim() == 2 && reverse.size(0) == sizes.volume && reverse.size(1) == sizes.num_in, op,
+                  ": reverse_neighbors must be (", sizes.volume, ", ", sizes.num_in, ")");
+}
+
+inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, const Tensor& neighbors, const Tensor& reverse,
+                                   const std::optional<Tensor>& bias) {
+  constexpr const char* op = "sparse_conv";
+  STD_TORCH_CHECK(feats.dim() == 2, op, ": feats must be (N, Cin), got ", feats.dim(), " dimensions");
+  STD_TORCH_CHECK(weight.dim() == 3, op, ": weight must be (K, Cin, Cout), got ", weight.dim(), " dimensions");
+  STD_TORCH_CHECK(neighbors.dim() == 2, op, ": neighbors must be (K, M), got ", neighbors.dim(), " dimensions");
+  const ConvSizes sizes{feats.size(0), neighbors.size(1), weight.size(0), weight.size(1), weight.size(2)};
+  STD_TORCH_CHECK(feats.size(1) == sizes.in_channels, op, ": feats has ", feats.size(1), " channels, weight expects ",
+                  sizes.in_channels);
+  STD_TORCH_CHECK(is_parameter_dtype(weight.scalar_type(), feats.scalar_type()), op, ": weight is ",
+                  torch::headeronly::toString(weight.scalar_type()), ", feats ",
+                  torch::headeronly::toString(feats.scalar_type()));
+  check_tables(op, neighbors, reverse, sizes);
+  if (bias.has_value()) {
+    STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == sizes.out_channels, op, ": bias must be (", sizes.out_channels, ",)");
+    STD_TORCH_CHECK(bias->scalar_type() == weight.scalar_type(), op, ": bias and weight must have the same dtype");
+  }
+  return sizes;
+}
+
+inline ConvSizes check_weight_grad(const Tensor& feats, const Tensor& grad_output, const Tensor& neighbors,
+                                   const Tensor& reverse) {
+  constexpr const char* op = "sparse_conv_weight_grad";
+  STD_TORCH_CHECK(feats.dim() == 2 && grad_output.dim() == 2 && neighbors.dim() == 2, op,
+                  ": feats, grad_output and neighbors must have 2 dimensions");
+  const ConvSizes sizes{feats.size(0), grad_output.size(0), neighbors.size(0), feats.size(1), grad_output.size(1)};
+  STD_TORCH_CHECK(feats.scalar_type() == grad_output.scalar_type(), op, ": feats and grad_output must have the same dtype");
+  check_tables(op, neighbors, reverse, sizes);
+  return sizes;
+}
+
+// float64 sums for float64, float32 sums for all else.
+inline ScalarType sum_dtype(ScalarType feats) { return feats == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }
+
+}  // namespace pcperc

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers over sparse tensors, usable in torch.nn.Sequential."""
+
+from pcperc.nn.activation import GELU, Dropout, LeakyReLU, Linear, ReLU, Sigmoid, SiLU, Tanh
+from pcperc.nn.conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
+from pcperc.nn.norm import BatchNorm
+
+__all__ = [
+    "BatchNorm",
+    "Dropout",
+    "GELU",
+    "LeakyReLU",
+    "Linear",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "SparseConv3d",
+    "SparseInverseConv3d",
+    "SubMConv3d",
+    "Tanh",
+]

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torch's layers that treat every voxel alone, applied to the features of a sparse tensor."""
+
+from torch import nn
+
+from pcperc.sparse import SparseTensor
+
+
+class _OnFeats:
+    """Mixed in before a torch module: its forward then maps SparseTensor to SparseTensor, voxels unchanged."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        if not isinstance(x, SparseTensor):
+            raise TypeError(f"{type(self).__name__}: input must be a SparseTensor, got {type(x).__name__}")
+        return x.replace(feats=super().forward(x.feats))
+
+
+class ReLU(_OnFeats, nn.ReLU):
+    """torch.nn.ReLU on the features."""
+
+
+class LeakyReLU(_OnFeats, nn.LeakyReLU):
+    """torch.nn.LeakyReLU on the features."""
+
+
+class GELU(_OnFeats, nn.GELU):
+    """torch.nn.GELU on the features."""
+
+
+class SiLU(_OnFeats, nn.SiLU):
+    """torch.nn.SiLU on the features."""
+
+
+class Sigmoid(_OnFeats, nn.Sigmoid):
+    """torch.nn.Sigmoid on the features."""
+
+
+class Tanh(_OnFeats, nn.Tanh):
+    """torch.nn.Tanh on the features."""
+
+
+class Dropout(_OnFeats, nn.Dropout):
+    """torch.nn.Dropout on the features: single numbers, not whole voxels, are dropped."""
+
+
+class Linear(_OnFeats, nn.Linear):
+    """torch.nn.Linear on the features of each voxel."""

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel map of a convolution as a neighbour table, in both directions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import pcperc.ops._library  # noqa: F401
+from pcperc.ops._conv_checks import check_coords, check_same_device, check_table, to_triple
+
+
+def build_kernel_map(
+    in_coords: Tensor,
+    out_coords: Tensor,
+    *,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
+    """Find the input row under each tap of each output row.
+
+    Tap ``t`` of output ``o`` looks at input ``stride * o + dilation * t - padding`` of the same batch item. Taps are
+    numbered lexicographically over (x, y, z), z fastest.
+
+    Args:
+        in_coords: (N, 4) int32 ``[batch, x, y, z]``, distinct rows in the range of ``unique_coords``, any order.
+        out_coords: (M, 4) int32 on the same device, in the same range.
+        kernel_size, stride, padding, dilation: one number for all axes or three; padding >= 0, the others >= 1; at most
+            4096 taps.
+    Returns:
+        neighbors (K, M) int32: a row of ``in_coords``, or -1 where there is none.
+    Raises:
+        TypeError: not a tensor, or a parameter that is no whole number.
+        ValueError: wrong shape, dtype, device or parameter; the first row that is out of range or, in ``in_coords``,
+            repeats an earlier one.
+    Source: the index formula of torch.nn.Conv3d.
+    Deterministic: yes, the same table on CPU and CUDA. Not differentiable.
+    """
+    op = "build_kernel_map"
+    check_coords(op, "in_coords", in_coords)
+    check_coords(op, "out_coords", out_coords)
+    check_same_device(op, in_coords=in_coords, out_coords=out_coords)
+    return torch.ops.pcperc.build_kernel_map(
+        in_coords,
+        out_coords,
+        to_triple(op, "kernel_size", kernel_size, low=1),
+        to_triple(op, "stride", stride, low=1),
+        to_triple(op, "padding", padding, low=0),
+        to_triple(op, "dilation", dilation, low=1),
+    )
+
+
+def reverse_kernel_map(neighbors: Tensor, *, num_inputs: int) -> Tensor:
+    """Turn a neighbour table round: the output row that each input row feeds under each tap.
+
+    Args:
+        neighbors: (K, M) int32 with values in [-1, num_inputs), from :func:`build_kernel_map`.
+        num_inputs: N, the number of input rows, >= 0.
+    Returns:
+        reverse_neighbors (K, N) int32: ``reverse_neighbors[k, n] = m`` where ``neighbors[k, m] = n``, else -1.
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong shape or dtype, a value >= num_inputs, or an input row that occurs twice under one tap (output
+            coordinates were repeated); the entry is named.
+    Deterministic: yes, the same table on CPU and CUDA. Not differentiable.
+    """
+    check_table("reverse_kernel_map", "neighbors", neighbors)
+    if num_inputs < 0:
+        raise ValueError(f"reverse_kernel_map: num_inputs must be >= 0, got {num_inputs}")
+    return torch.ops.pcperc.reverse_kernel_map(neighbors, num_inputs)
+
+
+@torch.library.register_fake("pcperc::build_kernel_map")
+def _(in_coords, out_coords, kernel_size, stride, padding, dilation) -> Tensor:
+    volume = kernel_size[0] * kernel_size[1] * kernel_size[2]
+    return in_coords.new_empty((volume, out_coords.shape[0]))
+
+
+@torch.library.register_fake("pcperc::reverse_kernel_map")
+def _(neighbors: Tensor, num_inputs: int) -> Tensor:
+    return neighbors.new_empty((neighbors.shape[0], num_inputs))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution of features along a kernel map, with both gradients."""
+
+import torch
+from torch import Tensor
+
+import pcperc.ops._library  # noqa: F401
+from pcperc.ops._conv_checks import check_same_device, check_table, describe
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_HALF_DTYPES = (torch.float16, torch.bfloat16)
+
+
+def sparse_conv(
+    feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Sum, over the taps, the neighbour's features times the tap's weights.
+
+    ``out[m] = bias + sum_k feats[neighbors[k, m]] @ weight[k]``, taps without a neighbour left out.
+
+    Under autocast, feats that are not float64 are cast to the autocast dtype. Sums are float32 (float64 for float64).
+
+    Args:
+        feats: (N, Cin) float64, float32, float16 or bfloat16. Differentiable.
+        weight: (K, Cin, Cout) in the dtype of feats, or float32 with half-precision feats: it is then rounded to their
+            dtype for the product, and its gradient stays float32. Differentiable.
+        neighbors: (K, M) int32 from ``build_kernel_map``, values in [-1, N).
+        reverse_neighbors: (K, N) int32 from ``reverse_kernel_map``; the input gradient runs along it.
+        bias: (Cout,) in the dtype of weight, or None. Differentiable.
+    Returns:
+        (M, Cout) in the dtype of feats; M = 0 gives an empty tensor, a row without neighbours the bias.
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong shape, dtype or device.
+    Source: Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks",
+        CVPR 2018, section 3.
+    Deterministic: yes, forward and backward, and on the CPU for every number of threads. Twice differentiable.
+    """
+    feats, weight, bias = _autocast(feats, weight, bias)
+    _check(feats, weight, neighbors, reverse_neighbors, bias)
+    return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, reverse_neighbors, bias)
+
+
+def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Cast what autocast would cast; float32 parameters stay, the operator rounds them itself."""
+    if not isinstance(feats, Tensor) or not torch.is_autocast_enabled(feats.device.type):
+        return feats, weight, bias
+    if feats.dtype not in _DTYPES or feats.dtype == torch.float64:
+        return feats, weight, bias
+    feats = feats.to(torch.get_autocast_dtype(feats.device.type))
+    if isinstance(weight, Tensor) and weight.dtype in _HALF_DTYPES:
+        weight, bias = weight.to(feats.dtype), None if bias is None else bias.to(feats.dtype)
+    return feats, weight, bias
+
+
+def _check(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor, bias: Tensor | None) -> None:
+    op = "sparse_conv"
+    tensors = {"feats": feats, "weight": weight} | ({} if bias is None else {"bias": bias})
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {describe(tensor)}")
+        check_same_device(op, **{"feats": feats, name: tensor})
+    if feats.ndim != 2 or feats.dtype not in _DTYPES:
+        raise ValueError(f"{op}: feats must be (N, Cin) float64, float32, float16 or bfloat16, got {describe(feats)}")
+    if weight.ndim != 3 or weight.shape[1] != feats.shape[1]:
+        raise ValueError(f"{op}: weight must be (K, {feats.shape[1]}, Cout), got {describe(weight)}")
+    is_mixed = weight.dtype == torch.float32 and feats.dtype in _HALF_DTYPES
+    if weight.dtype != feats.dtype and not is_mixed:
+        raise ValueError(f"{op}: weight must have the dtype of feats, {describe(feats)}, got {describe(weight)}")
+    for name, table, rows in (("neighbors", neighbors, None), ("reverse_neighbors", reverse_neighbors, feats.shape[0])):
+        check_table(op, name, table)
+        check_same_device(op, **{"feats": feats, name: table})
+        if table.shape[0] != weight.shape[0] or (rows is not None and table.shape[1] != rows):
+            columns = "M" if rows is None else rows
+            raise ValueError(f"{op}: {name} must be ({weight.shape[0]}, {columns}) int32, got {describe(table)}")
+    if bias is not None and (bias.shape != weight.shape[2:] or bias.dtype != weight.dtype):
+        raise ValueError(
+            f"{op}: bias must be ({weight.shape[2]},) in the dtype of weight, {describe(weight)}, got {describe(bias)}"
+        )
+
+
+@torch.library.register_fake("pcperc::sparse_conv")
+def _(feats, weight, neighbors, reverse_neighbors, bias) -> Tensor:
+    return feats.new_empty((neighbors.shape[1], weight.shape[2]))
+
+
+@torch.library.register_fake("pcperc::sparse_conv_weight_grad")
+def _(feats, grad_output, neighbors, reverse_neighbors, with_bias) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if feats.dtype == torch.float64 else torch.float32
+    cin, cout = feats.shape[1], grad_output.shape[1]
+    grad_weight = feats.new_empty((neighbors.shape[0], cin, cout), dtype=dtype)
+    return grad_weight, feats.new_empty((cout if with_bias else 0,), dtype=dtype)
+
+
+def _conv_setup(ctx, inputs, output) -> None:
+    feats, weight, neighbors, reverse_neighbors, bias = inputs
+    ctx.save_for_backward(feats, weight, neighbors, reverse_neighbors)
+    ctx.bias_dtype = None if bias is None else bias.dtype
+
+
+def _conv_backward(ctx, grad):
+    feats, weight, neighbors, reverse_neighbors = ctx.saved_tensors
+    needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad
+    grad_feats = grad_weight = grad_bias = None
+    if needs_feats:
+        grad_feats = torch.ops.pcperc.sparse_conv(grad, weight.transpose(1, 2), reverse_neighbors, neighbors, None)
+    if needs_weight or needs_bias:
+        grad_weight, grad_bias = torch.ops.pcperc.sparse_conv_weight_grad(
+            feats, grad, neighbors, reverse_neighbors, needs_bias
+        )
+        grad_weight = grad_weight.to(weight.dtype)
+        grad_bias = grad_bias.to(ctx.bias_dtype) if needs_bias else None
+    return grad_feats, grad_weight, None, None, grad_bias
+
+
+def _weight_grad_setup(ctx, inputs, output) -> None:
+    feats, grad_output, neighbors, reverse_neighbors, ctx.with_bias = inputs
+    ctx.save_for_backward(feats, grad_output, neighbors, reverse_neighbors)
+
+
+def _weight_grad_backward(ctx, grad_weight, grad_bias):
+    """The weight gradient is linear in feats and in grad_output, so its gradients are convolutions again."""
+    feats, grad_output, neighbors, reverse_neighbors = ctx.saved_tensors
+    conv = torch.ops.pcperc.sparse_conv
+    to_feats = to_grad_output = None
+    if ctx.needs_input_grad[0]:
+        to_feats = conv(grad_output, grad_weight.transpose(1, 2), reverse_neighbors, neighbors, None)
+    if ctx.needs_input_grad[1]:
+        bias = grad_bias if ctx.with_bias else None
+        to_grad_output = conv(feats, grad_weight, neighbors, reverse_neighbors, bias)
+    return to_feats, to_grad_output, None, None, None
+
+
+torch.library.register_autograd("pcperc::sparse_conv", _conv_backward, setup_context=_conv_setup)
+torch.library.register_autograd(
+    "pcperc::sparse_conv_weight_grad", _weight_grad_backward, setup_context=_weight_grad_setup
+)
