@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.ops._conv_checks import to_triple
+from pcperc.ops._checks import to_triple
 from pcperc.sparse import SparseTensor, Topology
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._conv_checks import check_coords, check_same_device, check_table, to_triple
+from pcperc.ops._checks import check_coords, check_same_device, check_table, to_triple
 
 
 def build_kernel_map(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._conv_checks import check_same_device, check_table, describe
+from pcperc.ops._checks import check_same_device, check_table, describe
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _HALF_DTYPES = (torch.float16, torch.bfloat16)
@@ -59,7 +59,9 @@ def _check(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: 
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{op}: {name} must be a tensor, got {describe(tensor)}")
-        check_same_device(op, **{"feats": feats, name: tensor})
+    check_table(op, "neighbors", neighbors)
+    check_table(op, "reverse_neighbors", reverse_neighbors)
+    check_same_device(op, **tensors, neighbors=neighbors, reverse_neighbors=reverse_neighbors)
     if feats.ndim != 2 or feats.dtype not in _DTYPES:
         raise ValueError(f"{op}: feats must be (N, Cin) float64, float32, float16 or bfloat16, got {describe(feats)}")
     if weight.ndim != 3 or weight.shape[1] != feats.shape[1]:
@@ -68,8 +70,6 @@ def _check(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: 
     if weight.dtype != feats.dtype and not is_mixed:
         raise ValueError(f"{op}: weight must have the dtype of feats, {describe(feats)}, got {describe(weight)}")
     for name, table, rows in (("neighbors", neighbors, None), ("reverse_neighbors", reverse_neighbors, feats.shape[0])):
-        check_table(op, name, table)
-        check_same_device(op, **{"feats": feats, name: table})
         if table.shape[0] != weight.shape[0] or (rows is not None and table.shape[1] != rows):
             columns = "M" if rows is None else rows
             raise ValueError(f"{op}: {name} must be ({weight.shape[0]}, {columns}) int32, got {describe(table)}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._conv_checks import check_coords, to_triple
+from pcperc.ops._checks import check_coords, to_triple
 
 
 class UniqueCoords(NamedTuple):

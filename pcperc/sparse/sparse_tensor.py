@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcperc.ops._conv_checks import check_coords, check_same_device, describe, to_triple
+from pcperc.ops._checks import check_coords, check_same_device, describe, to_triple
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
 _MAX_BATCH_SIZE = 1023
