@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""Prepare a data set for training: python tools/prepare_data.py nuscenes --root data/nuscenes --version v1.0-mini"""
+
+import argparse
+import logging
+import sys
+
+from pcperc.datasets.nuscenes_index import NUM_SWEEPS
+from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Prepare a data set for training. May be stopped and called again.")
+    datasets = parser.add_subparsers(dest="dataset", required=True)
+    nuscenes = datasets.add_parser("nuscenes", help="index of each split, GT-paste database of the training split")
+    nuscenes.add_argument("--root", default="data/nuscenes", help="folder with samples/, sweeps/ and the tables")
+    nuscenes.add_argument("--version", default="v1.0-trainval", help="v1.0-mini, v1.0-trainval, v1.0-test or your own")
+    nuscenes.add_argument("--splits", nargs="+", help="default: all that have scenes")
+    nuscenes.add_argument("--num-sweeps", type=int, default=NUM_SWEEPS, help="older sweeps a sample, %(default)s")
+    nuscenes.add_argument("--no-gt-database", action="store_true", help="leave the GT-paste database out")
+    nuscenes.add_argument("--overwrite", action="store_true", help="make anew what is complete")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        paths = prepare_nuscenes_for_training(
+            args.root,
+            args.version,
+            splits=args.splits,
+            num_sweeps=args.num_sweeps,
+            gt_database=not args.no_gt_database,
+            overwrite=args.overwrite,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        print(f"prepare_data: {error}", file=sys.stderr)
+        return 1
+    for split, path in paths.items():
+        print(f"{split}: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
