@@ -220,6 +220,7 @@ class SwinTransformer(nn.Module):
         depths: blocks of each stage.
         num_heads: attention heads of each stage; they divide its channels.
         window_size: side of a window in tokens. Maps are padded with zeros at the bottom and right to whole windows.
+            Windows shift also where one covers the whole map, as in mmdet; torchvision and timm do not shift there.
         patch_size: side of a patch in pixels. Stage i has the stride ``patch_size * 2**i``.
         mlp_ratio: hidden channels of the perceptrons, as a multiple of the stage's.
         drop_path: probability to drop a residual branch in the last block; it grows linearly from 0 in the first.

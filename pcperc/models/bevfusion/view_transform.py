@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From camera images to the bird's-eye view: a depth distribution per cell of the image, helped by the LiDAR.
+
+Source: Liu et al., BEVFusion, ICRA 2023, section III-B; Philion and Fidler, Lift, Splat, Shoot, ECCV 2020.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pcperc.geometry import project_points
+from pcperc.models.blocks import ConvNormReLU
+from pcperc.ops.bev_pool import BevPoolPlan, bev_pool, make_bev_pool_plan
+from pcperc.registry import MODELS
+
+# Points nearer to the image plane than this are not drawn, metres.
+_MIN_DRAWN_DEPTH = 1e-3
+
+
+def render_depth(
+    points: Sequence[Tensor],
+    *,
+    lidar2camera: Tensor,
+    camera2image: Tensor,
+    image_aug: Tensor,
+    lidar_aug: Tensor,
+    image_size: tuple[int, int],
+) -> Tensor:
+    """Draw the LiDAR points into every camera's image as depths.
+
+    Where several points share a pixel the nearest one stays. (The published code lets the last one written win, which
+    depends on the order of the points and, on a GPU, on chance.) All products of matrices and points are in float64.
+
+    Args:
+        points: B tensors (N_i, 3 or more), x, y, z in metres in the frame that ``lidar_aug`` leads to. N_i may be 0;
+            points with a NaN are left out.
+        lidar2camera: (B, V, 4, 4).
+        camera2image: (B, V, 3, 3).
+        image_aug: (B, V, 3, 3), recorded pixel to pixel of the image as it now is.
+        lidar_aug: (B, 4, 4).
+        image_size: height and width of the images in pixels.
+
+    Returns:
+        (B, V, 1, H, W) float32: metres along the camera's axis, 0 where no point falls. Without gradient.
+
+    Raises:
+        ValueError: not one tensor of points for each of the B samples.
+
+    Deterministic: yes, and independent of the order of the points.
+    """
+    batch, views = lidar2camera.shape[:2]
+    height, width = image_size
+    if len(points) != batch:
+        raise ValueError(f"render_depth: points must be a list of {batch} tensors, got {len(points)}")
+    images = []
+    with torch.no_grad(), torch.autocast(lidar2camera.device.type, enabled=False):
+        matrices = [matrix.double() for matrix in (lidar2camera, camera2image, image_aug, lidar_aug)]
+        first_pixel = torch.arange(views, device=lidar2camera.device)[:, None] * (height * width)
+        for b, cloud in enumerate(points):
+            pixels, depth = project_points(cloud[:, :3].double(), *(matrix[b] for matrix in matrices))
+            pixels = (pixels + 0.5).floor()  # pixel (0, 0) covers [-0.5, 0.5)
+            u, v = pixels.unbind(-1)  # (V, N)
+            seen = (depth > _MIN_DRAWN_DEPTH) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+            target = first_pixel + torch.where(seen, v * width + u, 0).long()
+            # What no camera sees goes to one cell past the images: no data-dependent shapes, so the GPU need not wait.
+            target = torch.where(seen, target, views * height * width)
+            image = torch.full((views * height * width + 1,), torch.inf, device=depth.device)
+            image.scatter_reduce_(0, target.flatten(), depth.float().flatten(), "amin")
+            images.append(image[:-1].view(views, 1, height, width))
+        depth_images = torch.stack(images)
+        return torch.where(depth_images.isinf(), 0.0, depth_images)
+
+
+def frustum_points(
+    depths: Tensor,
+    *,
+    feature_size: tuple[int, int],
+    image_size: tuple[int, int],
+    lidar2camera: Tensor,
+    camera2image: Tensor,
+    image_aug: Tensor,
+    lidar_aug: Tensor,
+) -> Tensor:
+    """Place every cell of the cameras' feature maps at every depth in the LiDAR frame in which the points now are.
+
+    As published, the cells' centres are spread evenly from the first to the last pixel centre of the image, 0 to W - 1,
+    although the network's receptive fields are centred elsewhere (at 3.5, 11.5, ... for stride 8).
+
+    Args:
+        depths: (D,) metres along the camera's axis.
+        feature_size: height h and width w of the feature maps in cells.
+        image_size: height and width of the images in pixels.
+        lidar2camera, camera2image, image_aug, lidar_aug: as in ``render_depth``; the last row of the 3 x 3 matrices is
+            (0, 0, 1).
+
+    Returns:
+        (B, V, D, h, w, 3) float32, metres. Rays are computed in float64. Without gradient.
+
+    Raises:
+        torch.linalg.LinAlgError: a matrix is singular.
+    """
+    device = lidar2camera.device
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        rows = torch.linspace(0, image_size[0] - 1, feature_size[0], dtype=torch.float64, device=device)
+        columns = torch.linspace(0, image_size[1] - 1, feature_size[1], dtype=torch.float64, device=device)
+        v, u = torch.meshgrid(rows, columns, indexing="ij")
+        pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)  # (h, w, 3)
+
+        camera2lidar = lidar_aug.double()[:, None] @ torch.linalg.inv(lidar2camera.double())
+        image2camera = torch.linalg.inv(image_aug.double() @ camera2image.double())
+        pixel2ray = camera2lidar[..., :3, :3] @ image2camera  # (B, V, 3, 3)
+        rays = torch.einsum("bvij,hwj->bvhwi", pixel2ray, pixels).float().contiguous()
+        origins = camera2lidar[..., :3, 3].float()
+        return origins[:, :, None, None, None] + depths.to(rays)[:, None, None, None] * rays[:, :, None]
+
+
+@MODELS.register_module()
+class DepthLSSTransform(nn.Module):
+    """Lift the image features along their rays by a predicted depth, and sum them up in the cells of the BEV grid.
+
+    The depth prediction sees the features and an image of the LiDAR's depths. 1.61M parameters at the defaults. The
+    outer product of depth and context is never formed: the pooling weighs a row of context for every point.
+
+    Args:
+        in_channels: channels of the camera features.
+        out_channels: channels of the BEV map.
+        x_bound, y_bound, z_bound: first edge, last edge and cell size of the grid before ``downsample``, metres.
+        depth_bound: first depth, end (exclusive) and step, metres.
+        downsample: 2 halves the grid by convolutions as published, 1 leaves it.
+        feature_stride: pixels of the image per cell of the camera features: 4, 8 or 16.
+        cache_plan: in eval mode, keep the pooling plan for as long as all matrices and sizes stay the same. It saves
+            time where the calibration is fixed and images carry no ego motion; the comparison makes a GPU wait.
+
+    Attributes:
+        grid_shape: (X, Y, Z) cells before ``downsample``.
+        num_depths: D, the depths on each ray.
+
+    Raises:
+        ValueError: a bound that is no whole number of cells, another ``downsample`` or ``feature_stride``.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 256,
+        out_channels: int = 80,
+        x_bound: Sequence[float] = (-54.0, 54.0, 0.3),
+        y_bound: Sequence[float] = (-54.0, 54.0, 0.3),
+        z_bound: Sequence[float] = (-10.0, 10.0, 20.0),
+        depth_bound: Sequence[float] = (1.0, 60.0, 0.5),
+        downsample: int = 2,
+        feature_stride: int = 8,
+        cache_plan: bool = False,
+    ):
+        super().__init__()
+        bounds = (x_bound, y_bound, z_bound)
+        self.grid_shape = tuple(
+            _count_steps(name, bound) for name, bound in zip(("x_bound", "y_bound", "z_bound"), bounds, strict=True)
+        )
+        self.lower = tuple(float(bound[0]) for bound in bounds)
+        self.cell_size = tuple(float(bound[2]) for bound in bounds)
+        if downsample not in (1, 2):
+            raise ValueError(f"DepthLSSTransform: downsample must be 1 or 2, got {downsample}")
+        if feature_stride not in (4, 8, 16):
+            raise ValueError(f"DepthLSSTransform: feature_stride must be 4, 8 or 16, got {feature_stride}")
+        self.num_depths = _count_steps("depth_bound", depth_bound)
+        self.first_depth, self.depth_step = float(depth_bound[0]), float(depth_bound[2])
+        self.in_channels, self.context_channels = in_channels, out_channels
+        self.out_channels = out_channels if downsample == 2 else out_channels * self.grid_shape[2]
+        self.cache_plan = cache_plan
+        self._cached_plan: tuple[tuple, Tensor, BevPoolPlan] | None = None
+
+        self.dtransform = nn.Sequential(
+            ConvNormReLU(1, 8, 1, bias=True),
+            ConvNormReLU(8, 32, 5, stride=4, bias=True),
+            ConvNormReLU(32, 64, 5, stride=feature_stride // 4, bias=True),
+        )
+        self.depthnet = nn.Sequential(
+            ConvNormReLU(in_channels + 64, in_channels, 3, bias=True),
+            ConvNormReLU(in_channels, in_channels, 3, bias=True),
+            nn.Conv2d(in_channels, self.num_depths + out_channels, 1),
+        )
+        self.downsample = nn.Identity()
+        if downsample == 2:
+            self.downsample = nn.Sequential(
+                ConvNormReLU(out_channels * self.grid_shape[2], out_channels, 3),
+                ConvNormReLU(out_channels, out_channels, 3, stride=2),
+                ConvNormReLU(out_channels, out_channels, 3),
+            )
+
+    def forward(self, image_feats: Tensor, inputs: dict) -> Tensor:
+        """Make the BEV map of the cameras.
+
+        Args:
+            image_feats: (B, V, in_channels, h, w), the image's height and width over the stride, rounded up.
+            inputs: the batch: ``points``, ``lidar2camera``, ``camera2image``, ``image_aug``, ``lidar_aug``, and
+                ``images`` (B, V, 3, H, W), of which only the size is read.
+
+        Returns:
+            (B, out_channels, X / downsample, Y / downsample), rounded up; in the frame of the augmented points.
+
+        Raises:
+            ValueError: features of another shape than the images ask for, or not one point cloud a sample.
+        """
+        image_size = tuple(inputs["images"].shape[-2:])
+        matrices = {key: inputs[key] for key in ("lidar2camera", "camera2image", "image_aug", "lidar_aug")}
+        depth_images = render_depth(inputs["points"], **matrices, image_size=image_size)
+        context, weight = self.lift(image_feats, depth_images)
+        plan = self.pooling_plan(tuple(image_feats.shape[-2:]), image_size, matrices)
+        with torch.autocast(context.device.type, enabled=False):
+            grid = bev_pool(context, plan, weight)
+        return self.downsample(grid.to(self.depthnet[-1].weight.dtype))
+
+    def lift(self, image_feats: Tensor, depth_images: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict what each cell of the camera features holds, and how it is spread over depth.
+
+        Args:
+            image_feats: (B, V, in_channels, h, w).
+            depth_images: (B, V, 1, H, W) float32 metres, 0 for none.
+
+        Returns:
+            context (B * V * h * w, out_channels) and weight (B * V * D * h * w,), both at least float32; the weights of
+            a cell sum to 1 over D.
+
+        Raises:
+            ValueError: features of another shape.
+        """
+        batch, views, channels, height, width = image_feats.shape
+        depth_feats = self.dtransform(depth_images.flatten(0, 1).to(self.depthnet[-1].weight.dtype))
+        if channels != self.in_channels or depth_feats.shape[-2:] != (height, width):
+            expected = (batch, views, self.in_channels, *depth_feats.shape[-2:])
+            raise ValueError(
+                f"DepthLSSTransform: image_feats must be {expected} for images of {tuple(depth_images.shape[-2:])} "
+                f"pixels, got {tuple(image_feats.shape)}"
+            )
+        x = self.depthnet(torch.cat([depth_feats, image_feats.flatten(0, 1)], dim=1))
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        weight = x[:, : self.num_depths].softmax(dim=1).flatten()
+        context = x[:, self.num_depths :].permute(0, 2, 3, 1).reshape(-1, self.context_channels)
+        return context, weight
+
+    @torch.no_grad()
+    def pooling_plan(
+        self, feature_size: tuple[int, int], image_size: tuple[int, int], matrices: dict[str, Tensor]
+    ) -> BevPoolPlan:
+        """Sort the points of all rays by cell; from the cache where that is on and fits."""
+        if self.training or not self.cache_plan:
+            self._cached_plan = None
+            return self._make_plan(feature_size, image_size, matrices)
+        with torch.inference_mode(False):  # what is kept must also serve a later pass that records gradients
+            values = torch.cat([matrix.double().flatten() for matrix in matrices.values()])
+            shape = (*matrices["lidar2camera"].shape[:2], *feature_size, *image_size, values.device)
+            if self._cached_plan is not None:
+                cached_shape, cached_values, plan = self._cached_plan
+                if cached_shape == shape and torch.equal(cached_values, values):
+                    return plan
+            plan = self._make_plan(feature_size, image_size, matrices)
+            self._cached_plan = (shape, values, plan)
+            return plan
+
+    def _make_plan(self, feature_size, image_size, matrices: dict[str, Tensor]) -> BevPoolPlan:
+        # Made anew and not a buffer: casting the model to half precision must not move the grid.
+        steps = torch.arange(self.num_depths, device=matrices["lidar2camera"].device)
+        depths = self.first_depth + self.depth_step * steps
+        points = frustum_points(depths, feature_size=feature_size, image_size=image_size, **matrices)
+        batch, views, _, height, width, _ = points.shape
+        num_rows = batch * views * height * width
+        rows = torch.arange(num_rows, device=points.device)
+        rows = rows.view(batch, views, 1, height, width).expand(-1, -1, self.num_depths, -1, -1)
+        return make_bev_pool_plan(
+            points.reshape(batch, -1, 3),
+            lower=self.lower,
+            cell_size=self.cell_size,
+            grid_shape=self.grid_shape,
+            rows=rows.reshape(batch, -1),
+            num_rows=num_rows,
+        )
+
+
+def _count_steps(name: str, bound: Sequence[float]) -> int:
+    """Whole number of steps in (first, end, step)."""
+    first, end, step = bound
+    count = round((end - first) / step) if step > 0 else 0
+    if count < 1 or abs(first + count * step - end) > 1e-3 * step:
+        raise ValueError(f"DepthLSSTransform: {name} must be (first, end, step) of whole steps, got {tuple(bound)}")
+    return count
