@@ -76,7 +76,7 @@ def check_table(op: str, name: str, table: Tensor) -> None:
 
 def to_triple(op: str, name: str, value: int | Sequence[int], *, low: int) -> tuple[int, int, int]:
     """Return one number for each axis, whole and >= low; a single number stands for all three."""
-    values = (value,) * 3 if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * 3
     if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
         raise TypeError(f"{op}: {name} must be a whole number or three, got {value!r}")
     if len(values) != 3 or min(values) < low:
