@@ -30,7 +30,8 @@ def render_depth(
     """Draw the LiDAR points into every camera's image as depths.
 
     Where several points share a pixel the nearest one stays. (The published code lets the last one written win, which
-    depends on the order of the points and, on a GPU, on chance.) All products of matrices and points are in float64.
+    depends on the order of the points and, on a GPU, on chance; and it rounds pixels down, where ours are rounded to
+    the nearest, since pixel centres lie at whole numbers.) All products of matrices and points are in float64.
 
     Args:
         points: B tensors (N_i, 3 or more), x, y, z in metres in the frame that ``lidar_aug`` leads to. N_i may be 0;
@@ -120,7 +121,9 @@ class DepthLSSTransform(nn.Module):
     """Lift the image features along their rays by a predicted depth, and sum them up in the cells of the BEV grid.
 
     The depth prediction sees the features and an image of the LiDAR's depths. 1.61M parameters at the defaults. The
-    outer product of depth and context is never formed: the pooling weighs a row of context for every point.
+    outer product of depth and context is never formed: the pooling weighs a row of context for every point. Points
+    outside the grid are dropped. (The published code truncates towards zero and so counts those up to a cell below the
+    lower edges into the first cells.)
 
     Args:
         in_channels: channels of the camera features.
