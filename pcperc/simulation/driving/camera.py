@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each pixel of a camera sees: primitives are tried only within their outline on the image, nearest first."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from pcperc.geometry import invert_rigid
+from pcperc.simulation.driving.intersect import ELLIPSOID, FRUSTUM, MISS, intersect, normal_at, value_noise
+from pcperc.simulation.driving.road import Road, ground_hit
+from pcperc.simulation.driving.shading import paint_ground, paint_sky, paint_surface
+from pcperc.simulation.driving.shapes import FOLIAGE, Primitives
+from pcperc.simulation.driving.world import Light
+from pcperc.simulation.jit import cached_njit
+
+NEAR = 0.15
+SHADOW_REACH, SHADOW_CELL = 64.0, 0.1
+
+
+@cached_njit
+def _outline(g, kind, camera, intrinsics, height, width):
+    """Return the pixel rectangle (u0, u1, v0, v1) that covers a primitive and its least depth; empty: u1 < u0."""
+    hx, hy, hz = g[3], g[4], g[5]
+    if kind == FRUSTUM:
+        hx = hy = max(g[3], g[4])
+    corner = np.empty((8, 3))
+    least = MISS
+    for k in range(8):
+        lx = hx if k & 1 else -hx
+        ly = hy if k & 2 else -hy
+        lz = hz if k & 4 else -hz
+        wx, wy, wz = g[0] + g[6] * lx - g[7] * ly, g[1] + g[7] * lx + g[6] * ly, g[2] + lz
+        for i in range(3):
+            corner[k, i] = camera[i, 0] * wx + camera[i, 1] * wy + camera[i, 2] * wz + camera[i, 3]
+        least = min(least, corner[k, 2])
+    u0, u1, v0, v1 = MISS, -MISS, MISS, -MISS
+    for k in range(8):
+        for bit in (0, 1, 2, 4):  # the corner itself, then the edges from it that cross the near plane
+            other = k ^ bit
+            x, y, z = corner[k, 0], corner[k, 1], corner[k, 2]
+            if bit == 0:
+                if z < NEAR:
+                    continue
+            else:
+                if (z < NEAR) == (corner[other, 2] < NEAR):
+                    continue
+                part = (NEAR - z) / (corner[other, 2] - z)
+                x, y, z = x + part * (corner[other, 0] - x), y + part * (corner[other, 1] - y), NEAR
+            u = intrinsics[0, 0] * x / z + intrinsics[0, 2]
+            v = intrinsics[1, 1] * y / z + intrinsics[1, 2]
+            u0, u1, v0, v1 = min(u0, u), max(u1, u), min(v0, v), max(v1, v)
+    if u1 < -0.5 or v1 < -0.5 or u0 > width or v0 > height or u1 < u0:
+        return 0, -1, 0, -1, least
+    return (
+        int(max(math.floor(u0), 0.0)), int(min(math.ceil(u1), width - 1.0)),
+        int(max(math.floor(v0), 0.0)), int(min(math.ceil(v1), height - 1.0)), least,
+    )  # fmt: skip
+
+
+@cached_njit
+def find_visible(geometry, kind, material, owner, order, camera, pose, intrinsics, depth, hit, stamp, whole):
+    """Fill ``depth`` and ``hit`` (H, W) with the nearest primitive of every pixel (-1 where there is none).
+
+    Args:
+        order: in which primitives are tried; those of one actor follow each other.
+        camera, pose: world to camera and back, (4, 4). intrinsics: (3, 3).
+        stamp: (H, W) work space. whole: (A,) int64, receives the pixels that each actor would cover if nothing stood
+            in front of it.
+    """
+    height, width = depth.shape
+    depth[:], hit[:], stamp[:] = MISS, -1, -1
+    ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
+    for p in order:
+        g = geometry[p]
+        u0, u1, v0, v1, least = _outline(g, kind[p], camera, intrinsics, height, width)
+        me = owner[p]
+        for v in range(v0, v1 + 1):
+            cy = (v - intrinsics[1, 2]) / intrinsics[1, 1]
+            for u in range(u0, u1 + 1):
+                if depth[v, u] <= least and (me < 0 or stamp[v, u] == me):
+                    continue
+                cx = (u - intrinsics[0, 2]) / intrinsics[0, 0]
+                dx = pose[0, 0] * cx + pose[0, 1] * cy + pose[0, 2]
+                dy = pose[1, 0] * cx + pose[1, 1] * cy + pose[1, 2]
+                dz = pose[2, 0] * cx + pose[2, 1] * cy + pose[2, 2]
+                t, out, face = intersect(kind[p], g, ox, oy, oz, dx, dy, dz)
+                if t >= MISS or t < NEAR:
+                    continue
+                if me >= 0 and stamp[v, u] != me:
+                    stamp[v, u] = me
+                    whole[me] += 1
+                if t >= depth[v, u]:
+                    continue
+                if g[11] > 0.0 and _passes(kind[p], material[p], g, face, ox + t * dx, oy + t * dy, oz + t * dz):
+                    continue
+                depth[v, u], hit[v, u] = t, p
+
+
+@cached_njit
+def _passes(kind, material, g, face, x, y, z):
+    """Whether a porous surface has a hole here: between leaves, between the bars of a railing, between spokes."""
+    if material == FOLIAGE:
+        nx, ny, nz, _, _, _ = normal_at(kind, g, face, x, y, z)
+        fine = value_noise(x * 6.0, y * 6.0, z * 6.0) * 0.6 + value_noise(x * 17.0, y * 17.0, z * 17.0) * 0.4
+        return fine < 0.30 + 0.12 * (kind == ELLIPSOID)
+    _, _, _, lx, ly, lz = normal_at(kind, g, face, x, y, z)
+    if face == 5 or face == 6 or kind != 3:
+        return (lx * 8.0) % 1.0 > 0.25 if kind != 3 else lx * lx + lz * lz < (0.8 * g[3]) ** 2
+    return False
+
+
+@cached_njit
+def paint_image(
+    geometry,
+    kind,
+    material,
+    colour,
+    accent,
+    depth,
+    hit,
+    pose,
+    intrinsics,
+    road,
+    carparks,
+    light,
+    shadow,
+    corner,
+    seed,
+    image,
+):
+    """Paint every pixel: surfaces by their material, the ground by its kind, the sky. ``image`` (H, W, 3) float32."""
+    height, width = depth.shape
+    ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
+    rgb = np.zeros(3)
+    sky = np.zeros(3)
+    for v in range(height):
+        cy = (v - intrinsics[1, 2]) / intrinsics[1, 1]
+        for u in range(width):
+            cx = (u - intrinsics[0, 2]) / intrinsics[0, 0]
+            dx = pose[0, 0] * cx + pose[0, 1] * cy + pose[0, 2]
+            dy = pose[1, 0] * cx + pose[1, 1] * cy + pose[1, 2]
+            dz = pose[2, 0] * cx + pose[2, 1] * cy + pose[2, 2]
+            p, t = hit[v, u], depth[v, u]
+            ground, what, steep = ground_hit(road, carparks, ox, oy, oz, dx, dy, dz)
+            if ground < t:
+                p, t = -2, ground
+                hit[v, u] = -2
+            length = math.sqrt(dx * dx + dy * dy + dz * dz)
+            if p == -1 or t * length > 600.0:
+                paint_sky(light, dx / length, dy / length, dz / length, seed, rgb)
+            else:
+                x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+                if p == -2:
+                    i, j = int((y - corner[1]) / SHADOW_CELL), int((x - corner[0]) / SHADOW_CELL)
+                    lit = 1.0
+                    if 0 <= i < shadow.shape[0] and 0 <= j < shadow.shape[1]:
+                        lit = shadow[i, j] / 255.0
+                    paint_ground(road, light, what, steep, x, y, z, t, lit, seed, rgb)
+                else:
+                    _, _, face = intersect(kind[p], geometry[p], ox, oy, oz, dx, dy, dz)
+                    nx, ny, nz, lx, ly, lz = normal_at(kind[p], geometry[p], face, x, y, z)
+                    place = (x, y, z, lx, ly, lz)
+                    view = (dx / length, dy / length, dz / length)
+                    paint_surface(
+                        geometry[p],
+                        kind[p],
+                        material[p],
+                        colour[p],
+                        accent[p],
+                        light,
+                        (nx, ny, nz),
+                        place,
+                        view,
+                        face,
+                        p + seed,
+                        rgb,
+                    )
+                far = 1.0 - math.exp(-light[5] * t * length)
+                paint_sky(light, dx / length, dy / length, 0.02, seed, sky)
+                for k in range(3):
+                    rgb[k] += far * (sky[k] - rgb[k])
+            for k in range(3):
+                image[v, u, k] = rgb[k]
+
+
+def shadow_map(primitives: Primitives, light: Light, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the shadows on the ground around (x, y).
+
+    Returns:
+        (R, C) uint8, 255 in full sun, rows along +y, and the corner (2,) of its first cell in metres.
+    """
+    size = int(2 * SHADOW_REACH / SHADOW_CELL)
+    corner = np.array([x - SHADOW_REACH, y - SHADOW_REACH])
+    mask = np.full((size, size), 255, np.uint8)
+    g = primitives.geometry
+    half = g[:, 3:6].copy()
+    half[primitives.kind == FRUSTUM, 1] = half[primitives.kind == FRUSTUM, 0]
+    signs = np.array([[(k & 1) * 2 - 1, (k >> 1 & 1) * 2 - 1, (k >> 2) * 2 - 1] for k in range(8)])
+    corners = signs[None] * half[:, None]
+    wx = g[:, None, 0] + g[:, None, 6] * corners[..., 0] - g[:, None, 7] * corners[..., 1]
+    wy = g[:, None, 1] + g[:, None, 7] * corners[..., 0] + g[:, None, 6] * corners[..., 1]
+    wz = np.maximum(g[:, None, 2] + corners[..., 2], 0.0)
+    slide = light.sun[:2] / max(light.sun[2], 0.2)
+    px, py = (wx - slide[0] * wz - corner[0]) / SHADOW_CELL, (wy - slide[1] * wz - corner[1]) / SHADOW_CELL
+    seen = (px.max(1) > 0) & (px.min(1) < size) & (py.max(1) > 0) & (py.min(1) < size)
+    outline = np.round(np.stack((px, py), -1)).astype(np.int32)
+    for row in np.flatnonzero(seen):
+        cv2.fillConvexPoly(mask, cv2.convexHull(outline[row]), 0)
+    return cv2.blur(mask, (3, 3)), corner
+
+
+def depth_order(primitives: Primitives, position: np.ndarray) -> np.ndarray:
+    """Order primitives near to far, keeping those of one actor together."""
+    g, owner = primitives.geometry, primitives.owner
+    distance = np.hypot(g[:, 0] - position[0], g[:, 1] - position[1]) - np.hypot(g[:, 3], g[:, 4])
+    key = distance.copy()
+    if (owner >= 0).any():
+        nearest = np.full(owner.max() + 1, np.inf)
+        np.minimum.at(nearest, owner[owner >= 0], distance[owner >= 0])
+        key[owner >= 0] = nearest[owner[owner >= 0]]
+    return np.lexsort((distance, owner, key))
+
+
+class Renderer:
+    """Renders images of one size; keeps its work space between images.
+
+    Args:
+        size: height, width.
+    """
+
+    def __init__(self, size: tuple[int, int]):
+        self.depth, self.hit = np.empty(size), np.empty(size, np.int64)
+        self.stamp, self.image = np.empty(size, np.int64), np.empty((*size, 3), np.float32)
+
+    def render(
+        self,
+        primitives: Primitives,
+        road: Road,
+        light: Light,
+        camera2global,
+        intrinsics,
+        *,
+        seed: int,
+        actors: int,
+        rng,
+    ):
+        """Render one image.
+
+        Returns:
+            image (H, W, 3) uint8 RGB; owner (H, W) int64: actor, -1 background, -2 ground, -3 sky; and for every
+            actor the pixels it would cover alone and those that are seen, (A,) int64 each.
+        """
+        pose = np.ascontiguousarray(camera2global, np.float64)
+        camera, intrinsics = invert_rigid(pose), np.ascontiguousarray(intrinsics, np.float64)
+        whole = np.zeros(actors, np.int64)
+        p = primitives
+        order = depth_order(p, pose[:2, 3])
+        find_visible(
+            p.geometry,
+            p.kind,
+            p.material,
+            p.owner,
+            order,
+            camera,
+            pose,
+            intrinsics,
+            self.depth,
+            self.hit,
+            self.stamp,
+            whole,
+        )
+        shadow, corner = shadow_map(p, light, pose[0, 3], pose[1, 3])
+        paint_image(
+            p.geometry, p.kind, p.material, p.colour, p.accent, self.depth, self.hit, pose, intrinsics,
+            road.table(), road.carparks, light.table(), shadow, corner, seed, self.image,
+        )  # fmt: skip
+        owner = np.where(self.hit >= 0, p.owner[np.maximum(self.hit, 0)], np.where(self.hit == -2, -2, -3))
+        seen = np.bincount(owner[owner >= 0], minlength=actors)[:actors]
+        return develop(self.image, light.exposure, rng), owner, whole, seen
+
+
+def develop(linear: np.ndarray, exposure: float, rng: np.random.Generator) -> np.ndarray:
+    """Turn linear light (H, W, 3) into an 8-bit picture: lens blur, tone curve, sensor noise."""
+    soft = cv2.GaussianBlur(linear, (3, 3), 0.55) * exposure
+    curve = np.clip(soft / (0.22 + soft) * 1.12, 0, 1) ** 0.80 * 255
+    grain = rng.integers(0, 256, (64, linear.shape[1], 3), dtype=np.uint8).astype(np.float32) / 255 - 0.5
+    rows = rng.integers(0, 64, linear.shape[0])
+    return np.clip(curve + 7.0 * grain[rows], 0, 255).astype(np.uint8)

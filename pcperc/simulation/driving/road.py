@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The streets of a scene: a main road of two arcs, a cross road, pavements, car parks, and what is painted on them.
+
+A place on a road is (s, d): metres along it and metres to the left of its centre line. Traffic keeps right.
+Everything is analytic, so cameras, LiDAR, traffic and map agree to the millimetre.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pcperc.simulation.jit import cached_njit
+
+ASPHALT, PAVEMENT, VERGE, CARPARK, WHITE, YELLOW, CURB, OFF = range(8)
+CURB_HEIGHT = 0.15
+PAVEMENT_WIDTH = 3.2
+CORNER_RADIUS = 5.0
+CROSSING_NEAR, CROSSING_FAR = 1.5, 5.0  # from the edge of the junction
+STOP_LINE = 6.0
+
+
+@dataclass(frozen=True)
+class Road:
+    """Geometry of the streets around one scene.
+
+    Attributes:
+        x, y, heading: where the main road passes s = 0, world metres and radians.
+        bend_before, bend_after: curvature in 1/m for s < 0 and s > 0; positive bends left.
+        lanes: lanes in each direction; lane_width in metres; shoulder: the parking strip beside the last lane.
+        cross_at: s of the junction; cross_lanes: lanes of the cross road in each direction.
+        carparks: (n, 5) x, y, half length, half width, yaw.
+        grass: what the verge is made of, 0 paving .. 1 grass.
+    """
+
+    x: float
+    y: float
+    heading: float
+    bend_before: float
+    bend_after: float
+    lanes: int
+    lane_width: float
+    shoulder: float
+    cross_at: float
+    cross_lanes: int
+    grass: float = 1.0
+    carparks: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
+
+    @property
+    def half_width(self) -> float:
+        """Centre line to curb of the main road."""
+        return self.lanes * self.lane_width + self.shoulder
+
+    @property
+    def cross_half_width(self) -> float:
+        """Centre line to curb of the cross road."""
+        return self.cross_lanes * self.lane_width + 0.4
+
+    def table(self) -> np.ndarray:
+        """Return the numbers that the compiled functions take, (17,) float64."""
+        cross = self.to_world(self.cross_at, 0.0)
+        return np.array(
+            [self.x, self.y, math.cos(self.heading), math.sin(self.heading), self.bend_before, self.bend_after]
+            + [self.lanes, self.lane_width, self.half_width, self.cross_at, self.cross_half_width]
+            + [cross[0], cross[1], math.cos(cross[2]), math.sin(cross[2]), self.grass, self.cross_lanes]
+        )
+
+    def to_world(self, s, d):
+        """Return x, y and the heading of the road at (s, d); numbers or arrays."""
+        s, d = np.asarray(s, np.float64), np.asarray(d, np.float64)
+        bend = np.where(s < 0, self.bend_before, self.bend_after)
+        angle = s * bend
+        safe = np.where(np.abs(bend) < 1e-9, 1.0, bend)
+        forward = np.where(np.abs(bend) < 1e-9, s, np.sin(angle) / safe) - d * np.sin(angle)
+        left = np.where(np.abs(bend) < 1e-9, 0.0, (1 - np.cos(angle)) / safe) + d * np.cos(angle)
+        c, k = math.cos(self.heading), math.sin(self.heading)
+        return self.x + c * forward - k * left, self.y + k * forward + c * left, self.heading + angle
+
+    def cross_to_world(self, s, d):
+        """Like ``to_world`` for the cross road, which runs from right (s < 0) to left (s > 0) of the main road."""
+        x, y, heading = self.to_world(self.cross_at, 0.0)
+        heading = heading + np.pi / 2
+        s, d = np.asarray(s, np.float64), np.asarray(d, np.float64)
+        return x + np.cos(heading) * s - np.sin(heading) * d, y + np.sin(heading) * s + np.cos(heading) * d, heading
+
+    def height(self, x: float, y: float) -> float:
+        """Ground height at a world point."""
+        edge = ground_kind(self.table(), self.carparks, float(x), float(y))[1]
+        return 0.0 if edge <= 0.0 else CURB_HEIGHT
+
+
+@cached_njit
+def to_road(r, x, y):
+    """Return (s, d) on the main road and (s, d) on the cross road of a world point; ``r`` is ``Road.table()``."""
+    px, py = x - r[0], y - r[1]
+    u, v = r[2] * px + r[3] * py, r[2] * py - r[3] * px
+    bend = r[4] if u < 0.0 else r[5]
+    if abs(bend) < 1e-9:
+        s, d = u, v
+    else:
+        radius = 1.0 / bend
+        sign = 1.0 if radius > 0.0 else -1.0
+        d = radius - sign * math.hypot(u, v - radius)
+        s = radius * math.atan2(sign * u, sign * (radius - v))
+    px, py = x - r[11], y - r[12]
+    along, aside = r[13] * px + r[14] * py, r[13] * py - r[14] * px
+    return s, d, aside, -along
+
+
+@cached_njit
+def _main_paint(r, s, d, gap):
+    """Return what is painted at (s, d), s from the middle of the junction; ``gap``: metres to its edge."""
+    lane, lanes = r[7], r[6]
+    if CROSSING_NEAR < gap < CROSSING_FAR:
+        return WHITE if (d % 1.0) < 0.5 else ASPHALT
+    if gap < CROSSING_FAR:
+        return ASPHALT
+    side = abs(d)
+    if STOP_LINE < gap < STOP_LINE + 0.45 and side < lanes * lane:
+        # Only the lanes that run towards the junction stop here: with right-hand traffic those with d < 0 before it.
+        return WHITE if (d < 0.0) == (s < 0.0) and side > 0.3 else ASPHALT
+    if 0.08 < side < 0.2:
+        return YELLOW
+    if abs(side - lanes * lane) < 0.07:
+        return WHITE
+    if gap > STOP_LINE:
+        for i in range(1, int(lanes)):
+            if abs(side - i * lane) < 0.07 and (s % 9.0) < 3.0:
+                return WHITE
+    return ASPHALT
+
+
+@cached_njit
+def ground_kind(r, carparks, x, y):
+    """Return (kind of ground, signed distance to the curb; negative on the road) at a world point."""
+    s, d, s2, d2 = to_road(r, x, y)
+    over1, over2 = abs(d) - r[8], abs(d2) - r[10]
+    edge = min(over1, over2)
+    if 0.0 < over1 < CORNER_RADIUS and 0.0 < over2 < CORNER_RADIUS:
+        edge = min(edge, CORNER_RADIUS - math.hypot(CORNER_RADIUS - over1, CORNER_RADIUS - over2))
+    if edge <= 0.0:
+        if over1 <= 0.0 and over2 > 0.0:
+            return _main_paint(r, s - r[9], d, over2), edge
+        if over2 <= 0.0 and over1 > 0.0:
+            return _cross_paint(r, s2, d2, over1), edge
+        return ASPHALT, edge
+    if edge < 0.18:
+        return CURB, edge
+    if edge < PAVEMENT_WIDTH:
+        return PAVEMENT, edge
+    for i in range(carparks.shape[0]):
+        px, py = x - carparks[i, 0], y - carparks[i, 1]
+        c, k = math.cos(carparks[i, 4]), math.sin(carparks[i, 4])
+        along, aside = c * px + k * py, c * py - k * px
+        if abs(along) < carparks[i, 2] and abs(aside) < carparks[i, 3]:
+            bay = (along + carparks[i, 2]) % 2.7
+            line = (bay < 0.06 or bay > 2.64) and abs(aside) > carparks[i, 3] - 5.0
+            return (WHITE if line else CARPARK), edge
+    return VERGE, edge
+
+
+@cached_njit
+def _cross_paint(r, s, d, gap):
+    """The same for the cross road, which has no shoulder."""
+    if CROSSING_NEAR < gap < CROSSING_FAR:
+        return WHITE if (d % 1.0) < 0.5 else ASPHALT
+    if gap < CROSSING_FAR:
+        return ASPHALT
+    side = abs(d)
+    if STOP_LINE < gap < STOP_LINE + 0.45:
+        return WHITE if (d < 0.0) == (s < 0.0) and side > 0.3 else ASPHALT
+    if 0.08 < side < 0.2:
+        return YELLOW
+    for i in range(1, int(r[16])):
+        if abs(side - i * r[7]) < 0.07 and (s % 9.0) < 3.0:
+            return WHITE
+    return ASPHALT
+
+
+@cached_njit
+def ground_hit(r, carparks, ox, oy, oz, dx, dy, dz):
+    """Meet the ground: two levels joined by the curb. Returns (t, kind, steepness: 1 where it is the curb's face)."""
+    if dz >= -1e-6:
+        return 1e30, OFF, 0.0
+    t = (CURB_HEIGHT - oz) / dz
+    if t > 0.0:
+        kind, edge = ground_kind(r, carparks, ox + t * dx, oy + t * dy)
+        if edge > 0.0:
+            return t, kind, 0.0
+        low = -oz / dz
+        kind, edge = ground_kind(r, carparks, ox + low * dx, oy + low * dy)
+        if edge <= 0.0:
+            return low, kind, 0.0
+        for _ in range(12):  # the curb's face lies between the two levels: halve the interval
+            middle = 0.5 * (t + low)
+            if ground_kind(r, carparks, ox + middle * dx, oy + middle * dy)[1] > 0.0:
+                low = middle
+            else:
+                t = middle
+        return low, CURB, 1.0
+    t = -oz / dz
+    if t <= 0.0:
+        return 1e30, OFF, 0.0
+    return t, ground_kind(r, carparks, ox + t * dx, oy + t * dy)[0], 0.0
