@@ -48,9 +48,7 @@ def evaluate_results(
         from nuscenes.eval.detection.evaluate import DetectionEval
         from nuscenes.utils.splits import get_scenes_of_split
     except ImportError as error:
-        raise ImportError(
-            f"evaluate_results: nuscenes-devkit is needed (pip install nuscenes-devkit): {error}"
-        ) from error
+        raise ImportError(f"evaluate_results: nuscenes-devkit must be installed: {error}") from error
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     nusc = NuScenes(version=version, dataroot=str(root), verbose=False)
@@ -59,8 +57,9 @@ def evaluate_results(
     rows = read_results(results)
     for what, tokens in (("lacks", samples.keys() - rows.keys()), ("has in excess", rows.keys() - samples.keys())):
         if tokens:
+            few = ", ".join(sorted(tokens)[:3])
             raise ValueError(
-                f"evaluate_results: {results} {what} {len(tokens)} samples ({min(tokens)}) of split {split}"
+                f"evaluate_results: {results} must hold exactly the samples of {split}, but {what} {len(tokens)}: {few}"
             )
     if not any(sample["anns"] for sample in samples.values()):
         raise ValueError(f"evaluate_results: split {split} of {version} must have annotations, but has none")
