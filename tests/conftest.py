@@ -26,7 +26,7 @@ def _seed():
 def realdata() -> Path:
     """Folder of the real samples; the test is skipped where $PCPERC_REALDATA does not name one."""
     folder = os.environ.get("PCPERC_REALDATA", "")
-    if not Path(folder, "README.md").is_file():
+    if not folder or not Path(folder, "README.md").is_file():
         pytest.skip("real samples: $PCPERC_REALDATA does not name their folder")
     return Path(folder)
 

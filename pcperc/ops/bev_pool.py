@@ -103,7 +103,7 @@ def make_bev_pool_plan(
     rows, num_rows = _check_rows(op, points, rows, num_rows)
 
     batch_index = torch.arange(batch_size, dtype=torch.int32, device=points.device)
-    batch_index = batch_index[:, None].expand(-1, points_per_item).reshape(-1)
+    batch_index = batch_index.repeat_interleave(points_per_item)
     xyz = points.detach().reshape(num_points, 3).contiguous()
     unbounded = [math.inf] * 3
     cells = torch.ops.pcperc.voxel_keys(xyz, batch_index, lower, unbounded, cell_size, shape, batch_size)
