@@ -103,8 +103,10 @@ def split_scenes(root: str | Path, version: str, scenes: Sequence[str]) -> dict[
             unknown = sorted(set(names) - set(scenes))
             if unknown:
                 raise ValueError(f"nuScenes: {path} must name scenes of {version}, got {unknown[0]!r} in {name!r}")
-            if name not in official:  # the devkit, too, prefers the official meaning of a name
+            if name not in official:
                 wanted[name] = set(names)
+            elif name not in wanted:  # the devkit, too, takes such a name for the official split alone
+                raise ValueError(f"nuScenes: {path} must not name a split {name!r}: that is an official one's name")
     found = {split: [name for name in scenes if name in names] for split, names in wanted.items()}
     found = {split: names for split, names in found.items() if names}
     if not found:

@@ -2,7 +2,7 @@
 """Reads the JSON tables of a nuScenes version, keeping only what an index of samples needs.
 
 The devkit's NuScenes class keeps every row of every table; for v1.0-trainval that is some ten gigabytes. Here the rows
-of radars and of images between samples are dropped as soon as their table is read.
+of radars and of images between samples are dropped while their table is parsed.
 """
 
 from __future__ import annotations
@@ -61,27 +61,33 @@ def table_folder(root: str | Path, version: str) -> Path:
     return folder
 
 
-def read_table(folder: Path, name: str) -> list[dict]:
-    """Read one table.
+def read_table(folder: Path, name: str, keep: Callable[[dict], bool] = lambda row: True) -> list[dict]:
+    """Read the rows of one table for which ``keep`` is true; the others are dropped while the file is parsed.
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is no JSON list of rows, or its rows lack a key.
+        ValueError: it is no JSON list of rows, or a row lacks a key.
     """
     path = folder / f"{name}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"nuScenes: table {path} is missing; the metadata archive of the data set holds it")
-    try:
-        rows = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"nuScenes: table {path} must be JSON, but cannot be read (truncated?): {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"nuScenes: table {path} must be a JSON list of objects")
-    for row in rows[:1] + rows[-1:]:
-        missing = [key for key in _REQUIRED_KEYS[name] if key not in row]
-        if missing:
+    required = set(_REQUIRED_KEYS[name])
+
+    def check(row: dict) -> dict | None:
+        if not required <= row.keys():
+            missing = sorted(required - row.keys())
             raise ValueError(f"nuScenes: rows of table {path} must have the keys {missing}, got {sorted(row)}")
-    return rows
+        return row if keep(row) else None
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            rows = json.load(file, object_hook=check)
+    except FileNotFoundError as error:
+        hint = "the metadata archive of the data set holds it"
+        raise FileNotFoundError(f"nuScenes: table {path} is missing; {hint}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"nuScenes: table {path} must be JSON, but cannot be read (truncated?): {error}") from error
+    if not isinstance(rows, list) or not all(row is None or isinstance(row, dict) for row in rows):
+        raise ValueError(f"nuScenes: table {path} must be a JSON list of objects")
+    return [row for row in rows if row is not None]
 
 
 class NuScenesTables:
@@ -100,9 +106,9 @@ class NuScenesTables:
     def __init__(self, root: str | Path, version: str, *, on_table: Callable[[str], None] = lambda name: None) -> None:
         folder = table_folder(root, version)
 
-        def read(name: str) -> list[dict]:
+        def read(name: str, keep: Callable[[dict], bool] = lambda row: True) -> list[dict]:
             on_table(name)
-            return read_table(folder, name)
+            return read_table(folder, name, keep)
 
         self.version = version
         sensors = Table("sensor", read("sensor"))
@@ -112,15 +118,20 @@ class NuScenesTables:
         self.sample = Table("sample", read("sample"))
         self.lidar = Table("sample_data", [])
         self.key_frames: dict[str, dict[str, dict]] = defaultdict(dict)
-        for row in read("sample_data"):
+
+        def is_used(row: dict) -> bool:
             channel = channels.get(row["calibrated_sensor_token"])
+            return channel == LIDAR or (channel in CAMERAS and row["is_key_frame"])
+
+        rows = read("sample_data", is_used)
+        for row in rows:
+            channel = channels[row["calibrated_sensor_token"]]
             if channel == LIDAR:
                 self.lidar[row["token"]] = row
-            if row["is_key_frame"] and (channel == LIDAR or channel in CAMERAS):
+            if row["is_key_frame"]:
                 self.key_frames[row["sample_token"]][channel] = row
-        used = {row["ego_pose_token"] for row in self.lidar.values()}
-        used |= {row["ego_pose_token"] for rows in self.key_frames.values() for row in rows.values()}
-        self.ego_pose = Table("ego_pose", [row for row in read("ego_pose") if row["token"] in used])
+        poses = {row["ego_pose_token"] for row in rows}
+        self.ego_pose = Table("ego_pose", read("ego_pose", lambda row: row["token"] in poses))
         self._read_annotations(read, may_lack=version.endswith("test"), folder=folder)
 
     def _read_annotations(self, read, *, may_lack: bool, folder: Path) -> None:

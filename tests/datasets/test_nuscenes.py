@@ -419,6 +419,7 @@ def edit(root, table, change):
         ("sample", lambda rows: rows[0].pop("next"), r"sample.json must have the keys \['next'\]"),
         ("sample_data", lambda rows: [r.update(is_key_frame=False) for r in rows], "must have a LIDAR_TOP key frame"),
         ("splits", lambda splits: splits.update(new=["sim-9999"]), "must name scenes of v1.0-tiny, got 'sim-9999'"),
+        ("splits", lambda splits: splits.update(val=["sim-0000"]), "must not name a split 'val'"),
         ("splits", lambda splits: splits.clear(), "no scene of v1.0-tiny is in a split"),
     ],
 )
