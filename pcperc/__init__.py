@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Perception on sparse 3D point clouds, the same on CPU and GPU."""
 
+from pcperc.sparse import SparseTensor
+
 __version__ = "0.1.0"
+__all__ = ["SparseTensor"]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sparse layers against torch's dense ones on full grids, and against masked dense ones on sparse ones."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import pcperc.nn as spnn
+from pcperc import SparseTensor, ops
+from tests.ops.clouds import coords_of, random_coords
+
+SHAPE = (6, 5, 7)
+
+
+def full_grid(batch_size=2, shape=SHAPE, channels=3, dtype=torch.float64, device="cpu"):
+    axes = [torch.arange(n, dtype=torch.int32) for n in (batch_size, *shape)]
+    coords = torch.cartesian_prod(*axes).to(device)
+    feats = torch.randn(len(coords), channels, dtype=dtype, device=device, requires_grad=True)
+    return SparseTensor(coords, feats, batch_size, spatial_shape=shape)
+
+
+def sparse_grid(**options):
+    full = full_grid(**options)
+    kept = torch.rand(len(full)) < 0.3
+    feats = full.feats.detach()[kept].requires_grad_()
+    return SparseTensor(full.coords[kept], feats, full.batch_size, spatial_shape=full.spatial_shape)
+
+
+def dense_weight(layer):
+    return layer.weight.permute(4, 3, 0, 1, 2)
+
+
+GEOMETRIES = {
+    "k3s1p1": dict(kernel_size=3, padding=1),
+    "k3s2p1": dict(kernel_size=3, stride=2, padding=1),
+    "k2s2": dict(kernel_size=2, stride=2),
+    "k3s2_last_axis": dict(kernel_size=(1, 1, 3), stride=(1, 1, 2)),
+    "second_encoder": dict(kernel_size=3, stride=2, padding=(1, 1, 0)),
+    "dilated": dict(kernel_size=2, stride=1, padding=1, dilation=(1, 2, 3)),
+    "even_kernel": dict(kernel_size=(4, 2, 2), stride=(3, 1, 2), padding=(1, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("make", [full_grid, sparse_grid])
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_sparse_conv_equals_dense_conv_where_it_has_voxels(make, geometry, device):
+    x = make(device=device) if make is full_grid else make()
+    layer = spnn.SparseConv3d(3, 4, **geometry).double().to(x.device)
+    y = layer(x)
+    dense = F.conv3d(
+        x.dense(), dense_weight(layer), layer.bias, **{k: v for k, v in geometry.items() if k != "kernel_size"}
+    )
+    assert y.spatial_shape == tuple(dense.shape[2:])
+    b, i, j, k = y.coords.long().unbind(1)
+    torch.testing.assert_close(y.feats, dense[b, :, i, j, k])
+    if make is full_grid:
+        torch.testing.assert_close(y.dense(), dense)
+    upstream = torch.randn_like(y.feats)
+    wanted = torch.autograd.grad(dense[b, :, i, j, k], [x.feats, layer.weight, layer.bias], upstream, retain_graph=True)
+    for got, expected in zip(
+        torch.autograd.grad(y.feats, [x.feats, layer.weight, layer.bias], upstream), wanted, strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 1), ((1, 3, 5), 1), (3, 2), (2, 2)])
+def test_submanifold_conv_equals_dense_conv_on_its_voxels(kernel, dilation):
+    x = sparse_grid()
+    layer = spnn.SubMConv3d(3, 2, kernel, dilation=dilation).double()
+    y = layer(x)
+    assert y.topology is x.topology
+    dense = F.conv3d(x.dense(), dense_weight(layer), layer.bias, padding=layer.padding, dilation=dilation)
+    b, i, j, k = x.coords.long().unbind(1)
+    torch.testing.assert_close(y.feats, dense[b, :, i, j, k])
+
+
+@pytest.mark.parametrize("geometry", [dict(kernel_size=2, stride=2), dict(kernel_size=3, stride=2, padding=1)])
+def test_inverse_conv_equals_transposed_conv_and_returns_to_the_old_voxels(geometry):
+    x = full_grid()
+    down, up = (
+        spnn.SparseConv3d(3, 4, **geometry).double(),
+        spnn.SparseInverseConv3d(4, 2, geometry["kernel_size"]).double(),
+    )
+    middle = down(x)
+    y = up(middle)
+    assert y.topology is x.topology
+    options = {k: v for k, v in geometry.items() if k != "kernel_size"}
+    weight = up.weight.permute(3, 4, 0, 1, 2)
+    bare = F.conv_transpose3d(middle.dense(), weight, up.bias, **options)
+    missing = [n - m for n, m in zip(SHAPE, bare.shape[2:], strict=True)]
+    dense = F.conv_transpose3d(middle.dense(), weight, up.bias, **options, output_padding=missing)
+    torch.testing.assert_close(y.dense(), dense)
+
+
+def test_a_network_builds_each_kernel_map_once(monkeypatch):
+    built = []
+    build = ops.build_kernel_map
+    monkeypatch.setattr(ops, "build_kernel_map", lambda *a, **k: built.append(k["kernel_size"]) or build(*a, **k))
+    block = [spnn.SubMConv3d(4, 4, 3), spnn.BatchNorm(4), spnn.ReLU()]
+    net = torch.nn.Sequential(
+        *block, *block, spnn.SparseConv3d(4, 4, 2, 2), *block, *block, spnn.SparseInverseConv3d(4, 4, 2), *block
+    )
+    coords = random_coords(80)
+    net(SparseTensor(coords, torch.randn(len(coords), 4))).feats.sum().backward()
+    assert built == [(3, 3, 3), (2, 2, 2), (3, 3, 3)]
+
+
+def test_full_size_lattice_of_bevfusion_keeps_its_bounds():
+    x = SparseTensor(coords_of((0, 1439, 1439, 40), (0, 0, 0, 0)), torch.ones(2, 1), 1, spatial_shape=(1440, 1440, 41))
+    for _ in range(2):
+        x = spnn.SparseConv3d(1, 1, 3, 2, 1)(x)
+    x = spnn.SparseConv3d(1, 1, 3, 2, (1, 1, 0))(x)
+    x = spnn.SparseConv3d(1, 1, (1, 1, 3), (1, 1, 2))(x)
+    assert x.spatial_shape == (180, 180, 2)
+    assert x.tensor_stride == (8, 8, 16)
+
+
+def test_permuted_rows_give_permuted_results():
+    coords = random_coords(70)
+    feats, order = torch.randn(len(coords), 3, dtype=torch.float64), torch.randperm(len(coords))
+    layer = spnn.SubMConv3d(3, 5, 3).double()
+    plain, permuted = layer(SparseTensor(coords, feats)), layer(SparseTensor(coords[order], feats[order]))
+    torch.testing.assert_close(permuted.feats, plain.feats[order])
+
+
+def test_empty_clouds_pass_through_every_layer(device):
+    net = torch.nn.Sequential(
+        spnn.SubMConv3d(2, 4, 3),
+        spnn.BatchNorm(4),
+        spnn.ReLU(),
+        spnn.SparseConv3d(4, 4, 3, 2, 1),
+        spnn.SparseInverseConv3d(4, 2, 3),
+    ).to(device)
+    feats = torch.zeros(0, 2, device=device, requires_grad=True)
+    y = net(SparseTensor(coords_of().to(device), feats, 2))
+    assert y.feats.shape == (0, 2) and y.batch_size == 2
+    y.feats.sum().backward()
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: spnn.SubMConv3d(3, 4, 2), ValueError, "SubMConv3d: kernel_size must be odd, got 2"),
+        (lambda x: spnn.SubMConv3d(3, 0, 3), ValueError, "channels must be >= 1, got 3 and 0"),
+        (lambda x: spnn.SparseConv3d(3, 4, 3, stride=0), ValueError, "SparseConv3d: stride"),
+        (lambda x: spnn.SubMConv3d(5, 4, 3)(x), ValueError, "input must have 5 channels, got 3"),
+        (lambda x: spnn.SubMConv3d(3, 4, 3)(x.feats), TypeError, "input must be a SparseTensor, got Tensor"),
+        (lambda x: spnn.SparseInverseConv3d(3, 4, 3)(x), ValueError, "exactly one convolution .* got 0"),
+        (lambda x: spnn.SparseConv3d(3, 4, 9).double()(x), ValueError, "the output would have size"),
+    ],
+)
+def test_mistakes_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(full_grid())
+
+
+def test_inverse_conv_refuses_where_two_maps_fit():
+    coords = coords_of((0, 0, 0, 0), (0, 1, 0, 0))
+    x = SparseTensor(coords, torch.ones(2, 1))
+    middle = spnn.SparseConv3d(1, 1, 2, 2)(x)
+    x.kernel_maps.between(
+        SparseTensor(coords, torch.ones(2, 1)).topology,
+        middle.topology,
+        kernel_size=(2, 2, 2),
+        stride=(2, 2, 2),
+        padding=(0, 0, 0),
+        dilation=(1, 1, 1),
+    )
+    with pytest.raises(ValueError, match="exactly one convolution .* got 2"):
+        spnn.SparseInverseConv3d(1, 1, 2)(middle)
+
+
+def test_repeated_coords_are_refused_by_the_first_convolution():
+    x = SparseTensor(coords_of((0, 1, 1, 1), (0, 1, 1, 1)), torch.ones(2, 1))
+    with pytest.raises(ValueError, match="row 1"):
+        spnn.SubMConv3d(1, 1, 3)(x)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+
+import pcperc.nn as spnn
+from pcperc import SparseTensor
+from tests.ops.clouds import random_coords
+
+
+def test_batch_norm_is_torchs_over_the_rows():
+    coords = random_coords(50)
+    feats = torch.randn(len(coords), 4)
+    ours, theirs = spnn.BatchNorm(4, eps=1e-3, momentum=0.01), torch.nn.BatchNorm1d(4, eps=1e-3, momentum=0.01)
+    for training in (True, True, False):
+        ours.train(training), theirs.train(training)
+        assert torch.equal(ours(SparseTensor(coords, feats)).feats, theirs(feats))
+    assert torch.equal(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_too_few_voxels_for_a_variance_use_and_keep_the_running_statistics(rows, tracked):
+    layer = spnn.BatchNorm(3, track_running_stats=tracked)
+    if tracked:
+        layer.running_mean.fill_(2.0)
+    x = SparseTensor(random_coords(50)[:rows], torch.full((rows, 3), 5.0))
+    expected = (5.0 - (2.0 if tracked else 0.0)) / (1 + layer.eps) ** 0.5
+    torch.testing.assert_close(layer(x).feats, torch.full((rows, 3), expected))
+    if tracked:
+        assert torch.equal(layer.running_mean, torch.full((3,), 2.0))
+        assert int(layer.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize(
+    "layer", [spnn.ReLU(), spnn.GELU(), spnn.SiLU(), spnn.LeakyReLU(0.2), spnn.Sigmoid(), spnn.Tanh()]
+)
+def test_activations_are_torchs_on_the_features(layer):
+    coords = random_coords(20)
+    feats = torch.randn(len(coords), 3)
+    (plain,) = [base for base in type(layer).__mro__ if base.__module__.startswith("torch.nn.modules.activation")][:1]
+    reference = plain(0.2) if isinstance(layer, spnn.LeakyReLU) else plain()
+    y = layer(SparseTensor(coords, feats))
+    assert torch.equal(y.feats, reference(feats))
+    with pytest.raises(TypeError, match="input must be a SparseTensor"):
+        layer(feats)
+
+
+def test_batch_norm_names_its_mistakes():
+    with pytest.raises(ValueError, match="BatchNorm: input must have 4 channels, got 3"):
+        spnn.BatchNorm(4)(SparseTensor(random_coords(5), torch.ones(len(random_coords(5)), 3)))
+    with pytest.raises(TypeError, match="BatchNorm: input must be a SparseTensor"):
+        spnn.BatchNorm(4)(torch.ones(2, 4))
