@@ -43,4 +43,10 @@ inline PoolSegments check_segments(const Tensor& feats, const std::optional<Tens
           segments[2].const_data_ptr<int32_t>(), segments[3].const_data_ptr<int64_t>(), num_segments, num_entries};
 }
 
+inline void check_weight_grad(const Tensor& grad, const Tensor& feats) {
+  check_matrix(feats, "bev_pool_weight_grad", "feats");
+  check_dtype(feats, grad.scalar_type(), "bev_pool_weight_grad", "feats");
+  STD_TORCH_CHECK(grad.size(1) == feats.size(1), "bev_pool_weight_grad: grad and feats must have the same channels");
+}
+
 }  // namespace pcperc

@@ -2,8 +2,11 @@
 #pragma once
 // Geometry of upright boxes in float64, the same bits on host and device: products are never contracted into fused
 // multiply-adds, which nvcc would otherwise do.
+#include <torch/csrc/stable/tensor.h>
+
 #include <cstdint>
 
+#include "common/check.h"
 #include "common/coord_key.h"
 
 namespace pcperc {
@@ -12,6 +15,21 @@ namespace pcperc {
 struct BoxFrame {
   double x, y, z, length, width, height, cos, sin;
 };
+
+inline const BoxFrame* check_frames(const Tensor& frames, const char* op, const char* name) {
+  check_matrix(frames, op, name);
+  check_dtype(frames, ScalarType::Double, op, name);
+  STD_TORCH_CHECK(frames.size(1) == 8, op, ": ", name, " must be (K, 8), got ", frames.size(1), " columns");
+  return reinterpret_cast<const BoxFrame*>(frames.const_data_ptr<double>());
+}
+
+// A float64 matrix of plain points with the given number of columns.
+inline const double* check_positions(const Tensor& positions, int64_t columns, const char* op, const char* name) {
+  check_matrix(positions, op, name);
+  check_dtype(positions, ScalarType::Double, op, name);
+  STD_TORCH_CHECK(positions.size(1) == columns, op, ": ", name, " must have ", columns, " columns, got ", positions.size(1));
+  return positions.const_data_ptr<double>();
+}
 
 // a * b + c * d without contraction.
 PCPERC_HOST_DEVICE double dot2(double a, double b, double c, double d) {

@@ -3,11 +3,13 @@
 // Which cell of a bounded grid holds a point: the only place of this formula, for voxels and for bird's-eye-view cells.
 //
 // A cell's key is ((batch * X + x) * Y + y) * Z + z, so keys sort like the rows [batch, x, y, z].
-#include <torch/headeronly/util/Exception.h>
+#include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "common/check.h"
 #include "common/coord_key.h"
 
 namespace pcperc {
@@ -32,6 +34,24 @@ inline VoxelGrid make_voxel_grid(const std::vector<double>& lower, const std::ve
   }
   grid.batch_size = batch_size;
   return grid;
+}
+
+// Pointer to one batch item a point, or null where all points are of item 0.
+inline const int32_t* check_voxel_points(const Tensor& points, const std::optional<Tensor>& batch_index) {
+  check_matrix(points, "voxel_keys", "points");
+  STD_TORCH_CHECK(points.size(1) >= 3, "voxel_keys: points must have at least 3 columns, got ", points.size(1));
+  if (!batch_index) return nullptr;
+  check_dtype(*batch_index, ScalarType::Int, "voxel_keys", "batch_index");
+  STD_TORCH_CHECK(batch_index->numel() == points.size(0) && batch_index->is_contiguous(),
+                  "voxel_keys: batch_index must have one value a point");
+  return batch_index->const_data_ptr<int32_t>();
+}
+
+inline void check_voxel_coords(const Tensor& keys, const std::vector<int64_t>& grid_shape) {
+  check_dtype(keys, ScalarType::Long, "voxel_coords", "keys");
+  STD_TORCH_CHECK(keys.is_contiguous(), "voxel_coords: keys must be contiguous");
+  STD_TORCH_CHECK(grid_shape.size() == 3 && grid_shape[0] > 0 && grid_shape[1] > 0 && grid_shape[2] > 0,
+                  "voxel_coords: grid_shape must have 3 values > 0");
 }
 
 // floor((value - lower) / cell_size) in float32, or -1 outside the grid and for NaN. Written so that only values that fit are

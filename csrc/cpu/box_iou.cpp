@@ -6,18 +6,10 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include "common/check.h"
 #include "common/parallel.h"
 
 namespace pcperc {
 namespace {
-
-const BoxFrame* check_frames(const Tensor& frames, const char* op, const char* name) {
-  check_matrix(frames, op, name);
-  check_dtype(frames, ScalarType::Double, op, name);
-  STD_TORCH_CHECK(frames.size(1) == 8, op, ": ", name, " must be (K, 8), got ", frames.size(1), " columns");
-  return reinterpret_cast<const BoxFrame*>(frames.const_data_ptr<double>());
-}
 
 Tensor box_iou_matrix(const Tensor& frames_a, const Tensor& frames_b, bool with_height) {
   const BoxFrame* a = check_frames(frames_a, "box_iou", "frames_a");
@@ -52,10 +44,7 @@ Tensor nms_bev(const Tensor& frames, double iou_threshold) {
 }
 
 Tensor circle_nms(const Tensor& centers, double min_distance) {
-  check_matrix(centers, "circle_nms", "centers");
-  check_dtype(centers, ScalarType::Double, "circle_nms", "centers");
-  STD_TORCH_CHECK(centers.size(1) == 2, "circle_nms: centers must be (K, 2), got ", centers.size(1), " columns");
-  const double* c = centers.const_data_ptr<double>();
+  const double* c = check_positions(centers, 2, "circle_nms", "centers");
   const double limit = min_distance * min_distance;
   return suppress(centers, [&](int64_t i, int64_t j) {
     const double dx = c[2 * j] - c[2 * i], dy = c[2 * j + 1] - c[2 * i + 1];

@@ -5,26 +5,16 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include "box_iou.h"
-#include "common/check.h"
 #include "common/parallel.h"
 
 namespace pcperc {
 namespace {
 
-void check_points_and_frames(const Tensor& points, const Tensor& frames, const char* op) {
-  check_matrix(points, op, "points");
-  check_matrix(frames, op, "frames");
-  check_dtype(points, ScalarType::Double, op, "points");
-  check_dtype(frames, ScalarType::Double, op, "frames");
-  STD_TORCH_CHECK(points.size(1) == 3 && frames.size(1) == 8, op, ": points must be (N, 3) and frames (K, 8)");
-}
-
 Tensor points_in_boxes(const Tensor& points, const Tensor& frames) {
-  check_points_and_frames(points, frames, "points_in_boxes");
+  const double* p = check_positions(points, 3, "points_in_boxes", "points");
+  const BoxFrame* box = check_frames(frames, "points_in_boxes", "frames");
   const int64_t n = points.size(0), k = frames.size(0);
   Tensor out = torch::stable::new_empty(points, {n}, ScalarType::Int);
-  const double* p = points.const_data_ptr<double>();
-  const BoxFrame* box = reinterpret_cast<const BoxFrame*>(frames.const_data_ptr<double>());
   int32_t* index = out.mutable_data_ptr<int32_t>();
   parallel_rows(n, 1024, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -38,11 +28,10 @@ Tensor points_in_boxes(const Tensor& points, const Tensor& frames) {
 }
 
 Tensor points_in_boxes_mask(const Tensor& points, const Tensor& frames) {
-  check_points_and_frames(points, frames, "points_in_boxes_mask");
+  const double* p = check_positions(points, 3, "points_in_boxes_mask", "points");
+  const BoxFrame* box = check_frames(frames, "points_in_boxes_mask", "frames");
   const int64_t n = points.size(0), k = frames.size(0);
   Tensor out = torch::stable::new_empty(points, {n, k}, ScalarType::Bool);
-  const double* p = points.const_data_ptr<double>();
-  const BoxFrame* box = reinterpret_cast<const BoxFrame*>(frames.const_data_ptr<double>());
   bool* mask = out.mutable_data_ptr<bool>();
   parallel_rows(n, 1024, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

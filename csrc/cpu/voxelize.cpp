@@ -5,55 +5,43 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/Dispatch_v2.h>
 
 #include <optional>
-#include <type_traits>
 #include <vector>
 
-#include "common/check.h"
+#include "common/dispatch.h"
 #include "common/parallel.h"
+#include "segment.h"
 
 namespace pcperc {
 namespace {
 
 constexpr int64_t kGrain = 4096;
 
-template <class T>
-using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
 Tensor voxel_keys(const Tensor& points, const std::optional<Tensor>& batch_index, const std::vector<double>& lower,
                   const std::vector<double>& upper, const std::vector<double>& cell_size,
                   const std::vector<int64_t>& grid_shape, int64_t batch_size) {
-  check_matrix(points, "voxel_keys", "points");
-  STD_TORCH_CHECK(points.size(1) >= 3, "voxel_keys: points must have at least 3 columns, got ", points.size(1));
+  const int32_t* batch = check_voxel_points(points, batch_index);
   const VoxelGrid grid = make_voxel_grid(lower, upper, cell_size, grid_shape, batch_size);
   const int64_t n = points.size(0), stride = points.size(1);
-  const int32_t* batch = nullptr;
-  if (batch_index) {
-    check_dtype(*batch_index, ScalarType::Int, "voxel_keys", "batch_index");
-    STD_TORCH_CHECK(batch_index->numel() == n, "voxel_keys: batch_index must have one value a point");
-    batch = batch_index->const_data_ptr<int32_t>();
-  }
   Tensor keys = torch::stable::new_empty(points, {n}, ScalarType::Long);
   int64_t* out = keys.mutable_data_ptr<int64_t>();
-  THO_DISPATCH_V2(points.scalar_type(), "voxel_keys", AT_WRAP([&] {
-                    const scalar_t* p = points.const_data_ptr<scalar_t>();
-                    parallel_rows(n, kGrain, [&](int64_t begin, int64_t end) {
-                      for (int64_t i = begin; i < end; ++i) {
-                        const scalar_t* row = p + i * stride;
-                        out[i] = voxel_key(static_cast<float>(row[0]), static_cast<float>(row[1]),
-                                           static_cast<float>(row[2]), batch ? batch[i] : 0, grid);
-                      }
-                    });
-                  }),
-                  AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
+  dispatch_float(points.scalar_type(), "voxel_keys", [&](auto zero) {
+    using T = decltype(zero);
+    const T* p = points.const_data_ptr<T>();
+    parallel_rows(n, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T* row = p + i * stride;
+        out[i] = voxel_key(static_cast<float>(row[0]), static_cast<float>(row[1]),
+                           static_cast<float>(row[2]), batch ? batch[i] : 0, grid);
+      }
+    });
+  });
   return keys;
 }
 
 Tensor voxel_coords(const Tensor& keys, const std::vector<int64_t>& grid_shape) {
-  check_dtype(keys, ScalarType::Long, "voxel_coords", "keys");
-  STD_TORCH_CHECK(grid_shape.size() == 3, "voxel_coords: grid_shape must have 3 values");
+  check_voxel_coords(keys, grid_shape);
   const int64_t m = keys.numel();
   Tensor coords = torch::stable::new_empty(keys, {m, 4}, ScalarType::Int);
   const int64_t* key = keys.const_data_ptr<int64_t>();
@@ -62,65 +50,49 @@ Tensor voxel_coords(const Tensor& keys, const std::vector<int64_t>& grid_shape) 
   return coords;
 }
 
-void check_segments(const Tensor& order, const Tensor& starts, const Tensor& counts) {
-  check_dtype(order, ScalarType::Int, "segment_mean", "order");
-  check_dtype(starts, ScalarType::Int, "segment_mean", "starts");
-  check_dtype(counts, ScalarType::Int, "segment_mean", "counts");
-  STD_TORCH_CHECK(starts.numel() == counts.numel(), "segment_mean: starts and counts must have the same length");
-}
-
 Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& starts, const Tensor& counts) {
-  check_matrix(feats, "segment_mean", "feats");
-  check_segments(order, starts, counts);
-  const int64_t m = starts.numel(), channels = feats.size(1);
-  Tensor out = torch::stable::new_empty(feats, {m, channels});
-  const int32_t* row_of = order.const_data_ptr<int32_t>();
-  const int32_t* start = starts.const_data_ptr<int32_t>();
-  const int32_t* count = counts.const_data_ptr<int32_t>();
-  THO_DISPATCH_V2(feats.scalar_type(), "segment_mean", AT_WRAP([&] {
-                    const scalar_t* in = feats.const_data_ptr<scalar_t>();
-                    scalar_t* mean = out.mutable_data_ptr<scalar_t>();
-                    parallel_rows(m, kGrain, [&](int64_t begin, int64_t end) {
-                      for (int64_t i = begin; i < end; ++i) {
-                        for (int64_t c = 0; c < channels; ++c) {
-                          Accumulator<scalar_t> sum = 0;
-                          for (int32_t j = start[i]; j < start[i] + count[i]; ++j) {
-                            sum += static_cast<Accumulator<scalar_t>>(in[row_of[j] * channels + c]);
-                          }
-                          mean[i * channels + c] = static_cast<scalar_t>(sum / static_cast<Accumulator<scalar_t>>(count[i]));
-                        }
-                      }
-                    });
-                  }),
-                  AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
+  const MeanSegments s = check_mean_segments(feats, order, starts, counts, "segment_mean");
+  const int64_t channels = feats.size(1);
+  Tensor out = torch::stable::new_empty(feats, {s.size, channels});
+  dispatch_float(feats.scalar_type(), "segment_mean", [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = feats.const_data_ptr<T>();
+    T* mean = out.mutable_data_ptr<T>();
+    parallel_rows(s.size, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t c = 0; c < channels; ++c) {
+          Accumulator<T> sum = 0;
+          for (int32_t j = s.starts[i]; j < s.starts[i] + s.counts[i]; ++j) {
+            sum += static_cast<Accumulator<T>>(in[static_cast<int64_t>(s.order[j]) * channels + c]);
+          }
+          mean[i * channels + c] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.counts[i]));
+        }
+      }
+    });
+  });
   return out;
 }
 
 Tensor segment_mean_backward(const Tensor& grad, const Tensor& order, const Tensor& starts, const Tensor& counts,
                              int64_t num_rows) {
-  check_matrix(grad, "segment_mean_backward", "grad");
-  check_segments(order, starts, counts);
-  const int64_t m = starts.numel(), channels = grad.size(1);
+  const MeanSegments s = check_mean_segments(grad, order, starts, counts, "segment_mean_backward");
+  const int64_t channels = grad.size(1);
   Tensor out = torch::stable::new_zeros(grad, {num_rows, channels});
-  const int32_t* row_of = order.const_data_ptr<int32_t>();
-  const int32_t* start = starts.const_data_ptr<int32_t>();
-  const int32_t* count = counts.const_data_ptr<int32_t>();
-  THO_DISPATCH_V2(grad.scalar_type(), "segment_mean_backward", AT_WRAP([&] {
-                    using acc_t = Accumulator<scalar_t>;
-                    const scalar_t* g = grad.const_data_ptr<scalar_t>();
-                    scalar_t* d = out.mutable_data_ptr<scalar_t>();
-                    parallel_rows(m, kGrain, [&](int64_t begin, int64_t end) {
-                      for (int64_t i = begin; i < end; ++i) {
-                        for (int32_t j = start[i]; j < start[i] + count[i]; ++j) {
-                          for (int64_t c = 0; c < channels; ++c) {
-                            d[row_of[j] * channels + c] = static_cast<scalar_t>(
-                                static_cast<acc_t>(g[i * channels + c]) / static_cast<acc_t>(count[i]));
-                          }
-                        }
-                      }
-                    });
-                  }),
-                  AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
+  dispatch_float(grad.scalar_type(), "segment_mean_backward", [&](auto zero) {
+    using T = decltype(zero);
+    const T* g = grad.const_data_ptr<T>();
+    T* d = out.mutable_data_ptr<T>();
+    parallel_rows(s.size, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int32_t j = s.starts[i]; j < s.starts[i] + s.counts[i]; ++j) {
+          for (int64_t c = 0; c < channels; ++c) {
+            d[static_cast<int64_t>(s.order[j]) * channels + c] = static_cast<T>(
+                static_cast<Accumulator<T>>(g[i * channels + c]) / static_cast<Accumulator<T>>(s.counts[i]));
+          }
+        }
+      }
+    });
+  });
   return out;
 }
 
