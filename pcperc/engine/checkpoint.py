@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that are written whole or not at all and read without executing anything.
+
+A checkpoint holds tensors, numbers, strings and containers of these, nothing else. A folder of checkpoints carries
+two small markers: ``last_checkpoint`` names the newest one of the current run (for ``--resume``), ``finished.json``
+the last one of the newest run that came to its end (for testing).
+"""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+FORMAT = "pcperc checkpoint 1"
+LAST_MARKER = "last_checkpoint"
+FINISHED_MARKER = "finished.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, read or used; the message names the file and what was expected."""
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to; rename it to ``path`` once its bytes are on disk, remove it where anything fails.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; ``path`` is then what it was before.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer reports a failed write as RuntimeError while the OSError hides in its context.
+        cause = error if isinstance(error, OSError) else _first_os_error(error)
+        if cause is None:
+            raise
+        reason = "the disk is full" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else str(cause)
+        raise CheckpointError(f"{path}: cannot be written, {reason}; the file is left as it was before") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _first_os_error(error: BaseException) -> OSError | None:
+    seen = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return OSError(errno.ENOSPC, "no space left") if "file write failed" in str(error) else None
+
+
+def save_checkpoint(checkpoint: dict, path: Path) -> None:
+    """Write ``checkpoint`` whole; every value in it must be plain (see ``to_plain``)."""
+    plain = to_plain({"format": FORMAT, **checkpoint})
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        torch.save(plain, file)
+
+
+def save_weights(state_dict: dict, path: Path, *, meta: dict) -> None:
+    """Write the weights alone as .safetensors; ``meta`` (JSON-able) travels in its header, so that it can be tested."""
+    tensors = {key: value.detach().contiguous().clone() for key, value in state_dict.items()}
+    with written_whole(path) as partial:
+        safetensors.torch.save_file(tensors, partial, metadata={"format": FORMAT, "meta": json.dumps(meta)})
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)  # safetensors makes files that nobody else can read
+
+
+def save_text(text: str, path: Path) -> None:
+    """Write a small text file whole."""
+    with written_whole(path) as partial:
+        partial.write_text(text)
+
+
+def load_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint (.pth) or bare weights (.safetensors) onto the CPU.
+
+    Returns:
+        A dict with ``state_dict`` and ``meta``; a .pth also has what ``--resume`` needs.
+    Raises:
+        CheckpointError: missing, unreadable or truncated file, or a .pth that pcperc did not write.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: expected a '{FORMAT}' file, which train.py writes")
+    return checkpoint
+
+
+def _load_safetensors(path: Path) -> dict:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        meta = json.loads(metadata.get("meta", "{}"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    return {"state_dict": state_dict, "meta": meta}
+
+
+def to_plain(value: Any, *, where: str = "checkpoint") -> Any:
+    """Copy nested containers into dict, list and tuple; tensors go to the CPU, numpy values to Python's or torch's.
+
+    Raises:
+        TypeError: anything that ``weights_only`` loading would refuse, named by its place.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: to_plain(item, where=f"{where}.{key}") for key, item in dict.items(value)}
+    if isinstance(value, list | tuple):
+        items = [to_plain(item, where=f"{where}[{i}]") for i, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(value.copy())
+    raise TypeError(f"{where}: cannot be stored in a checkpoint, got {type(value).__name__}")
+
+
+def load_weights(model: torch.nn.Module, state_dict: dict, *, source: str | Path, partial: bool = False) -> list[str]:
+    """Put ``state_dict`` into ``model``.
+
+    Args:
+        source: the file's name, for messages.
+        partial: the model may have parts that the file lacks (a LiDAR checkpoint in a fusion model).
+    Returns:
+        Names of the model's tensors that the file does not have; empty unless ``partial``.
+    Raises:
+        CheckpointError: the file is of another model; the first differing tensor is named.
+    """
+    own = model.state_dict()
+    foreign = [key for key in state_dict if key not in own]
+    missing = [key for key in own if key not in state_dict]
+    shapes = [k for k in state_dict if k in own and tuple(state_dict[k].shape) != tuple(own[k].shape)]
+    if foreign or shapes or (missing and not partial) or len(missing) == len(own):
+        raise CheckpointError(f"{source}: is a checkpoint of another model, {_difference(own, state_dict)}")
+    model.load_state_dict(state_dict, strict=not partial)
+    return missing
+
+
+def _difference(own: dict, given: dict) -> str:
+    """Say in a few words how two state dicts differ."""
+    for key, value in given.items():
+        if key in own and tuple(value.shape) != tuple(own[key].shape):
+            return f"'{key}' must be {tuple(own[key].shape)}, got {tuple(value.shape)}"
+    foreign = [key for key in given if key not in own]
+    missing = [key for key in own if key not in given]
+    parts = []
+    if foreign:
+        parts.append(f"{len(foreign)} tensors that this model lacks (first: '{foreign[0]}')")
+    if missing:
+        parts.append(f"{len(missing)} of this model's tensors are not in it (first: '{missing[0]}')")
+    return "it has " + " and ".join(parts) if foreign else parts[0]
+
+
+def write_last_marker(folder: Path, path: Path) -> None:
+    """Note ``path`` as the newest checkpoint of the current run in ``folder``."""
+    save_text(path.name + "\n", folder / LAST_MARKER)
+
+
+def write_finished_marker(folder: Path, path: Path, **facts: Any) -> None:
+    """Note ``path`` as the checkpoint in which a run in ``folder`` ended."""
+    save_text(json.dumps({"checkpoint": path.name, **facts}) + "\n", folder / FINISHED_MARKER)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint of the current run in ``folder``, or None where it has none yet."""
+    return _marked(folder / LAST_MARKER, lambda text: text.strip())
+
+
+def finished_checkpoint(folder: Path) -> Path | None:
+    """Return the last checkpoint of the newest finished run in ``folder``, or None."""
+    return _marked(folder / FINISHED_MARKER, lambda text: json.loads(text)["checkpoint"])
+
+
+def _marked(marker: Path, name_of: Callable[[str], str]) -> Path | None:
+    if not marker.is_file():
+        return None
+    path = marker.parent / Path(name_of(marker.read_text())).name
+    return path if path.is_file() else None

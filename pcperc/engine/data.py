@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the data there that a config needs? If not: the profile to take, what to simulate and prepare, or what to say."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pcperc.datasets.nuscenes import NuScenesDataset
+from pcperc.datasets.nuscenes_index import index_path
+from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
+from pcperc.engine.config import load_config
+from pcperc.engine.messages import say
+from pcperc.registry import DATASETS, resolve_type
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+class DataMissing(FileNotFoundError):
+    """A data set is not where the config says; the message names the folder and what to run."""
+
+
+def data_is_there(cfg: Config) -> bool:
+    """True where the folder of tables of the config's data set exists, or the config names no folder."""
+    root = cfg.get("data_root")
+    return root is None or (Path(root) / cfg.get("data_version", "")).is_dir()
+
+
+def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None = None) -> tuple[Config, Path, str]:
+    """Read the config of the profile that is wanted, or that the data at hand allows.
+
+    Args:
+        path: a config; its ``profiles`` maps names to files beside it. Its own content is the profile "full".
+        wanted: a profile's name; None takes "full" where its data is there, else "demo".
+    Returns:
+        The config, its file and the name of the profile.
+    Raises:
+        DataMissing: neither is possible.
+        ConfigError: an unknown profile or key.
+    """
+    path = Path(path)
+    cfg = load_config(path, None if wanted not in (None, "full") else overrides)
+    profiles = cfg.get("profiles", {})
+    if wanted not in (None, "full", *profiles):
+        raise DataMissing(f"{path}: has no profile '{wanted}' (known: {', '.join(['full', *profiles])})")
+    if wanted == "full" or (wanted is None and (data_is_there(cfg) or "demo" not in profiles)):
+        return cfg, path, "full"
+    if wanted is None:
+        say(f"{cfg.data_root} is missing: training at demonstration size on simulated data (--profile full insists)")
+    name = wanted or "demo"
+    file = path.parent / profiles[name]
+    return load_config(file, overrides), file, name
+
+
+def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
+    """Simulate what is missing, where the config's ``simulation`` says how, and prepare what is not prepared.
+
+    Args:
+        simulate: called with the entries of ``simulation`` and ``root``.
+    Raises:
+        DataMissing: there is no data set and nothing to simulate it with.
+    """
+    if cfg.get("data_root") is None:
+        return
+    root, version = Path(cfg.data_root), cfg.get("data_version", "")
+    if not data_is_there(cfg):
+        if cfg.get("simulation") is None or simulate is None:
+            raise DataMissing(
+                f"{root / version} is missing: put the data set there (data/README.md shows the tree), "
+                "or train at demonstration size with --profile demo"
+            )
+        say(f"simulating {root} (once; later runs use it again)")
+        simulate(root=root, **dict(cfg.simulation.items()))
+    datasets = [dataset for loader in LOADERS if (dataset := cfg.get(loader, {}).get("dataset")) is not None]
+    nuscenes = [dataset for dataset in datasets if resolve_type(dataset["type"], DATASETS) is NuScenesDataset]
+    if nuscenes:
+        splits = sorted({dataset["split"] for dataset in nuscenes})
+        pastes = any(_has_type(dataset, "GTPaste") for dataset in nuscenes)
+        if not all(index_path(root, version, split).is_file() for split in splits):
+            say(f"preparing {root} ({', '.join(splits)})")
+        prepare_nuscenes_for_training(root, version, splits=splits, gt_database=pastes)
+
+
+def _has_type(value: Any, name: str) -> bool:
+    """True where a dict anywhere in ``value`` has a type of that name."""
+    if isinstance(value, dict):
+        type_ = value.get("type")
+        return getattr(type_, "__name__", type_) == name or any(_has_type(item, name) for item in value.values())
+    return isinstance(value, list | tuple) and any(_has_type(item, name) for item in value)

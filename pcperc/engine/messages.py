@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tool tells its user: short lines from the first process, and one line where something is wrong."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+from pcperc.engine.distributed import is_main
+
+
+def say(text: str) -> None:
+    """Print a line to the user, from the first process only."""
+    if is_main():
+        Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def run_tool(main: Callable[[], None]) -> int:
+    """Call ``main`` and return an exit status; what is wrong with the input ends in one line on stderr.
+
+    Set PCPERC_TRACEBACK=1 to see where an error was raised.
+    """
+    if os.environ.get("PCPERC_TRACEBACK") == "1":
+        main()
+        return 0
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped; --resume continues from the last checkpoint", file=sys.stderr)
+        return 130
+    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an exception; of one that crossed from a loader process, the original message."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if "Original Traceback" in text:
+        return lines[-1].partition(": ")[2] or lines[-1]
+    unexplained = type(error) in (RuntimeError, TypeError, KeyError, IndexError, ImportError)
+    return f"{type(error).__name__}: {lines[0]}" if unexplained else lines[0]

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train what a config describes. Options are explained in tools/README.md."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmengine.config import DictAction  # noqa: E402
+
+from pcperc.engine.messages import run_tool  # noqa: E402
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--work-dir", type=Path, help="checkpoints go directly in it; default work_dirs/<config>")
+    parser.add_argument("--resume", action="store_true", help="continue the last run of the work dir")
+    parser.add_argument("--amp", action="store_true", help="half precision: float16 on a GPU, bfloat16 on a CPU")
+    parser.add_argument("--profile", help="full, or a name in the config's profiles (demo)")
+    parser.add_argument("--load-from", type=Path, help="start from these weights and skip the first stage")
+    parser.add_argument("--pretrained-backbone", type=Path, help="Swin weights of mmdet, torchvision or timm")
+    parser.add_argument("--from-scratch", action="store_true", help="ignore weights that the config names")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, metavar="key=value")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
+    parser.add_argument("--seed", type=int)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = vars(parse_arguments())
+    from pcperc.engine.training import TrainOptions, train
+
+    train(TrainOptions(overrides=arguments.pop("cfg_options"), **arguments), simulate=simulate)
+
+
+def simulate(*, root: str, scenes: int, size: str, seed: int) -> None:
+    """Write the simulated data set that a config asks for."""
+    from pcperc.engine.progress import ProgressDisplay
+    from pcperc.simulation.driving import Settings
+    from pcperc.simulation.driving import simulate as write_scenes
+
+    with ProgressDisplay("simulating scenes", scenes) as display:
+        write_scenes(
+            root,
+            Settings(scenes, size, seed),
+            workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            progress=lambda done, total: display.update(done),
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
