@@ -8,8 +8,7 @@ product of depth and context is never stored.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from pcperc.ops.group_by_key import group_by_key
 Segments = tuple[Tensor, Tensor, Tensor, Tensor]  # point (E,), source (E,), starts (S + 1,) int32; target (S,) int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BevPoolPlan:
     """Which points fall into which cell. Immutable; reuse it as long as the points stay where they are.
 
@@ -35,15 +34,21 @@ class BevPoolPlan:
     point_cell: Tensor  # (P,) int64, ((b * X + x) * Y + y) * Z + z, or -1 outside the grid
     point_row: Tensor | None  # (P,) int64, row of features of each point; None: point p has row p
     by_cell: Segments  # segment = cell, source = row
+    _parts: dict[str, Segments] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_cells(self) -> int:
         """B * X * Y * Z."""
         return self.batch_size * math.prod(self.grid_shape)
 
-    @cached_property
+    @property
     def by_row(self) -> Segments:
         """Segment = row of features, source = cell."""
+        if "by_row" not in self._parts:  # not functools.cached_property: torch.compile cannot enter its lock
+            self._parts["by_row"] = self._group_by_row()
+        return self._parts["by_row"]
+
+    def _group_by_row(self) -> Segments:
         if self.point_row is None:
             point = self.by_cell[0]
             starts = torch.arange(point.shape[0] + 1, dtype=torch.int32, device=point.device)
