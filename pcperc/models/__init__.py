@@ -1,1 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Networks. Importing this package puts all of them into the registry."""
+
+from pcperc.models import bevfusion as bevfusion

@@ -1,7 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """BEVFusion: camera and LiDAR fused in the bird's-eye view."""
 
-from pcperc.models.bevfusion.camera_encoder import CameraEncoder as CameraEncoder
-from pcperc.models.bevfusion.lss_fpn import GeneralizedLSSFPN as GeneralizedLSSFPN
-from pcperc.models.bevfusion.swin import SwinTransformer as SwinTransformer
-from pcperc.models.bevfusion.view_transform import DepthLSSTransform as DepthLSSTransform
+from pcperc.models.bevfusion.bev_decoder import SECOND, SECONDFPN, BEVDecoder
+from pcperc.models.bevfusion.box_coder import BoxCoder
+from pcperc.models.bevfusion.camera_encoder import CameraEncoder
+from pcperc.models.bevfusion.data_preprocessor import BEVFusionPreprocessor, HardVoxelizer
+from pcperc.models.bevfusion.detector import BEVFusion
+from pcperc.models.bevfusion.fuser import ConvFuser
+from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
+from pcperc.models.bevfusion.lss_fpn import GeneralizedLSSFPN
+from pcperc.models.bevfusion.swin import SwinTransformer
+from pcperc.models.bevfusion.target_assigner import HungarianAssigner
+from pcperc.models.bevfusion.transfusion_head import TransFusionHead
+from pcperc.models.bevfusion.transfusion_loss import HeadOutput, TransFusionLoss
+from pcperc.models.bevfusion.view_transform import DepthLSSTransform
+
+__all__ = [
+    "BEVDecoder",
+    "BEVFusion",
+    "BEVFusionPreprocessor",
+    "BoxCoder",
+    "CameraEncoder",
+    "ConvFuser",
+    "DepthLSSTransform",
+    "GeneralizedLSSFPN",
+    "HardVoxelizer",
+    "HeadOutput",
+    "HungarianAssigner",
+    "SECOND",
+    "SECONDFPN",
+    "SparseEncoder",
+    "SwinTransformer",
+    "TransFusionHead",
+    "TransFusionLoss",
+]

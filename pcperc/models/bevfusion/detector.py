@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BEVFusion: camera and LiDAR meet in a shared bird's-eye view, from which task heads read.
+
+Source: Liu et al., BEVFusion: Multi-task multi-sensor fusion with unified bird's-eye view representation, ICRA 2023,
+figure 2.
+"""
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from pcperc.geometry import Detections, transform_boxes
+from pcperc.registry import MODELS
+
+# The fuser's weights depend on this order.
+MODALITIES = ("camera", "lidar")
+
+
+@MODELS.register_module()
+class BEVFusion(BaseModel):
+    """Encoders, fuser, decoder and heads.
+
+    Args:
+        encoders: "camera" and/or "lidar" to a module that turns the batch's ``inputs`` into a map (B, C, X, Y); None
+            leaves a modality out.
+        decoder: fused map to the map the heads read.
+        heads: task to head; "object" gives detections. A head has ``forward(bev)``, ``loss(output, samples)`` and
+            ``predict(output)``.
+        fuser: list of maps, camera first, to one map; needed with two encoders.
+        data_preprocessor: see BEVFusionPreprocessor.
+    Raises:
+        ValueError: an unknown modality, no encoder or no head, two encoders without a fuser.
+    """
+
+    def __init__(
+        self,
+        encoders: dict[str, nn.Module | None],
+        decoder: nn.Module,
+        heads: dict[str, nn.Module],
+        *,
+        fuser: nn.Module | None = None,
+        data_preprocessor: nn.Module | None = None,
+    ):
+        super().__init__(data_preprocessor)
+        present = [name for name in MODALITIES if encoders.get(name) is not None]
+        if set(encoders) - set(MODALITIES) or not present:
+            raise ValueError(f"BEVFusion: encoders must be some of {MODALITIES}, got {sorted(encoders)}")
+        if len(present) > 1 and fuser is None:
+            raise ValueError(f"BEVFusion: fuser must be given for the encoders {present}, got None")
+        if not heads:
+            raise ValueError("BEVFusion: heads must name at least one task, got none")
+        self.encoders = nn.ModuleDict({name: encoders[name] for name in present})
+        self.fuser = fuser
+        self.decoder = decoder
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, inputs: dict, samples: list[dict] | None = None, mode: str = "tensor"):
+        """Run the network on a prepared batch.
+
+        Args:
+            inputs, samples: the batch as of the data preprocessor; docs/conventions.md lists the keys.
+            mode: what to return.
+        Returns:
+            "tensor": dict from task to the head's output. "loss": dict of scalars, ``<task>/<name>``; those with
+            "loss" in the name are to be summed. "predict": with one head the list of its B results, with several a
+            list of B dicts from task to result; detections are in the recorded LiDAR frame.
+        Raises:
+            ValueError: another mode.
+        """
+        if mode not in ("tensor", "loss", "predict"):
+            raise ValueError(f"BEVFusion: mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
+        features = [encoder(inputs) for encoder in self.encoders.values()]
+        bev = features[0] if self.fuser is None else self.fuser(features)
+        bev = self.decoder(bev)
+        outputs = {task: head(bev) for task, head in self.heads.items()}
+        if mode == "tensor":
+            return outputs
+        if mode == "loss":
+            return self._losses(outputs, samples)
+        return self._predictions(outputs, inputs)
+
+    def _losses(self, outputs: dict, samples: list[dict]) -> dict[str, Tensor]:
+        """Losses of all heads, the task in front of each name."""
+        return {
+            f"{task}/{name}": value
+            for task, output in outputs.items()
+            for name, value in self.heads[task].loss(output, samples).items()
+        }
+
+    def _predictions(self, outputs: dict, inputs: dict) -> list:
+        """Results of all heads by sample, detections back in the recorded LiDAR frame."""
+        results = {task: self.heads[task].predict(output) for task, output in outputs.items()}
+        if "object" in results and "lidar_aug" in inputs:
+            pairs = zip(results["object"], inputs["lidar_aug"], strict=True)
+            results["object"] = [to_recorded_frame(detections, lidar_aug) for detections, lidar_aug in pairs]
+        if len(results) == 1:
+            return next(iter(results.values()))
+        return [dict(zip(results, sample, strict=True)) for sample in zip(*results.values(), strict=True)]
+
+
+def to_recorded_frame(detections: Detections, lidar_aug: Tensor) -> Detections:
+    """Undo ``lidar_aug`` (4, 4), which may turn, scale, mirror and move."""
+    recorded = torch.linalg.inv(lidar_aug.double())
+    return Detections(transform_boxes(detections.boxes, recorded), detections.scores, detections.labels)

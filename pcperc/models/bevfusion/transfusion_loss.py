@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the TransFusion head gives, and how far that is from the truth."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcperc.models.bevfusion.box_coder import BoxCoder
+from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmap
+from pcperc.models.losses import gaussian_focal_loss, sigmoid_focal_loss, weighted_l1_loss
+from pcperc.registry import MODELS
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """What the head says about a batch of B samples with P proposals each.
+
+    Attributes:
+        heatmap: (B, classes, X, Y) logits.
+        query_labels: (B, P) int64, class of the heatmap peak that each proposal grew from.
+        query_scores: (B, P) float32, value of that peak in [0, 1].
+        codes: per decoder layer (B, P, 10) float32, see BoxCoder.
+        logits: per decoder layer (B, P, classes) float32.
+    """
+
+    heatmap: Tensor
+    query_labels: Tensor
+    query_scores: Tensor
+    codes: list[Tensor]
+    logits: list[Tensor]
+
+
+@MODELS.register_module()
+class TransFusionLoss:
+    """Heatmap, classification and box losses of the TransFusion head.
+
+    Everything is computed in float32, whatever autocast says. Averages are over the batch of one process, as
+    published: the heatmap's by the number of its peaks, the others by the number of matched proposals.
+
+    Args:
+        assigner: matches proposals with objects.
+        heatmap_weight, class_weight, box_weight: weights of the three losses.
+        code_weights: ten weights inside the box loss, see BoxCoder.
+        min_overlap, min_radius: of the heatmap's Gaussians (see ``gaussian_radius``), overlap and cells.
+    Source: Bai et al., TransFusion, CVPR 2022, sections 3.1 and 3.5.
+    """
+
+    def __init__(
+        self,
+        assigner: HungarianAssigner,
+        *,
+        heatmap_weight: float = 1.0,
+        class_weight: float = 1.0,
+        box_weight: float = 0.25,
+        code_weights: tuple[float, ...] = (1.0,) * 8 + (0.2,) * 2,
+        min_overlap: float = 0.1,
+        min_radius: int = 2,
+    ):
+        if len(code_weights) != BoxCoder.code_size:
+            raise ValueError(f"TransFusionLoss: code_weights must be {BoxCoder.code_size}, got {len(code_weights)}")
+        self.assigner, self.code_weights = assigner, tuple(code_weights)
+        self.heatmap_weight, self.class_weight, self.box_weight = heatmap_weight, class_weight, box_weight
+        self.min_overlap, self.min_radius = min_overlap, min_radius
+
+    def __call__(self, output: HeadOutput, samples: list[dict], box_coder: BoxCoder) -> dict[str, Tensor]:
+        """Compare with the true ``boxes`` (K, 9) and ``labels`` (K,) of each sample.
+
+        Boxes of no positive size, not finite or outside the grid are left out; NaN velocities carry no loss.
+
+        Returns:
+            ``loss_heatmap``; ``loss_cls``, ``loss_box`` and ``matched_iou`` (for the log only) of the last layer,
+            and of earlier ones with ``_layer<i>`` appended.
+        Raises:
+            ValueError: not as many samples as the batch has, or wrong shapes in one.
+        """
+        if len(samples) != len(output.heatmap):
+            raise ValueError(f"TransFusionLoss: samples must be {len(output.heatmap)}, got {len(samples)}")
+        with torch.autocast(output.heatmap.device.type, enabled=False):
+            truth = [usable_truth(sample, box_coder, output.heatmap.device) for sample in samples]
+            losses = {"loss_heatmap": self._heatmap_loss(output.heatmap, truth, box_coder)}
+            last = len(output.codes) - 1
+            for index, (codes, logits) in enumerate(zip(output.codes, output.logits, strict=True)):
+                suffix = "" if index == last else f"_layer{index}"
+                for name, value in self._layer_loss(codes.float(), logits.float(), truth, box_coder).items():
+                    losses[name + suffix] = value
+        return losses
+
+    def _heatmap_loss(self, heatmap: Tensor, truth: list[tuple[Tensor, Tensor]], box_coder: BoxCoder) -> Tensor:
+        """Loss of the (B, classes, X, Y) heatmap."""
+        target = torch.stack(
+            [
+                draw_heatmap(
+                    box_coder.to_cells(boxes[:, :2]),
+                    boxes[:, 3:5] / boxes.new_tensor(box_coder.cell_size),
+                    labels,
+                    num_classes=heatmap.shape[1],
+                    grid_shape=box_coder.grid_shape,
+                    min_overlap=self.min_overlap,
+                    min_radius=self.min_radius,
+                )
+                for boxes, labels in truth
+            ]
+        )
+        peaks = (target == 1).sum().clamp(min=1)  # stays on the device: no synchronisation
+        return self.heatmap_weight * gaussian_focal_loss(heatmap, target, avg_factor=peaks)
+
+    def _layer_loss(
+        self, codes: Tensor, logits: Tensor, truth: list[tuple[Tensor, Tensor]], box_coder: BoxCoder
+    ) -> dict[str, Tensor]:
+        """Losses of one decoder layer, averaged over the matched proposals of the whole batch."""
+        background = logits.shape[2]
+        class_target = torch.full(logits.shape[:2], background, dtype=torch.int64, device=logits.device)
+        proposals = box_coder.decode(codes.detach())
+        predicted, wanted, ious = [], [], []
+        for i, (boxes, labels) in enumerate(truth):
+            match = self.assigner.assign(proposals[i], logits[i].detach(), boxes, labels)
+            class_target[i, match.proposal_index] = labels[match.object_index]
+            predicted.append(codes[i, match.proposal_index])
+            wanted.append(box_coder.encode(boxes[match.object_index]))
+            ious.append(match.iou.sum() / max(len(match.iou), 1))
+        positives = max(sum(len(rows) for rows in wanted), 1)
+        class_loss = sigmoid_focal_loss(logits.flatten(0, 1), class_target.flatten(), avg_factor=positives)
+        weight = codes.new_tensor(self.code_weights)
+        box_loss = weighted_l1_loss(torch.cat(predicted), torch.cat(wanted), weight, avg_factor=positives)
+        return {
+            "loss_cls": self.class_weight * class_loss,
+            "loss_box": self.box_weight * box_loss,
+            "matched_iou": torch.stack(ious).mean(),
+        }
+
+
+def usable_truth(sample: dict, box_coder: BoxCoder, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the boxes (K, 9) float32 and labels (K,) of a sample that can be learned, on ``device``."""
+    boxes = torch.as_tensor(sample["boxes"], dtype=torch.float32, device=device)
+    labels = torch.as_tensor(sample["labels"], dtype=torch.int64, device=device)
+    if boxes.ndim != 2 or boxes.shape[1] != 9 or labels.shape != boxes.shape[:1]:
+        raise ValueError(
+            "TransFusionLoss: a sample's boxes must be (K, 9) and labels (K,), "
+            f"got {tuple(boxes.shape)} and {tuple(labels.shape)}"
+        )
+    usable = box_coder.usable(boxes)
+    return boxes[usable], labels[usable]
