@@ -17,12 +17,12 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
       "int[] dilation) -> Tensor");
   // The table of the opposite direction (K, num_inputs): the output row that each input row feeds under each tap, or -1.
   m.def("reverse_kernel_map(Tensor neighbors, SymInt num_inputs) -> Tensor");
-  // out[m] = bias + sum over taps k of feats[neighbors[k, m]] @ weight[k].
+  // out[m] = bias + sum over taps k of feats[neighbors[k, m]] @ weight[k]; gradients of feats need reverse_neighbors.
   m.def(
-      "sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, Tensor reverse_neighbors, Tensor? bias) -> Tensor");
+      "sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, Tensor? reverse_neighbors, Tensor? bias) -> Tensor");
   // Gradients of sparse_conv with respect to weight (K, Cin, Cout) and, where asked for, bias (else an empty tensor).
   m.def(
-      "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor reverse_neighbors, "
+      "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
       "bool with_bias) -> (Tensor, Tensor)");
 
   // Points and boxes.

@@ -6,11 +6,13 @@
 
 namespace pcperc {
 
+constexpr int64_t kMaxRows = int64_t{1} << 30;
+
 inline void check_coords(const Tensor& coords, const char* op, const char* name) {
   check_matrix(coords, op, name);
   check_dtype(coords, ScalarType::Int, op, name);
   STD_TORCH_CHECK(coords.size(1) == 4, op, ": ", name, " must be (M, 4), got (", coords.size(0), ", ", coords.size(1), ")");
-  STD_TORCH_CHECK(coords.size(0) < (int64_t{1} << 31) - 1, op, ": ", name, " has too many rows for int32: ", coords.size(0));
+  STD_TORCH_CHECK(coords.size(0) <= kMaxRows, op, ": ", name, " has more than 2^30 rows: ", coords.size(0));
 }
 
 inline std::ostream& operator<<(std::ostream& out, const Coord& c) {

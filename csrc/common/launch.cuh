@@ -42,6 +42,14 @@ class CudaScope {
   cudaStream_t stream_ = nullptr;
 };
 
+// Refuse tensors of different devices: a kernel cannot read them.
+inline void check_one_device(const char* op, std::initializer_list<torch::stable::Tensor> tensors) {
+  for (const auto& tensor : tensors) {
+    STD_TORCH_CHECK(tensor.is_cuda() && tensor.get_device_index() == tensors.begin()->get_device_index(), op,
+                    ": all tensors must be on one CUDA device");
+  }
+}
+
 // Blocks for one thread an item; kernels loop with PCPERC_GRID_LOOP, so the cap is safe for any count.
 inline unsigned grid_size(int64_t count, int threads = kThreads) {
   return static_cast<unsigned>(std::clamp<int64_t>((count + threads - 1) / threads, 1, int64_t{1} << 20));

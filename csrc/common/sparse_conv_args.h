@@ -18,17 +18,19 @@ inline bool is_parameter_dtype(ScalarType parameter, ScalarType feats) {
   return parameter == feats || (is_half && parameter == ScalarType::Float);
 }
 
-inline void check_tables(const char* op, const Tensor& neighbors, const Tensor& reverse, const ConvSizes& sizes) {
+inline void check_tables(const char* op, const Tensor& neighbors, const std::optional<Tensor>& reverse,
+                         const ConvSizes& sizes) {
   check_dtype(neighbors, ScalarType::Int, op, "neighbors");
-  check_dtype(reverse, ScalarType::Int, op, "reverse_neighbors");
   STD_TORCH_CHECK(neighbors.dim() == 2 && neighbors.size(0) == sizes.volume && neighbors.size(1) == sizes.num_out, op,
                   ": neighbors must be (", sizes.volume, ", ", sizes.num_out, ")");
-  STD_TORCH_CHECK(reverse.dim() == 2 && reverse.size(0) == sizes.volume && reverse.size(1) == sizes.num_in, op,
+  if (!reverse.has_value()) return;
+  check_dtype(*reverse, ScalarType::Int, op, "reverse_neighbors");
+  STD_TORCH_CHECK(reverse->dim() == 2 && reverse->size(0) == sizes.volume && reverse->size(1) == sizes.num_in, op,
                   ": reverse_neighbors must be (", sizes.volume, ", ", sizes.num_in, ")");
 }
 
-inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, const Tensor& neighbors, const Tensor& reverse,
-                                   const std::optional<Tensor>& bias) {
+inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, const Tensor& neighbors,
+                                   const std::optional<Tensor>& reverse, const std::optional<Tensor>& bias) {
   constexpr const char* op = "sparse_conv";
   STD_TORCH_CHECK(feats.dim() == 2, op, ": feats must be (N, Cin), got ", feats.dim(), " dimensions");
   STD_TORCH_CHECK(weight.dim() == 3, op, ": weight must be (K, Cin, Cout), got ", weight.dim(), " dimensions");
@@ -48,7 +50,7 @@ inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, co
 }
 
 inline ConvSizes check_weight_grad(const Tensor& feats, const Tensor& grad_output, const Tensor& neighbors,
-                                   const Tensor& reverse) {
+                                   const std::optional<Tensor>& reverse) {
   constexpr const char* op = "sparse_conv_weight_grad";
   STD_TORCH_CHECK(feats.dim() == 2 && grad_output.dim() == 2 && neighbors.dim() == 2, op,
                   ": feats, grad_output and neighbors must have 2 dimensions");

@@ -15,7 +15,7 @@
 namespace pcperc {
 namespace {
 
-constexpr int64_t kRowBlock = 128;   // output rows that share a pass over the weights
+constexpr int64_t kRowBlock = 512;   // output rows that share a pass over the weights
 constexpr int64_t kPairBlock = 128;  // pairs that are gathered together for the weight gradient
 constexpr int64_t kSplitRows = 16384, kMaxSplits = 16;
 
@@ -96,7 +96,8 @@ Tensor contiguous_as(const Tensor& tensor, ScalarType dtype) {
   return torch::stable::to(torch::stable::contiguous(tensor), dtype);
 }
 
-Tensor sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, Tensor reverse_neighbors, std::optional<Tensor> bias) {
+Tensor sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> reverse_neighbors,
+                   std::optional<Tensor> bias) {
   const ConvSizes sizes = check_sparse_conv(feats, weight, neighbors, reverse_neighbors, bias);
   const ScalarType dtype = feats.scalar_type(), sums = sum_dtype(dtype);
   // Parameters are rounded to the dtype of the features first, as they are on CUDA.
@@ -194,7 +195,7 @@ void bias_grad(const A* grad, const ConvSizes& sizes, A* output) {
 }
 
 std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
-                                                   Tensor reverse_neighbors, bool with_bias) {
+                                                   std::optional<Tensor> reverse_neighbors, bool with_bias) {
   const ConvSizes sizes = check_weight_grad(feats, grad_output, neighbors, reverse_neighbors);
   const ScalarType sums = sum_dtype(feats.scalar_type());
   const Tensor x = contiguous_as(feats, sums), g = contiguous_as(grad_output, sums);

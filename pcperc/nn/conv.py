@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pcperc import ops
 from pcperc.ops._checks import to_triple
-from pcperc.sparse import SparseTensor, Topology
+from pcperc.sparse import KernelMap, SparseTensor, Topology
 
 
 class _SparseConv(nn.Module):
@@ -50,9 +50,12 @@ class _SparseConv(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def _convolve(
-        self, x: SparseTensor, neighbors: Tensor, reverse_neighbors: Tensor, target: Topology
+        self, x: SparseTensor, kernel_map: KernelMap, target: Topology, *, is_inverse: bool = False
     ) -> SparseTensor:
-        feats = ops.sparse_conv(x.feats, self.weight.flatten(0, 2), neighbors, reverse_neighbors, self.bias)
+        needs_both = torch.is_grad_enabled() and x.feats.requires_grad
+        forward = kernel_map.reverse_neighbors if is_inverse else kernel_map.neighbors
+        backward = (kernel_map.neighbors if is_inverse else kernel_map.reverse_neighbors) if needs_both else None
+        feats = ops.sparse_conv(x.feats, self.weight.flatten(0, 2), forward, backward, self.bias)
         return SparseTensor.on_topology(target, feats, x.kernel_maps)
 
     def _check_input(self, x: SparseTensor) -> None:
@@ -107,7 +110,7 @@ class SubMConv3d(_SparseConv):
     def forward(self, x: SparseTensor) -> SparseTensor:
         self._check_input(x)
         kernel_map = x.kernel_maps.between(x.topology, x.topology, **_parameters(self))
-        return self._convolve(x, kernel_map.neighbors, kernel_map.reverse_neighbors, x.topology)
+        return self._convolve(x, kernel_map, x.topology)
 
 
 class SparseConv3d(_SparseConv):
@@ -142,7 +145,7 @@ class SparseConv3d(_SparseConv):
     def forward(self, x: SparseTensor) -> SparseTensor:
         self._check_input(x)
         kernel_map = x.kernel_maps.downsampled(x.topology, **_parameters(self))
-        return self._convolve(x, kernel_map.neighbors, kernel_map.reverse_neighbors, kernel_map.target)
+        return self._convolve(x, kernel_map, kernel_map.target)
 
 
 class SparseInverseConv3d(_SparseConv):
@@ -167,7 +170,7 @@ class SparseInverseConv3d(_SparseConv):
     def forward(self, x: SparseTensor) -> SparseTensor:
         self._check_input(x)
         kernel_map = x.kernel_maps.that_made(x.topology, kernel_size=self.kernel_size)
-        return self._convolve(x, kernel_map.reverse_neighbors, kernel_map.neighbors, kernel_map.source)
+        return self._convolve(x, kernel_map, kernel_map.source, is_inverse=True)
 
 
 def _parameters(conv: _SparseConv) -> dict[str, tuple[int, int, int]]:

@@ -12,7 +12,11 @@ _HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def sparse_conv(
-    feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor, bias: Tensor | None = None
+    feats: Tensor,
+    weight: Tensor,
+    neighbors: Tensor,
+    reverse_neighbors: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Sum, over the taps, the neighbour's features times the tap's weights.
 
@@ -25,13 +29,15 @@ def sparse_conv(
         weight: (K, Cin, Cout) in the dtype of feats, or float32 with half-precision feats: it is then rounded to their
             dtype for the product, and its gradient stays float32. Differentiable.
         neighbors: (K, M) int32 from ``build_kernel_map``, values in [-1, N).
-        reverse_neighbors: (K, N) int32 from ``reverse_kernel_map``; the input gradient runs along it.
+        reverse_neighbors: (K, N) int32 from ``reverse_kernel_map``: the gradient of feats runs along it. May be None
+            where feats need no gradient.
         bias: (Cout,) in the dtype of weight, or None. Differentiable.
     Returns:
         (M, Cout) in the dtype of feats; M = 0 gives an empty tensor, a row without neighbours the bias.
     Raises:
         TypeError: not a tensor.
-        ValueError: wrong shape, dtype or device.
+        ValueError: wrong shape, dtype or device; feats that need a gradient without reverse_neighbors; an entry of
+            neighbors >= N (checked on the CPU alone; CUDA takes it for an absent neighbour).
     Source: Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks",
         CVPR 2018, section 3.
     Deterministic: yes, forward and backward, and on the CPU for every number of threads. Twice differentiable.
@@ -53,15 +59,13 @@ def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     return feats, weight, bias
 
 
-def _check(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor, bias: Tensor | None) -> None:
+def _check(
+    feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None, bias: Tensor | None
+) -> None:
     op = "sparse_conv"
-    tensors = {"feats": feats, "weight": weight} | ({} if bias is None else {"bias": bias})
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
+    for name, tensor in {"feats": feats, "weight": weight, "bias": bias}.items():
+        if not isinstance(tensor, Tensor) and (name != "bias" or bias is not None):
             raise TypeError(f"{op}: {name} must be a tensor, got {describe(tensor)}")
-    check_table(op, "neighbors", neighbors)
-    check_table(op, "reverse_neighbors", reverse_neighbors)
-    check_same_device(op, **tensors, neighbors=neighbors, reverse_neighbors=reverse_neighbors)
     if feats.ndim != 2 or feats.dtype not in _DTYPES:
         raise ValueError(f"{op}: feats must be (N, Cin) float64, float32, float16 or bfloat16, got {describe(feats)}")
     if weight.ndim != 3 or weight.shape[1] != feats.shape[1]:
@@ -69,14 +73,29 @@ def _check(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: 
     is_mixed = weight.dtype == torch.float32 and feats.dtype in _HALF_DTYPES
     if weight.dtype != feats.dtype and not is_mixed:
         raise ValueError(f"{op}: weight must have the dtype of feats, {describe(feats)}, got {describe(weight)}")
-    for name, table, rows in (("neighbors", neighbors, None), ("reverse_neighbors", reverse_neighbors, feats.shape[0])):
-        if table.shape[0] != weight.shape[0] or (rows is not None and table.shape[1] != rows):
-            columns = "M" if rows is None else rows
-            raise ValueError(f"{op}: {name} must be ({weight.shape[0]}, {columns}) int32, got {describe(table)}")
     if bias is not None and (bias.shape != weight.shape[2:] or bias.dtype != weight.dtype):
         raise ValueError(
             f"{op}: bias must be ({weight.shape[2]},) in the dtype of weight, {describe(weight)}, got {describe(bias)}"
         )
+    _check_tables(feats, weight, neighbors, reverse_neighbors)
+    check_same_device(
+        op, feats=feats, weight=weight, neighbors=neighbors, reverse_neighbors=reverse_neighbors, bias=bias
+    )
+
+
+def _check_tables(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None) -> None:
+    op, volume, rows = "sparse_conv", weight.shape[0], feats.shape[0]
+    check_table(op, "neighbors", neighbors)
+    if neighbors.shape[0] != volume:
+        raise ValueError(f"{op}: neighbors must be ({volume}, M) int32, got {describe(neighbors)}")
+    if reverse_neighbors is not None:
+        check_table(op, "reverse_neighbors", reverse_neighbors)
+        if reverse_neighbors.shape != (volume, rows):
+            raise ValueError(
+                f"{op}: reverse_neighbors must be ({volume}, {rows}) int32, got {describe(reverse_neighbors)}"
+            )
+    elif feats.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{op}: reverse_neighbors must be given where feats need a gradient, got None")
 
 
 @torch.library.register_fake("pcperc::sparse_conv")

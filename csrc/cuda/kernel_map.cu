@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel map of a convolution as a neighbour table, and the table of the opposite direction: the tables of
+// csrc/cpu/kernel_map.cpp, by one thread an entry.
+#include <torch/csrc/stable/library.h>
+
+#include <vector>
+
+#include "common/conv_geometry.h"
+#include "common/device_errors.cuh"
+#include "common/hash_table.cuh"
+
+namespace pcperc {
+namespace {
+
+enum MapError { kInOutOfRange, kInDuplicate, kOutOutOfRange, kNumMapErrors };
+
+__global__ void insert_kernel(const Coord* coords, int64_t count, DeviceHashTable table, ErrorRow* errors) {
+  PCPERC_GRID_LOOP(row, count) {
+    if (!coord_in_range(coords[row])) {
+      report_error(errors + kInOutOfRange, row);
+      continue;
+    }
+    // Of two rows with one key, whichever comes second sees the other: the larger of the two is the offending one.
+    const int32_t other = table.insert(make_key(coords[row]), static_cast<int32_t>(row));
+    if (other != kNoRow) report_error(errors + kInDuplicate, max(other, static_cast<int32_t>(row)));
+  }
+}
+
+__global__ void find_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const Coord* out, int64_t num_out,
+                                 int32_t num_taps, int32_t* neighbors, ErrorRow* errors) {
+  PCPERC_GRID_LOOP(entry, num_taps * num_out) {
+    const int32_t tap = static_cast<int32_t>(entry / num_out);
+    const int64_t m = entry - tap * num_out;
+    const int32_t tz = tap % geometry.kernel[2], ty = tap / geometry.kernel[2] % geometry.kernel[1],
+                  tx = tap / geometry.kernel[2] / geometry.kernel[1];
+    const bool good = coord_in_range(out[m]);
+    if (!good) report_error(errors + kOutOutOfRange, m);
+    const CoordKey key = good ? geometry.fine_key(out[m], tx, ty, tz) : kEmptyKey;
+    neighbors[entry] = key == kEmptyKey ? -1 : table.find(key);
+  }
+}
+
+// The first half of the taps is looked up, the second half, set to -1 before, is written as its mirror image; every mirrored
+// entry has one writer, since a row is the neighbour of one row under one tap.
+__global__ void find_submanifold_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const Coord* coords, int64_t count,
+                                             int32_t* neighbors) {
+  const int32_t volume = geometry.volume();
+  PCPERC_GRID_LOOP(entry, (volume + 1) / 2 * count) {
+    const int32_t tap = static_cast<int32_t>(entry / count);
+    const int64_t m = entry - tap * count;
+    if (tap == volume / 2) {  // the centre, which only an odd volume has
+      neighbors[entry] = static_cast<int32_t>(m);
+      continue;
+    }
+    const int32_t tz = tap % geometry.kernel[2], ty = tap / geometry.kernel[2] % geometry.kernel[1],
+                  tx = tap / geometry.kernel[2] / geometry.kernel[1];
+    const CoordKey key = coord_in_range(coords[m]) ? geometry.fine_key(coords[m], tx, ty, tz) : kEmptyKey;
+    const int32_t n = key == kEmptyKey ? -1 : table.find(key);
+    neighbors[entry] = n;
+    if (n >= 0) neighbors[(volume - 1 - tap) * count + n] = static_cast<int32_t>(m);
+  }
+}
+
+void throw_map_error(const ErrorRow* host, const Tensor& in_coords, const Tensor& out_coords, cudaStream_t stream) {
+  constexpr const char* op = "build_kernel_map";
+  const ErrorRow range = host[kInOutOfRange], duplicate = host[kInDuplicate], out = host[kOutOutOfRange];
+  if (range < duplicate) throw_out_of_range(op, "in_coords", range, read_coord(in_coords, range, stream));
+  if (duplicate != kNoError) throw_duplicate(op, "in_coords", duplicate, read_coord(in_coords, duplicate, stream));
+  if (out != kNoError) throw_out_of_range(op, "out_coords", out, read_coord(out_coords, out, stream));
+}
+
+Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
+                        std::vector<int64_t> padding, std::vector<int64_t> dilation) {
+  constexpr const char* op = "build_kernel_map";
+  const CudaScope scope(in_coords);
+  const cudaStream_t stream = scope.stream();
+  in_coords = torch::stable::contiguous(in_coords);
+  out_coords = torch::stable::contiguous(out_coords);
+  check_coords(in_coords, op, "in_coords");
+  check_coords(out_coords, op, "out_coords");
+  check_one_device(op, {in_coords, out_coords});
+  const ConvGeometry geometry = make_geometry(op, kernel_size, stride, padding, dilation);
+  const int64_t num_in = in_coords.size(0), num_out = out_coords.size(0), volume = geometry.volume();
+  const auto* in = static_cast<const Coord*>(in_coords.data_ptr());
+  const auto* out = static_cast<const Coord*>(out_coords.data_ptr());
+  Tensor result = empty_on(in_coords, {volume, num_out}, ScalarType::Int);
+  auto* neighbors = static_cast<int32_t*>(result.data_ptr());
+
+  DeviceHashStorage hash(in_coords, num_in, stream);
+  const DeviceErrors errors(in_coords, kNumMapErrors, 0, stream);
+  if (num_in > 0) {
+    insert_kernel<<<grid_size(num_in), kThreads, 0, stream>>>(in, num_in, hash.table, errors.data());
+    PCPERC_LAUNCH_CHECK();
+  }
+  const bool is_submanifold = in == out && num_in == num_out && geometry.is_symmetric();
+  if (num_out > 0 && is_submanifold) {
+    const int64_t looked_up = volume / 2 * num_out;
+    PCPERC_CUDA_CHECK(cudaMemsetAsync(neighbors + looked_up, 0xff, (volume * num_out - looked_up) * sizeof(int32_t), stream));
+    find_submanifold_rows_kernel<<<grid_size((volume + 1) / 2 * num_out), kThreads, 0, stream>>>(hash.table, geometry, in,
+                                                                                                num_in, neighbors);
+    PCPERC_LAUNCH_CHECK();
+  } else if (num_out > 0) {
+    find_rows_kernel<<<grid_size(volume * num_out), kThreads, 0, stream>>>(
+        hash.table, geometry, out, num_out, static_cast<int32_t>(volume), neighbors, errors.data());
+    PCPERC_LAUNCH_CHECK();
+  }
+  ErrorRow host[kNumMapErrors];
+  errors.read(host);
+  throw_map_error(host, in_coords, out_coords, stream);
+  return result;
+}
+
+// `reverse` holds -1 before: as unsigned the largest value, so that atomicMin keeps the smallest output row, and whichever
+// of two rows comes second sees the other.
+__global__ void reverse_kernel(const int32_t* neighbors, int64_t volume, int64_t num_out, int64_t num_inputs, int32_t* reverse,
+                               ErrorRow* bad_entry) {
+  PCPERC_GRID_LOOP(entry, volume * num_out) {
+    const int64_t tap = entry / num_out, m = entry - tap * num_out, n = neighbors[entry];
+    if (n < 0) continue;
+    if (n >= num_inputs) {
+      report_error(bad_entry, entry);
+      continue;
+    }
+    const auto other = static_cast<int32_t>(
+        atomicMin(reinterpret_cast<unsigned*>(reverse + tap * num_inputs + n), static_cast<unsigned>(m)));
+    if (other != -1) report_error(bad_entry, tap * num_out + max(static_cast<int64_t>(other), m));
+  }
+}
+
+Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs) {
+  constexpr const char* op = "reverse_kernel_map";
+  const CudaScope scope(neighbors);
+  const cudaStream_t stream = scope.stream();
+  neighbors = torch::stable::contiguous(neighbors);
+  check_matrix(neighbors, op, "neighbors");
+  check_dtype(neighbors, ScalarType::Int, op, "neighbors");
+  STD_TORCH_CHECK(num_inputs >= 0, op, ": num_inputs must be >= 0, got ", num_inputs);
+  const int64_t volume = neighbors.size(0), num_out = neighbors.size(1);
+  Tensor result = empty_on(neighbors, {volume, num_inputs}, ScalarType::Int);
+  auto* reverse = static_cast<int32_t*>(result.data_ptr());
+  const auto* forward = static_cast<const int32_t*>(neighbors.data_ptr());
+  if (volume * num_inputs > 0) {
+    PCPERC_CUDA_CHECK(cudaMemsetAsync(reverse, 0xff, volume * num_inputs * sizeof(int32_t), stream));
+  }
+  if (volume * num_out == 0) return result;
+  const DeviceErrors errors(neighbors, 1, 0, stream);
+  reverse_kernel<<<grid_size(volume * num_out), kThreads, 0, stream>>>(forward, volume, num_out, num_inputs, reverse,
+                                                                       errors.data());
+  PCPERC_LAUNCH_CHECK();
+  ErrorRow bad;
+  errors.read(&bad);
+  if (bad != kNoError) {
+    int32_t in_row;
+    copy_to_host(&in_row, forward + bad, 1, stream);
+    throw_bad_neighbor(op, bad / num_out, bad % num_out, in_row, num_inputs);
+  }
+  return result;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) {
+  m.impl("build_kernel_map", TORCH_BOX(&build_kernel_map));
+  m.impl("reverse_kernel_map", TORCH_BOX(&reverse_kernel_map));
+}
+
+}  // namespace pcperc
