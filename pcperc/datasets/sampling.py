@@ -57,13 +57,25 @@ class EpochSampler(Sampler):
         shuffle: False keeps the order of the data set.
         seed: non-negative; None draws one and shares it between the processes. MMEngine's Runner gives its own.
         round_up: repeat the first samples until all processes get the same number. Leave it on for training.
+        repeats: passes over the data set that make one epoch, >= 1; for sets of a few samples.
     Raises:
-        ValueError: the data set is empty.
+        ValueError: the data set is empty, or repeats < 1.
     """
 
-    def __init__(self, dataset: Any, *, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+        repeats: int = 1,
+    ) -> None:
         if len(dataset) == 0:
             raise ValueError(f"{type(self).__name__}: dataset must have at least one sample, got none")
+        if repeats < 1:
+            raise ValueError(f"{type(self).__name__}: repeats must be >= 1, got {repeats}")
+        self.repeats = repeats
         self.dataset = dataset
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else int(seed)
@@ -101,11 +113,12 @@ class EpochSampler(Sampler):
             yield SampleKey(self.epoch, int(indices[position]), int(draws[position]) + lap, self.seed)
 
     def _total(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) * self.repeats
 
     def _indices(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the indices of one pass over all processes."""
-        return rng.permutation(len(self.dataset)) if self.shuffle else np.arange(len(self.dataset))
+        """Return the indices of one epoch over all processes."""
+        order = rng.permutation(self._total()) if self.shuffle else np.arange(self._total())
+        return order % len(self.dataset)
 
 
 @DATA_SAMPLERS.register_module()
