@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write a simulated data set in a published format.
 
-python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [--size small|full] [--seed 0]
+python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py calibrate      compare the simulator with the real key frame in $PCPERC_REALDATA
 """
 
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     drive = commands.add_parser("nuscenes", help="driving scenes in nuScenes format")
     drive.add_argument("--out", default="data/simulated/nuscenes", help="folder to write")
     drive.add_argument("--scenes", type=int, default=10, help="number of scenes; every fourth is for scoring")
-    drive.add_argument("--size", default="small", choices=("small", "full"), help="samples, sweeps and image size")
+    drive.add_argument("--size", default="small", choices=("tiny", "small", "full"), help="of images and recordings")
     drive.add_argument("--seed", type=int, default=0, help="fixes every byte of the result")
     drive.add_argument("--workers", type=int, default=available_cores(), help="processes; the result is the same")
     drive.add_argument("--overwrite", action="store_true", help="replace a simulated set of other settings")

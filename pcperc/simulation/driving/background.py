@@ -62,7 +62,7 @@ def building(rng: np.random.Generator, length: float, width: float, height: floa
 def tree(rng: np.random.Generator) -> Shape:
     """A trunk and a crown of two to four porous balls."""
     shape, leaf = Shape(rng), paint(rng, LEAVES)
-    trunk, size = rng.uniform(1.8, 3.0), rng.uniform(2.2, 4.8)
+    trunk, size = rng.uniform(1.8, 3.4), rng.uniform(2.6, 6.5)
     shape.tube(0, 0, 0, rng.uniform(0.12, 0.22), 0.1, trunk + 0.5, (0.10, 0.07, 0.05))
     for _ in range(rng.integers(2, 5)):
         x, y = rng.normal(0, 0.22 * size, 2)
@@ -179,18 +179,18 @@ def _light_positions(road: Road):
 
 def _place_buildings(site: Site, urban: float) -> None:
     rng = site.rng
-    for row, (near, far) in enumerate(((3.0, 9.0), (25.0, 45.0))):
+    for row, (near, far) in enumerate(((1.5, 12.0), (22.0, 38.0), (45.0, 62.0))):
         for side in (-1, 1):
             s = -REACH
             while s < REACH:
                 length, width = rng.uniform(9, 30), rng.uniform(9, 18)
-                if rng.random() < 0.35 + 0.55 * urban:
+                if rng.random() < 0.55 + 0.4 * urban:
                     setback = rng.uniform(near, far) * (1.6 - urban)
                     d = side * (site.road.half_width + PAVEMENT_WIDTH + setback + width / 2)
                     x, y, yaw = (float(v) for v in site.road.to_world(s + length / 2, d))
                     radius = 0.5 * math.hypot(length, width)
                     if site.clear_of_street(x, y) > radius and site.free(x, y, 0.75 * radius):
-                        height = rng.uniform(5, 11) + urban * rng.exponential(7) + 5 * row
+                        height = rng.uniform(5, 11) + urban * rng.exponential(7) + 6 * row
                         site.put(building(rng, length, width, height), x, y, yaw, 0.8 * radius)
                 s += length + rng.uniform(1, 10) * (1.5 - urban)
 
@@ -207,15 +207,15 @@ def _place_along_pavement(site: Site, urban: float) -> None:
             x, y, heading = (float(v) for v in road.to_world(s, d))
             if site.clear_of_street(x, y) > -1.0 and site.free(x, y, radius):
                 site.put(maker(rng), x, y, heading - side * math.pi / 2, radius)
-            s += rng.uniform(3.5, 10)
+            s += rng.uniform(3.0, 8.5)
 
 
 def _place_greenery(site: Site, urban: float) -> None:
     """Trees, bushes, hedges and fences on the verge; more where there are fewer houses."""
     rng, road = site.rng, site.road
-    for _ in range(int(150 - 60 * urban)):
+    for _ in range(int(260 - 100 * urban)):
         s, side = rng.uniform(-REACH, REACH), rng.choice((-1, 1))
-        d = side * (road.half_width + PAVEMENT_WIDTH + 0.8 + rng.exponential(12))
+        d = side * (road.half_width + PAVEMENT_WIDTH + 0.8 + rng.exponential(16))
         x, y, heading = (float(v) for v in road.to_world(s, d))
         draw = rng.random()
         length = rng.uniform(3, 12)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcperc.geometry import invert_rigid
 from pcperc.simulation.driving.intersect import ELLIPSOID, FRUSTUM, MISS, intersect, normal_at, value_noise
-from pcperc.simulation.driving.road import Road, ground_hit
+from pcperc.simulation.driving.road import CURB_HEIGHT, OFF, Road, ground_hit
 from pcperc.simulation.driving.shading import paint_ground, paint_sky, paint_surface
 from pcperc.simulation.driving.shapes import FOLIAGE, Primitives
 from pcperc.simulation.driving.world import Light
@@ -144,10 +144,12 @@ def paint_image(
             dy = pose[1, 0] * cx + pose[1, 1] * cy + pose[1, 2]
             dz = pose[2, 0] * cx + pose[2, 1] * cy + pose[2, 2]
             p, t = hit[v, u], depth[v, u]
-            ground, what, steep = ground_hit(road, carparks, ox, oy, oz, dx, dy, dz)
-            if ground < t:
-                p, t = -2, ground
-                hit[v, u] = -2
+            what, steep = OFF, 0.0
+            if dz < 0.0 and (CURB_HEIGHT - oz) / dz < t:  # else the ground is behind what is seen already
+                ground, what, steep = ground_hit(road, carparks, ox, oy, oz, dx, dy, dz)
+                if ground < t:
+                    p, t = -2, ground
+                    hit[v, u] = -2
             length = math.sqrt(dx * dx + dy * dy + dz * dz)
             if p == -1 or t * length > 600.0:
                 paint_sky(light, dx / length, dy / length, dz / length, seed, rgb)

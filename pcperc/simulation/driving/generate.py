@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pcperc.simulation.driving.maps import add_layers, canvas_edge, draw_mask
@@ -34,7 +35,7 @@ class Settings:
     """What fixes a simulated data set bit for bit.
 
     Attributes:
-        scenes: number of scenes, at least 2. size: "small" or "full" (``RECORDINGS``). seed: any integer >= 0.
+        scenes: number of scenes, at least 2. size: "tiny", "small" or "full" (``RECORDINGS``). seed: any integer >= 0.
     """
 
     scenes: int
@@ -74,6 +75,7 @@ def make_scene(root: Path, settings: Settings, index: int) -> SceneWriter:
 
 
 def _work(root: Path, settings: Settings, index: int) -> tuple[int, SceneWriter]:
+    cv2.setNumThreads(1)  # every core has its own scene
     return index, make_scene(root, settings, index)
 
 

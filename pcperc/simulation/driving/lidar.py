@@ -22,7 +22,7 @@ ELEVATION_DEG = np.linspace(-30.667, 10.667, BEAMS)
 FIRST_AZIMUTH_DEG = -172.0  # of the sensor's frame; columns then run clockwise
 RANGE_NOISE = 0.015
 MAX_RANGE, NOMINAL_REACH = 105.0, 90.0
-GLASS_ECHO = 0.35
+GLASS_ECHO = 0.25
 LOST = 0.012  # share of firings that get no echo for no reason
 GROUND, NOTHING = -1, -2
 
@@ -148,7 +148,7 @@ def measure(distance, reflectivity, slant, rng: np.random.Generator) -> tuple[np
     weak = 1.0 / (1.0 + np.exp(np.clip((distance - reach) / (0.06 * reach + 0.5), -50, 50)))
     echo = (distance < MAX_RANGE) & (rng.random(distance.shape) < weak * (1 - LOST))
     noisy = distance + RANGE_NOISE * rng.standard_normal(distance.shape)
-    level = 75.0 * reflectivity * (0.35 + 0.65 * slant) * np.exp(0.35 * rng.standard_normal(distance.shape))
+    level = 115.0 * reflectivity * (0.35 + 0.65 * slant) * np.exp(0.35 * rng.standard_normal(distance.shape))
     return noisy, np.clip(np.floor(level + rng.random(distance.shape) * 2), 0, 255), echo
 
 
@@ -174,7 +174,7 @@ def scan(
         math.radians(FIRST_AZIMUTH_DEG), np.ascontiguousarray(lidar2global), road.table(), road.carparks,
         int(rng.integers(1 << 30)),
     )  # fmt: skip
-    shine = np.where(hit >= 0, everything.reflectivity[np.maximum(hit, 0)], 0.12)
+    shine = np.where(hit >= 0, everything.reflectivity[np.maximum(hit, 0)], 0.16)
     shine = np.where((ground == WHITE) | (ground == YELLOW), np.where(hit == GROUND, 0.5, shine), shine)
     noisy, intensity, echo = measure(distance, shine, slant, rng)
     clear = np.isin(everything.material, (GLASS, CABIN))[np.maximum(hit, 0)] & (hit >= 0)

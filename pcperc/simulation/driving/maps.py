@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from pcperc.simulation.driving.road import (
+    CORNER_RADIUS,
     CROSSING_FAR,
     CROSSING_NEAR,
     PAVEMENT_WIDTH,
@@ -68,10 +69,20 @@ def carpark_outline(lot) -> np.ndarray:
     return np.array([(x + c * u - s * v, y + s * u + c * v) for u, v in ((a, b), (-a, b), (-a, -b), (a, -b))])
 
 
+def _corner(road: Road, along: int, aside: int) -> np.ndarray:
+    """Return the rounded corner between two arms of the junction: the square corner without a quarter circle."""
+    c, w, r = road.cross_half_width, road.half_width, CORNER_RADIUS
+    angle = np.linspace(0, math.pi / 2, 7)
+    s = np.concatenate([[c], c + r - r * np.sin(angle)])
+    d = np.concatenate([[w], w + r - r * np.cos(angle)])
+    return np.stack(road.to_world(road.cross_at + along * s, aside * d)[:2], -1)
+
+
 def drivable_outlines(road: Road) -> list[np.ndarray]:
     """Return the polygons that make up the drivable ground of a scene."""
     w, c = road.half_width, road.cross_half_width
     outlines = [strip(road, -REACH, REACH, -w, w), strip(road, -REACH, REACH, -c, c, cross=True)]
+    outlines += [_corner(road, along, aside) for along in (-1, 1) for aside in (-1, 1)]
     return outlines + [carpark_outline(lot) for lot in road.carparks]
 
 

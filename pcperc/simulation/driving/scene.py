@@ -41,7 +41,11 @@ class Recording:
     quality: int
 
 
-RECORDINGS = {"small": Recording(8, 3, (450, 800), 90), "full": Recording(10, 10, (900, 1600), 85)}
+RECORDINGS = {
+    "tiny": Recording(3, 2, (90, 160), 80),  # for tests
+    "small": Recording(8, 3, (450, 800), 90),
+    "full": Recording(10, 10, (900, 1600), 85),
+}
 
 
 def locate(index: int) -> tuple[str, int]:

@@ -22,11 +22,13 @@ def _person(shape: Shape, rng, height: float, x: float, z: float, *, stride: flo
     hip, neck = 0.48 * height, 0.84 * height
     for side in (-1, 1):
         step = side * stride * 0.5
-        shape.tube(x + step * 0.9, side * 0.1, z, 0.075, 0.09, hip * 0.55, trousers)
-        shape.tube(x + step * 0.45, side * 0.1, z + hip * 0.5, 0.09, 0.10, hip * 0.6, trousers)
-        shape.tube(x - step * 0.5, side * 0.235, z + 0.42 * height, 0.05, 0.055, 0.38 * height, jacket)
-    shape.ball(x, 0, z + hip - 0.06, 0.27, 0.42, neck - hip + 0.12, jacket)
-    shape.ball(x + 0.01, 0, z + 0.845 * height, 0.21, 0.17, 0.155 * height, skin)
+        shape.tube(x + step * 0.62, side * 0.095, z, 0.07, 0.085, hip * 0.55, trousers)
+        shape.tube(x + step * 0.25, side * 0.09, z + hip * 0.48, 0.085, 0.11, hip * 0.58, trousers)
+        shape.tube(x - step * 0.3, side * 0.215, z + 0.44 * height, 0.045, 0.06, 0.37 * height, jacket)
+    shape.ball(x, 0, z + hip - 0.10, 0.27, 0.38, neck - hip + 0.16, jacket)
+    shape.ball(x, 0, z + 0.68 * height, 0.25, 0.46, 0.16 * height, jacket)
+    shape.tube(x, 0, z + 0.80 * height, 0.06, 0.055, 0.07 * height, skin)
+    shape.ball(x + 0.01, 0, z + 0.855 * height, 0.21, 0.17, 0.145 * height, skin)
     if rng.random() < 0.7:
         hair = paint(rng, ((0.03, 0.02, 0.02), (0.2, 0.12, 0.05), (0.4, 0.4, 0.4)))
         shape.ball(x - 0.02, 0, z + 0.9 * height, 0.22, 0.18, 0.1 * height, hair)

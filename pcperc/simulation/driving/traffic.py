@@ -45,7 +45,7 @@ class Traffic:
         self.occupied: list[tuple[float, float, float]] = []
         self.site_side = int(rng.choice((-1, 1)))
         self.site_lane = road.lanes > 1 and self.site_side > 0 and rng.random() < 0.6
-        self.must = {name: int(rng.integers(1, 3)) for name in HEAVY + ("motorcycle",)}
+        self.must = {name: 1 + int(rng.random() < 0.3) for name in HEAVY + ("motorcycle",)}
         self._choose_ego()
         self._building_site()
         self._parking_strips()
@@ -125,12 +125,12 @@ class Traffic:
         """Parked vehicles beside the outer lanes; what must be seen stands nearest."""
         rng, road = self.rng, self.road
         d = road.lanes * road.lane_width + 2.6
-        wanted = [name for name, count in self.must.items() for _ in range(max(count - int(rng.random() < 0.35), 0))]
+        wanted = [name for name, count in self.must.items() for _ in range(count)]
         rng.shuffle(wanted)
         for side in (-1, 1):
             queue = wanted[(side + 1) // 2 :: 2]
             start = rng.uniform(-24, -6)
-            s, filled = -REACH + rng.uniform(0, 5), rng.uniform(0.3, 0.8)
+            s, filled = -REACH + rng.uniform(0, 5), rng.uniform(0.1, 0.6)
             while s < REACH:
                 name = (
                     queue.pop(0)
@@ -168,9 +168,10 @@ class Traffic:
     def _fill_lane(self, way: int, lane: int, flow: Flow, ego_gap: float) -> None:
         rng, road = self.rng, self.road
         d = -way * (lane + 0.5) * road.lane_width
-        gap = rng.uniform(6, 30)
+        gap = rng.uniform(10, 50)
         s = -REACH + rng.uniform(0, 15)
         edge = road.cross_half_width + STOP_LINE + 1.0
+        leaving = Flow(rng.uniform(6, 9))
         while s < REACH:
             name = str(rng.choice(LANE_MIX[0], p=LANE_MIX[1]))
             whole = LENGTH[name] + (LENGTH["truck"] if name == "trailer" else 0.0)
@@ -181,7 +182,7 @@ class Traffic:
             if not blocked:
                 moving = flow
                 if self.waiting and (middle - road.cross_at) * way > 0:
-                    moving = Flow(rng.uniform(6, 9), 0.0) if (middle - road.cross_at) * way > 35 else STILL
+                    moving = leaving if (middle - road.cross_at) * way > 35 else STILL
                 offset = d + rng.normal(0, 0.12)
                 self._drive(name, way, s, whole, offset, moving)
             s += whole + (rng.uniform(1.5, 4) if self.waiting else gap * rng.uniform(0.4, 1.6))
@@ -233,11 +234,16 @@ class Traffic:
         """Riders between traffic and parked cars, bicycles left on the pavement."""
         rng, road = self.rng, self.road
         strip = road.lanes * road.lane_width + 0.6
+        riders: list[tuple[float, int]] = []
         for i in range(int(rng.integers(3, 8))):
             way = int(rng.choice((-1, 1)))
             s = rng.uniform(-30, 30) if i < 2 else rng.uniform(-70, 70)
             on_site = -way == self.site_side and self.site[0] - 12 < s < self.site[1] + 12
-            if not on_site and not (self.waiting and self.near_junction(s, 25)):
+            if on_site and i < 2:
+                way, on_site = -way, False
+            beside = any(abs(s - other) < 6.0 and way == direction for other, direction in riders)
+            if not on_site and not beside and not (self.waiting and self.near_junction(s, 25)):
+                riders.append((s, way))
                 self.add("bicycle", Path("main", s, -way * strip, way, Flow(rng.uniform(2.5, 5.5))), rider=True)
         for _ in range(int(rng.integers(2, 6))):
             self._stand_bicycle(rng.uniform(-35, 35))

@@ -94,7 +94,7 @@ def truck(rng: np.random.Generator) -> Primitives:
         wheels(shape, (0.31 * length, -0.30 * length), width, 0.40, 0.26)
         lamps(shape, length, width, 0.72)
         return shape.build()
-    length, width, height = rng.normal(7.6, 0.8), rng.normal(2.45, 0.08), rng.normal(3.1, 0.25)
+    length, width, height = rng.uniform(6.2, 8.2), rng.normal(2.45, 0.08), rng.normal(3.1, 0.25)
     cab = rng.uniform(1.7, 2.1)
     cab_height = min(height, rng.uniform(2.4, 2.8))
     start = length / 2 - cab
@@ -153,7 +153,7 @@ def bus(rng: np.random.Generator) -> Primitives:
 def trailer(rng: np.random.Generator) -> Primitives:
     """Semi-trailer: closed box, container on a frame, or an empty flatbed with a head board."""
     shape, style = Shape(rng), rng.choice(3, p=(0.5, 0.35, 0.15))
-    length, width, height = rng.normal(11.5, 1.2), rng.normal(2.55, 0.05), rng.normal(3.8, 0.15)
+    length, width, height = rng.uniform(9.5, 12.9), rng.normal(2.55, 0.05), rng.normal(3.8, 0.15)
     shape.box(0, 0, 0.95, length, width * 0.85, 0.3, DARK)
     if style == 0:
         shape.box(
@@ -222,7 +222,7 @@ def construction_vehicle(rng: np.random.Generator) -> Primitives:
 def ego_body() -> Primitives:
     """The recording car as its own LiDAR sees it: roof, bonnet and boot around the rear axle's frame."""
     shape = Shape(np.random.default_rng(0))
-    shape.box(0.85, 0, 1.38, 2.0, 1.16, 0.11, (0.5, 0.5, 0.5))
+    shape.box(0.93, 0, 1.38, 1.46, 1.12, 0.11, (0.5, 0.5, 0.5))
     shape.box(1.2, 0, 0.3, 4.0, 1.70, 0.55, (0.5, 0.5, 0.5))
     return shape.build()
 

@@ -89,9 +89,9 @@ def _light(rng: np.random.Generator) -> Light:
         sun,
         1.15 * (1 - 0.75 * clouds),
         0.45 + 0.35 * clouds,
-        rng.uniform(0.0008, 0.004),
+        rng.uniform(0.0008, 0.0028),
         clouds,
-        rng.uniform(0.85, 1.25),
+        rng.uniform(0.65, 1.0),
     )
 
 
