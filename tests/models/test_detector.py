@@ -124,8 +124,8 @@ def test_overfits_a_scene(modalities):
 
 
 @pytest.mark.parametrize("modalities", [("lidar",), ("camera",), ("camera", "lidar")], ids="+".join)
-def test_modes(modalities):
-    model = build(modalities).eval()
+def test_modes(modalities, device):
+    model = build(modalities).eval().to(device)
     batch = make_batch([scene_points(), scene_points(seed=3)], images="camera" in modalities)
     assert run(model, batch, "tensor")["object"].heatmap.shape == (2, 3, 16, 16)
     losses = run(model, batch, "loss")
@@ -172,8 +172,8 @@ FAR = scene_points() + torch.tensor([500.0, 0, 0, 0, 0])
     ids=["empty-clouds", "one-empty-cloud", "all-out-of-range", "no-objects", "one-point"],
 )
 @pytest.mark.parametrize("modalities", [("lidar",), ("camera", "lidar")], ids="+".join)
-def test_odd_batches_train_and_predict(clouds, boxes, labels, modalities):
-    model = build(modalities)
+def test_odd_batches_train_and_predict(clouds, boxes, labels, modalities, device):
+    model = build(modalities).to(device)
     batch = make_batch(clouds, boxes=boxes, labels=labels, images="camera" in modalities)
     losses = run(model, batch, "loss")
     assert all(value.isfinite() for value in losses.values()), losses
@@ -186,14 +186,37 @@ def test_odd_batches_train_and_predict(clouds, boxes, labels, modalities):
 
 
 @pytest.mark.parametrize("modalities", [("lidar",), ("camera", "lidar")], ids="+".join)
-def test_trains_under_bfloat16_autocast(modalities):
-    model = build(modalities)
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("cpu", torch.bfloat16),
+        pytest.param("cuda", torch.bfloat16, marks=pytest.mark.gpu),
+        pytest.param("cuda", torch.float16, marks=pytest.mark.gpu),
+    ],
+    ids=str,
+)
+def test_trains_in_half_precision(modalities, kind, dtype):
+    model = build(modalities).to(kind)
     batch = make_batch([scene_points(), scene_points(seed=2)], images="camera" in modalities)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(kind, dtype=dtype):
         losses = run(model, batch, "loss")
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values()), losses
     sum(value for name, value in losses.items() if "loss" in name).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.gpu
+def test_gpu_equals_cpu():
+    model = with_statistics(build())
+    batch = make_batch([scene_points(), scene_points(seed=2)])
+    with torch.no_grad():
+        cpu = run(model, batch, "tensor")["object"]
+        gpu = run(model.cuda(), batch, "tensor")["object"]
+        losses = model.heads["object"].loss(gpu, batch["samples"])
+        expected = model.cpu().heads["object"].loss(cpu, batch["samples"])
+    torch.testing.assert_close(gpu.heatmap.cpu(), cpu.heatmap, rtol=1e-3, atol=1e-3)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name].cpu(), value, rtol=1e-2, atol=1e-3)
 
 
 def test_predictions_undo_the_augmentation():
@@ -296,6 +319,18 @@ def test_wrong_parts_are_named(change, message):
         BEVFusion(**parts | change)
 
 
-def test_wrong_mode_is_named():
+def test_wrong_calls_are_named():
+    model = build(("lidar",))
     with pytest.raises(ValueError, match="mode must be 'tensor', 'loss' or 'predict', got 'train'"):
-        build(("lidar",))({}, [], mode="train")
+        model({}, [], mode="train")
+    with pytest.raises(ValueError, match="samples must be given for a loss"):
+        model({}, None, mode="loss")
+    with pytest.raises(ValueError, match=r"SparseEncoder: inputs must hold 'voxels'.*got \['points'\]"):
+        model({"points": []}, [], mode="tensor")
+
+
+def test_mmengine_initialisation_leaves_the_weights():
+    model = build()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.init_weights()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -65,10 +65,12 @@ class BEVFusion(BaseModel):
             "loss" in the name are to be summed. "predict": with one head the list of its B results, with several a
             list of B dicts from task to result; detections are in the recorded LiDAR frame.
         Raises:
-            ValueError: another mode.
+            ValueError: another mode, or a loss without samples.
         """
         if mode not in ("tensor", "loss", "predict"):
             raise ValueError(f"BEVFusion: mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
+        if mode == "loss" and samples is None:
+            raise ValueError("BEVFusion: samples must be given for a loss, got None")
         features = [encoder(inputs) for encoder in self.encoders.values()]
         bev = features[0] if self.fuser is None else self.fuser(features)
         bev = self.decoder(bev)

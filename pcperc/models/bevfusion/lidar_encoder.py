@@ -97,7 +97,11 @@ class SparseEncoder(nn.Module):
         Returns:
             (B, out_channels * Z, X, Y); channel c of height z is at c * Z + z. At the full size (1440, 1440, 41) voxels
             become 180 x 180 x 2.
+        Raises:
+            ValueError: there are no voxels in the batch.
         """
+        if "voxels" not in inputs:
+            raise ValueError(f"SparseEncoder: inputs must hold 'voxels' (a voxelizer makes them), got {sorted(inputs)}")
         voxels = self.conv_input(inputs["voxels"])
         for layer in self.encoder_layers:
             voxels = layer(voxels)
