@@ -193,7 +193,7 @@ def ground_hit(r, carparks, ox, oy, oz, dx, dy, dz):
         kind, edge = ground_kind(r, carparks, ox + low * dx, oy + low * dy)
         if edge <= 0.0:
             return low, kind, 0.0
-        for _ in range(12):  # the curb's face lies between the two levels: halve the interval
+        for _ in range(30):  # the curb's face lies between the two levels: halve the interval
             middle = 0.5 * (t + low)
             if ground_kind(r, carparks, ox + middle * dx, oy + middle * dy)[1] > 0.0:
                 low = middle
