@@ -53,7 +53,7 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
             value = dict.get(cfg._cfg_dict, key)
             imported = callable(value) or isinstance(value, LazyObject | LazyAttr | ModuleType)
             if key.startswith("_") or (imported and not isinstance(value, dict)):
-                cfg.pop(key)
+                dict.pop(cfg._cfg_dict, key)  # ConfigDict.pop would import it
     except ConfigError:
         raise
     except Exception as error:  # a config is code: anything can happen in it

@@ -57,10 +57,14 @@ def start_process_group(device: torch.device) -> None:
         return
     # The timeout covers what rank 0 alone does first: simulating and preparing a data set.
     timeout = datetime.timedelta(minutes=60)
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    # torch 2.13 keeps its store over a restart, and processes would look for the addresses of the dead ones there.
+    store = dist.PrefixStore(f"restart_{restart_count()}", store)
+    group = {"store": store, "rank": rank, "world_size": world_size, "timeout": timeout}
     if device.type == "cuda":
-        dist.init_process_group("nccl", timeout=timeout, device_id=device)
+        dist.init_process_group("nccl", device_id=device, **group)
     else:
-        dist.init_process_group("gloo", timeout=timeout)
+        dist.init_process_group("gloo", **group)
 
 
 def stop_process_group() -> None:

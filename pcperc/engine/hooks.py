@@ -34,12 +34,16 @@ class SafeCheckpointHook(Hook):
         self.interval_iters = interval_iters
         self.interval_epochs = interval_epochs
         self.keep = keep
+        self._due = False
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if self.interval_iters is None or (runner.iter + 1) % self.interval_iters:
-            return
+        if self.interval_iters is not None and (runner.iter + 1) % self.interval_iters == 0:
+            self._due = True
         if batch_idx + 1 == len(runner.train_dataloader):
-            return  # the epoch's own checkpoint follows, and by_epoch schedulers step before it
+            self._due = False  # the epoch's own checkpoint follows, and by_epoch schedulers step before it
+        if not self._due or not runner.optim_wrapper.should_update():
+            return  # gradients that are still being summed are in no checkpoint: wait for the step that uses them
+        self._due = False
         self._write(runner, f"iter_{runner.iter + 1}", epoch=runner.epoch, iteration=runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:

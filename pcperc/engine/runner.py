@@ -142,12 +142,13 @@ class Runner(MMEngineRunner):
         model = model.to(self.device)
         if not self.distributed:
             return model
-        return MMDistributedDataParallel(
+        wrapped = MMDistributedDataParallel(
             module=convert_sync_batchnorm(model),
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
             find_unused_parameters=bool(self.cfg.get("find_unused_parameters", False)),
         )
+        wrapped.broadcast_buffers = False  # they are running statistics, and SyncBatchNorm keeps these equal
+        return wrapped
 
     @staticmethod
     def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False):

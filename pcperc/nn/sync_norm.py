@@ -9,6 +9,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcperc.sparse import SparseTensor
+
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm of (M, C) features, (B, C, L) or (B, C, H, W) maps or a ``SparseTensor``, synchronised in training.
@@ -19,7 +21,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     ``BatchNorm1d``. Statistics are computed in float32 (float64 for float64 input); the output has the input's dtype.
 
     Raises:
-        ValueError: fewer than two values per channel over all processes in training, as torch's batch norm.
+        ValueError: fewer than two values per channel over all processes in training, as torch's batch norm. For a
+            SparseTensor the running statistics are used then, as ``pcperc.nn.BatchNorm`` does: an empty cloud stops no
+            run.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -27,15 +31,30 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"SyncBatchNorm: input must be (M, {self.num_features}, ...), got {tuple(input.shape)}")
 
     def forward(self, input):
-        if hasattr(input, "feats"):
-            return input.replace(feats=self.forward(input.feats))
-        self._check_input_dim(input)
+        if isinstance(input, SparseTensor):
+            return input.replace(feats=self._normalise(input.feats, may_be_empty=True))
+        return self._normalise(input, may_be_empty=False)
+
+    def _normalise(self, x: Tensor, *, may_be_empty: bool) -> Tensor:
+        self._check_input_dim(x)
         if not (self.training and is_synchronised()):
-            return self._local_forward(input)
-        output, mean, var, count = _SyncNormalise.apply(input, self.weight, self.bias, self.eps)
-        if self.track_running_stats:
+            if may_be_empty and len(x) < 2 and (self.training or self.running_mean is None):
+                mean, var = self._stand_in(x)
+                return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+            return self._local_forward(x)
+        stand_in = self._stand_in(x) if may_be_empty else None
+        output, mean, var, count = _SyncNormalise.apply(x, self.weight, self.bias, self.eps, stand_in)
+        # With two rows here there are two in all: only a nearly empty process must look (and wait for the device).
+        enough = x.numel() >= 2 * x.shape[1] or bool(count.isfinite())
+        if self.track_running_stats and enough:
             self._update_running_stats(mean, var, count)
         return output
+
+    def _stand_in(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance where the batch is too small to have any."""
+        if self.running_mean is not None:
+            return self.running_mean.clone(), self.running_var.clone()
+        return x.new_zeros(self.num_features, dtype=torch.float32), x.new_ones(self.num_features, dtype=torch.float32)
 
     def _local_forward(self, x: Tensor) -> Tensor:
         if self.training and self.track_running_stats:
@@ -100,16 +119,18 @@ class _SyncNormalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, eps):
+    def forward(ctx, x, weight, bias, eps, stand_in):
         values = x.double() if x.dtype == torch.float64 else x.float()
         dims = [d for d in range(x.ndim) if d != 1]
         mean, var, count = _global_moments(values, dims)
-        enough_here = values.numel() >= 2 * x.shape[1]  # spares the device a wait in all but the rarest case
-        if not enough_here and count.item() < 2:
-            raise ValueError(
-                f"SyncBatchNorm: more than one value per channel is needed in training, got {int(count)} over all "
-                f"processes (here: {tuple(x.shape)})"
-            )
+        if values.numel() < 2 * x.shape[1] and count.item() < 2:
+            if stand_in is None:
+                raise ValueError(
+                    "SyncBatchNorm: more than one value per channel is needed in training, got "
+                    f"{int(count)} over all processes (here: {tuple(x.shape)})"
+                )
+            mean, var = (statistic.to(values.dtype) for statistic in stand_in)
+            count = torch.full_like(count, torch.inf)  # constants: the terms of the mean vanish from the gradient
         invstd = (var + eps).rsqrt()
         ctx.save_for_backward(x, mean, invstd, weight, count)
         ctx.dims = dims
@@ -136,7 +157,7 @@ class _SyncNormalise(torch.autograd.Function):
         grad_x = (grad * _shaped(scale, x)).to(x.dtype)
         if weight is not None:
             grad_bias, grad_weight = grad_bias.to(weight.dtype), grad_weight.to(weight.dtype)
-        return grad_x, grad_weight, grad_bias, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 def _global_moments(values: Tensor, dims: list[int]) -> tuple[Tensor, Tensor, Tensor]:

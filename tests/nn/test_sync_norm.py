@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from pcperc import SparseTensor
 from pcperc.nn.sync_norm import SyncBatchNorm, convert_sync_batchnorm
 
 SHAPES = {"features": (12, 5), "lines": (4, 5, 7), "maps": (4, 5, 6, 3)}
@@ -85,6 +86,43 @@ def test_two_processes_equal_one_at_twice_the_batch():
         for (a, b), want in zip(parts[4:], expected[4:], strict=True):
             assert torch.equal(a, b), f"{name}: running statistics differ between processes"
             torch.testing.assert_close(a.double(), want, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-5)
+
+
+def _sparse_worker(rank, world, port, results):
+    torch.set_num_threads(1)
+    store = dist.TCPStore("127.0.0.1", port, world, rank == 0, timeout=datetime.timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    try:
+        norm = SyncBatchNorm(2)
+        counts = []
+        for rows in ((0, 0), (1, 0), (0, 3)):  # of the two processes
+            feats = torch.arange(2.0 * rows[rank]).view(-1, 2).requires_grad_()
+            coords = torch.zeros(rows[rank], 4, dtype=torch.int32)
+            coords[:, 1] = torch.arange(rows[rank])
+            norm(SparseTensor(coords, feats, 1)).feats.sum().backward()
+            counts.append((int(norm.num_batches_tracked), feats.grad.tolist()))
+        results[rank] = counts
+        try:
+            norm(torch.zeros(1 - rank, 2))
+        except ValueError as error:
+            results[f"error {rank}"] = str(error)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_nearly_empty_clouds_stop_no_run():
+    with mp.Manager() as manager:
+        results = manager.dict()
+        server = dist.TCPStore("127.0.0.1", 0, 1, True)
+        port = server.port
+        del server
+        mp.spawn(_sparse_worker, (2, port, results), nprocs=2)
+        results = dict(results)
+    unit = 1 / math.sqrt(1 + 1e-5)  # running statistics: mean 0, variance 1
+    assert results[0][0] == results[1][0] == (0, [])
+    assert results[0][1] == (0, [pytest.approx([unit, unit])]) and results[1][1] == (0, [])
+    assert results[0][2] == (1, []) and results[1][2][0] == 1
+    assert results["error 0"].startswith("SyncBatchNorm: more than one value per channel is needed in training, got 1")
 
 
 @pytest.mark.parametrize("training", [True, False])

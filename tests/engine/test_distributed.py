@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes under torchrun on a CPU: the same gradients as one, and a killed worker comes back."""
+
+import re
+
+import pytest
+import torch
+
+from pcperc.engine import distributed
+from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
+from pcperc.engine.distributed import DeviceError, pick_device
+from tests.engine.helpers import TOY, read_losses, run_tool
+
+TWO = ("--standalone", "--nproc-per-node", "2")
+
+
+def test_gradients_equal_one_process_at_twice_the_batch():
+    process = run_tool("-m", "tests.engine.distributed_gradients", torchrun=TWO)
+    assert process.returncode == 0, process.stderr
+    numbers = {key: float(value) for key, value in re.findall(r"^([a-z ]+) ([\d.e+-]+)$", process.stdout, re.M)}
+    assert numbers["largest gradient"] > 1e-3, "gradients that vanish would equal anything"
+    assert numbers["difference"] < 1e-6 and numbers["running"] < 1e-6, numbers
+
+
+def test_killed_worker_is_restarted_and_training_resumes(tmp_path):
+    keys = "train_dataloader.dataset"
+    options = ["--device", "cpu", "--cfg-options", f"{keys}.kill_rank=1", f"{keys}.kill_marker={tmp_path / 'marker'}"]
+    whole = ["tools/train.py", TOY, "--work-dir", tmp_path / "whole", *options]
+    process = run_tool(*whole, torchrun=TWO)
+    assert process.returncode == 0, process.stderr
+    killed = ["tools/train.py", TOY, "--work-dir", tmp_path / "killed", *options, f"{keys}.kill_at=30"]
+    process = run_tool(*killed, torchrun=(*TWO, "--max-restarts", "1"))
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "marker").exists() and "resuming" in process.stdout
+    assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
+    a, b = (load_checkpoint(finished_checkpoint(tmp_path / name)) for name in ("whole", "killed"))
+    assert len(a["random_states"]) == 2, "of both processes"
+    assert not torch.equal(a["random_states"][0]["torch"], a["random_states"][1]["torch"]), "dropout must differ"
+    for key, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][key]), key
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_no_gpu_where_one_was_asked_for():
+    with pytest.raises(
+        DeviceError, match=r"^--device cuda: no CUDA device was found \(.*torch .*\); use --device cpu$"
+    ):
+        pick_device("cuda")
+    assert pick_device(None) == pick_device("cpu") == torch.device("cpu")
+
+
+def test_unknown_device():
+    with pytest.raises(DeviceError, match="^--device must be cpu, cuda or cuda:N, got 'gpu'$"):
+        pick_device("gpu")
+
+
+def test_outside_torchrun_nothing_starts(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    distributed.start_process_group(torch.device("cpu"))
+    assert not torch.distributed.is_initialized()
+    assert distributed.is_main() and distributed.gather_objects(5) == [5] and distributed.restart_count() == 0
