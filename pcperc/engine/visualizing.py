@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions beside the truth: an interactive scene, or pictures in a folder."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from pcperc.datasets import CAMERAS, NuScenesDataset, collate
+from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.data import DataMissing, data_is_there, provide_data
+from pcperc.engine.distributed import pick_device
+from pcperc.engine.loading import build_model, open_checkpoint
+from pcperc.engine.messages import say
+from pcperc.engine.progress import ProgressDisplay
+from pcperc.evaluation import read_results, rows_to_detections
+from pcperc.geometry import Detections
+from pcperc.registry import DATASETS
+from pcperc.visualization import (
+    Frame,
+    SceneViewer,
+    draw_birds_eye,
+    draw_camera_mosaic,
+    open3d_problem,
+    render_scene,
+    save_png,
+)
+from pcperc.visualization.scene import HELP
+
+Predict = Callable[[int, dict], Detections | None]
+
+
+@dataclass(frozen=True)
+class VisualizeOptions:
+    """What the command line says; see tools/README.md."""
+
+    config: Path
+    checkpoint: Path | None = None
+    results: Path | None = None
+    save: Path | None = None
+    split: str | None = None
+    max_samples: int = 10
+    score_threshold: float = 0.2
+    color_by: str = "height"
+    data_root: str | None = None
+    device: str | None = None
+
+
+class Frames(Sequence):
+    """The frames of some samples of a data set, each made when it is asked for; predictions are kept.
+
+    Args:
+        dataset: gives samples; where it has ``read_sample`` the pictures show the sample as recorded.
+        indices: which samples, in which order.
+        predict: from the index and the recorded sample to detections, or None.
+        score_threshold: predictions below it are left out.
+        simulated: the pictures say so.
+    """
+
+    def __init__(
+        self, dataset: Any, indices: Sequence[int], predict: Predict, *, score_threshold: float, simulated: bool
+    ) -> None:
+        self.dataset, self.indices, self.predict = dataset, list(indices), predict
+        self.score_threshold, self.simulated = score_threshold, simulated
+        self._predictions: dict[int, Detections | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Frame:
+        index = self.indices[position]
+        sample = self.dataset.read_sample(index) if hasattr(self.dataset, "read_sample") else self.dataset[index]
+        if index not in self._predictions:
+            self._predictions[index] = self.predict(index, sample)
+        if "points" in sample and sample["points"].shape[1] > 4:
+            # Older sweeps trail behind whatever moves; the key sweep is what the boxes belong to.
+            sample = {**sample, "points": sample["points"][sample["points"][:, 4] == 0]}
+        frame = Frame.from_sample(
+            sample,
+            classes=self.dataset.classes,
+            predictions=self._predictions[index],
+            cameras=CAMERAS if isinstance(self.dataset, NuScenesDataset) else (),
+            simulated=self.simulated,
+        )
+        return frame.above(self.score_threshold)
+
+
+def visualize(options: VisualizeOptions) -> list[Path]:
+    """Show or save what the options ask for.
+
+    Returns:
+        The pictures that were saved; none for the interactive scene.
+    Raises:
+        CheckpointError, ConfigError, DataMissing, DeviceError, ValueError, RuntimeError: see there; the last where
+            there is no display and ``save`` is not given.
+    """
+    if options.checkpoint is not None and options.results is not None:
+        raise ConfigError("visualize: a checkpoint or --results must be given, not both")
+    if options.max_samples < 0:
+        raise ConfigError(f"visualize: --max-samples must be 0 (all) or more, got {options.max_samples}")
+    cfg, dataset, predict = _source(options)
+    everything = range(len(dataset))
+    few = options.save is not None and 0 < options.max_samples < len(everything)
+    indices = np.linspace(0, len(everything) - 1, options.max_samples).round().astype(int) if few else everything
+    names = f"{cfg.get('data_version', '')} {cfg.test_dataloader.dataset.get('split', '')}"
+    frames = Frames(
+        dataset,
+        [int(index) for index in indices],
+        predict,
+        score_threshold=options.score_threshold,
+        simulated="sim" in names,
+    )
+    if options.save is not None:
+        return save_pictures(frames, options.save, color_by=options.color_by)
+    viewer = SceneViewer(frames, color_by=options.color_by)
+    say(HELP)
+    viewer.run()
+    return []
+
+
+def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height") -> list[Path]:
+    """Write the three pictures of each frame; what Open3D or images are missing for is said once and left out."""
+    problem = open3d_problem()
+    if problem:
+        say(f"{problem}; the other pictures are drawn")
+    saved = []
+    with ProgressDisplay("drawing", len(frames)) as display:
+        for position, index in enumerate(frames.indices):
+            frame = frames[position]
+            stem = f"{index:04d}_{frame.token[:8]}"
+            saved.append(save_png(folder / f"{stem}_birds_eye.png", draw_birds_eye(frame, color_by=color_by)))
+            if frame.images:
+                saved.append(save_png(folder / f"{stem}_cameras.png", draw_camera_mosaic(frame)))
+            if problem is None:
+                saved.append(save_png(folder / f"{stem}_scene.png", render_scene(frame, color_by=color_by)))
+            display.update(position + 1)
+    say(f"{len(saved)} pictures of {len(frames)} samples in {folder}")
+    return saved
+
+
+def _source(options: VisualizeOptions) -> tuple[Config, Any, Predict]:
+    """Return the config, the data set and where predictions come from."""
+    if options.checkpoint is not None:
+        device = pick_device(options.device)
+        opened = open_checkpoint(options.checkpoint, options.config, data_root=options.data_root)
+        cfg = Config(dict(opened.cfg.items()))
+        dataset = _build_dataset(cfg, options)
+        return cfg, dataset, _from_model(build_model(opened, device), dataset)
+    candidates = list(_configs_with_data(options))
+    if options.results is None:
+        cfg = candidates[0]
+        return cfg, _build_dataset(cfg, options), lambda index, sample: None
+    results = read_results(options.results)
+    for cfg in candidates:
+        dataset = _build_dataset(cfg, options)
+        if all(dataset.read_record(index)["sample_token"] in results for index in range(len(dataset))):
+            return cfg, dataset, _from_results(results, dataset)
+    raise ConfigError(
+        f"{options.results} must hold every sample of {options.split or 'the test split'} of {options.config}, "
+        f"but lacks some; --split and --data-root choose other data"
+    )
+
+
+def _configs_with_data(options: VisualizeOptions) -> Iterator[Config]:
+    """Yield the config and then those of its profiles whose data is there; raise DataMissing where none is."""
+    overrides = {}
+    if options.data_root is not None:
+        overrides = {"data_root": options.data_root, "test_dataloader.dataset.root": options.data_root}
+    own = load_config(options.config, overrides)
+    files = [options.config.parent / name for name in own.get("profiles", {}).values()]
+    found = False
+    for cfg in (own, *(load_config(file, overrides) for file in files)):
+        if data_is_there(cfg):
+            found = True
+            yield cfg
+    if not found:
+        raise DataMissing(
+            f"{own.get('data_root')} is missing, and so is the data of the profiles of {options.config}; "
+            "data/README.md shows the tree, tools/simulate.py nuscenes makes simulated data"
+        )
+
+
+def _build_dataset(cfg: Config, options: VisualizeOptions) -> Any:
+    """Return the data set of the test split, or of the one that is asked for."""
+    if options.split is not None:
+        cfg.test_dataloader.dataset["split"] = options.split
+    loaders = Config({key: cfg[key] for key in ("data_root", "data_version", "test_dataloader") if key in cfg})
+    provide_data(loaders, simulate=None)
+    return DATASETS.build(cfg.test_dataloader.dataset)
+
+
+def _from_model(model: nn.Module, dataset: Any) -> Predict:
+    def predict(index: int, _sample: dict) -> Detections:
+        with torch.inference_mode():
+            result = model.test_step(collate([dataset[index]]))[0]
+        return (result["object"] if isinstance(result, dict) else result).to("cpu")
+
+    return predict
+
+
+def _from_results(results: dict[str, list[dict]], dataset: Any) -> Predict:
+    def predict(_index: int, sample: dict) -> Detections:
+        lidar2global = sample["ego2global"] @ sample["lidar2ego"]
+        return rows_to_detections(results[sample["sample_token"]], lidar2global, classes=dataset.classes)
+
+    return predict

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of samples and predictions: an Open3D scene, boxes on the camera images, a bird's-eye view."""
+
+from pcperc.visualization.birds_eye import draw_birds_eye
+from pcperc.visualization.camera_overlay import draw_camera_mosaic, draw_camera_overlay
+from pcperc.visualization.colors import CLASS_COLORS
+from pcperc.visualization.drawing import save_png
+from pcperc.visualization.frame import Frame
+from pcperc.visualization.scene import SceneViewer, open3d_problem, render_scene
+
+__all__ = [
+    "CLASS_COLORS",
+    "Frame",
+    "SceneViewer",
+    "draw_birds_eye",
+    "draw_camera_mosaic",
+    "draw_camera_overlay",
+    "open3d_problem",
+    "render_scene",
+    "save_png",
+]

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one table of class colours, and the colours of points. RGB, uint8."""
+
+import cv2
+import numpy as np
+
+CLASS_COLORS = {
+    "car": (64, 156, 255),
+    "truck": (255, 140, 0),
+    "construction_vehicle": (255, 214, 10),
+    "bus": (48, 209, 88),
+    "trailer": (200, 150, 100),
+    "barrier": (185, 185, 190),
+    "motorcycle": (255, 120, 200),
+    "bicycle": (175, 100, 255),
+    "pedestrian": (255, 80, 70),
+    "traffic_cone": (0, 230, 200),
+}
+# Classes of other data sets take these in turn, by their place in the list of classes.
+OTHER_COLORS = ((230, 230, 120), (120, 230, 230), (230, 120, 230), (150, 200, 120), (120, 150, 230), (230, 160, 130))
+
+BACKGROUND = (16, 20, 26)
+TEXT = (235, 235, 235)
+MUTED = (120, 126, 136)
+RING = (52, 58, 66)  # distance rings on the road
+SIMULATED = (255, 196, 60)
+
+HEIGHT_RANGE = (-1.0, 4.0)  # metres above the ego frame's origin (the road) over which the colour changes
+POINT_COLORINGS = ("height", "intensity")
+
+
+def class_color(name: str, index: int = 0) -> tuple[int, int, int]:
+    """Return the colour of a class; one that the table does not have gets a colour by its index."""
+    return CLASS_COLORS.get(name, OTHER_COLORS[index % len(OTHER_COLORS)])
+
+
+def point_colors(points: np.ndarray, *, by: str = "height") -> np.ndarray:
+    """Return (N, 3) uint8 colours of (N, >= 4) points ``[x, y, z, intensity, ...]`` of the ego frame.
+
+    Raises:
+        ValueError: ``by`` is neither "height" nor "intensity".
+    """
+    if by not in POINT_COLORINGS:
+        raise ValueError(f"point_colors: by must be one of {', '.join(POINT_COLORINGS)}, got {by!r}")
+    if len(points) == 0:
+        return np.zeros((0, 3), np.uint8)
+    if by == "height":
+        low, high = HEIGHT_RANGE
+        value = (points[:, 2] - low) / (high - low)
+    else:
+        value = np.sqrt(points[:, 3] / 255)  # most returns are weak; the root spreads them
+    level = np.clip(60 + 195 * value, 60, 255).astype(np.uint8)  # the darkest part would not show on the background
+    return cv2.cvtColor(cv2.applyColorMap(level[:, None], cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)[:, 0]

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pictures of one moment are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pcperc.geometry import Detections, transform_boxes, transform_points
+
+TRUTH, PREDICTION = "truth", "prediction"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment, in the recorded frames (augmentation undone).
+
+    Attributes:
+        token: name of the sample.
+        scene_name: name of its scene.
+        classes: class names by label.
+        points: (N, 5) float32, LiDAR frame.
+        lidar2ego: (4, 4).
+        truth, predictions: Detections of numpy arrays in the LiDAR frame, or None where there are none to show.
+        images: V images (H, W, 3) uint8 RGB, maybe none.
+        lidar2camera, camera2image, image_aug: (V, 4, 4), (V, 3, 3), (V, 3, 3) of these images.
+        cameras: V names.
+        simulated: whether the data come from a simulator; every picture then says so.
+    """
+
+    token: str
+    scene_name: str
+    classes: tuple[str, ...]
+    points: np.ndarray
+    lidar2ego: np.ndarray
+    truth: Detections | None = None
+    predictions: Detections | None = None
+    images: tuple[np.ndarray, ...] = ()
+    lidar2camera: np.ndarray | None = None
+    camera2image: np.ndarray | None = None
+    image_aug: np.ndarray | None = None
+    cameras: tuple[str, ...] = ()
+    simulated: bool = False
+
+    @classmethod
+    def from_sample(
+        cls,
+        sample: dict[str, Any],
+        *,
+        classes: Sequence[str],
+        predictions: Detections | None = None,
+        cameras: Sequence[str] = (),
+        simulated: bool = False,
+    ) -> Frame:
+        """Make a frame of a data set's sample (docs/conventions.md), with or without transforms applied.
+
+        Args:
+            sample: ``lidar_aug`` is undone on points and boxes; boxes become the truth, with score 1.
+            classes: class names by label.
+            predictions: as a detector returns them, in the recorded LiDAR frame.
+            cameras: names of the images, in their order.
+            simulated: see Frame; a scene whose name contains "sim" is taken for simulated too.
+        """
+        back = np.linalg.inv(sample.get("lidar_aug", np.eye(4)))
+        identity = np.array_equal(back, np.eye(4))
+        points = sample.get("points", np.zeros((0, 5), np.float32))
+        truth = None
+        if "boxes" in sample:
+            boxes = sample["boxes"] if identity else transform_boxes(sample["boxes"], back)
+            truth = Detections(boxes, np.ones(len(boxes), np.float32), sample["labels"])
+        images = tuple(sample.get("images", ()))
+        names = tuple(cameras) or tuple(f"camera {view}" for view in range(len(images)))
+        scene_name = sample.get("scene_name", "")
+        return cls(
+            token=sample.get("sample_token", ""),
+            scene_name=scene_name,
+            classes=tuple(classes),
+            points=points if identity else transform_points(points, back),
+            lidar2ego=sample.get("lidar2ego", np.eye(4)),
+            truth=truth,
+            predictions=None if predictions is None else predictions.numpy(),
+            images=images,
+            lidar2camera=sample.get("lidar2camera"),
+            camera2image=sample.get("camera2image"),
+            image_aug=sample.get("image_aug"),
+            cameras=names,
+            simulated=simulated or "sim" in scene_name.lower(),
+        )
+
+    def above(self, score_threshold: float) -> Frame:
+        """Return the frame with only the predictions whose score is at least the threshold."""
+        if self.predictions is None:
+            return self
+        return replace(self, predictions=self.predictions.filter(self.predictions.scores >= score_threshold))
+
+    def layers(self) -> list[tuple[str, Detections]]:
+        """Return what there is to draw, truth first: (TRUTH or PREDICTION, detections)."""
+        layers = ((TRUTH, self.truth), (PREDICTION, self.predictions))
+        return [(kind, detections) for kind, detections in layers if detections is not None]
+
+    def points_in_ego(self) -> np.ndarray:
+        """Return the points (N, 5) float32 in the ego frame (x forward, y left, z up from the road)."""
+        return transform_points(self.points, self.lidar2ego)
+
+    def boxes_in_ego(self, detections: Detections) -> np.ndarray:
+        """Return the boxes (K, 9) in the ego frame."""
+        return transform_boxes(np.asarray(detections.boxes), self.lidar2ego, upright="target")
+
+    def title(self) -> str:
+        """Return scene and sample in one line."""
+        return "  ".join(part for part in (self.scene_name, self.token) if part)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at predictions beside the truth: an interactive Open3D scene, or pictures with --save (needs no display)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pcperc.engine.messages import run_tool  # noqa: E402
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="predict with it; without it and --results: the truth")
+    parser.add_argument("--results", type=Path, help="results_nusc.json that tools/test.py wrote")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="write PNG files there instead of opening a window")
+    parser.add_argument("--split", help="default: the one that the config tests on")
+    parser.add_argument(
+        "--max-samples", type=int, default=10, help="with --save, spread over the split; 0 is all; default %(default)s"
+    )
+    parser.add_argument("--score-threshold", type=float, default=0.2, help="hide what is below; default %(default)s")
+    parser.add_argument("--color-by", choices=("height", "intensity"), default="height", help="colours of the points")
+    parser.add_argument("--data-root", help="where the data set is now, if not where the config says")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = vars(parse_arguments())
+    from pcperc.engine.visualizing import VisualizeOptions, visualize
+
+    visualize(VisualizeOptions(**arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
