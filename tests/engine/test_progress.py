@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The progress display: lines elsewhere than on a terminal, a bar on one, and the time left."""
+
+import io
+import re
+
+import pytest
+
+from pcperc.engine import progress
+from pcperc.engine.messages import one_line, run_tool
+from pcperc.engine.progress import ProgressDisplay
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines_with_the_time_left(clock):
+    stream = io.StringIO()
+    display = ProgressDisplay("training", 100, done=20, stream=stream, seconds_between_lines=10)
+    for done in range(21, 41):
+        clock[0] += 1
+        display.update(done, "loss 3")
+    display.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "training 30/100 (30 %), 0:00:10 gone, 0:01:10 left, loss 3"
+    assert lines[1:] == ["training 40/100 (40 %), 0:00:20 gone, 0:01:00 left, loss 3"] * 2
+    assert "0:00:00 left" not in stream.getvalue(), "units done before do not count for the speed"
+
+
+def test_nothing_where_it_is_disabled():
+    stream = io.StringIO()
+    with ProgressDisplay("x", 2, enabled=False, stream=stream) as display:
+        display.advance()
+    assert stream.getvalue() == ""
+
+
+def test_a_bar_on_a_terminal():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with ProgressDisplay("training", 3, stream=stream) as display:
+        display.advance("loss 1")
+        display.pause()
+        display.resume()
+        display.advance("loss 2")
+    assert re.search(r"training.*2/3.*loss 2", stream.getvalue(), re.S)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("op: x must be y, got z"), "op: x must be y, got z"),
+        (KeyError("no such key"), "KeyError: no such key"),
+        (RuntimeError(), "RuntimeError"),
+        (
+            ValueError(
+                "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                '  File "x.py", line 1\nValueError: point file a.bin must hold rows\n'
+            ),
+            "point file a.bin must hold rows",
+        ),
+    ],
+)
+def test_errors_in_one_line(error, line, capsys, monkeypatch):
+    monkeypatch.delenv("PCPERC_TRACEBACK", raising=False)
+    assert one_line(error) == line
+
+    def fail():
+        raise error
+
+    assert run_tool(fail) == 1
+    assert capsys.readouterr().err == f"error: {line}\n"
+    monkeypatch.setenv("PCPERC_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        run_tool(fail)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes of several stages, profiles, missing data, and what the user is told."""
+
+import errno
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcperc.engine import checkpoint as ckpt
+from pcperc.engine.checkpoint import CheckpointError, load_checkpoint
+from pcperc.engine.config import ConfigError
+from pcperc.engine.data import DataMissing
+from pcperc.engine.training import TrainOptions, default_work_dir, train
+from tests.engine.helpers import TOY, read_losses, run_tool
+
+RECIPE = """
+from mmengine.config import read_base
+with read_base():
+    from {base} import *
+{text}
+"""
+
+
+@pytest.fixture
+def configs(tmp_path):
+    """A folder with the toy config as stage.py, and recipes made of it."""
+    (tmp_path / "stage.py").write_text(Path(TOY).read_text())
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_text(RECIPE.format(base=".stage", text="train_cfg.merge(dict(max_epochs=1))\n" + text))
+        return path
+
+    return write
+
+
+def options(config: Path, tmp_path: Path, **more) -> TrainOptions:
+    return TrainOptions(config=config, work_dir=tmp_path / "work", device="cpu", **more)
+
+
+def test_two_stages(configs, tmp_path, capsys):
+    configs("first.py", "seed = 5")
+    recipe = configs("recipe.py", "first_stage = 'first.py'\nmodel.merge(dict(dropout=0.0))")
+    path = train(options(recipe, tmp_path))
+    first = tmp_path / "work/lidar_only/epoch_1.pth"
+    assert path == tmp_path / "work/epoch_1.pth" and first.is_file()
+    printed = capsys.readouterr().out
+    assert "stage 1/2 first: 0.00M parameters on cpu" in printed and "stage 2/2 recipe" in printed
+    assert load_checkpoint(first)["meta"]["config"]["seed"] == 5
+    log = next((tmp_path / "work").glob("*/*.log")).read_text()
+    assert f"weights from {first}; 0 tensors of the model are not in it" in log
+
+
+def test_killed_in_the_second_stage_resumes_there(configs, tmp_path, monkeypatch):
+    configs("first.py", "")
+    recipe = configs("recipe.py", "first_stage = 'first.py'\nmodel.merge(dict(noise=0.5))")
+    whole = train(options(recipe, tmp_path))
+    expected = read_losses(whole.parent)
+
+    def stop(*_, **__):
+        raise InterruptedError("stopped")
+
+    again = replace(options(recipe, tmp_path), work_dir=tmp_path / "again")
+    with monkeypatch.context() as patch:
+        patch.setattr("pcperc.engine.hooks.SafeCheckpointHook.after_train_epoch", stop)
+        patch.setattr("pcperc.engine.training.load_pretrained_backbone", stop)
+        with pytest.raises(InterruptedError):
+            train(again)
+    stage_one = tmp_path / "again/lidar_only/iter_8.pth"
+    assert stage_one.is_file(), "stopped at the end of the first stage's only epoch"
+    train(replace(again, resume=True))
+    before = stage_one.stat().st_mtime_ns
+    (tmp_path / "again/last_checkpoint").write_text("iter_8.pth\n")
+    train(replace(again, resume=True))
+    assert stage_one.stat().st_mtime_ns == before, "the finished first stage was not run again"
+    assert read_losses(tmp_path / "again") == expected
+
+
+def test_load_from_skips_the_first_stage(configs, tmp_path):
+    configs("first.py", "")
+    weights = train(options(configs("plain.py", ""), tmp_path))
+    recipe = configs("recipe.py", "first_stage = 'first.py'")
+    given = replace(options(recipe, tmp_path, load_from=weights.with_suffix(".safetensors")), work_dir=tmp_path / "b")
+    train(given)
+    assert not (tmp_path / "b/lidar_only").exists()
+
+
+def test_shipped_weights_are_used_unless_from_scratch(configs, tmp_path, capsys):
+    configs("first.py", "")
+    recipe = configs("recipe.py", "first_stage = 'first.py'\nload_from = 'shipped.safetensors'")
+    train(options(recipe, tmp_path))
+    assert f"{tmp_path / 'shipped.safetensors'} is not there: training from scratch" in capsys.readouterr().out
+    (tmp_path / "work/epoch_1.safetensors").rename(tmp_path / "shipped.safetensors")
+    train(replace(options(recipe, tmp_path), work_dir=tmp_path / "b"))
+    assert f"starting from {tmp_path / 'shipped.safetensors'}" in capsys.readouterr().out
+    train(replace(options(recipe, tmp_path, from_scratch=True), work_dir=tmp_path / "c"))
+    assert not (tmp_path / "b/lidar_only").exists() and (tmp_path / "c/lidar_only").exists()
+
+
+def test_checkpoint_of_another_model(configs, tmp_path):
+    weights = train(options(configs("plain.py", ""), tmp_path))
+    wider = configs("wider.py", "model.merge(dict(width=9))")
+    message = re.escape(f"{weights}: is a checkpoint of another model, 'layers.0.weight' must be (9, 4), got (8, 4)")
+    with pytest.raises(CheckpointError, match=f"^{message}$"):
+        train(options(wider, tmp_path, load_from=weights))
+
+
+def test_missing_data_takes_the_demo_profile_and_simulates(configs, tmp_path, capsys):
+    root = tmp_path / "simulated"
+    configs("demo.py", f"data_root = {str(root)!r}\nsimulation = dict(scenes=3)")
+    full = configs("full.py", f"data_root = {str(tmp_path / 'real')!r}\nprofiles = dict(demo='demo.py')")
+    calls = []
+
+    def simulate(*, root, scenes):
+        calls.append((root, scenes))
+        Path(root).mkdir()
+
+    for _ in range(2):
+        path = train(options(full, tmp_path), simulate=simulate)
+    assert calls == [(root, 3)], "simulated once"
+    printed = capsys.readouterr().out
+    assert printed.count(f"{tmp_path / 'real'} is missing: training at demonstration size on simulated data") == 2
+    assert "trained at demonstration size on simulated data" in printed
+    meta = load_checkpoint(path)["meta"]
+    assert (meta["profile"], meta["simulated"], meta["data_root"]) == ("demo", True, str(root))
+    with pytest.raises(DataMissing, match=re.escape(f"{tmp_path / 'real'} is missing: put the data set there")):
+        train(options(full, tmp_path, profile="full"), simulate=simulate)
+    (tmp_path / "real").mkdir()
+    assert load_checkpoint(train(options(full, tmp_path)))["meta"]["profile"] == "full"
+    with pytest.raises(DataMissing, match=r"has no profile 'small' \(known: full, demo\)"):
+        train(options(full, tmp_path, profile="small"))
+
+
+def test_full_disk_stops_with_one_line(configs, tmp_path, monkeypatch):
+    work, written = tmp_path / "work", []
+    real = os.fsync
+
+    def full(descriptor):
+        if len(written) >= 3:  # config, first checkpoint, its marker
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"iter_8.pth: cannot be written, the disk is full"):
+        train(options(configs("a.py", ""), tmp_path))
+    monkeypatch.undo()
+    assert not list(work.glob(".*")), "no half-written file is left"
+    newest = ckpt.last_checkpoint(work)
+    assert newest is not None and load_checkpoint(newest)["meta"]["iter"] == 4
+    train(options(configs("a.py", ""), tmp_path, resume=True))
+
+
+def test_tensorboard_curves_and_log_are_in_the_work_dir(configs, tmp_path):
+    train(options(configs("a.py", ""), tmp_path))
+    logs = next(p for p in (tmp_path / "work").iterdir() if p.is_dir())
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(logs)).Reload()
+    assert {"loss", "loss_square", "lr"} <= set(curves.Tags()["scalars"])
+    assert "Epoch(train)" in next(logs.glob("*.log")).read_text()
+
+
+def test_backbone_options(configs, tmp_path):
+    plain = configs("a.py", "")
+    with pytest.raises(ConfigError, match="--pretrained-backbone .*no.pth: no such file"):
+        train(options(plain, tmp_path, pretrained_backbone=tmp_path / "no.pth"))
+    (tmp_path / "yes.pth").touch()
+    with pytest.raises(ConfigError, match="--pretrained-backbone: .*a.py has no camera encoder"):
+        train(options(plain, tmp_path, pretrained_backbone=tmp_path / "yes.pth"))
+
+
+def test_seed_decides(configs, tmp_path):
+    plain = configs("a.py", "")
+    runs = [(3, "a"), (3, "b"), (4, "c")]
+    losses = []
+    for seed, name in runs:
+        train(replace(options(plain, tmp_path, seed=seed), work_dir=tmp_path / name))
+        losses.append(read_losses(tmp_path / name))
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([TOY, "--device", "cuda"], "error: --device cuda: no CUDA device was found ("),
+        (
+            ["configs/bevfusoin.py"],
+            "error: configs/bevfusoin.py: no such config file; did you mean configs/bevfusion.py?",
+        ),
+    ],
+)
+def test_the_tool_ends_in_one_line(arguments, message):
+    process = run_tool("tools/train.py", *arguments)
+    assert process.returncode == 1
+    assert process.stderr.startswith(message) and process.stderr.count("\n") == 1, process.stderr
+
+
+def test_default_work_dir():
+    assert default_work_dir(Path("configs/bevfusion.py")) == Path("work_dirs/bevfusion")

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every config is read and checked; the published recipe's numbers; a step of the demonstration models."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pcperc.datasets import collate
+from pcperc.engine.config import load_config, plain_config, restored_config
+from pcperc.engine.optim_wrapper import CheckedOptimWrapper
+from pcperc.registry import MODELS
+
+CONFIGS = sorted(str(p) for p in [*Path("configs").glob("*.py"), *Path("configs/bevfusion").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_config_is_read_and_survives_a_checkpoint(path):
+    cfg = load_config(path)
+    assert {"model", "train_dataloader", "test_dataloader", "optim_wrapper", "train_cfg"} <= set(cfg)
+    plain = plain_config(cfg)
+    assert plain_config(restored_config(json.loads(json.dumps(plain)))) == plain
+    root = cfg.data_root
+    for loader in ("train_dataloader", "test_dataloader"):
+        dataset = cfg[loader].dataset
+        assert (dataset.root, dataset.version) == (root, cfg.data_version)
+        for transform in dataset.transforms:
+            assert str(transform.get("database", root)).startswith(root)
+    # A stage, profile or file that a config names exists beside it.
+    named = [cfg.get("first_stage"), *cfg.get("profiles", {}).values()]
+    assert all((Path(path).parent / name).is_file() for name in named if name)
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_the_lidar_range_is_one_everywhere(path):
+    """The voxelizer, the filters and the head must mean the same box of space."""
+    cfg = load_config(path)
+    ranges = set()
+
+    def collect(value):
+        if isinstance(value, dict):
+            ranges.update([tuple(value["point_range"])] if "point_range" in value else [])
+            for item in value.values():
+                collect(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                collect(item)
+
+    collect({key: cfg[key] for key in ("model", "train_dataloader", "test_dataloader")})
+    assert ranges == {(-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)}
+
+
+def curve(path: str, batches_per_epoch: int) -> list[tuple[float, float]]:
+    """Learning rate and momentum before each iteration, as MMEngine's schedulers set them."""
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    cfg = load_config(path)
+    epochs = cfg.train_cfg.max_epochs
+    optimizer = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=cfg.optim_wrapper.optimizer.lr)
+    wrapper = CheckedOptimWrapper(optimizer=optimizer)
+    schedulers = []
+    for entry in cfg.param_scheduler:
+        entry = {"end": epochs, **entry} if entry.get("by_epoch", True) else dict(entry)
+        arguments = {"optimizer": wrapper, "epoch_length": batches_per_epoch}
+        schedulers.append(PARAM_SCHEDULERS.build(entry, default_args=arguments))
+    points = []
+    for _ in range(epochs * batches_per_epoch):
+        group = optimizer.param_groups[0]
+        points.append((group["lr"], group["betas"][0]))
+        wrapper.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return points
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def test_schedule_of_the_lidar_stage():
+    """20 epochs; the rate 1e-4 -> 1e-3 -> 1e-8 with the turn at epoch 8, momentum 0.9 -> 0.805 -> 0.9."""
+    points = curve("configs/bevfusion/lidar_only.py", 50)
+    for iteration in (0, 100, 200, 399, 400, 600, 999):
+        up = iteration < 400
+        share = iteration / 400 if up else (iteration - 400) / 600
+        rate = cosine(1e-4, 1e-3, share) if up else cosine(1e-3, 1e-8, share)
+        low = 0.9 * 0.85 / 0.95
+        momentum = cosine(0.9, low, share) if up else cosine(low, 0.9, share)
+        assert points[iteration] == pytest.approx((rate, momentum), rel=1e-2), iteration
+    cfg = load_config("configs/bevfusion/lidar_only.py")
+    assert (cfg.optim_wrapper.optimizer.weight_decay, cfg.optim_wrapper.clip_grad.max_norm) == (0.01, 35)
+    paste = cfg.train_dataloader.dataset.transforms[0]
+    assert (paste.type.__name__, paste.stop_epoch, cfg.train_dataloader.batch_size) == ("GTPaste", 15, 4)
+
+
+def test_schedule_of_the_fusion_stage():
+    """6 epochs; 500 iterations from a third of 2e-4, a cosine to 1e-3 of it."""
+    points = curve("configs/bevfusion.py", 1000)
+    assert points[0][0] == pytest.approx(2e-4 / 3)
+    assert points[250][0] == pytest.approx(cosine(2e-4, 2e-7, 250 / 6000) * (1 / 3 + 2 / 3 / 2), rel=2e-2)
+    for iteration in (600, 3000, 5999):
+        assert points[iteration][0] == pytest.approx(cosine(2e-4, 2e-7, iteration / 6000), rel=2e-2), iteration
+    cfg = load_config("configs/bevfusion.py")
+    names = [transform.type.__name__ for transform in cfg.train_dataloader.dataset.transforms]
+    assert "GTPaste" not in names and cfg.train_dataloader.sampler.type.__name__ == "ClassBalancedSampler"
+
+
+def demo_batch(with_images: bool) -> dict:
+    """One made-up sample: a floor of points, a car, six grey images that look forward."""
+    rng = np.random.default_rng(0)
+    points = np.c_[rng.uniform(-50, 50, (4000, 2)), rng.uniform(-2, 0, 4000), np.full((4000, 2), 1.0)]
+    sample = {
+        "points": points.astype(np.float32),
+        "boxes": np.array([[10, 5, -1, 4, 2, 1.5, 0.3, 1, 0]], np.float32),
+        "labels": np.array([0]),
+        "lidar_aug": np.eye(4),
+    }
+    if with_images:
+        forward = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+        sample["images"] = [np.full((128, 352, 3), 90, np.uint8)] * 6
+        sample["lidar2camera"] = np.tile(forward, (6, 1, 1))
+        sample["camera2image"] = np.tile([[200.0, 0, 176], [0, 200, 64], [0, 0, 1]], (6, 1, 1))
+        sample["image_aug"] = np.tile(np.eye(3), (6, 1, 1))
+    return collate([sample, sample])
+
+
+@pytest.mark.parametrize("name", ["demo", "lidar_only_demo"])
+def test_a_step_of_the_demonstration_model(name):
+    """Every parameter gets a finite gradient, and a few steps lower the loss on one batch."""
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(f"configs/bevfusion/{name}.py").model).train()
+    assert sum(p.numel() for p in model.parameters()) * 4 < 5e6, "the shipped weights must stay below 5 MB"
+    wrapper = CheckedOptimWrapper(optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), clip_grad={"max_norm": 35})
+    batch = demo_batch(with_images=name == "demo")
+    losses = []
+    for step in range(4):
+        with wrapper.optim_context(model):
+            loss, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode="loss"))
+        if step == 0:
+            loss.backward(retain_graph=True)
+            without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+            assert not without, "DistributedDataParallel waits for a gradient of every parameter"
+            model.zero_grad()
+        wrapper.update_params(loss)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
