@@ -196,6 +196,7 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(generate, "_write_tables", fail)
     monkeypatch.setattr(generate, "_run", lambda root, *_: (root / "samples").mkdir())
+    (tmp_path / ".nuscenes.partial-999999999" / "samples").mkdir(parents=True)  # of a run that was killed
     with pytest.raises(type(error)) as caught:
         simulate_function(tmp_path / "nuscenes", TINY)
     if isinstance(error, OSError):

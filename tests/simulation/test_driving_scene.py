@@ -181,6 +181,17 @@ def test_every_class_is_near_the_car_in_both_splits():
     assert all(count > 0 for split in scored.values() for count in split.values()), scored
 
 
+def test_reflectivity_does_not_tell_the_class():
+    logs: dict[str, list[float]] = {name: [] for name in CLASS_RANGE}
+    for index in range(12):
+        for actor in scenes.scene_world(1, index).actors:
+            logs[actor.name] += np.log(actor.shape.reflectivity).tolist()
+    everyone = np.concatenate([np.array(values) for values in logs.values()])
+    for name, values in logs.items():
+        error = everyone.std() / math.sqrt(len(values))
+        assert abs(np.mean(values) - everyone.mean()) < 4 * error, name
+
+
 def test_counting_points_equals_the_oracle():
     rng = np.random.default_rng(1)
     points = rng.uniform(-6, 6, (4000, 3))

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -97,13 +98,16 @@ def simulate(out: str | Path, settings: Settings, *, workers: int = 1, overwrite
     out = Path(out)
     if _reusable(out, settings, overwrite):
         return False
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _sweep_up(out)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         scenes = _run(partial, settings, workers, progress)
         _write_tables(partial, settings, scenes)
         (partial / STAMP).write_text(json.dumps(settings.stamp(), indent=1) + "\n", encoding="utf-8")
+        if _reusable(out, settings, overwrite):  # another process finished the same set meanwhile
+            shutil.rmtree(partial)
+            return False
         if out.exists():
             shutil.rmtree(out)
         os.rename(partial, out)
@@ -116,6 +120,17 @@ def simulate(out: str | Path, settings: Settings, *, workers: int = 1, overwrite
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return True
+
+
+def _sweep_up(out: Path) -> None:
+    """Remove what killed runs left beside ``out``; the folders of running ones stay."""
+    for folder in out.parent.glob(f".{out.name}.partial-*"):
+        try:
+            os.kill(int(folder.name.rpartition("-")[2]), 0)
+        except (ValueError, ProcessLookupError):
+            shutil.rmtree(folder, ignore_errors=True)
+        except PermissionError:
+            continue
 
 
 def _reusable(out: Path, settings: Settings, overwrite: bool) -> bool:
@@ -155,6 +170,10 @@ def _run(root: Path, settings: Settings, workers: int, progress) -> dict[int, Sc
             index, scene = job.result()
             done[index] = scene
             report(len(done), settings.scenes)
+    except BrokenProcessPool as error:
+        raise OSError(
+            "simulate: a worker process was killed, perhaps for want of memory; try fewer --workers"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return done

@@ -22,7 +22,7 @@ ELEVATION_DEG = np.linspace(-30.667, 10.667, BEAMS)
 FIRST_AZIMUTH_DEG = -172.0  # of the sensor's frame; columns then run clockwise
 RANGE_NOISE = 0.015
 MAX_RANGE, NOMINAL_REACH = 105.0, 90.0
-GLASS_ECHO = 0.25
+GLASS_ECHO = 0.4
 LOST = 0.012  # share of firings that get no echo for no reason
 GROUND, NOTHING = -1, -2
 
