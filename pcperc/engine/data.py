@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
+from pcperc.datasets.gt_database import INDEX_NAME
 from pcperc.datasets.nuscenes import NuScenesDataset
-from pcperc.datasets.nuscenes_index import index_path
+from pcperc.datasets.nuscenes_index import gt_database_path, index_path
 from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
 from pcperc.engine.config import load_config
 from pcperc.engine.messages import say
@@ -74,12 +76,26 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
         simulate(root=root, **dict(cfg.simulation.items()))
     datasets = [dataset for loader in LOADERS if (dataset := cfg.get(loader, {}).get("dataset")) is not None]
     nuscenes = [dataset for dataset in datasets if resolve_type(dataset["type"], DATASETS) is NuScenesDataset]
-    if nuscenes:
-        splits = sorted({dataset["split"] for dataset in nuscenes})
-        pastes = any(_has_type(dataset, "GTPaste") for dataset in nuscenes)
-        if not all(index_path(root, version, split).is_file() for split in splits):
-            say(f"preparing {root} ({', '.join(splits)})")
-        prepare_nuscenes_for_training(root, version, splits=splits, gt_database=pastes)
+    if not nuscenes:
+        return
+    splits = sorted({dataset["split"] for dataset in nuscenes})
+    pastes = any(_has_type(dataset, "GTPaste") for dataset in nuscenes)
+    if not _is_prepared(root, version, splits, pastes):
+        if torch.distributed.is_initialized() and cfg.get("simulation") is None:
+            raise DataMissing(  # hours of work for one process while the others wait
+                f"{root} is not prepared; run first: python tools/prepare_data.py nuscenes --root {root} "
+                f"--version {version}"
+            )
+        say(f"preparing {root} ({', '.join(splits)})")
+    prepare_nuscenes_for_training(root, version, splits=splits, gt_database=pastes)
+
+
+def _is_prepared(root: Path, version: str, splits: list[str], with_gt_database: bool) -> bool:
+    """True where the index of every split, and the GT-paste database of the training split, are complete."""
+    files = [index_path(root, version, split) for split in splits]
+    if with_gt_database:
+        files += [gt_database_path(root, version, s) / INDEX_NAME for s in splits if s.endswith("train")]
+    return all(file.is_file() for file in files)
 
 
 def _has_type(value: Any, name: str) -> bool:

@@ -50,6 +50,7 @@ def build_dataloader(cfg: dict | DataLoader, *, seed: int) -> DataLoader:
         sampler = DATA_SAMPLERS.build({"seed": seed, **dict(sampler.items())}, default_args={"dataset": dataset})
     if not cfg.get("num_workers"):
         cfg = {key: value for key, value in cfg.items() if key not in ("persistent_workers", "prefetch_factor")}
+    cfg["pin_memory"] = cfg.get("pin_memory", False) and torch.cuda.is_available()  # torch warns where there is no GPU
     return DataLoader(
         dataset,
         sampler=sampler,
@@ -90,6 +91,11 @@ class EpochLoop(EpochBasedTrainLoop):
 
     def __init__(self, runner, dataloader, max_epochs: int, val_begin: int = 1, val_interval: int = 1) -> None:
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval)
+        if len(self.dataloader) == 0:
+            raise ValueError(
+                f"train_dataloader: {len(self.dataloader.sampler)} samples for this process make no batch of "
+                f"{self.dataloader.batch_size} (drop_last={self.dataloader.drop_last})"
+            )
 
     @property
     def batches_per_epoch(self) -> int:

@@ -68,6 +68,7 @@ class Frames(Sequence):
         self.dataset, self.indices, self.predict = dataset, list(indices), predict
         self.score_threshold, self.simulated = score_threshold, simulated
         self._predictions: dict[int, Detections | None] = {}
+        self.best_score = float("nan")  # of all predictions so far, shown or not
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -76,7 +77,9 @@ class Frames(Sequence):
         index = self.indices[position]
         sample = self.dataset.read_sample(index) if hasattr(self.dataset, "read_sample") else self.dataset[index]
         if index not in self._predictions:
-            self._predictions[index] = self.predict(index, sample)
+            found = self._predictions[index] = self.predict(index, sample)
+            if found is not None and len(found):
+                self.best_score = np.fmax(self.best_score, float(found.scores.max()))
         if "points" in sample and sample["points"].shape[1] > 4:
             # Older sweeps trail behind whatever moves; the key sweep is what the boxes belong to.
             sample = {**sample, "points": sample["points"][sample["points"][:, 4] == 0]}
@@ -117,8 +120,8 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     )
     if options.save is not None:
         return save_pictures(frames, options.save, color_by=options.color_by)
-    viewer = SceneViewer(frames, color_by=options.color_by)
     say(HELP)
+    viewer = SceneViewer(frames, color_by=options.color_by, report=say)
     viewer.run()
     return []
 
@@ -139,6 +142,8 @@ def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height") -> 
             if problem is None:
                 saved.append(save_png(folder / f"{stem}_scene.png", render_scene(frame, color_by=color_by)))
             display.update(position + 1)
+    if frames.best_score < frames.score_threshold:
+        say(f"no prediction reaches --score-threshold {frames.score_threshold} (the best has {frames.best_score:.3f})")
     say(f"{len(saved)} pictures of {len(frames)} samples in {folder}")
     return saved
 

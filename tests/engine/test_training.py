@@ -174,6 +174,20 @@ def test_backbone_options(configs, tmp_path):
         train(options(plain, tmp_path, pretrained_backbone=tmp_path / "yes.pth"))
 
 
+def test_too_few_samples_for_a_batch(configs, tmp_path):
+    plain = configs("a.py", "train_dataloader.merge(dict(batch_size=50, drop_last=True))")
+    with pytest.raises(
+        ValueError, match=r"^train_dataloader: 40 samples for this process make no batch of 50 \(drop_la"
+    ):
+        train(options(plain, tmp_path))
+
+
+def test_unknown_key_of_a_loader(configs, tmp_path):
+    plain = configs("a.py", "train_dataloader.merge(dict(batchsize=5))")
+    with pytest.raises(TypeError, match="dataloader: unknown key 'batchsize' .known: dataset, sampler, batch_size"):
+        train(options(plain, tmp_path))
+
+
 def test_seed_decides(configs, tmp_path):
     plain = configs("a.py", "")
     runs = [(3, "a"), (3, "b"), (4, "c")]

@@ -39,6 +39,7 @@ train_dataloader = dict(
     drop_last=True,
     num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     collate_fn=dict(type=collate),
 )
 val_dataloader = dict(
@@ -59,6 +60,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     collate_fn=dict(type=collate),
 )
 test_dataloader = val_dataloader
