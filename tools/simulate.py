@@ -41,12 +41,17 @@ def run_nuscenes(args: argparse.Namespace) -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as display:
-        task = display.add_task("", total=None)
-        written = simulate(
-            args.out, settings, workers=args.workers, overwrite=args.overwrite,
-            progress=lambda done, total: display.update(task, completed=done, total=total),
-        )  # fmt: skip
+    display = Progress(*columns, console=Console(stderr=True))
+    task = display.add_task("", total=None)
+
+    def show(done: int, total: int) -> None:
+        display.start()  # only once there is work: a set that is kept needs one line
+        display.update(task, completed=done, total=total)
+
+    try:
+        written = simulate(args.out, settings, workers=args.workers, overwrite=args.overwrite, progress=show)
+    finally:
+        display.stop()
     if not written:
         print(f"{args.out}: already there with these settings, kept")
         return
