@@ -33,13 +33,13 @@ def draw_camera_overlay(frame: Frame, view: int, *, width: int | None = None) ->
     """
     image = frame.images[view]
     height, full_width = image.shape[:2]
-    scale = 1.0 if width is None else width / full_width
+    size = (full_width, height) if width is None else (width, round(height * width / full_width))
+    across, down = size[0] / full_width, size[1] / height
     picture = image.copy()
-    if scale != 1:
-        size = (width, int(round(height * scale)))
-        picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    shift = 0.5 * scale - 0.5  # pixel centres are whole numbers
-    resize = np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]])
+    if size[0] != full_width:
+        picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA if across < 1 else cv2.INTER_LINEAR)
+    # Pixel centres are whole numbers: u -> across * (u + 0.5) - 0.5.
+    resize = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]])
     augmentation = resize if frame.image_aug is None else resize @ frame.image_aug[view]
     camera = _Camera(picture, frame.camera2image[view], augmentation)
     for kind, detections in frame.layers():

@@ -2,7 +2,7 @@
 """The scene in three dimensions with Open3D: an interactive window, and pictures without any display."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ class SceneViewer:
         screenshot_folder: where screenshots go whose name is not given.
         width, height: of the window in pixels.
         color_by: "height" or "intensity".
+        report: told in a line what is shown and saved.
     Raises:
         ValueError: there is no frame.
         RuntimeError: Open3D cannot be loaded, or there is no display.
@@ -105,6 +106,7 @@ class SceneViewer:
         width: int = 1280,
         height: int = 800,
         color_by: str = "height",
+        report: Callable[[str], None] = logger.info,
     ) -> None:
         if len(frames) == 0:
             raise ValueError("SceneViewer: frames must have at least one entry, got none")
@@ -114,6 +116,7 @@ class SceneViewer:
         self.frames = frames
         self.screenshot_folder = Path(screenshot_folder)
         self.color_by = color_by
+        self.report = report
         self.index = 0
         self._hidden: set[str] = set()
         self._window = _open3d().visualization.VisualizerWithKeyCallback()
@@ -143,7 +146,7 @@ class SceneViewer:
         self.index = index % len(self.frames)
         self._frame = self.frames[self.index]
         self._redraw(reset_view=first)
-        logger.info("frame %d of %d: %s", self.index + 1, len(self.frames), self._frame.title())
+        self.report(f"frame {self.index + 1} of {len(self.frames)}: {self._frame.title()}")
 
     def next(self) -> None:
         """Show the next frame."""
@@ -180,7 +183,7 @@ class SceneViewer:
         picture = np.asarray(self._window.capture_screen_float_buffer(do_render=True))
         picture = np.rint(picture * 255).astype(np.uint8)
         saved = save_png(path, beside_legend(picture, self._visible_frame()))
-        logger.info("saved %s", saved)
+        self.report(f"saved {saved}")
         return saved
 
     def refresh(self) -> bool:

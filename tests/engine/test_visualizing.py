@@ -76,8 +76,13 @@ def test_truth_alone(config, tmp_path, capsys):
 
 def test_results_beside_the_truth(config, results, tmp_path, monkeypatch):
     frames = []
-    monkeypatch.setattr(visualizing, "draw_birds_eye", lambda frame, **_: frames.append(frame) or np.zeros((2, 2, 3)))
-    monkeypatch.setattr(visualizing, "draw_camera_mosaic", lambda frame: np.zeros((2, 2, 3)))
+
+    def draw(frame, **_):
+        frames.append(frame)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(visualizing, "draw_birds_eye", draw)
+    monkeypatch.setattr(visualizing, "draw_camera_mosaic", lambda frame: np.zeros((2, 2, 3), np.uint8))
     monkeypatch.setattr(visualizing, "open3d_problem", lambda: "no Open3D here")
     visualize(VisualizeOptions(config, results=results, save=tmp_path / "out", max_samples=0, score_threshold=0.5))
     assert len(frames) == 3
@@ -85,10 +90,9 @@ def test_results_beside_the_truth(config, results, tmp_path, monkeypatch):
         assert frame.simulated and len(frame.cameras) == 6
         shown = frame.predictions
         assert 0 < len(shown) < len(frame.truth) and shown.scores.min() >= 0.5
-        np.testing.assert_allclose(
-            shown.boxes[:, :3] - frame.truth.boxes[: len(shown), :3], [[1, 0, 0]] * len(shown), atol=1e-3
-        )
-        assert len(frame.points) == 320  # the key sweep alone
+        aside = shown.boxes[:, :3] - frame.truth.boxes[: len(shown), :3]
+        np.testing.assert_allclose(aside, [[1, 0, 0]] * len(shown), atol=1e-3)
+    assert len(frames[1].points) == 320  # the key sweep alone; of the first sample of a scene also its stand-ins
 
 
 def test_pictures_that_need_no_open3d_are_drawn_without_it(config, tmp_path, monkeypatch, capsys):
