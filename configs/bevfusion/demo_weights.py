@@ -24,9 +24,9 @@ with read_base():
     from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 data_root = "data/simulated/nuscenes_demo_weights"
-simulation = dict(scenes=200, size="small", seed=1)
+simulation = dict(scenes=120, size="small", seed=1)
 train_dataloader.dataset.merge(dict(root=data_root))
-train_dataloader.merge(dict(sampler=dict(_delete_=True, type=ClassBalancedSampler), batch_size=8, num_workers=12))
+train_dataloader.merge(dict(sampler=dict(_delete_=True, type=ClassBalancedSampler), batch_size=16, num_workers=14))
 test_dataloader.dataset.merge(dict(root=data_root))
-train_cfg.merge(dict(max_epochs=20))
+train_cfg.merge(dict(max_epochs=6))
 optim_wrapper.optimizer.merge(dict(lr=2e-3))
