@@ -96,9 +96,12 @@ def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., 
     barrier()
     started = time.monotonic()
     resume = options.resume or restart_count() > 0
-    if not resume and is_main():
-        for stage in stages:  # what --resume finds later must be of this run
-            (stage.work_dir / LAST_MARKER).unlink(missing_ok=True)
+    if is_main():
+        for stage in stages:
+            for partial in stage.work_dir.glob(".*.partial"):  # of a run that was killed while it wrote
+                partial.unlink(missing_ok=True)
+            if not resume:  # what --resume finds later must be of this run
+                (stage.work_dir / LAST_MARKER).unlink(missing_ok=True)
     barrier()
     path = None
     for number, stage in enumerate(stages, 1):
@@ -133,8 +136,10 @@ def run_stage(
     stage: Stage, options: TrainOptions, device: torch.device, label: str, *, resume: bool, previous: Path | None
 ) -> Path:
     """Run one stage to its end, from where its last checkpoint is if ``resume``; return its finished checkpoint."""
-    begin = gather_objects(last_checkpoint(stage.work_dir) if resume else None)[0]
-    if begin is not None and load_checkpoint(begin)["meta"].get("finished") and finished_checkpoint(stage.work_dir):
+    begin = _checkpoint_to_resume(stage) if resume else None
+    if resume and begin is None:
+        say(f"{label}: nothing to resume in {stage.work_dir}, beginning")
+    if begin is not None and load_checkpoint(begin)["meta"]["finished"] and finished_checkpoint(stage.work_dir):
         say(f"{label}: finished already, {begin}")
         return begin
     record = RunRecord(
@@ -152,7 +157,7 @@ def run_stage(
         label=label,
         resume_from=begin,
         load_from=None if begin else stage.load_from or previous,
-        after_load=_backbone_starter(stage, options),
+        after_load=backbone_starter(stage, options),
     )
     parameters = sum(p.numel() for p in runner.bare_model.parameters()) / 1e6
     say(f"{label}: {parameters:.2f}M parameters on {device}, {runner.world_size} process(es), logs in {runner.log_dir}")
@@ -162,7 +167,20 @@ def run_stage(
     return last_checkpoint(stage.work_dir)
 
 
-def _backbone_starter(stage: Stage, options: TrainOptions) -> Callable[[torch.nn.Module], None]:
+def _checkpoint_to_resume(stage: Stage) -> Path | None:
+    """Return the newest checkpoint of the stage's current run, the same in all processes."""
+    path = gather_objects(last_checkpoint(stage.work_dir))[0]
+    if path is not None:
+        profile = load_checkpoint(path)["meta"].get("profile")
+        if profile != stage.profile:
+            raise ConfigError(
+                f"{path}: was made with profile '{profile}', this run has '{stage.profile}'; resume with "
+                f"--profile {profile}"
+            )
+    return path
+
+
+def backbone_starter(stage: Stage, options: TrainOptions) -> Callable[[torch.nn.Module], None]:
     """Return what gives a model's camera backbone its pretrained weights, or says that it has none."""
 
     def start(model: torch.nn.Module) -> None:

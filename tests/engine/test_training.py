@@ -174,6 +174,19 @@ def test_backbone_options(configs, tmp_path):
         train(options(plain, tmp_path, pretrained_backbone=tmp_path / "yes.pth"))
 
 
+def test_resume_with_another_profile_and_with_nothing(configs, tmp_path, capsys):
+    configs("demo.py", "")
+    full = configs("full.py", "profiles = dict(demo='demo.py')")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/.iter_4.pth.77.partial").touch()
+    train(options(full, tmp_path, profile="demo", resume=True))
+    assert f"nothing to resume in {tmp_path / 'work'}, beginning" in capsys.readouterr().out
+    assert not list((tmp_path / "work").glob(".*")), "what a killed run was writing is cleared away"
+    message = "epoch_1.pth: was made with profile 'demo', this run has 'full'; resume with --profile demo"
+    with pytest.raises(ConfigError, match=message):
+        train(options(full, tmp_path, profile="full", resume=True))
+
+
 def test_too_few_samples_for_a_batch(configs, tmp_path):
     plain = configs("a.py", "train_dataloader.merge(dict(batch_size=50, drop_last=True))")
     with pytest.raises(
@@ -217,3 +230,26 @@ def test_the_tool_ends_in_one_line(arguments, message):
 
 def test_default_work_dir():
     assert default_work_dir(Path("configs/bevfusion.py")) == Path("work_dirs/bevfusion")
+
+
+def test_pretrained_backbone_and_training_from_scratch_are_said(tmp_path, capsys):
+    from safetensors.torch import save_file
+
+    from pcperc.engine.config import load_config
+    from pcperc.engine.training import Stage, backbone_starter
+    from pcperc.registry import MODELS
+
+    file = Path("configs/bevfusion/demo.py")
+    cfg = load_config(file)
+    model, other = MODELS.build(cfg.model), MODELS.build(cfg.model)
+    weights = other.encoders["camera"].backbone.state_dict()
+    save_file(weights, tmp_path / "swin.safetensors")
+    stage = Stage("demo", cfg, file, tmp_path, "demo", load_from=None)
+    backbone_starter(stage, options(file, tmp_path))(model)
+    assert "camera backbone: trained from scratch (--pretrained-backbone FILE" in capsys.readouterr().out
+    backbone_starter(stage, options(file, tmp_path, pretrained_backbone=tmp_path / "swin.safetensors"))(model)
+    assert f"camera backbone: {tmp_path / 'swin.safetensors'} (pcperc names)" in capsys.readouterr().out
+    loaded = model.encoders["camera"].backbone.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in weights.items())
+    backbone_starter(stage, options(file, tmp_path))(torch.nn.Linear(1, 1))
+    assert capsys.readouterr().out == "", "a model without cameras has nothing to say"
