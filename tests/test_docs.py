@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python blocks of the pages below run, in order, in an empty folder that has the repository's configs.
+
+A block with ``title="FILE"`` is written to that file first; every other block is executed.
+"""
+
+import importlib
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pcperc.registry import ALL
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["docs/add_a_dataset.md"]
+BLOCK = re.compile(r"^```python(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder; what a page registers or imports from it is forgotten afterwards."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = set(sys.modules)
+    registered = {registry: dict(registry.module_dict) for registry in ALL}
+    yield tmp_path
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+    for registry, known in registered.items():
+        registry.module_dict.clear()
+        registry.module_dict.update(known)
+    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_of_the_page_runs(page, folder):
+    text = (ROOT / page).read_text()
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) == text.count("```python") > 0
+    names = {"__name__": "page"}
+    for block in blocks:
+        line = text[: block.start("code")].count("\n")
+        if block["title"]:
+            (folder / block["title"]).write_text(block["code"])
+        else:  # empty lines in front, so that a traceback shows the line of the page
+            exec(compile("\n" * line + block["code"], str(ROOT / page), "exec"), names)
