@@ -99,7 +99,7 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     Returns:
         The pictures that were saved; none for the interactive scene.
     Raises:
-        CheckpointError, ConfigError, DataMissing, DeviceError, ValueError, RuntimeError: see there; the last where
+        CheckpointError, ConfigError, DataMissing, DeviceError, ValueError, SceneError: see there; the last where
             there is no display and ``save`` is not given.
     """
     if options.checkpoint is not None and options.results is not None:
@@ -120,8 +120,8 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     )
     if options.save is not None:
         return save_pictures(frames, options.save, color_by=options.color_by)
-    say(HELP)
     viewer = SceneViewer(frames, color_by=options.color_by, report=say)
+    say(HELP)
     viewer.run()
     return []
 

@@ -6,11 +6,12 @@ from pcperc.visualization.camera_overlay import draw_camera_mosaic, draw_camera_
 from pcperc.visualization.colors import CLASS_COLORS
 from pcperc.visualization.drawing import save_png
 from pcperc.visualization.frame import Frame
-from pcperc.visualization.scene import SceneViewer, open3d_problem, render_scene
+from pcperc.visualization.scene import SceneError, SceneViewer, open3d_problem, render_scene
 
 __all__ = [
     "CLASS_COLORS",
     "Frame",
+    "SceneError",
     "SceneViewer",
     "draw_birds_eye",
     "draw_camera_mosaic",

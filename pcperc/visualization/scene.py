@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scene in three dimensions with Open3D: an interactive window, and pictures without any display."""
 
+import ctypes
 import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,12 +37,33 @@ Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]  # vertices (N, 3), triangles (
 ADVICE = "make system-packages installs what Open3D needs"
 
 
+class SceneError(RuntimeError):
+    """Open3D cannot draw or show a scene here; the message says why and what helps."""
+
+
 def open3d_problem() -> str | None:
     """Return why Open3D cannot be used at all, in one line that names the remedy, or None."""
     try:
         _open3d()
     except (ImportError, OSError) as error:
         return f"Open3D cannot be loaded ({str(error).splitlines()[0]}); {ADVICE}"
+    return None
+
+
+def display_problem() -> str | None:
+    """Return why no window can be opened, in one line, or None. Open3D itself would draw into a window nobody sees."""
+    if not sys.platform.startswith("linux") or os.environ.get("WAYLAND_DISPLAY"):
+        return None
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError as error:
+        return f"a window cannot be opened ({error}); {ADVICE}"
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    display = x11.XOpenDisplay(None)
+    if not display:
+        name = os.environ.get("DISPLAY")
+        return f"a window cannot be opened, {name or '$DISPLAY'} is not a display; --save DIR draws without one"
+    x11.XCloseDisplay(ctypes.c_void_p(display))
     return None
 
 
@@ -57,11 +81,11 @@ def render_scene(frame: Frame, *, width: int = 1280, height: int = 800, color_by
     Returns:
         (height, width + legend, 3) uint8 RGB.
     Raises:
-        RuntimeError: Open3D cannot be loaded; the message is that of `open3d_problem`.
+        SceneError: Open3D cannot be loaded; the message is that of `open3d_problem`.
     """
     problem = open3d_problem()
     if problem:
-        raise RuntimeError(problem)
+        raise SceneError(problem)
     camera = look_at(EYE, LOOK_AT, UP)
     focal = height / 2 / np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2)
     points = frame.points_in_ego()
@@ -95,7 +119,7 @@ class SceneViewer:
         report: told in a line what is shown and saved.
     Raises:
         ValueError: there is no frame.
-        RuntimeError: Open3D cannot be loaded, or there is no display.
+        SceneError: Open3D cannot be loaded, or there is no display.
     """
 
     def __init__(
@@ -110,9 +134,9 @@ class SceneViewer:
     ) -> None:
         if len(frames) == 0:
             raise ValueError("SceneViewer: frames must have at least one entry, got none")
-        problem = open3d_problem()
+        problem = open3d_problem() or display_problem()
         if problem:
-            raise RuntimeError(problem)
+            raise SceneError(problem)
         self.frames = frames
         self.screenshot_folder = Path(screenshot_folder)
         self.color_by = color_by
@@ -121,9 +145,7 @@ class SceneViewer:
         self._hidden: set[str] = set()
         self._window = _open3d().visualization.VisualizerWithKeyCallback()
         if not self._window.create_window(window_name="pcperc", width=width, height=height):
-            raise RuntimeError(
-                "SceneViewer: a window cannot be opened; without a display use --save DIR, which needs none"
-            )
+            raise SceneError("a window cannot be opened; --save DIR draws without one")
         options = self._window.get_render_option()
         options.background_color = np.array(BACKGROUND) / 255
         options.light_on = False

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcperc.visualization import open3d_problem, render_scene
+from pcperc.visualization import SceneError, SceneViewer, open3d_problem, render_scene
 from pcperc.visualization.scene import EYE, FIELD_OF_VIEW_DEG, LOOK_AT, UP, look_at
 from pcperc.visualization.scene_geometry import box_lines, frame_mesh, point_squares, tubes
 from tests.visualization.conftest import detections
@@ -77,8 +77,19 @@ def test_missing_open3d_is_said_in_one_line(monkeypatch, make_frame):
     monkeypatch.setitem(sys.modules, "open3d", None)
     problem = open3d_problem()
     assert "Open3D cannot be loaded" in problem and "make system-packages" in problem and "\n" not in problem
-    with pytest.raises(RuntimeError, match="make system-packages"):
+    with pytest.raises(SceneError, match="make system-packages"):
         render_scene(make_frame())
+
+
+@needs_open3d
+@pytest.mark.parametrize("display", [None, ":98765"])
+def test_window_without_a_display_is_refused(make_frame, monkeypatch, display):
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    with pytest.raises(SceneError, match=rf"{display or '.DISPLAY'} is not a display; --save DIR draws without one"):
+        SceneViewer([make_frame()])
 
 
 @needs_open3d
