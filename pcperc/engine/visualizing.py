@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from pcperc.datasets import CAMERAS, NuScenesDataset, collate
+from pcperc.datasets.nuscenes import MODALITIES
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.data import DataMissing, data_is_there, provide_data
 from pcperc.engine.distributed import pick_device
@@ -112,7 +113,7 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     indices = np.linspace(0, len(everything) - 1, options.max_samples).round().astype(int) if few else everything
     names = f"{cfg.get('data_version', '')} {cfg.test_dataloader.dataset.get('split', '')}"
     frames = Frames(
-        dataset,
+        _with_all_sensors(dataset, cfg.test_dataloader.dataset),
         [int(index) for index in indices],
         predict,
         score_threshold=options.score_threshold,
@@ -197,6 +198,18 @@ def _build_dataset(cfg: Config, options: VisualizeOptions) -> Any:
     loaders = Config({key: cfg[key] for key in ("data_root", "data_version", "test_dataloader") if key in cfg})
     provide_data(loaders, simulate=None)
     return DATASETS.build(cfg.test_dataloader.dataset)
+
+
+def _with_all_sensors(dataset: Any, cfg: dict) -> Any:
+    """Return the data set with points and images where they are there, for a model that looks at one of them only."""
+    if not isinstance(dataset, NuScenesDataset) or set(MODALITIES) <= set(dataset.modalities):
+        return dataset
+    whole = DATASETS.build({**cfg, "modalities": MODALITIES, "transforms": []})
+    try:
+        whole.read_sample(0)
+    except (FileNotFoundError, ValueError):
+        return dataset
+    return whole
 
 
 def _from_model(model: nn.Module, dataset: Any) -> Predict:

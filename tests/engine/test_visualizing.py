@@ -74,6 +74,14 @@ def test_truth_alone(config, tmp_path, capsys):
     assert f"{len(saved)} pictures of 2 samples" in capsys.readouterr().out
 
 
+def test_a_lidar_model_is_shown_on_the_images_too(config, root, tmp_path):
+    lidar_only = tmp_path / "lidar.py"
+    text = config.read_text().replace("num_sweeps=2,", 'num_sweeps=0,\n        modalities=("lidar",),')
+    lidar_only.write_text(text.replace("dict(type=ResizeCrop, final_size=(8, 16), resize=0.5)", ""))
+    saved = visualize(VisualizeOptions(lidar_only, save=tmp_path / "out", max_samples=1))
+    assert any(path.stem.endswith("cameras") for path in saved)
+
+
 def test_results_beside_the_truth(config, results, tmp_path, monkeypatch):
     frames = []
 
