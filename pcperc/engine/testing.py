@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import provide_data
-from pcperc.engine.distributed import is_main, pick_device, start_process_group, stop_process_group
+from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
 from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
@@ -60,6 +60,7 @@ def test(options: TestOptions) -> dict[str, float]:
         metrics = runner.test()
         if is_main():
             _print_summary(opened, cfg, work_dir)
+        barrier()
         return metrics
     finally:
         stop_process_group()
@@ -123,7 +124,6 @@ def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path) -> Non
     if not _is_nuscenes(cfg.test_evaluator):
         return
     summary = json.loads((work_dir / "metrics_summary.json").read_text())
-    profile = opened.meta.get("profile", "full")
-    title = f"{opened.path}, profile {profile}, {_data_name(cfg)}"
-    say(format_summary(summary, title=title))
+    say(f"\n{opened.path}, profile {opened.meta.get('profile', 'full')}, {_data_name(cfg)}")
+    say(format_summary(summary, title="nuScenes detection"))
     say(f"results: {work_dir / 'results_nusc.json'}")

@@ -75,7 +75,9 @@ def train(options: TrainOptions, *, simulate: Callable[..., Any] | None = None) 
     device = pick_device(options.device)
     start_process_group(device)
     try:
-        return _train(options, device, simulate)
+        path = _train(options, device, simulate)
+        barrier()  # a process that leaves first pulls the connection from under the others
+        return path
     finally:
         stop_process_group()
 
