@@ -38,6 +38,7 @@ class ProgressDisplay:
         self._start = time.monotonic()
         self._last_line = self._start
         self._text = ""
+        self._printed: int | None = None
         self._console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         if enabled and self._console.is_terminal:
@@ -80,7 +81,7 @@ class ProgressDisplay:
         """End the display; elsewhere than on a terminal with a last line."""
         if self._bar is not None:
             self._bar.stop()
-        elif self.enabled:
+        elif self.enabled and self._printed != self.done:
             self._print_line()
         self.enabled = False
 
@@ -92,7 +93,7 @@ class ProgressDisplay:
         return (time.monotonic() - self._start) / worked * (self.total - self.done)
 
     def _print_line(self) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._printed = time.monotonic(), self.done
         left = self.seconds_left()
         left_text = "?" if left is None else _clock(left)
         share = 100.0 * self.done / self.total if self.total else 100.0
