@@ -30,8 +30,10 @@ class BatchNorm(nn.BatchNorm1d):
         return x.replace(feats=super().forward(x.feats))
 
     def _without_batch_statistics(self, feats):
-        mean, var = self.running_mean, self.running_var
-        if mean is None:
+        if self.running_mean is not None:
+            # Copies: a later batch changes the statistics in place, which must not reach this batch's gradient.
+            mean, var = self.running_mean.clone(), self.running_var.clone()
+        else:
             dtype = feats.dtype if self.weight is None else self.weight.dtype
             mean, var = feats.new_zeros(self.num_features, dtype=dtype), feats.new_ones(self.num_features, dtype=dtype)
         return F.batch_norm(feats, mean, var, self.weight, self.bias, False, 0.0, self.eps)

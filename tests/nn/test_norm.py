@@ -31,6 +31,16 @@ def test_too_few_voxels_for_a_variance_use_and_keep_the_running_statistics(rows,
         assert int(layer.num_batches_tracked) == 0
 
 
+def test_a_later_batch_does_not_reach_the_gradient_of_a_single_voxel():
+    layer = spnn.BatchNorm(2, momentum=1.0, affine=False)
+    coords = random_coords(50)
+    feats = torch.ones(1, 2, requires_grad=True)
+    y = layer(SparseTensor(coords[:1], feats))
+    layer(SparseTensor(coords, 100 * torch.randn(len(coords), 2)))
+    y.feats.sum().backward()
+    torch.testing.assert_close(feats.grad, torch.full((1, 2), (1 + layer.eps) ** -0.5))
+
+
 @pytest.mark.parametrize(
     "layer", [spnn.ReLU(), spnn.GELU(), spnn.SiLU(), spnn.LeakyReLU(0.2), spnn.Sigmoid(), spnn.Tanh()]
 )
