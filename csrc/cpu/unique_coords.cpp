@@ -64,14 +64,26 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   return {unique, inverse, counts};
 }
 
-// The outputs along one axis that some tap feeds from `fine`; false where one leaves the range of a key.
-bool axis_outputs(const ConvGeometry& geometry, const OutputLimits& limits, int axis, int32_t fine, std::vector<int32_t>& outputs) {
+// The outputs along one axis that some tap feeds from `fine`.
+void axis_outputs(const ConvGeometry& geometry, const OutputLimits& limits, int axis, int32_t fine, std::vector<int64_t>& outputs) {
   outputs.clear();
   for (int32_t tap = 0; tap < geometry.kernel[axis]; ++tap) {
     int64_t coarse;
     if (!geometry.coarse(axis, fine, tap, coarse) || limits.drops(axis, coarse)) continue;
-    if (!axis_in_range(coarse)) return false;
-    outputs.push_back(static_cast<int32_t>(coarse));
+    outputs.push_back(coarse);
+  }
+}
+
+// Append the keys of all outputs with these coordinates; false where one leaves the range of a key.
+bool append_keys(int32_t batch, const std::vector<int64_t>& x, const std::vector<int64_t>& y, const std::vector<int64_t>& z,
+                 std::vector<uint64_t>& keys) {
+  for (int64_t cx : x) {
+    for (int64_t cy : y) {
+      for (int64_t cz : z) {
+        if (!axis_in_range(cx) || !axis_in_range(cy) || !axis_in_range(cz)) return false;
+        keys.push_back(make_key({batch, static_cast<int32_t>(cx), static_cast<int32_t>(cy), static_cast<int32_t>(cz)}));
+      }
+    }
   }
   return true;
 }
@@ -85,18 +97,13 @@ Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::v
   const OutputLimits limits = make_output_limits(op, output_shape);
   const Coord* in = coords_data(coords);
   std::vector<uint64_t> keys;
-  std::vector<int32_t> x, y, z;
+  std::vector<int64_t> x, y, z;
   for (int64_t row = 0; row < coords.size(0); ++row) {
     if (!coord_in_range(in[row])) throw_out_of_range(op, "coords", row, in[row]);
-    if (!axis_outputs(geometry, limits, 0, in[row].x, x) || !axis_outputs(geometry, limits, 1, in[row].y, y) ||
-        !axis_outputs(geometry, limits, 2, in[row].z, z)) {
-      throw_output_out_of_range(op, row, in[row]);
-    }
-    for (int32_t cx : x) {
-      for (int32_t cy : y) {
-        for (int32_t cz : z) keys.push_back(make_key({in[row].batch, cx, cy, cz}));
-      }
-    }
+    axis_outputs(geometry, limits, 0, in[row].x, x);
+    axis_outputs(geometry, limits, 1, in[row].y, y);
+    axis_outputs(geometry, limits, 2, in[row].z, z);
+    if (!append_keys(in[row].batch, x, y, z, keys)) throw_output_out_of_range(op, row, in[row]);
   }
   radix_sort(keys);
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());

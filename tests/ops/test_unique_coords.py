@@ -74,7 +74,13 @@ class TestDownsampleCoords(OpContract):
             Sample(f"bounded_{name}", {"coords": positive}, options | {"spatial_shape": (7, 7, 7)})
             for name, options in geometries.items()
         ]
-        return bounded + [
+        # x leaves the range of a coordinate, but y makes no output at all
+        edge = Sample(
+            "edge",
+            {"coords": coords_of((0, LIMIT - 1, 1, 0))},
+            dict(kernel_size=1, stride=(1, 2, 1), padding=(1, 0, 0)),
+        )
+        return [*bounded, edge] + [
             Sample(f"{cloud}_{name}", {"coords": coords}, options)
             for cloud, coords in inside.items()
             for name, options in geometries.items()
@@ -110,6 +116,12 @@ class TestDownsampleCoords(OpContract):
             Mistake("kernel", call(kernel_size=(3, 3)), ValueError, r"kernel_size must be .*got \(3, 3\)"),
             Mistake("float", call(padding=0.5), TypeError, "padding"),
             Mistake("range", call(coords_of((0, LIMIT, 0, 0))), ValueError, r"row 0\b"),
+            Mistake(
+                "output",
+                call(coords_of((0, 0, 0, 0), (0, LIMIT - 1, 0, 0)), kernel_size=1, stride=1, padding=(1, 0, 0)),
+                ValueError,
+                r"row 1 .* makes an output coordinate outside",
+            ),
         ]
 
 
