@@ -17,12 +17,17 @@ def describe(value: object) -> str:
     return type(value).__name__
 
 
+def check_tensor(op: str, name: str, value: object) -> None:
+    """Require a tensor; a NumPy array is none."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {describe(value)}")
+
+
 def check_float_matrix(
     op: str, name: str, tensor: Tensor, *, columns: str, least: int = 1, exact: bool = False
 ) -> None:
     """Require a floating point (N, columns) tensor with at least (or exactly) ``least`` columns."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {describe(tensor)}")
+    check_tensor(op, name, tensor)
     if tensor.dim() != 2 or (tensor.shape[1] != least if exact else tensor.shape[1] < least):
         raise ValueError(f"{op}: {name} must be {columns}, got {describe(tensor)}")
     if tensor.dtype not in FLOAT_DTYPES:
@@ -60,16 +65,14 @@ def positive_int(op: str, name: str, value: int) -> int:
 
 def check_coords(op: str, name: str, coords: Tensor) -> None:
     """Require (N, 4) int32; the values are checked by the kernels."""
-    if not isinstance(coords, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {describe(coords)}")
+    check_tensor(op, name, coords)
     if coords.ndim != 2 or coords.shape[1] != 4 or coords.dtype != torch.int32:
         raise ValueError(f"{op}: {name} must be (N, 4) int32 [batch, x, y, z], got {describe(coords)}")
 
 
 def check_table(op: str, name: str, table: Tensor) -> None:
     """Require a (K, M) int32 neighbour table."""
-    if not isinstance(table, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {describe(table)}")
+    check_tensor(op, name, table)
     if table.ndim != 2 or table.dtype != torch.int32:
         raise ValueError(f"{op}: {name} must be (K, M) int32, got {describe(table)}")
 

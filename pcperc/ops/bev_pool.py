@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import check_float_matrix, check_same_device, describe, floats, positive_int
+from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe, floats, positive_int
 from pcperc.ops.group_by_key import group_by_key
 
 Segments = tuple[Tensor, Tensor, Tensor, Tensor]  # point (E,), source (E,), starts (S + 1,) int32; target (S,) int64
@@ -82,7 +82,8 @@ def make_bev_pool_plan(
         num_rows: number of rows of features; where not given, max(rows) + 1.
 
     Returns:
-        BevPoolPlan on the device of points.
+        BevPoolPlan on the device of points. One that was made under torch.inference_mode cannot take part in a
+        gradient, like all tensors made there.
 
     Raises:
         TypeError, ValueError: wrong shape, dtype or device, rows out of range, or a grid of 2^31 cells or more.
@@ -91,13 +92,14 @@ def make_bev_pool_plan(
     Shoot, ECCV 2020. Deterministic: yes; the same plan on CPU and CUDA.
     """
     op = "make_bev_pool_plan"
+    check_tensor(op, "points", points)
     if points.dim() != 3 or points.shape[2] != 3 or not points.is_floating_point():
         raise ValueError(f"{op}: points must be (B, P_b, 3) floating point, got {describe(points)}")
     lower = floats(op, "lower", lower, 3)
     cell_size = floats(op, "cell_size", cell_size, 3)
     if min(cell_size) <= 0:
         raise ValueError(f"{op}: cell_size must be > 0, got {cell_size}")
-    if len(grid_shape) != 3:
+    if not isinstance(grid_shape, Sequence) or len(grid_shape) != 3:
         raise ValueError(f"{op}: grid_shape must be 3 whole numbers (X, Y, Z), got {grid_shape!r}")
     shape = tuple(positive_int(op, "grid_shape", cells) for cells in grid_shape)
     batch_size, points_per_item = points.shape[:2]
@@ -137,13 +139,15 @@ def bev_pool(feats: Tensor, plan: BevPoolPlan, weight: Tensor | None = None) -> 
         TypeError, ValueError: wrong shape, dtype or device, too few rows, or a weight that does not fit the plan.
 
     Source: Liu et al., BEVFusion, ICRA 2023, section III-B (interval reduction).
-    Deterministic: yes, forward and backward: no atomics; the gradients are not differentiable twice with respect to
-    weight.
+    Deterministic: yes, forward and backward: no atomics. Twice differentiable with respect to feats; differentiating
+    the gradient of weight raises NotImplementedError.
     """
     op = "bev_pool"
     check_float_matrix(op, "feats", feats, columns="(R, C)")
     if feats.shape[0] < plan.num_rows:
         raise ValueError(f"{op}: feats must have the plan's {plan.num_rows} rows, got {describe(feats)}")
+    if weight is not None:
+        check_tensor(op, "weight", weight)
     check_same_device(op, feats=feats, plan=plan.point_cell, weight=weight)
     if weight is not None:
         if weight.numel() != plan.num_points or not weight.is_floating_point():
@@ -165,6 +169,7 @@ def _check_rows(op: str, points: Tensor, rows: Tensor | None, num_rows: int | No
         if num_rows not in (None, num_points):
             raise ValueError(f"{op}: num_rows must be {num_points}, one a point, where rows is None, got {num_rows}")
         return None, num_points
+    check_tensor(op, "rows", rows)
     if rows.numel() != num_points or rows.dtype not in (torch.int32, torch.int64):
         expected = f"{num_points} int32 or int64 values"
         raise ValueError(f"{op}: rows must have one row a point, {expected}, got {describe(rows)}")
@@ -214,4 +219,10 @@ def _backward(ctx, grad):
     return feats_grad, weight_grad, [None] * 4, [None] * 4, None
 
 
+def _weight_grad_backward(ctx, grad):
+    # Without it torch would warn and leave the term out.
+    raise NotImplementedError("bev_pool: the gradient of weight is not differentiable")
+
+
 torch.library.register_autograd("pcperc::bev_pool", _backward, setup_context=_setup_context)
+torch.library.register_autograd("pcperc::bev_pool_weight_grad", _weight_grad_backward)

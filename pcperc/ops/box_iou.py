@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import check_float_matrix, check_same_device, describe
+from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe
 
 
 def box_frames(op: str, name: str, boxes: Tensor) -> Tensor:
@@ -110,6 +110,7 @@ def _iou(op: str, boxes_a: Tensor, boxes_b: Tensor, *, with_height: bool) -> Ten
 
 def _rank(op: str, name: str, rows: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Indices by falling score, NaN last; and, in that order, whether the score is a number."""
+    check_tensor(op, "scores", scores)
     if scores.shape != rows.shape[:1] or not scores.is_floating_point():
         raise ValueError(f"{op}: scores must be ({rows.shape[0]},) floating point, got {describe(scores)}")
     check_same_device(op, **{name: rows, "scores": scores})

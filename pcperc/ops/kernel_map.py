@@ -61,12 +61,14 @@ def reverse_kernel_map(neighbors: Tensor, *, num_inputs: int) -> Tensor:
     Returns:
         reverse_neighbors (K, N) int32: ``reverse_neighbors[k, n] = m`` where ``neighbors[k, m] = n``, else -1.
     Raises:
-        TypeError: not a tensor.
+        TypeError: not a tensor, or num_inputs no whole number.
         ValueError: wrong shape or dtype, a value >= num_inputs, or an input row that occurs twice under one tap (output
             coordinates were repeated); the entry is named.
     Deterministic: yes, the same table on CPU and CUDA. Not differentiable.
     """
     check_table("reverse_kernel_map", "neighbors", neighbors)
+    if isinstance(num_inputs, bool) or not isinstance(num_inputs, int | torch.SymInt):
+        raise TypeError(f"reverse_kernel_map: num_inputs must be a whole number, got {num_inputs!r}")
     if num_inputs < 0:
         raise ValueError(f"reverse_kernel_map: num_inputs must be >= 0, got {num_inputs}")
     return torch.ops.pcperc.reverse_kernel_map(neighbors, num_inputs)

@@ -5,9 +5,8 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import check_same_device, check_table, describe
+from pcperc.ops._checks import FLOAT_DTYPES, check_same_device, check_table, check_tensor, describe
 
-_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
@@ -28,7 +27,8 @@ def sparse_conv(
         feats: (N, Cin) float64, float32, float16 or bfloat16. Differentiable.
         weight: (K, Cin, Cout) in the dtype of feats, or float32 with half-precision feats: it is then rounded to their
             dtype for the product, and its gradient stays float32. Differentiable.
-        neighbors: (K, M) int32 from ``build_kernel_map``, values in [-1, N).
+        neighbors: (K, M) int32 from ``build_kernel_map``. An entry outside [0, N) is an absent neighbour, without
+            an error: to refuse one, every layer would have to wait for the GPU.
         reverse_neighbors: (K, N) int32 from ``reverse_kernel_map``: the gradient of feats runs along it. May be None
             where feats need no gradient.
         bias: (Cout,) in the dtype of weight, or None. Differentiable.
@@ -36,8 +36,7 @@ def sparse_conv(
         (M, Cout) in the dtype of feats; M = 0 gives an empty tensor, a row without neighbours the bias.
     Raises:
         TypeError: not a tensor.
-        ValueError: wrong shape, dtype or device; feats that need a gradient without reverse_neighbors; an entry of
-            neighbors >= N (checked on the CPU alone; CUDA takes it for an absent neighbour).
+        ValueError: wrong shape, dtype or device; feats that need a gradient without reverse_neighbors.
     Source: Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks",
         CVPR 2018, section 3.
     Deterministic: yes, forward and backward, and on the CPU for every number of threads. Twice differentiable.
@@ -51,7 +50,7 @@ def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     """Cast what autocast would cast; float32 parameters stay, the operator rounds them itself."""
     if not isinstance(feats, Tensor) or not torch.is_autocast_enabled(feats.device.type):
         return feats, weight, bias
-    if feats.dtype not in _DTYPES or feats.dtype == torch.float64:
+    if feats.dtype not in FLOAT_DTYPES or feats.dtype == torch.float64:
         return feats, weight, bias
     feats = feats.to(torch.get_autocast_dtype(feats.device.type))
     if isinstance(weight, Tensor) and weight.dtype in _HALF_DTYPES:
@@ -64,9 +63,9 @@ def _check(
 ) -> None:
     op = "sparse_conv"
     for name, tensor in {"feats": feats, "weight": weight, "bias": bias}.items():
-        if not isinstance(tensor, Tensor) and (name != "bias" or bias is not None):
-            raise TypeError(f"{op}: {name} must be a tensor, got {describe(tensor)}")
-    if feats.ndim != 2 or feats.dtype not in _DTYPES:
+        if name != "bias" or bias is not None:
+            check_tensor(op, name, tensor)
+    if feats.ndim != 2 or feats.dtype not in FLOAT_DTYPES:
         raise ValueError(f"{op}: feats must be (N, Cin) float64, float32, float16 or bfloat16, got {describe(feats)}")
     if weight.ndim != 3 or weight.shape[1] != feats.shape[1]:
         raise ValueError(f"{op}: weight must be (K, {feats.shape[1]}, Cout), got {describe(weight)}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import check_float_matrix, check_same_device, describe, floats, positive_int
+from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe, floats, positive_int
 from pcperc.ops.group_by_key import Groups, group_by_key
 
 MAX_GRID = 1 << 17  # coordinates of the sparse backend are 18 bits signed
@@ -69,7 +69,9 @@ def voxelize_hard(
     """Group points into voxels, keeping the first points of a voxel and the first voxels of a cloud.
 
     Voxels stand in the order of their first point, those of batch item 0 before those of item 1 and so on. A voxel
-    keeps its first ``max_points`` points, a batch item its first ``max_voxels`` voxels.
+    keeps its first ``max_points`` points, a batch item its first ``max_voxels`` voxels. The voxel of a point is
+    ``floor((xyz - lower bound) / voxel_size)``, computed in float32 whatever the dtype; points outside the range and
+    points with a NaN or infinite coordinate are dropped.
 
     Args:
         points: (N, F) floating point, F >= 3, columns 0 to 2 are x, y, z in metres. Differentiable.
@@ -240,6 +242,7 @@ def _check_batch_index(
         if batch_size not in (None, 1):
             raise ValueError(f"{op}: batch_index must be given for a batch_size of {batch_size}, got None")
         return None, 1
+    check_tensor(op, "batch_index", batch_index)
     if batch_index.shape != points.shape[:1] or batch_index.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"{op}: batch_index must be ({points.shape[0]},) int32 or int64, got {describe(batch_index)}")
     check_same_device(op, points=points, batch_index=batch_index)

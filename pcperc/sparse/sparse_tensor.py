@@ -6,7 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import check_coords, check_same_device, describe, to_triple
+from pcperc.ops._checks import (
+    FLOAT_DTYPES,
+    check_coords,
+    check_same_device,
+    check_tensor,
+    describe,
+    positive_int,
+    to_triple,
+)
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
 _MAX_BATCH_SIZE = 1023
@@ -17,13 +25,13 @@ class SparseTensor:
 
     Args:
         coords: (M, 4) int32 ``[batch, x, y, z]``, distinct rows in any order, which is kept. x, y, z may be negative on
-            an unbounded lattice.
-        feats: (M, C) floating point, on the same device.
-        batch_size: number of clouds, 1 to 1023; None reads it from ``coords`` (a wait for the GPU; 0 where M is 0).
-        spatial_shape: (X, Y, Z); indices then run from 0. None is an unbounded lattice.
+            an unbounded lattice. Its bounds are checked at once, a wait for the GPU.
+        feats: (M, C) float64, float32, float16 or bfloat16, on the same device.
+        batch_size: number of clouds, 1 to 1023; None reads it from ``coords`` (0 where M is 0).
+        spatial_shape: (X, Y, Z), or one number for all three; indices then run from 0. None is an unbounded lattice.
         kernel_maps: cache to share with other tensors of the same pass; a new one if None.
     Raises:
-        TypeError: not tensors.
+        TypeError: not tensors, or a size that is no whole number.
         ValueError: wrong shape, dtype or device; a row outside the batch or ``spatial_shape`` (the first is named).
             Repeated rows are found by the first convolution.
     """
@@ -34,15 +42,17 @@ class SparseTensor:
         feats: Tensor,
         batch_size: int | None = None,
         *,
-        spatial_shape: Sequence[int] | None = None,
+        spatial_shape: int | Sequence[int] | None = None,
         kernel_maps: KernelMapCache | None = None,
     ):
         check_coords("SparseTensor", "coords", coords)
         if spatial_shape is not None:
-            spatial_shape = to_triple("SparseTensor", "spatial_shape", tuple(spatial_shape), low=1)
+            spatial_shape = to_triple("SparseTensor", "spatial_shape", spatial_shape, low=1)
         if batch_size is None:
-            batch_size = int(coords[:, 0].max()) + 1 if len(coords) else 0
-        elif not 1 <= batch_size <= _MAX_BATCH_SIZE:
+            batch_size = max(int(coords[:, 0].max()) + 1, 0) if len(coords) else 0
+        else:
+            positive_int("SparseTensor", "batch_size", batch_size)
+        if batch_size > _MAX_BATCH_SIZE:
             raise ValueError(f"SparseTensor: batch_size must be in [1, {_MAX_BATCH_SIZE}], got {batch_size}")
         _check_feats(coords, feats)
         _check_bounds(coords, batch_size, spatial_shape)
@@ -132,9 +142,8 @@ class SparseTensor:
 
 
 def _check_feats(coords: Tensor, feats: Tensor) -> None:
-    if not isinstance(feats, Tensor):
-        raise TypeError(f"SparseTensor: feats must be a tensor, got {describe(feats)}")
-    if feats.ndim != 2 or feats.shape[0] != coords.shape[0] or not feats.is_floating_point():
+    check_tensor("SparseTensor", "feats", feats)
+    if feats.ndim != 2 or feats.shape[0] != coords.shape[0] or feats.dtype not in FLOAT_DTYPES:
         raise ValueError(f"SparseTensor: feats must be ({coords.shape[0]}, C) floating point, got {describe(feats)}")
     check_same_device("SparseTensor", coords=coords, feats=feats)
 

@@ -112,6 +112,7 @@ class TestReverseKernelMap(OpContract):
             Mistake("too_high", call([[0, 5]], 5), ValueError, "5"),
             Mistake("twice", call([[0, 1, 0]], 2), ValueError, "twice|repeat"),
             Mistake("negative_size", call([[0]], -1), ValueError, "num_inputs must be >= 0, got -1"),
+            Mistake("size", call([[0]], 2.5), TypeError, "num_inputs must be a whole number, got 2.5"),
             Mistake("shape", call([0, 1], 2), ValueError, r"neighbors must be \(K, M\) int32"),
         ]
 

@@ -52,6 +52,10 @@ def test_repr_says_how_many_voxels_and_what_lattice():
             r"row 1 = \[0, 4, 0, 0\] is outside",
         ),
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1), 2000), ValueError, "got 2000"),
+        (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1), 2.0), TypeError, "batch_size must be a whole"),
+        (lambda: SparseTensor(coords_of((1999, 0, 0, 0)), torch.ones(1, 1)), ValueError, "got 2000"),
+        (lambda: SparseTensor(coords_of((-1, 0, 0, 0)), torch.ones(1, 1)), ValueError, r"row 0 = \[-1, 0, 0, 0\]"),
+        (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1).numpy()), TypeError, "got ndarray"),
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1)).dense(), ValueError, "needs a spatial_shape"),
     ],
 )  # fmt: skip
