@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/check.h"
+#include "segment.h"
 
 namespace pcperc {
 
@@ -20,6 +20,8 @@ struct PoolSegments {
   const int32_t *point, *source, *starts;
   const int64_t* target;
   int64_t num_segments, num_entries;
+
+  PCPERC_HOST_DEVICE EntryRange entries(int64_t i) const { return entries_within(starts[i], starts[i + 1], num_entries); }
 };
 
 inline PoolSegments check_segments(const Tensor& feats, const std::optional<Tensor>& weight,
@@ -27,17 +29,15 @@ inline PoolSegments check_segments(const Tensor& feats, const std::optional<Tens
   check_matrix(feats, op, "feats");
   STD_TORCH_CHECK(segments.size() == 4, op, ": segments must be [point, source, starts, target], got ", segments.size(),
                   " tensors");
-  check_dtype(segments[0], ScalarType::Int, op, "point");
-  check_dtype(segments[1], ScalarType::Int, op, "source");
-  check_dtype(segments[2], ScalarType::Int, op, "starts");
-  check_dtype(segments[3], ScalarType::Long, op, "target");
-  for (const Tensor& part : segments) STD_TORCH_CHECK(part.is_contiguous(), op, ": segments must be contiguous");
+  check_vector(segments[0], ScalarType::Int, op, "point");
+  check_vector(segments[1], ScalarType::Int, op, "source");
+  check_vector(segments[2], ScalarType::Int, op, "starts");
+  check_vector(segments[3], ScalarType::Long, op, "target");
   const int64_t num_entries = segments[0].numel(), num_segments = segments[3].numel();
   STD_TORCH_CHECK(segments[1].numel() == num_entries && segments[2].numel() == num_segments + 1, op,
                   ": the lengths of the segments' tensors do not fit each other");
   if (weight) {
-    check_dtype(*weight, feats.scalar_type(), op, "weight");
-    STD_TORCH_CHECK(weight->is_contiguous(), op, ": weight must be contiguous");
+    check_vector(*weight, feats.scalar_type(), op, "weight");
   }
   return {segments[0].const_data_ptr<int32_t>(), segments[1].const_data_ptr<int32_t>(),
           segments[2].const_data_ptr<int32_t>(), segments[3].const_data_ptr<int64_t>(), num_segments, num_entries};

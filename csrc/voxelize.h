@@ -42,14 +42,14 @@ inline const int32_t* check_voxel_points(const Tensor& points, const std::option
   STD_TORCH_CHECK(points.size(1) >= 3, "voxel_keys: points must have at least 3 columns, got ", points.size(1));
   if (!batch_index) return nullptr;
   check_dtype(*batch_index, ScalarType::Int, "voxel_keys", "batch_index");
-  STD_TORCH_CHECK(batch_index->numel() == points.size(0) && batch_index->is_contiguous(),
+  STD_TORCH_CHECK(batch_index->dim() == 1 && batch_index->size(0) == points.size(0) && batch_index->is_contiguous(),
                   "voxel_keys: batch_index must have one value a point");
   return batch_index->const_data_ptr<int32_t>();
 }
 
 inline void check_voxel_coords(const Tensor& keys, const std::vector<int64_t>& grid_shape) {
   check_dtype(keys, ScalarType::Long, "voxel_coords", "keys");
-  STD_TORCH_CHECK(keys.is_contiguous(), "voxel_coords: keys must be contiguous");
+  STD_TORCH_CHECK(keys.dim() == 1 && keys.is_contiguous(), "voxel_coords: keys must be contiguous, 1 dimension");
   STD_TORCH_CHECK(grid_shape.size() == 3 && grid_shape[0] > 0 && grid_shape[1] > 0 && grid_shape[2] > 0,
                   "voxel_coords: grid_shape must have 3 values > 0");
 }

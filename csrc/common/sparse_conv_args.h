@@ -4,11 +4,16 @@
 #include <optional>
 
 #include "common/check.h"
+#include "common/coord_key.h"
 
 namespace pcperc {
 
 struct ConvSizes {
   int64_t num_in, num_out, volume, in_channels, out_channels;
+
+  // An entry of a table that is no row of the input counts as an absent neighbour, on CPU and CUDA: to refuse it, a GPU would
+  // have to be waited for in every layer.
+  PCPERC_HOST_DEVICE bool is_input_row(int64_t entry) const { return entry >= 0 && entry < num_in; }
 };
 
 // Half-precision features may come with float32 parameters, which are then rounded to the features' dtype; their gradient

@@ -33,7 +33,7 @@ Accumulator<T> dot(const T* a, const T* b, int64_t size) {
 Tensor bev_pool(const Tensor& feats, const std::optional<Tensor>& weight, const std::vector<Tensor>& segments,
                 const std::vector<Tensor>& /* backward_segments */, int64_t num_targets) {
   const PoolSegments s = check_segments(feats, weight, segments, "bev_pool");
-  const int64_t channels = feats.size(1), num_sources = feats.size(0);
+  const int64_t channels = feats.size(1), num_sources = feats.size(0), num_weights = weight ? weight->size(0) : 0;
   Tensor out = torch::stable::new_zeros(feats, {num_targets, channels});
   dispatch_float(feats.scalar_type(), "bev_pool", [&](auto zero) {
     using T = decltype(zero);
@@ -43,10 +43,11 @@ Tensor bev_pool(const Tensor& feats, const std::optional<Tensor>& weight, const 
     parallel_rows(s.num_segments, 64, [&](int64_t begin, int64_t end) {
       std::vector<Accumulator<T>> sum(channels);
       for (int64_t i = begin; i < end; ++i) {
-        if (s.target[i] < 0 || s.target[i] >= num_targets) continue;
+        if (!is_index(s.target[i], num_targets)) continue;
         sum.assign(channels, Accumulator<T>(0));
-        for (int32_t j = s.starts[i]; j < s.starts[i + 1]; ++j) {
-          if (s.source[j] < 0 || s.source[j] >= num_sources) continue;
+        const EntryRange range = s.entries(i);
+        for (int64_t j = range.begin; j < range.end; ++j) {
+          if (!is_index(s.source[j], num_sources) || (w && !is_index(s.point[j], num_weights))) continue;
           const T* row = in + static_cast<int64_t>(s.source[j]) * channels;
           const Accumulator<T> factor = w ? static_cast<Accumulator<T>>(w[s.point[j]]) : Accumulator<T>(1);
           for (int64_t c = 0; c < channels; ++c) sum[c] += factor * static_cast<Accumulator<T>>(row[c]);
@@ -72,10 +73,11 @@ Tensor bev_pool_weight_grad(const Tensor& grad, const Tensor& feats, const std::
     T* d = out.mutable_data_ptr<T>();
     parallel_rows(s.num_segments, 64, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        if (s.target[i] < 0 || s.target[i] >= num_rows) continue;
+        if (!is_index(s.target[i], num_rows)) continue;
         const T* row = in + s.target[i] * channels;
-        for (int32_t j = s.starts[i]; j < s.starts[i + 1]; ++j) {
-          if (s.source[j] < 0 || s.source[j] >= num_cells) continue;
+        const EntryRange range = s.entries(i);
+        for (int64_t j = range.begin; j < range.end; ++j) {
+          if (!is_index(s.source[j], num_cells) || !is_index(s.point[j], num_points)) continue;
           d[s.point[j]] = static_cast<T>(dot(row, g + static_cast<int64_t>(s.source[j]) * channels, channels));
         }
       }

@@ -26,21 +26,17 @@ struct PairLists {
   std::vector<int32_t> in_rows, out_rows;
   std::vector<int64_t> starts;
 
-  // False where an entry is no row of the input.
-  bool fill(const int32_t* neighbors, const ConvSizes& sizes, int64_t begin, int64_t end) {
+  void fill(const int32_t* neighbors, const ConvSizes& sizes, int64_t begin, int64_t end) {
     in_rows.clear(), out_rows.clear(), starts.assign(1, 0);
-    int32_t highest = -1;
     for (int64_t tap = 0; tap < sizes.volume; ++tap) {
       const int32_t* row = neighbors + tap * sizes.num_out;
       for (int64_t m = begin; m < end; ++m) {
-        if (row[m] < 0) continue;
-        highest = std::max(highest, row[m]);
+        if (!sizes.is_input_row(row[m])) continue;
         in_rows.push_back(row[m]);
         out_rows.push_back(static_cast<int32_t>(m - begin));
       }
       starts.push_back(static_cast<int64_t>(in_rows.size()));
     }
-    return highest < sizes.num_in;
   }
 };
 
@@ -65,10 +61,9 @@ template <class A>
 void convolve(const A* feats, const A* weight, const int32_t* neighbors, const A* bias, const ConvSizes& sizes, A* output) {
   const int64_t num_panels = ceil_div(sizes.out_channels, kPanel<A>);
   const std::vector<A> packed = pack_weight(weight, sizes, num_panels);
-  std::atomic<bool> bad{false};
   parallel_blocks(sizes.num_out, kRowBlock, [&](int64_t, int64_t begin, int64_t end) {
     thread_local PairLists pairs;
-    if (!pairs.fill(neighbors, sizes, begin, end)) return bad.store(true);
+    pairs.fill(neighbors, sizes, begin, end);
     alignas(64) A sums[kRowBlock * kPanel<A>];
     for (int64_t panel = 0; panel < num_panels; ++panel) {
       const int64_t column = panel * kPanel<A>, width = std::min(kPanel<A>, sizes.out_channels - column);
@@ -86,7 +81,6 @@ void convolve(const A* feats, const A* weight, const int32_t* neighbors, const A
       }
     }
   });
-  if (bad) value_error("sparse_conv: neighbors must be in [-1, ", sizes.num_in, ")");
 }
 
 template <class A>
@@ -130,7 +124,7 @@ void tap_weight_grad(const A* feats, const A* grad, const int32_t* neighbors, co
   for (int64_t m = begin; m < end;) {
     int64_t count = 0;
     for (; m < end && count < kPairBlock; ++m) {
-      if (neighbors[m] < 0) continue;
+      if (!sizes.is_input_row(neighbors[m])) continue;
       in_rows[count] = neighbors[m];
       out_rows[count++] = static_cast<int32_t>(m);
     }
@@ -156,10 +150,6 @@ void sum_splits(const std::vector<A>& partial, int64_t splits, int64_t count, A*
 
 template <class A>
 void weight_grad(const A* feats, const A* grad, const int32_t* neighbors, const ConvSizes& sizes, A* output) {
-  const auto* highest = std::max_element(neighbors, neighbors + sizes.volume * sizes.num_out);
-  if (sizes.volume * sizes.num_out > 0 && *highest >= sizes.num_in) {
-    value_error("sparse_conv_weight_grad: neighbors must be in [-1, ", sizes.num_in, ")");
-  }
   // The cut depends on the sizes alone, so the sum is the same for every number of threads.
   const int64_t splits = std::clamp<int64_t>(ceil_div(sizes.num_out, kSplitRows), 1, kMaxSplits);
   const int64_t split_rows = ceil_div(sizes.num_out, splits);

@@ -52,7 +52,7 @@ Tensor voxel_coords(const Tensor& keys, const std::vector<int64_t>& grid_shape) 
 
 Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& starts, const Tensor& counts) {
   const MeanSegments s = check_mean_segments(feats, order, starts, counts, "segment_mean");
-  const int64_t channels = feats.size(1);
+  const int64_t channels = feats.size(1), num_rows = feats.size(0);
   Tensor out = torch::stable::new_empty(feats, {s.size, channels});
   dispatch_float(feats.scalar_type(), "segment_mean", [&](auto zero) {
     using T = decltype(zero);
@@ -60,9 +60,11 @@ Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& star
     T* mean = out.mutable_data_ptr<T>();
     parallel_rows(s.size, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
+        const EntryRange range = s.entries(i);
         for (int64_t c = 0; c < channels; ++c) {
           Accumulator<T> sum = 0;
-          for (int32_t j = s.starts[i]; j < s.starts[i] + s.counts[i]; ++j) {
+          for (int64_t j = range.begin; j < range.end; ++j) {
+            if (!is_index(s.order[j], num_rows)) continue;
             sum += static_cast<Accumulator<T>>(in[static_cast<int64_t>(s.order[j]) * channels + c]);
           }
           mean[i * channels + c] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.counts[i]));
@@ -76,6 +78,7 @@ Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& star
 Tensor segment_mean_backward(const Tensor& grad, const Tensor& order, const Tensor& starts, const Tensor& counts,
                              int64_t num_rows) {
   const MeanSegments s = check_mean_segments(grad, order, starts, counts, "segment_mean_backward");
+  check_mean_grad(grad, s, "segment_mean_backward");
   const int64_t channels = grad.size(1);
   Tensor out = torch::stable::new_zeros(grad, {num_rows, channels});
   dispatch_float(grad.scalar_type(), "segment_mean_backward", [&](auto zero) {
@@ -84,7 +87,9 @@ Tensor segment_mean_backward(const Tensor& grad, const Tensor& order, const Tens
     T* d = out.mutable_data_ptr<T>();
     parallel_rows(s.size, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        for (int32_t j = s.starts[i]; j < s.starts[i] + s.counts[i]; ++j) {
+        const EntryRange range = s.entries(i);
+        for (int64_t j = range.begin; j < range.end; ++j) {
+          if (!is_index(s.order[j], num_rows)) continue;
           for (int64_t c = 0; c < channels; ++c) {
             d[static_cast<int64_t>(s.order[j]) * channels + c] = static_cast<T>(
                 static_cast<Accumulator<T>>(g[i * channels + c]) / static_cast<Accumulator<T>>(s.counts[i]));

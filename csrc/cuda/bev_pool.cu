@@ -15,17 +15,17 @@ namespace {
 
 template <class T>
 __global__ void bev_pool_kernel(const T* feats, const T* weight, PoolSegments s, int64_t channels, int64_t num_sources,
-                                int64_t num_targets, T* out) {
+                                int64_t num_weights, int64_t num_targets, T* out) {
   PCPERC_GRID_LOOP(index, s.num_segments * channels) {
     const int64_t i = index / channels, c = index % channels;
     const int64_t target = s.target[i];
-    if (target < 0 || target >= num_targets) continue;
-    const int32_t end = s.starts[i + 1];
+    if (!is_index(target, num_targets)) continue;
+    const EntryRange range = s.entries(i);
     Accumulator<T> sum = 0;
 #pragma unroll 4
-    for (int32_t j = s.starts[i]; j < end; ++j) {
+    for (int64_t j = range.begin; j < range.end; ++j) {
       const int32_t source = s.source[j];
-      if (source < 0 || source >= num_sources) continue;
+      if (!is_index(source, num_sources) || (weight && !is_index(s.point[j], num_weights))) continue;
       const Accumulator<T> value = static_cast<Accumulator<T>>(feats[source * channels + c]);
       sum += weight ? static_cast<Accumulator<T>>(weight[s.point[j]]) * value : value;
     }
@@ -37,16 +37,17 @@ __global__ void bev_pool_kernel(const T* feats, const T* weight, PoolSegments s,
 // entry's cell and add up in a fixed tree. A point is in one segment at the most, so it has one writer.
 template <class T>
 __global__ void weight_grad_kernel(const T* grad, const T* feats, PoolSegments s, int64_t channels, int64_t num_rows,
-                                   int64_t num_cells, T* weight_grad) {
+                                   int64_t num_cells, int64_t num_points, T* weight_grad) {
   constexpr unsigned kAllLanes = 0xffffffffu;
   const int lane = threadIdx.x % 32;
   const int64_t num_warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
   for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; i < s.num_segments; i += num_warps) {
     const int64_t row = s.target[i];
-    if (row < 0 || row >= num_rows) continue;
-    for (int32_t j = s.starts[i]; j < s.starts[i + 1]; ++j) {
+    if (!is_index(row, num_rows)) continue;
+    const EntryRange range = s.entries(i);
+    for (int64_t j = range.begin; j < range.end; ++j) {
       const int64_t cell = s.source[j];
-      if (cell < 0 || cell >= num_cells) continue;
+      if (!is_index(cell, num_cells) || !is_index(s.point[j], num_points)) continue;
       Accumulator<T> dot = 0;
       for (int64_t c = lane; c < channels; c += 32) {
         dot += static_cast<Accumulator<T>>(feats[row * channels + c]) * static_cast<Accumulator<T>>(grad[cell * channels + c]);
@@ -60,6 +61,7 @@ __global__ void weight_grad_kernel(const T* grad, const T* feats, PoolSegments s
 Tensor bev_pool(const Tensor& feats, const std::optional<Tensor>& weight, const std::vector<Tensor>& segments,
                 const std::vector<Tensor>& /* backward_segments */, int64_t num_targets) {
   const PoolSegments s = check_segments(feats, weight, segments, "bev_pool");
+  check_one_device("bev_pool", {feats, segments[0], segments[1], segments[2], segments[3], weight.value_or(feats)});
   const int64_t channels = feats.size(1), count = s.num_segments * channels;
   const CudaScope scope(feats);
   const Tensor out = torch::stable::new_zeros(feats, {num_targets, channels});
@@ -68,7 +70,7 @@ Tensor bev_pool(const Tensor& feats, const std::optional<Tensor>& weight, const 
     using T = decltype(zero);
     bev_pool_kernel<<<grid_size(count), kThreads, 0, scope.stream()>>>(
         feats.const_data_ptr<T>(), weight ? weight->const_data_ptr<T>() : nullptr, s,
-        channels, feats.size(0), num_targets, out.mutable_data_ptr<T>());
+        channels, feats.size(0), weight ? weight->size(0) : 0, num_targets, out.mutable_data_ptr<T>());
   });
   PCPERC_LAUNCH_CHECK();
   return out;
@@ -78,6 +80,8 @@ Tensor bev_pool_weight_grad(const Tensor& grad, const Tensor& feats, const std::
                             int64_t num_points) {
   const PoolSegments s = check_segments(grad, std::nullopt, backward_segments, "bev_pool_weight_grad");
   check_weight_grad(grad, feats);
+  check_one_device("bev_pool_weight_grad", {grad, feats, backward_segments[0], backward_segments[1], backward_segments[2],
+                                            backward_segments[3]});
   const CudaScope scope(grad);
   const Tensor out = torch::stable::new_zeros(grad, {num_points});
   if (s.num_segments == 0) return out;
@@ -85,7 +89,7 @@ Tensor bev_pool_weight_grad(const Tensor& grad, const Tensor& feats, const std::
     using T = decltype(zero);
     weight_grad_kernel<<<grid_size(s.num_segments * 32), kThreads, 0, scope.stream()>>>(
         grad.const_data_ptr<T>(), feats.const_data_ptr<T>(), s, feats.size(1),
-        feats.size(0), grad.size(0), out.mutable_data_ptr<T>());
+        feats.size(0), grad.size(0), num_points, out.mutable_data_ptr<T>());
   });
   PCPERC_LAUNCH_CHECK();
   return out;

@@ -100,6 +100,7 @@ Tensor suppress(const Tensor& rows, const F& suppresses, const char* op) {
 Tensor box_iou_matrix(const Tensor& frames_a, const Tensor& frames_b, bool with_height) {
   const BoxFrame* a = check_frames(frames_a, "box_iou", "frames_a");
   const BoxFrame* b = check_frames(frames_b, "box_iou", "frames_b");
+  check_one_device("box_iou", {frames_a, frames_b});
   const int64_t n = frames_a.size(0), m = frames_b.size(0);
   const CudaScope scope(frames_a);
   const Tensor out = empty_on(frames_a, {n, m}, ScalarType::Double);

@@ -11,22 +11,15 @@
 
 #include <type_traits>
 
-namespace pcperc {
+#include "common/dispatch.h"
 
-template <class T>
-struct SumOf {
-  using type = float;
-};
-template <>
-struct SumOf<double> {
-  using type = double;
-};
+namespace pcperc {
 
 // Shapes and strides that both kinds of tile share.
 template <class T, int kColumns, int kDepthOf, int kStagesOf, int kThreadsOf, bool kTransposedA>
 struct TileShape {
   using Value = T;
-  using Sum = typename SumOf<T>::type;
+  using Sum = Accumulator<T>;
   static constexpr bool kTransposed = kTransposedA;
   static constexpr int kRows = 64, kCols = kColumns, kDepth = kDepthOf, kStages = kStagesOf, kThreads = kThreadsOf;
   static constexpr int kChunk = 16 / sizeof(T);  // values in one 16-byte copy

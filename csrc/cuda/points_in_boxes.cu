@@ -28,6 +28,7 @@ __global__ void points_in_boxes_mask_kernel(const double* p, const BoxFrame* box
 Tensor points_in_boxes(const Tensor& points, const Tensor& frames) {
   const double* p = check_positions(points, 3, "points_in_boxes", "points");
   const BoxFrame* box = check_frames(frames, "points_in_boxes", "frames");
+  check_one_device("points_in_boxes", {points, frames});
   const int64_t n = points.size(0), k = frames.size(0);
   const CudaScope scope(points);
   const Tensor out = empty_on(points, {n}, ScalarType::Int);
@@ -40,6 +41,7 @@ Tensor points_in_boxes(const Tensor& points, const Tensor& frames) {
 Tensor points_in_boxes_mask(const Tensor& points, const Tensor& frames) {
   const double* p = check_positions(points, 3, "points_in_boxes_mask", "points");
   const BoxFrame* box = check_frames(frames, "points_in_boxes_mask", "frames");
+  check_one_device("points_in_boxes_mask", {points, frames});
   const int64_t n = points.size(0), k = frames.size(0);
   const CudaScope scope(points);
   const Tensor out = empty_on(points, {n, k}, ScalarType::Bool);

@@ -66,7 +66,7 @@ __device__ int find_active_taps(const int32_t* neighbors, const ConvSizes& sizes
     bool any = false;
     for (int row = lane; row < kRows; row += 32) {
       const int64_t m = first_row + row;
-      any |= m < sizes.num_out && neighbors[tap * sizes.num_out + m] >= 0;
+      any |= m < sizes.num_out && sizes.is_input_row(neighbors[tap * sizes.num_out + m]);
     }
     any = __any_sync(0xffffffff, any);
     if (lane == 0) flags[tap] = any;
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(Tile::kThreads)
         a, sizes.in_channels - channel, feats, [&](int row) -> const T* {
           const int64_t m = first_row + row;
           const int64_t n = m < sizes.num_out ? neighbors[tap * sizes.num_out + m] : -1;
-          return n >= 0 && n < sizes.num_in ? feats + n * sizes.in_channels + channel : nullptr;
+          return sizes.is_input_row(n) ? feats + n * sizes.in_channels + channel : nullptr;
         });
     load_rows<Tile, kAligned, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
         b, sizes.out_channels - first_col, weight, [&](int row) -> const T* {
@@ -136,14 +136,14 @@ struct PairWindow {
 
 // List the pairs of rows [begin, end); all threads get their number.
 template <int kThreads>
-__device__ int list_pairs(PairWindow& pairs, const int32_t* tap_neighbors, int64_t num_in, int64_t begin, int64_t end) {
+__device__ int list_pairs(PairWindow& pairs, const int32_t* tap_neighbors, const ConvSizes& sizes, int64_t begin, int64_t end) {
   __shared__ int warp_counts[kThreads / 32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int count = 0;
   for (int base = 0; base < kWindow; base += kThreads) {
     const int64_t m = begin + base + threadIdx.x;
     const int32_t n = m < end ? tap_neighbors[m] : -1;
-    const bool present = n >= 0 && n < num_in;
+    const bool present = sizes.is_input_row(n);
     const unsigned ballot = __ballot_sync(0xffffffff, present);
     if (lane == 0) warp_counts[warp] = __popc(ballot);
     __syncthreads();  // also behind the last reads of the list of the window before
@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(Tile::kThreads)
   const int64_t tap = blockIdx.y, begin = blockIdx.z * split_rows, end = min(begin + split_rows, sizes.num_out);
   Tile tile;
   for (int64_t window = begin; window < end; window += kWindow) {
-    const int count = list_pairs<Tile::kThreads>(pairs, neighbors + tap * sizes.num_out, sizes.num_in, window, end);
+    const int count = list_pairs<Tile::kThreads>(pairs, neighbors + tap * sizes.num_out, sizes, window, end);
     const auto load = [&](int step, T* a, T* b) {
       const int first = step * Tile::kDepth;
       load_rows<Tile, kAligned, Tile::kDepth, Tile::kRows, Tile::kStrideA>(

@@ -27,26 +27,29 @@ __global__ void voxel_coords_kernel(const int64_t* keys, int64_t x, int64_t y, i
 
 // One thread a (segment, channel), which walks the rows of the segment in order.
 template <class T>
-__global__ void segment_mean_kernel(const T* feats, MeanSegments s, int64_t channels, T* mean) {
+__global__ void segment_mean_kernel(const T* feats, MeanSegments s, int64_t num_rows, int64_t channels, T* mean) {
   PCPERC_GRID_LOOP(index, s.size * channels) {
     const int64_t i = index / channels, c = index % channels;
-    const int32_t start = s.starts[i], count = s.counts[i];
+    const EntryRange range = s.entries(i);
     Accumulator<T> sum = 0;
-    for (int32_t j = start; j < start + count; ++j) {
+    for (int64_t j = range.begin; j < range.end; ++j) {
+      if (!is_index(s.order[j], num_rows)) continue;
       sum += static_cast<Accumulator<T>>(feats[static_cast<int64_t>(s.order[j]) * channels + c]);
     }
-    mean[index] = static_cast<T>(sum / static_cast<Accumulator<T>>(count));
+    mean[index] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.counts[i]));
   }
 }
 
 // As above; a row is in one segment at the most, so it has one writer.
 template <class T>
-__global__ void segment_mean_backward_kernel(const T* grad, MeanSegments s, int64_t channels, T* feats_grad) {
+__global__ void segment_mean_backward_kernel(const T* grad, MeanSegments s, int64_t num_rows, int64_t channels, T* feats_grad) {
   PCPERC_GRID_LOOP(index, s.size * channels) {
     const int64_t i = index / channels, c = index % channels;
-    const int32_t start = s.starts[i], count = s.counts[i];
-    const T share = static_cast<T>(static_cast<Accumulator<T>>(grad[index]) / static_cast<Accumulator<T>>(count));
-    for (int32_t j = start; j < start + count; ++j) feats_grad[static_cast<int64_t>(s.order[j]) * channels + c] = share;
+    const EntryRange range = s.entries(i);
+    const T share = static_cast<T>(static_cast<Accumulator<T>>(grad[index]) / static_cast<Accumulator<T>>(s.counts[i]));
+    for (int64_t j = range.begin; j < range.end; ++j) {
+      if (is_index(s.order[j], num_rows)) feats_grad[static_cast<int64_t>(s.order[j]) * channels + c] = share;
+    }
   }
 }
 
@@ -54,6 +57,7 @@ Tensor voxel_keys(const Tensor& points, const std::optional<Tensor>& batch_index
                   const std::vector<double>& upper, const std::vector<double>& cell_size,
                   const std::vector<int64_t>& grid_shape, int64_t batch_size) {
   const int32_t* batch = check_voxel_points(points, batch_index);
+  check_one_device("voxel_keys", {points, batch_index.value_or(points)});
   const VoxelGrid grid = make_voxel_grid(lower, upper, cell_size, grid_shape, batch_size);
   const int64_t n = points.size(0), stride = points.size(1);
   const CudaScope scope(points);
@@ -83,6 +87,7 @@ Tensor voxel_coords(const Tensor& keys, const std::vector<int64_t>& grid_shape) 
 
 Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& starts, const Tensor& counts) {
   const MeanSegments s = check_mean_segments(feats, order, starts, counts, "segment_mean");
+  check_one_device("segment_mean", {feats, order, starts, counts});
   const int64_t channels = feats.size(1);
   const CudaScope scope(feats);
   const Tensor out = empty_on(feats, {s.size, channels}, feats.scalar_type());
@@ -90,7 +95,7 @@ Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& star
   dispatch_float(feats.scalar_type(), "segment_mean", [&](auto zero) {
     using T = decltype(zero);
     segment_mean_kernel<<<grid_size(out.numel()), kThreads, 0, scope.stream()>>>(
-        feats.const_data_ptr<T>(), s, channels, out.mutable_data_ptr<T>());
+        feats.const_data_ptr<T>(), s, feats.size(0), channels, out.mutable_data_ptr<T>());
   });
   PCPERC_LAUNCH_CHECK();
   return out;
@@ -99,6 +104,8 @@ Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& star
 Tensor segment_mean_backward(const Tensor& grad, const Tensor& order, const Tensor& starts, const Tensor& counts,
                              int64_t num_rows) {
   const MeanSegments s = check_mean_segments(grad, order, starts, counts, "segment_mean_backward");
+  check_mean_grad(grad, s, "segment_mean_backward");
+  check_one_device("segment_mean_backward", {grad, order, starts, counts});
   const int64_t channels = grad.size(1);
   const CudaScope scope(grad);
   const Tensor out = torch::stable::new_zeros(grad, {num_rows, channels});
@@ -106,7 +113,7 @@ Tensor segment_mean_backward(const Tensor& grad, const Tensor& order, const Tens
   dispatch_float(grad.scalar_type(), "segment_mean_backward", [&](auto zero) {
     using T = decltype(zero);
     segment_mean_backward_kernel<<<grid_size(grad.numel()), kThreads, 0, scope.stream()>>>(
-        grad.const_data_ptr<T>(), s, channels, out.mutable_data_ptr<T>());
+        grad.const_data_ptr<T>(), s, num_rows, channels, out.mutable_data_ptr<T>());
   });
   PCPERC_LAUNCH_CHECK();
   return out;

@@ -154,3 +154,18 @@ def test_autocast_keeps_float32_parameters(device):
     plain = ops.sparse_conv(**sample.tensors)
     rounded = tolerances(torch.bfloat16, sample.terms_summed)
     torch.testing.assert_close(out.float(), plain, **rounded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("entry", [-2, 90, 2**31 - 1])
+def test_entries_that_are_no_row_count_as_absent(entry, dtype, device):
+    sample = sample_of("", random_coords(90), GEOMETRIES["subm_k3"], 8, 8).to(device, dtype)
+    feats, table = sample.tensors["feats"], sample.tensors["neighbors"]
+    assert (table < 0).any() and len(feats) <= 90
+
+    def results(neighbors):
+        gradients = torch.ops.pcperc.sparse_conv_weight_grad(feats, torch.ones_like(feats), neighbors, None, True)
+        return ops.sparse_conv(**sample.tensors | {"neighbors": neighbors}), *gradients
+
+    for got, wanted in zip(results(table.masked_fill(table < 0, entry)), results(table), strict=True):
+        assert torch.equal(got, wanted)
