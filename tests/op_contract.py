@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every operator is tested for. An operator's test class inherits ``OpContract`` and gives samples and an oracle.
 
-A class fills in ``samples``, ``call`` and ``oracle`` (and ``overloads``, ``mistakes``); it inherits the tests below:
+A class fills in ``samples``, ``call``, ``oracle`` and ``overloads`` (and ``mistakes``); it inherits the tests below:
 equal to the oracle in every type on CPU and GPU, the same bits twice, strided inputs, torch.library.opcheck and its
 error messages; ``DifferentiableOpContract`` adds gradcheck in float64.
 """
@@ -63,8 +63,8 @@ class OpContract:
 
     @staticmethod
     def overloads(sample: Sample) -> list[tuple[Any, tuple]]:
-        """(torch.ops overload, positional arguments) pairs for opcheck."""
-        return []
+        """(torch.ops overload, positional arguments) pairs for opcheck, one for each registered operator in use."""
+        raise NotImplementedError
 
     @staticmethod
     def mistakes() -> list[Mistake]:

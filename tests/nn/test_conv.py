@@ -21,7 +21,7 @@ def full_grid(batch_size=2, shape=SHAPE, channels=3, dtype=torch.float64, device
 
 def sparse_grid(**options):
     full = full_grid(**options)
-    kept = torch.rand(len(full)) < 0.3
+    kept = torch.rand(len(full)).to(full.device) < 0.3
     feats = full.feats.detach()[kept].requires_grad_()
     return SparseTensor(full.coords[kept], feats, full.batch_size, spatial_shape=full.spatial_shape)
 
@@ -44,7 +44,7 @@ GEOMETRIES = {
 @pytest.mark.parametrize("make", [full_grid, sparse_grid])
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_sparse_conv_equals_dense_conv_where_it_has_voxels(make, geometry, device):
-    x = make(device=device) if make is full_grid else make()
+    x = make(device=device)
     layer = spnn.SparseConv3d(3, 4, **geometry).double().to(x.device)
     y = layer(x)
     dense = F.conv3d(
@@ -64,9 +64,9 @@ def test_sparse_conv_equals_dense_conv_where_it_has_voxels(make, geometry, devic
 
 
 @pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 1), ((1, 3, 5), 1), (3, 2), (2, 2)])
-def test_submanifold_conv_equals_dense_conv_on_its_voxels(kernel, dilation):
-    x = sparse_grid()
-    layer = spnn.SubMConv3d(3, 2, kernel, dilation=dilation).double()
+def test_submanifold_conv_equals_dense_conv_on_its_voxels(kernel, dilation, device):
+    x = sparse_grid(device=device)
+    layer = spnn.SubMConv3d(3, 2, kernel, dilation=dilation).double().to(device)
     y = layer(x)
     assert y.topology is x.topology
     dense = F.conv3d(x.dense(), dense_weight(layer), layer.bias, padding=layer.padding, dilation=dilation)
@@ -75,12 +75,10 @@ def test_submanifold_conv_equals_dense_conv_on_its_voxels(kernel, dilation):
 
 
 @pytest.mark.parametrize("geometry", [dict(kernel_size=2, stride=2), dict(kernel_size=3, stride=2, padding=1)])
-def test_inverse_conv_equals_transposed_conv_and_returns_to_the_old_voxels(geometry):
-    x = full_grid()
-    down, up = (
-        spnn.SparseConv3d(3, 4, **geometry).double(),
-        spnn.SparseInverseConv3d(4, 2, geometry["kernel_size"]).double(),
-    )
+def test_inverse_conv_equals_transposed_conv_and_returns_to_the_old_voxels(geometry, device):
+    x = full_grid(device=device)
+    down = spnn.SparseConv3d(3, 4, **geometry).double().to(device)
+    up = spnn.SparseInverseConv3d(4, 2, geometry["kernel_size"]).double().to(device)
     middle = down(x)
     y = up(middle)
     assert y.topology is x.topology

@@ -43,12 +43,26 @@ def cells_of(points):
 
 class BevPoolContract(DifferentiableOpContract):
     @staticmethod
-    def call(sample):
+    def plan(sample):
         feats = sample.tensors["feats"]
         points, rows = sample.options["points"].to(feats.device), sample.options["rows"]
         rows = None if rows is None else rows.to(feats.device)
-        plan = ops.make_bev_pool_plan(points, rows=rows, num_rows=None if rows is None else len(feats), **GRID)
-        return (ops.bev_pool(feats, plan, sample.tensors.get("weight")),)
+        return ops.make_bev_pool_plan(points, rows=rows, num_rows=None if rows is None else len(feats), **GRID)
+
+    @classmethod
+    def call(cls, sample):
+        return (ops.bev_pool(sample.tensors["feats"], cls.plan(sample), sample.tensors.get("weight")),)
+
+    @classmethod
+    def overloads(cls, sample):
+        plan, feats = cls.plan(sample), sample.tensors["feats"].clone().requires_grad_()
+        weight = sample.tensors.get("weight")
+        segments = (list(plan.by_cell), list(plan.by_row), plan.num_cells)
+        grad = torch.ones(plan.num_cells, feats.shape[1], device=feats.device)
+        return [
+            (torch.ops.pcperc.bev_pool.default, (feats, weight, *segments)),
+            (torch.ops.pcperc.bev_pool_weight_grad.default, (grad, feats.detach(), list(plan.by_row), plan.num_points)),
+        ]
 
     @staticmethod
     def oracle(sample):
@@ -84,6 +98,12 @@ class TestBevPoolPlain(BevPoolContract):
             return lambda: ops.make_bev_pool_plan(points, **GRID | options)
 
         return [
+            Mistake("no_tensor", make(points.numpy()), TypeError, "points must be a tensor, got ndarray"),
+            Mistake("rows_list", make(rows=[0] * 4), TypeError, "rows must be a tensor, got list"),
+            Mistake("grid_number", make(grid_shape=4), ValueError, "grid_shape must be 3 whole numbers"),
+            Mistake(
+                "weight_list", lambda: ops.bev_pool(torch.zeros(4, 2), plan, [1.0] * 4), TypeError, "weight must be"
+            ),
             Mistake("shape", make(torch.zeros(4, 3)), ValueError, r"points must be \(B, P_b, 3\)"),
             Mistake("cell", make(cell_size=(1, 1, 0)), ValueError, "cell_size must be > 0"),
             Mistake("grid", make(grid_shape=(1 << 11, 1 << 11, 1 << 11)), ValueError, "fewer than 2\\^31 cells"),
@@ -105,19 +125,6 @@ class TestBevPoolWeighted(BevPoolContract):
         ]
 
     @staticmethod
-    def overloads(sample):
-        feats, weight = sample.tensors["feats"], sample.tensors["weight"]
-        rows = sample.options["rows"]
-        plan = ops.make_bev_pool_plan(
-            sample.options["points"].to(feats.device),
-            rows=None if rows is None else rows.to(feats.device),
-            num_rows=None if rows is None else len(feats),
-            **GRID,
-        )
-        segments = (list(plan.by_cell), list(plan.by_row), plan.num_cells)
-        return [(torch.ops.pcperc.bev_pool.default, (feats, weight, *segments))]
-
-    @staticmethod
     def mistakes():
         plan = ops.make_bev_pool_plan(random_points(1, 4), **GRID)
         whole = torch.ones(4, dtype=torch.int32)
@@ -133,3 +140,13 @@ def test_channels_of_the_model(channels, device):
     )
     torch.testing.assert_close(out.double().cpu(), torch.from_numpy(wanted), rtol=1e-5, atol=1e-5)
     assert out.shape == (2, 2 * channels, 4, 3)
+
+
+def test_features_are_twice_differentiable_and_the_gradient_of_weight_says_that_it_is_not():
+    sample = sample_of("", random_points(1, 12), num_rows=5).to(torch.device("cpu"), torch.float64)
+    plan, weight = BevPoolContract.plan(sample), sample.tensors["weight"].requires_grad_()
+    feats = sample.tensors["feats"].requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda f: ops.bev_pool(f, plan, weight.detach()), feats)
+    (grad,) = torch.autograd.grad(ops.bev_pool(feats, plan, weight).square().sum(), weight, create_graph=True)
+    with pytest.raises(NotImplementedError, match="gradient of weight is not differentiable"):
+        grad.sum().backward()

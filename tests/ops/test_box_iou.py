@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcperc import ops
+from pcperc.ops.box_iou import box_frames
 from tests import oracles
 from tests.op_contract import Mistake, OpContract, Sample
 
@@ -64,6 +65,11 @@ class IouContract(OpContract):
             Sample("no_b", {"boxes_a": random_boxes(2), "boxes_b": random_boxes(0)}),
         ]
 
+    @staticmethod
+    def overloads(sample):
+        frames = [box_frames("", name, boxes) for name, boxes in sample.tensors.items()]
+        return [(torch.ops.pcperc.box_iou.default, (*frames, with_height)) for with_height in (False, True)]
+
 
 class TestBoxIouBev(IouContract):
     @staticmethod
@@ -86,6 +92,12 @@ class TestBoxIouBev(IouContract):
                 lambda: ops.nms_bev(good, torch.zeros(3), iou_threshold=0.5),
                 ValueError,
                 r"scores must be \(2,\)",
+            ),
+            Mistake(
+                "no_tensor",
+                lambda: ops.nms_bev(good, np.zeros(2), iou_threshold=0.5),
+                TypeError,
+                "scores must be a tensor, got ndarray",
             ),
             Mistake(
                 "threshold",
@@ -147,3 +159,10 @@ def test_circle_nms_keeps_centres_that_are_far_apart(count, device):
     kept = ops.circle_nms(centers.to(device), scores.to(device), min_distance=1.0)
     closeness = -torch.cdist(centers.double(), centers.double()).numpy().reshape(count, count)
     assert kept.cpu().tolist() == oracles.greedy_nms(closeness, scores.tolist(), -1.0)
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_opcheck_of_suppression(count, device):
+    boxes = random_boxes(count).to(device)
+    torch.library.opcheck(torch.ops.pcperc.nms_bev.default, (box_frames("", "boxes", boxes), 0.5))
+    torch.library.opcheck(torch.ops.pcperc.circle_nms.default, (boxes[:, :2].double().contiguous(), 1.0))

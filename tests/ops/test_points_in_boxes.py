@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pcperc import ops
+from pcperc.ops.box_iou import box_frames
 from tests import oracles
 from tests.op_contract import Mistake, OpContract, Sample
 from tests.ops.test_box_iou import random_boxes
@@ -15,7 +16,7 @@ class TestPointsInBoxesMask(OpContract):
 
     @staticmethod
     def samples():
-        points = torch.rand(200, 3) * 8 - 4
+        points = torch.rand(200, 3, generator=torch.Generator().manual_seed(4)) * 8 - 4
         return [
             Sample("random", {"points": points, "boxes": random_boxes(8)}),
             Sample("no_points", {"points": points[:0], "boxes": random_boxes(3)}),
@@ -31,6 +32,12 @@ class TestPointsInBoxesMask(OpContract):
         mask = torch.from_numpy(oracles.points_in_boxes_mask(**sample.tensors))
         first = mask.int().argmax(1) if mask.shape[1] else torch.zeros(len(mask)).long()
         return mask, torch.where(mask.any(1), first, -1)
+
+    @staticmethod
+    def overloads(sample):
+        arguments = sample.tensors["points"].double(), box_frames("", "boxes", sample.tensors["boxes"])
+        operators = torch.ops.pcperc.points_in_boxes, torch.ops.pcperc.points_in_boxes_mask
+        return [(operator.default, arguments) for operator in operators]
 
     @staticmethod
     def mistakes():

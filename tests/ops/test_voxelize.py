@@ -53,6 +53,21 @@ class PointsContract(DifferentiableOpContract):
             for points, voxels in limits
         ]
 
+    @staticmethod
+    def overloads(sample):
+        ops, points = torch.ops.pcperc, sample.tensors["points"]
+        size, bounds = GRID["voxel_size"], GRID["point_range"]
+        grid = (bounds[:3], bounds[3:], size, (8, 8, 4))
+        keys = ops.voxel_keys(points, None, *grid, 1)
+        order, starts, values, _ = ops.group_by_key(keys, 256)
+        segments = (order, starts[:-1], starts.diff())
+        return [
+            (ops.voxel_keys.default, (points, torch.zeros_like(keys).int(), *grid, 1)),
+            (ops.voxel_coords.default, (values, (8, 8, 4))),
+            (ops.segment_mean.default, (points.nan_to_num(0).requires_grad_(), *segments)),
+            (ops.segment_mean_backward.default, (torch.ones_like(points[: len(values)]), *segments, len(points))),
+        ]
+
     def test_gradients(self, sample, device):
         """Coordinates choose the voxel, which has no derivative: points are moved off its borders first."""
         points = sample.tensors["points"][:25].double() + 0.01
@@ -91,6 +106,7 @@ class TestVoxelizeHard(PointsContract):
             Mistake(
                 "batch", call(batch_index=torch.tensor([3]), batch_size=2), ValueError, r"\[0, 2\), got 3 in row 0"
             ),
+            Mistake("batch_list", call(batch_index=[0]), TypeError, "batch_index must be a tensor, got list"),
             Mistake("batch_none", call(batch_size=2), ValueError, "batch_index must be given"),
         ]
 
