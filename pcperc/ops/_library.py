@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load the compiled operators: ``_C`` always, ``_C_cuda`` where it was built and torch has CUDA."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -18,4 +19,7 @@ def _load(name: str) -> bool:
 if not _load("_C"):
     raise ImportError("pcperc was installed without its compiled operators; run `make build` or `pip install .`")
 
-HAS_CUDA_OPS = torch.version.cuda is not None and _load("_C_cuda")
+if torch.version.cuda is not None and not _load("_C_cuda") and torch.cuda.is_available():
+    logging.getLogger(__name__).warning(
+        "pcperc was built without CUDA operators and refuses GPU tensors; PCPERC_FORCE_CUDA=1 pip install . builds them"
+    )
