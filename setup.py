@@ -9,9 +9,12 @@ Environment:
     PCPERC_FORCE_CUDA=1    build ``_C_cuda`` with nvcc alone, also where torch is a CPU build.
     TORCH_CUDA_ARCH_LIST   architectures, as torch reads it; default "8.0;9.0+PTX".
     DEBUG=1                -O0 -g instead of -O3.
+    CXX                    C++ compiler, with options if need be ("ccache g++"); default g++.
 """
 
+import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,6 +27,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent.resolve()
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DTORCH_STABLE_ONLY"]
 DEBUG = os.environ.get("DEBUG") == "1"
+CXX = shlex.split(os.environ.get("CXX") or "g++")
 
 
 def find_nvcc() -> str | None:
@@ -65,6 +69,12 @@ class BuildStableLibraries(build_ext):
             self.distribution.ext_modules.append(cuda)
         super().finalize_options()
 
+    def run(self) -> None:
+        # setuptools packs whatever lies in build_lib: without this a library of an earlier build, with CUDA, stays in.
+        for stale in Path(self.build_lib, "pcperc").glob("_C*.so"):
+            stale.unlink()
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         import torch
 
@@ -79,7 +89,7 @@ class BuildStableLibraries(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = f"{target}.{os.getpid()}.partial"
-        link = [os.environ.get("CXX", "g++"), "-shared", "-o", partial]
+        link = [*CXX, "-shared", "-o", partial]
         link += [c[-1] for c in commands.values()]
         link += [f"-L{torch_dir / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-pthread"]
         if ext.name.endswith("_cuda"):
@@ -90,15 +100,16 @@ class BuildStableLibraries(build_ext):
 
     @staticmethod
     def compile_command(source: str, objects_dir: Path, includes: list[str]) -> list[str]:
-        """Return the compiler call for one source; its last word is the object file."""
+        """Return the compiler call for one source; its last word is the object file, a new one for other options."""
         optimise = ["-O0", "-g"] if DEBUG else ["-O3"]
         common = ["-std=c++17", *optimise, *STABLE_ABI, *includes]
-        output = str(objects_dir / (source.replace("/", "_") + ".o"))
         if source.endswith(".cu"):
             host = ["-Xcompiler", "-fPIC,-Wall,-Wno-unknown-pragmas", "-DUSE_CUDA", "--expt-relaxed-constexpr"]
-            return [find_nvcc(), *common, *host, *cuda_arch_flags(), "-c", source, "-o", output]
-        compiler = os.environ.get("CXX", "g++")
-        return [compiler, *common, "-fPIC", "-Wall", "-Werror", "-c", source, "-o", output]
+            command = [find_nvcc(), *common, *host, *cuda_arch_flags(), "-c", source, "-o"]
+        else:
+            command = [*CXX, *common, "-fPIC", "-Wall", "-Werror", "-c", source, "-o"]
+        options = hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
+        return [*command, str(objects_dir / f"{source.replace('/', '_')}.{options}.o")]
 
     @staticmethod
     def is_stale(source: Path, target: Path) -> bool:
@@ -111,6 +122,8 @@ class BuildStableLibraries(build_ext):
     @staticmethod
     def execute(command: list[str]) -> None:
         print(" ".join(command), flush=True)
+        if shutil.which(command[0]) is None:
+            sys.exit(f"the compiler {command[0]} was not found: apt install g++, or set CXX")
         if subprocess.run(command, cwd=ROOT).returncode:
             sys.exit(f"failed: {' '.join(command)}")
 
