@@ -58,4 +58,4 @@ system-packages:
 	apt-get install -y --no-install-recommends libusb-1.0-0 libgl1 libegl1 libvulkan1 mesa-vulkan-drivers
 
 clean:
-	rm -rf build dist *.egg-info pcperc/*.so .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info pcperc/*.so $(VENV)/.built .pytest_cache .ruff_cache .hypothesis

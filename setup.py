@@ -52,7 +52,7 @@ def wants_cuda() -> bool:
 def cuda_arch_flags() -> list[str]:
     """Translate TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") into nvcc's -gencode flags."""
     flags = []
-    for entry in os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX").replace(" ", ";").split(";"):
+    for entry in (os.environ.get("TORCH_CUDA_ARCH_LIST") or "8.0;9.0+PTX").replace(";", " ").split():
         number = entry.removesuffix("+PTX").replace(".", "")
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
         if entry.endswith("+PTX"):
