@@ -17,4 +17,5 @@ with read_base():
     from .._base_.models.bevfusion_lidar import model
     from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
-train_cfg.merge(dict(max_epochs=16))
+train_dataloader.merge(dict(batch_size=8))
+train_cfg.merge(dict(max_epochs=4))

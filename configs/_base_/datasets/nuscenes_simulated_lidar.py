@@ -18,7 +18,7 @@ with read_base():
 
 train_dataloader.dataset.merge(dict(root=data_root, version=data_version, split="sim_train"))
 train_dataloader.dataset.transforms[0].merge(
-    dict(database=f"{data_root}/pcperc/{data_version}/sim_train_gt_database", stop_epoch=12)
+    dict(database=f"{data_root}/pcperc/{data_version}/sim_train_gt_database", stop_epoch=3)
 )
 train_dataloader.merge(dict(num_workers=12))
 val_dataloader.dataset.merge(dict(root=data_root, version=data_version, split="sim_val"))
