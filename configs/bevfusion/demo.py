@@ -21,7 +21,7 @@ with read_base():
     from .._base_.models.bevfusion_demo import model
     from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
-train_cfg.merge(dict(max_epochs=4))
+train_cfg.merge(dict(max_epochs=2))
 optim_wrapper.optimizer.merge(dict(lr=2e-4))
 first_stage = "lidar_only_demo.py"
 load_from = "demo_weights.safetensors"
