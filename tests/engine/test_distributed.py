@@ -22,6 +22,22 @@ def test_gradients_equal_one_process_at_twice_the_batch():
     assert numbers["difference"] < 1e-6 and numbers["running"] < 1e-6, numbers
 
 
+def test_bevfusion_gradients_equal_one_process_at_twice_the_batch():
+    """With other numbers of boxes and points in each process; in float64, see distributed_bevfusion.py."""
+    process = run_tool("-m", "tests.engine.distributed_bevfusion", torchrun=TWO)
+    assert process.returncode == 0, process.stderr
+    pattern = r"^(.+?) \|(?: largest ([\d.e+-]+) \|)? tensors (\d+) \| difference ([\d.e+-]+)"
+    lines = {name: values for name, *values in re.findall(pattern, process.stdout, re.M)}
+    cases = ("unequal", "second process without boxes", "no boxes")
+    assert set(lines) == {*cases, *(f"{case}, vanishing" for case in cases)}, process.stdout
+    for case in cases:
+        largest, tensors, difference = lines[case]
+        _, vanishing, remainder = lines[f"{case}, vanishing"]
+        assert float(largest) > 1, "gradients that vanish would equal anything"
+        assert float(difference) < 1e-6 and float(remainder) < 1e-9, process.stdout
+        assert int(tensors) > 4 * int(vanishing), "without boxes, the branches that regress them have no gradient"
+
+
 def test_killed_worker_is_restarted_and_training_resumes(tmp_path):
     keys = "train_dataloader.dataset"
     options = ["--device", "cpu", "--cfg-options", f"{keys}.kill_rank=1", f"{keys}.kill_marker={tmp_path / 'marker'}"]

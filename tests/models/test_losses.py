@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from pcperc.models.losses import gaussian_focal_loss, sigmoid_focal_loss, weighted_l1_loss
+from pcperc.models.losses import gaussian_focal_loss, mean_over_processes, sigmoid_focal_loss, weighted_l1_loss
 
 
 def plain_sigmoid(x: float) -> float:
@@ -117,3 +117,22 @@ def test_half_precision_logits_are_summed_in_float32(dtype):
 def test_wrong_shapes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, 5.0), (0, 1.0)])
+def test_mean_over_one_process_is_the_count(count, expected):
+    given = torch.tensor(count)
+    found = mean_over_processes(given, min_total=1)
+    assert found.dtype == torch.float32 and found.item() == expected
+    assert given.item() == count
+
+
+@pytest.mark.parametrize(("here", "elsewhere", "expected"), [(5, 2, 3.5), (0, 7, 3.5), (0, 0, 0.5)])
+def test_mean_over_two_processes(monkeypatch, here, elsewhere, expected):
+    """At least one object is counted in all, not one in each process: one process with both batches counts so too."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(elsewhere))
+    given = torch.tensor(float(here))
+    assert mean_over_processes(given, min_total=1).item() == expected
+    assert given.item() == here

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmap
-from pcperc.models.losses import gaussian_focal_loss, sigmoid_focal_loss, weighted_l1_loss
+from pcperc.models.losses import gaussian_focal_loss, mean_over_processes, sigmoid_focal_loss, weighted_l1_loss
 from pcperc.registry import MODELS
 
 
@@ -35,8 +35,9 @@ class HeadOutput:
 class TransFusionLoss:
     """Heatmap, classification and box losses of the TransFusion head.
 
-    Everything is computed in float32, whatever autocast says. Averages are over the batch of one process, as
-    published: the heatmap's by the number of its peaks, the others by the number of matched proposals.
+    Everything is computed in float32, whatever autocast says. The heatmap's loss is divided by the number of its peaks,
+    the others by the number of matched proposals, both averaged over the processes: two processes then learn what one
+    would at twice the batch. (As published, each process divides by its own.)
 
     Args:
         assigner: matches proposals with objects.
@@ -102,7 +103,7 @@ class TransFusionLoss:
                 for boxes, labels in truth
             ]
         )
-        peaks = (target == 1).sum().clamp(min=1)  # stays on the device: no synchronisation
+        peaks = mean_over_processes((target == 1).sum(), min_total=1)  # stays on the device: no synchronisation
         return self.heatmap_weight * gaussian_focal_loss(heatmap, target, avg_factor=peaks)
 
     def _layer_loss(
@@ -119,7 +120,9 @@ class TransFusionLoss:
             predicted.append(codes[i, match.proposal_index])
             wanted.append(box_coder.encode(boxes[match.object_index]))
             ious.append(match.iou.sum() / max(len(match.iou), 1))
-        positives = max(sum(len(rows) for rows in wanted), 1)
+        # Filled on the device, where copying a number there would wait for it.
+        positives = torch.full((), sum(len(rows) for rows in wanted), device=codes.device)
+        positives = mean_over_processes(positives, min_total=1)
         class_loss = sigmoid_focal_loss(logits.flatten(0, 1), class_target.flatten(), avg_factor=positives)
         weight = codes.new_tensor(self.code_weights)
         box_loss = weighted_l1_loss(torch.cat(predicted), torch.cat(wanted), weight, avg_factor=positives)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss functions on plain tensors, one file a task."""
+"""Loss functions on plain tensors, one file a task, and what they are divided by."""
 
 from pcperc.models.losses.detection import gaussian_focal_loss, sigmoid_focal_loss, weighted_l1_loss
+from pcperc.models.losses.processes import mean_over_processes
 
-__all__ = ["gaussian_focal_loss", "sigmoid_focal_loss", "weighted_l1_loss"]
+__all__ = ["gaussian_focal_loss", "mean_over_processes", "sigmoid_focal_loss", "weighted_l1_loss"]
