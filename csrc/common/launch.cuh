@@ -32,7 +32,9 @@ class CudaScope {
  public:
   explicit CudaScope(const torch::stable::Tensor& tensor) : guard_(tensor.get_device_index()) {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    // torch 2.10 and 2.11 name their own check of such a code differently.
+    const auto status = aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream);
+    STD_TORCH_CHECK(status == AOTI_TORCH_SUCCESS, "CUDA: torch gave no current stream for device ", tensor.get_device_index());
     stream_ = static_cast<cudaStream_t>(stream);
   }
   cudaStream_t stream() const { return stream_; }
