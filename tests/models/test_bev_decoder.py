@@ -45,7 +45,7 @@ def test_decoder_keeps_the_grid_and_sees_as_far_as_its_convolutions():
 
 def test_pyramid_upsamples_by_its_kernel_alone():
     """With identity weights each coarse cell is repeated over 2 x 2 fine ones."""
-    neck = SECONDFPN((1, 1), (1, 1), norm_eps=0.0).eval()
+    neck = SECONDFPN((1, 1), (1, 1), norm_eps=1e-12).eval()
     with torch.no_grad():
         for weight in (neck.deblocks[0].conv.weight, neck.deblocks[1][0].weight):
             weight.fill_(1.0)
@@ -57,7 +57,7 @@ def test_pyramid_upsamples_by_its_kernel_alone():
 
 def test_fuser_concatenates_camera_first():
     fuser = ConvFuser((1, 2), 1).eval()
-    fuser.conv.norm.eps = 0.0
+    fuser.conv.norm.eps = 1e-12
     with torch.no_grad():
         fuser.conv.conv.weight.zero_()
         fuser.conv.conv.weight[0, :, 1, 1] = torch.tensor([100.0, 10.0, 1.0])

@@ -85,7 +85,7 @@ class TestVoxelizeHard(PointsContract):
         coords, rows = oracle_rows(points, max_points, max_voxels)
         voxels = np.zeros((len(rows), max_points, points.shape[1]))
         for m, members in enumerate(rows):
-            voxels[m, : len(members)] = points[members]
+            voxels[m, : len(members)] = points[members].numpy()
         return coords, voxels, np.array([len(members) for members in rows])
 
     @staticmethod
