@@ -2,8 +2,8 @@
 """Run under torchrun by test_distributed.py: gradients of BEVFusion at demonstration size over two processes.
 
 Prints, from the first process, how far they are from those of one process at twice the batch. It runs in float64: in
-float32 the ReLUs of a new network turn rounding errors of 1e-7 into gradients that differ by 0.5 % and more; one process
-at twice the batch is then no nearer to the float64 gradients than two are.
+float32 the ReLUs of a new network turn rounding errors of 1e-7 into gradients that differ by 0.5 % and more, and one
+process at twice the batch is no nearer to the gradients in float64 than two are.
 """
 
 import sys

@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from pcperc.engine.checkpoint import CheckpointError, finished_checkpoint, last_checkpoint, load_checkpoint
 from pcperc.engine.training import TrainOptions, train
-from tests.engine.helpers import TOY, killed, read_losses, run_tool
+from tests.engine.helpers import TOY, assert_same_run, killed, run_tool
 from tests.engine.toy import ToyDataset
 
 OPTIONS = TrainOptions(config=Path(TOY), device="cpu")
@@ -32,28 +31,6 @@ def train_until(monkeypatch, options: TrainOptions, reads: int) -> None:
         patch.setattr(ToyDataset, "__getitem__", getitem)
         with pytest.raises(Stopped):
             train(options)
-
-
-def assert_same_run(one: Path, other: Path, *, from_iteration: int = 1) -> None:
-    """Losses and every tensor of the last checkpoint are equal to the last bit."""
-    ours, theirs = read_losses(one), read_losses(other)
-    assert ours.keys() == theirs.keys()
-    for number in range(from_iteration, len(ours) + 1):
-        assert ours[number] == theirs[number], f"iteration {number}"
-    a, b = (load_checkpoint(finished_checkpoint(folder)) for folder in (one, other))
-    compared = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers", "random_states")
-    differing = [key for key in compared if not same(a[key], b[key])]
-    assert not differing
-
-
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.fixture(scope="module")

@@ -88,38 +88,3 @@ class ToyMetric(BaseMetric):
 
     def compute_metrics(self, results) -> dict:
         return {"mean": float(np.mean(np.abs(results)))}
-
-
-@DATASETS.register_module()
-class ToyScenes:
-    """Scenes of one car on a floor with six images, for BEVFusion; ``stop_at`` reads raise KeyboardInterrupt."""
-
-    def __init__(self, size: int, transforms=(), stop_at: int | None = None) -> None:
-        self.size, self.transforms, self.stop_at = size, transforms, stop_at
-        self.reads = 0
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, key):
-        if self.reads == self.stop_at:
-            raise KeyboardInterrupt
-        self.reads += 1
-        key = SampleKey.of(key)
-        made = np.random.default_rng(key.index)
-        xy = made.uniform(-50, 50, (2000, 2))
-        forward = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
-        sample = {
-            "points": np.c_[xy, made.uniform(-2, 0, 2000), np.ones((2000, 2))].astype(np.float32),
-            "boxes": np.array([[*made.uniform(-40, 40, 2), -1, 4, 2, 1.5, 0.3, 1, 0]], np.float32),
-            "labels": np.array([key.index % 10]),
-            "lidar_aug": np.eye(4),
-            "images": [made.integers(0, 255, (270, 800, 3), np.uint8) for _ in range(6)],
-            "lidar2camera": np.tile(forward, (6, 1, 1)),
-            "camera2image": np.tile([[400.0, 0, 400], [0, 400, 135], [0, 0, 1]], (6, 1, 1)),
-            "image_aug": np.tile(np.eye(3), (6, 1, 1)),
-            "rng": key.rng(),
-        }
-        for transform in self.transforms:
-            sample = transform(sample)
-        return sample
