@@ -2,6 +2,7 @@
 """Devices and process groups: what torchrun says, on CPU (gloo) and GPU (NCCL)."""
 
 import datetime
+import gc
 import os
 from typing import Any
 
@@ -68,8 +69,12 @@ def start_process_group(device: torch.device) -> None:
 
 
 def stop_process_group() -> None:
-    """Leave the process group, if any."""
+    """Leave the process group, if any, and end its threads."""
     if dist.is_initialized():
+        # A wrapped model that is garbage but not yet collected keeps the group's threads running while Python is taken
+        # down; one that then lets go of a tensor aborts the process (https://github.com/pytorch/pytorch/pull/179291).
+        # Collected after the group, the model could wait for these threads while they wait for Python.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -2,6 +2,8 @@
 """Two processes under torchrun on a CPU: the same gradients as one, and a killed worker comes back."""
 
 import re
+import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ import torch
 from pcperc.engine import distributed
 from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
 from pcperc.engine.distributed import DeviceError, pick_device
+from pcperc.engine.runner import Runner
+from pcperc.engine.training import TrainOptions, train
 from tests.engine.helpers import TOY, read_losses, run_tool
 
 TWO = ("--standalone", "--nproc-per-node", "2")
@@ -54,6 +58,27 @@ def test_killed_worker_is_restarted_and_training_resumes(tmp_path):
     assert not torch.equal(a["random_states"][0]["torch"], a["random_states"][1]["torch"]), "dropout must differ"
     for key, value in a["state_dict"].items():
         assert torch.equal(value, b["state_dict"][key]), key
+
+
+def test_training_leaves_no_thread_of_the_process_group(tmp_path, monkeypatch):
+    """A thread of gloo that is left when Python ends may abort the process after all is done."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "1"}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    seen, plain = [], Runner.train
+    monkeypatch.setattr(Runner, "train", lambda self: seen.extend(thread_names()) or plain(self))
+    train(TrainOptions(config=Path(TOY), device="cpu", work_dir=tmp_path, overrides={"train_cfg.max_epochs": 1}))
+    assert any("gloo" in name for name in seen), "this process was in no group"
+    assert not [name for name in thread_names() if "gloo" in name]
+
+
+def thread_names() -> list[str]:
+    """Return what the system calls the threads of this process, native ones too."""
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
