@@ -18,6 +18,7 @@ import torch
 from rich.progress import track
 
 from pcperc import ops
+from pcperc.files import naming
 from pcperc.transforms.gt_database import FORMAT, INDEX_NAME, NUM_COLUMNS, GTDatabase, read_index
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ def build_gt_database(
         Number of objects by class.
     Raises:
         ValueError: a sample lacks a key.
-        OSError: the folder cannot be written; what was built so far stays under ``<folder>.partial``.
+        OSError: the folder cannot be written, or a point file cannot be read; what was built so far stays under
+            ``<folder>.partial``.
     """
     folder = Path(folder)
     classes = list(dataset.classes if classes is None else classes)
@@ -55,6 +57,17 @@ def build_gt_database(
         return GTDatabase(folder).counts()
     partial = folder.with_name(folder.name + ".partial")
     header = {"format": FORMAT, "classes": classes, "min_points": int(min_points), "num_samples": len(dataset)}
+    with naming(partial, advice="; what is done is kept, call again to go on"):
+        _grow(partial, dataset, header, min_points, show_progress)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
+    return GTDatabase(folder).counts()
+
+
+def _grow(partial: Path, dataset: Any, header: dict, min_points: int, show_progress: bool) -> None:
+    """Append to ``partial`` the objects of all samples that it does not hold yet."""
+    classes = header["classes"]
     done = _resume(partial, header)
     index = read_index(partial / INDEX_NAME)[1] if done else []
     ends = _ends(index, classes)
@@ -82,10 +95,6 @@ def build_gt_database(
     finally:
         for file in files.values():
             file.close()
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
-    return GTDatabase(folder).counts()
 
 
 def _cut_objects(sample: dict[str, Any], classes: list[str], min_points: int) -> list[tuple[str, list, np.ndarray]]:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pcperc.evaluation.nuscenes_results import read_results, write_results
+from pcperc.files import write_text
 from pcperc.geometry import Detections
 from pcperc.registry import METRICS
 
@@ -75,8 +76,8 @@ def evaluate_results(
             Path(evaluation.plot_dir).rmdir()
         summary, details = metrics.serialize(), data.serialize()
     summary["meta"] = {"version": version, "split": split}
-    (output_dir / "metrics_summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    (output_dir / "metrics_details.json").write_text(json.dumps(details), encoding="utf-8")
+    write_text(output_dir / "metrics_summary.json", json.dumps(summary, indent=2))
+    write_text(output_dir / "metrics_details.json", json.dumps(details))
     return summary
 
 

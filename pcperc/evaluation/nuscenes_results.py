@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from pcperc.files import written_whole
 from pcperc.geometry import Detections, boxes_from_nuscenes, boxes_to_nuscenes, invert_rigid
 
 MAX_BOXES = 500  # a sample; the devkit refuses more
 MOVING_SPEED = 0.2  # m/s
+# How many numbers each key of a row holds; 0 is one without a list.
+_ROW_NUMBERS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2, "detection_score": 0}
 
 # Attribute of a slow and of a moving object of each class. No detector here predicts attributes; this is the guess of
 # the published evaluation code of BEVFusion.
@@ -98,13 +102,13 @@ def write_results(
         ``path``.
     Raises:
         ValueError: as `detections_to_rows`, or a sample that occurs twice.
+        OSError: it cannot be written; the message names it.
     """
     path = Path(path)
     used = {f"use_{name}": name in modalities for name in ("camera", "lidar", "radar", "map", "external")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     seen: set[str] = set()
-    with open(partial, "w", encoding="utf-8") as file:  # sample by sample: a split has some million boxes
+    # Sample by sample: a split has some million boxes.
+    with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write('{"meta": ' + json.dumps(used) + ', "results": {')
         for token, detections, lidar2global in predictions:
             if token in seen:
@@ -113,7 +117,6 @@ def write_results(
             file.write((",\n" if seen else "\n") + json.dumps(token) + ": " + json.dumps(rows, allow_nan=False))
             seen.add(token)
         file.write("\n}}\n")
-    os.replace(partial, path)
     return path
 
 
@@ -122,7 +125,7 @@ def read_results(path: str | Path) -> dict[str, list[dict]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, or not of this form.
+        ValueError: not JSON, or not of this form; the message names the sample.
     """
     try:
         content = json.loads(Path(path).read_bytes())
@@ -132,7 +135,31 @@ def read_results(path: str | Path) -> dict[str, list[dict]]:
         raise ValueError(f"results file {path} must be JSON, but cannot be read: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise ValueError(f"results file {path} must have the key 'results' with boxes by sample token")
+    for token, rows in content["results"].items():
+        if not isinstance(rows, list):
+            raise ValueError(
+                f"results file {path}: sample {token} must have a list of boxes, got {type(rows).__name__}"
+            )
+        for row in rows:
+            _check_row(row, f"results file {path}: a box of sample {token}")
     return content["results"]
+
+
+def _check_row(row: Any, where: str) -> None:
+    """Raise ValueError where a row of a results file lacks what a box needs."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} must be an object, got {type(row).__name__}")
+    for key, length in _ROW_NUMBERS.items():
+        value = row.get(key)
+        numbers = value if length else [value]
+        if not isinstance(numbers, list) or len(numbers) != (length or 1):
+            numbers = [None]
+        good = [isinstance(n, int | float) and (math.isfinite(n) or key == "velocity") for n in numbers]
+        if not all(good) or (key == "size" and min(numbers) <= 0):
+            expected = f"{length} numbers" if length else "a number"
+            raise ValueError(f"{where}: '{key}' must be {expected}{' > 0' * (key == 'size')}, got {value!r}")
+    if not isinstance(row.get("detection_name"), str):
+        raise ValueError(f"{where}: 'detection_name' must be a class, got {row.get('detection_name')!r}")
 
 
 def rows_to_detections(rows: Sequence[dict], lidar2global: np.ndarray, *, classes: Sequence[str]) -> Detections:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines, text, legends and files: what the 2D pictures share. Images are (H, W, 3) uint8 RGB and drawn on in place."""
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from pcperc.files import written_whole
 from pcperc.visualization.colors import BACKGROUND, CLASS_COLORS, MUTED, SIMULATED, TEXT, class_color
 from pcperc.visualization.frame import PREDICTION, TRUTH, Frame
 
@@ -99,13 +99,7 @@ def save_png(path: str | Path, image: np.ndarray) -> Path:
         OSError: the file cannot be written; the message names it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with written_whole(path) as partial:
         partial.write_bytes(encoded.tobytes())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"save_png: {path} cannot be written: {error}") from error
     return path

@@ -2,6 +2,8 @@
 """Results file and official scores: perfect and displaced predictions of a small data set, and bad input."""
 
 import json
+import math
+import re
 
 import numpy as np
 import pytest
@@ -261,6 +263,34 @@ def test_results_of_other_samples_are_refused(root, data, tmp_path):
     path = write_results(tmp_path / "r.json", predictions, classes=CLASSES)
     with pytest.raises(ValueError, match="but has in excess 1: other"):
         evaluate_results(path, **where)
+
+
+ROW = {
+    **{"translation": [1, 2, 3], "size": [1, 2, 1], "rotation": [1, 0, 0, 0], "velocity": [0, math.nan]},
+    **{"detection_name": "car", "detection_score": 0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (5, "sample t must have a list of boxes, got int"),
+        (["car"], "a box of sample t must be an object, got str"),
+        ([{**ROW, "translation": "abc"}], "a box of sample t: 'translation' must be 3 numbers, got 'abc'"),
+        ([{**ROW, "translation": [1, 2, math.nan]}], "'translation' must be 3 numbers"),
+        ([ROW, {**ROW, "size": [1, 0, 1]}], "'size' must be 3 numbers > 0, got "),
+        ([{key: ROW[key] for key in ROW if key != "size"}], "'size' must be 3 numbers > 0, got None"),
+        ([{**ROW, "detection_score": "high"}], "'detection_score' must be a number, got 'high'"),
+        ([{**ROW, "detection_name": None}], "'detection_name' must be a class, got None"),
+    ],
+)
+def test_wrong_rows_in_results(tmp_path, rows, message):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"meta": {}, "results": {"t": rows}}))
+    with pytest.raises(ValueError, match=f"results file {path}: .*{re.escape(message)}"):
+        read_results(path)
+    path.write_text(json.dumps({"meta": {}, "results": {"t": [ROW]}}))
+    assert len(read_results(path)["t"]) == 1
 
 
 def test_unreadable_results(tmp_path):

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are under their name whole or not at all."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path, *, advice: str = "") -> Iterator[None]:
+    """Let an OSError of a failed write name ``path``: the system's own does not say which file found no room.
+
+    Args:
+        path: what is being written.
+        advice: added to the message.
+    Raises:
+        OSError: of the same ``errno``; its text is one line.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # has its own words already
+            raise
+        reason = "the disk is full" if error.errno in DISK_FULL else error.strerror or str(error)
+        named = OSError(f"{path}: cannot be written, {reason}{advice}")
+        named.errno = error.errno
+        raise named from error
+
+
+@contextlib.contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Give a path to write to; rename it to ``path`` once its bytes are on disk, remove it where anything fails.
+
+    Folders that are missing are made. Threads and processes that write the same name do not meet in one partial file.
+
+    Raises:
+        OSError: the disk is full or not writable; ``path``, which the message names, is then what it was before.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):  # it must not hide why the write failed
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole, as UTF-8."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
