@@ -45,7 +45,7 @@ class NuScenesDataset(Dataset):
         test_mode: a sample that a transform drops is an error instead of being replaced by another one.
     Raises:
         FileNotFoundError: there is no index of the split.
-        ValueError: an argument names something unknown, or the index was made from other tables.
+        ValueError: an argument names something unknown, or the index was made from other tables or for fewer sweeps.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class NuScenesDataset(Dataset):
                 f"NuScenesDataset: index {self._path} is missing; run "
                 f"python tools/prepare_data.py nuscenes --root {root} --version {version}"
             )
-        check_index_is_current(root, version, split)
+        check_index_is_current(root, version, split, num_sweeps=self.num_sweeps)
         self._starts = _line_starts(self._path)
         self._labels: tuple[np.ndarray, np.ndarray] | None = None
 

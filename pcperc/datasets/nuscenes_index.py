@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pcperc.datasets.nuscenes_tables import CAMERAS, LIDAR, TABLE_NAMES, NuScenesTables, read_table, table_folder
+from pcperc.files import naming, write_text, written_whole
 from pcperc.geometry import boxes_from_nuscenes, invert_rigid
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def prepare_nuscenes(
 ) -> dict[str, Path]:
     """Write the index of each split of a version.
 
-    An index that was made from the same tables is kept.
+    An index that was made from the same tables and lists as many sweeps, or more, is kept.
 
     Args:
         root: folder of the data set.
@@ -138,8 +138,11 @@ def prepare_nuscenes(
         Path of the index by split.
     Raises:
         FileNotFoundError: the version or one of its tables is missing.
-        ValueError: unknown split, or something wrong inside the tables; the message names the table and the row.
+        ValueError: unknown split, num_sweeps < 0, or something wrong inside the tables; the message names the table
+            and the row.
     """
+    if num_sweeps < 0:
+        raise ValueError(f"nuScenes: the number of older sweeps must be 0 or more, got {num_sweeps}")
     folder = table_folder(root, version)
     info = {"format": FORMAT, "num_sweeps": int(num_sweeps), "tables": _fingerprint(folder)}
     scenes = {scene["name"]: scene for scene in read_table(folder, "scene")}
@@ -148,7 +151,7 @@ def prepare_nuscenes(
         if split not in known:
             raise ValueError(f"nuScenes: split of {version} must be one of {', '.join(known)}, got {split!r}")
     paths = {split: index_path(root, version, split) for split in splits or known}
-    complete = [p for p in paths.values() if not overwrite and p.is_file() and _read_info(p) == info]
+    complete = [p for p in paths.values() if not overwrite and p.is_file() and _covers(_read_info(p), info)]
     for path in complete:
         logger.info("%s is complete already; nothing done", path)
     pending = {split: path for split, path in paths.items() if path not in complete}
@@ -228,9 +231,6 @@ def _annotations(tables: NuScenesTables, token: str, lidar2global: np.ndarray) -
                 f"nuScenes: category of annotation {row['token']} must be one of {', '.join(CLASS_OF_CATEGORY)}, "
                 f"got {category!r}"
             )
-        size = row["size"]
-        if len(size) != 3 or not all(np.isfinite(size)) or min(size) <= 0:
-            raise ValueError(f"nuScenes: size of annotation {row['token']} must be three numbers > 0, got {size}")
         if CLASS_OF_CATEGORY[category] is not None:
             rows.append(row)
             names.append(CLASS_OF_CATEGORY[category])
@@ -261,8 +261,9 @@ def _index_scenes(tables: NuScenesTables, scenes: list[dict], path: Path, info: 
     folder = path.with_name(f".{path.stem}.parts")
     if _read_info(folder / "parts") != info:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        _write_whole(folder / "parts.info.json", json.dumps(info))
+        with naming(folder):
+            folder.mkdir(parents=True)
+        write_text(folder / "parts.info.json", json.dumps(info))
     parts = []
     for scene in scenes:
         part = folder / f"{scene['name']}.jsonl"
@@ -272,7 +273,7 @@ def _index_scenes(tables: NuScenesTables, scenes: list[dict], path: Path, info: 
                 sample = tables.sample[token]
                 lines.append(json.dumps(describe_sample(tables, sample, scene, num_sweeps=info["num_sweeps"])))
                 token = sample["next"]
-            _write_whole(part, "".join(line + "\n" for line in lines))
+            write_text(part, "".join(line + "\n" for line in lines))
         parts.append(part)
         on_scene()
     return parts
@@ -281,23 +282,12 @@ def _index_scenes(tables: NuScenesTables, scenes: list[dict], path: Path, info: 
 def _merge(parts: list[Path], path: Path, info: dict) -> None:
     """Join the parts under the final name and remove them."""
     _info_path(path).unlink(missing_ok=True)  # while the index and its description differ there is none
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    with written_whole(path) as partial, open(partial, "wb") as file:
         for part in parts:
             with open(part, "rb") as source:
                 shutil.copyfileobj(source, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    _write_whole(_info_path(path), json.dumps(info))
+    write_text(_info_path(path), json.dumps(info))
     shutil.rmtree(parts[0].parent)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is under its name whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _info_path(path: Path) -> Path:
@@ -312,6 +302,12 @@ def _read_info(path: Path) -> dict | None:
         return None
 
 
+def _covers(found: dict | None, wanted: dict) -> bool:
+    """Return whether an index with the description ``found`` has all that is wanted; more sweeps do no harm."""
+    enough = found is not None and found.get("num_sweeps", -1) >= wanted["num_sweeps"]
+    return enough and {**found, "num_sweeps": wanted["num_sweeps"]} == wanted
+
+
 def _fingerprint(folder: Path) -> dict[str, list[int]]:
     """Return size and time of change of every table, by which a later run knows whether they are the same."""
     names = [*TABLE_NAMES, "splits"]
@@ -319,16 +315,27 @@ def _fingerprint(folder: Path) -> dict[str, list[int]]:
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
-def check_index_is_current(root: str | Path, version: str, split: str) -> None:
-    """Raise ValueError where a table has another size than when the index of the split was made.
+def check_index_is_current(root: str | Path, version: str, split: str, *, num_sweeps: int = 0) -> None:
+    """Raise ValueError where the index of a split is not what a reader of today, or this one, needs.
 
+    It must be of this format, list ``num_sweeps`` older sweeps and be made from tables of the size that they have now.
     Times of change are not compared, since copying a data set changes them; tables that are not there are left out.
     """
-    info = _read_info(index_path(root, version, split))
-    for name, (size, _) in (info or {}).get("tables", {}).items():
-        table = Path(root) / version / f"{name}.json"
-        if table.is_file() and table.stat().st_size != size:
-            raise ValueError(
-                f"nuScenes: {index_path(root, version, split)} was made from another {table.name}; run "
-                f"python tools/prepare_data.py nuscenes --root {root} --version {version}"
-            )
+    path = index_path(root, version, split)
+    info = _read_info(path) or {}
+    problem, options = None, ""
+    if info.get("format") != FORMAT:
+        problem = f"is of format {info.get('format')} and must be of format {FORMAT}"
+    elif info["num_sweeps"] < num_sweeps:
+        problem = f"lists {info['num_sweeps']} older sweeps and must list {num_sweeps}"
+        options = f" --num-sweeps {num_sweeps}"
+    else:
+        for name, (size, _) in info["tables"].items():
+            table = Path(root) / version / f"{name}.json"
+            if table.is_file() and table.stat().st_size != size:
+                problem = f"was made from another {table.name}"
+    if problem:
+        raise ValueError(
+            f"nuScenes: {path} {problem}; run "
+            f"python tools/prepare_data.py nuscenes --root {root} --version {version}{options}"
+        )

@@ -8,6 +8,7 @@ of radars and of images between samples are dropped while their table is parsed.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,9 @@ _REQUIRED_KEYS = {
         *("num_lidar_pts", "num_radar_pts", "prev", "next"),
     ),
 }
+# How many numbers these keys hold, in whichever table.
+_NUMBERS = {"translation": 3, "rotation": 4, "size": 3}
+_INTEGERS = ("timestamp", "num_lidar_pts", "num_radar_pts")
 TABLE_NAMES = tuple(_REQUIRED_KEYS)  # in the order of reading; scenes are read by whoever needs them
 
 
@@ -66,7 +70,7 @@ def read_table(folder: Path, name: str, keep: Callable[[dict], bool] = lambda ro
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is no JSON list of rows, or a row lacks a key.
+        ValueError: it is no JSON list of rows, or a row lacks a key or holds something else under it.
     """
     path = folder / f"{name}.json"
     required = set(_REQUIRED_KEYS[name])
@@ -75,7 +79,10 @@ def read_table(folder: Path, name: str, keep: Callable[[dict], bool] = lambda ro
         if not required <= row.keys():
             missing = sorted(required - row.keys())
             raise ValueError(f"nuScenes: rows of table {path} must have the keys {missing}, got {sorted(row)}")
-        return row if keep(row) else None
+        if not keep(row):
+            return None
+        _check_values(row, required, path)
+        return row
 
     try:
         with open(path, encoding="utf-8") as file:
@@ -88,6 +95,27 @@ def read_table(folder: Path, name: str, keep: Callable[[dict], bool] = lambda ro
     if not isinstance(rows, list) or not all(row is None or isinstance(row, dict) for row in rows):
         raise ValueError(f"nuScenes: table {path} must be a JSON list of objects")
     return [row for row in rows if row is not None]
+
+
+def _check_values(row: dict, keys: set[str], path: Path) -> None:
+    """Raise ValueError where a key of poses, boxes or times does not hold finite numbers, or a size is not positive."""
+    for key in keys & _NUMBERS.keys():
+        value, count = row[key], _NUMBERS[key]
+        good = isinstance(value, list) and len(value) == count
+        if not good or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+            expected = f"{count} finite numbers"
+        elif key == "size" and min(value) <= 0:
+            expected = f"{count} numbers > 0"
+        elif key == "rotation" and abs(math.hypot(*value) - 1) > 1e-3:
+            expected = "a quaternion of length 1"
+        else:
+            continue
+        raise ValueError(f"nuScenes: row {row['token']} of table {path}: '{key}' must be {expected}, got {value}")
+    for key in keys.intersection(_INTEGERS):
+        if not isinstance(row[key], int):
+            raise ValueError(
+                f"nuScenes: row {row['token']} of table {path}: '{key}' must be a whole number, got {row[key]!r}"
+            )
 
 
 class NuScenesTables:
@@ -151,7 +179,7 @@ class NuScenesTables:
     def sensor2ego(self, sample_data: dict) -> np.ndarray:
         """Return the (4, 4) mounting of the sensor that took ``sample_data``."""
         row = self.calibrated_sensor[sample_data["calibrated_sensor_token"]]
-        return _pose("calibrated_sensor", row)
+        return rigid_matrix(row["translation"], row["rotation"])
 
     def camera2image(self, sample_data: dict) -> np.ndarray:
         """Return the (3, 3) intrinsics of the camera that took ``sample_data``."""
@@ -165,7 +193,8 @@ class NuScenesTables:
 
     def ego2global(self, sample_data: dict) -> np.ndarray:
         """Return the (4, 4) pose of the vehicle at the time of ``sample_data``."""
-        return _pose("ego_pose", self.ego_pose[sample_data["ego_pose_token"]])
+        row = self.ego_pose[sample_data["ego_pose_token"]]
+        return rigid_matrix(row["translation"], row["rotation"])
 
     def velocity(self, annotation: dict, *, max_gap: float = 1.5) -> np.ndarray:
         """Return the (2,) velocity of an object in the world, NaN where it cannot be told.
@@ -185,10 +214,3 @@ class NuScenesTables:
         if elapsed > allowed or elapsed <= 0:
             return np.full(2, np.nan)
         return (np.array(last["translation"][:2]) - np.array(first["translation"][:2])) / elapsed
-
-
-def _pose(table: str, row: dict) -> np.ndarray:
-    try:
-        return rigid_matrix(row["translation"], row["rotation"])
-    except ValueError as error:
-        raise ValueError(f"nuScenes: row {row['token']} of table {table}.json is no pose: {error}") from error

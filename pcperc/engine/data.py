@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from pcperc.datasets.gt_database import INDEX_NAME
 from pcperc.datasets.nuscenes import NuScenesDataset
-from pcperc.datasets.nuscenes_index import gt_database_path, index_path
+from pcperc.datasets.nuscenes_index import NUM_SWEEPS, gt_database_path, index_path
 from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
 from pcperc.engine.config import load_config
 from pcperc.engine.messages import say
@@ -87,7 +87,8 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
                 f"--version {version}"
             )
         say(f"preparing {root} ({', '.join(splits)})")
-    prepare_nuscenes_for_training(root, version, splits=splits, gt_database=pastes)
+    num_sweeps = max(NUM_SWEEPS, *(dataset.get("num_sweeps", NUM_SWEEPS) for dataset in nuscenes))
+    prepare_nuscenes_for_training(root, version, splits=splits, num_sweeps=num_sweeps, gt_database=pastes)
 
 
 def _is_prepared(root: Path, version: str, splits: list[str], with_gt_database: bool) -> bool:

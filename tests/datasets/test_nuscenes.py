@@ -383,6 +383,25 @@ def test_index_of_other_tables_is_refused(copy):
         dataset(copy)
 
 
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({"format": 7}, {}, "is of format 7 and must be of format 1; run python tools/prepare_data"),
+        ({"num_sweeps": 3}, {"num_sweeps": 4}, "lists 3 older sweeps and must list 4; run .*--num-sweeps 4"),
+    ],
+)
+def test_index_of_another_kind_is_refused(copy, change, options, message):
+    path = index_path(copy, tiny.VERSION, "sim_train").with_name("sim_train.info.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        dataset(copy, **options)
+
+
+def test_index_of_too_few_sweeps(copy):
+    with pytest.raises(ValueError, match="older sweeps must be 0 or more, got -3"):
+        prepare(copy, num_sweeps=-3)
+
+
 def test_command(copy, capsys):
     from tools.prepare_data import main
 
@@ -408,14 +427,33 @@ def edit(root, table, change):
 @pytest.mark.parametrize(
     ("table", "change", "message"),
     [
-        ("sample_annotation", lambda rows: rows[0].update(size=[0, 1, 1]), "size of annotation .* must be three .*> 0"),
+        (
+            "sample_annotation",
+            lambda rows: rows[0].update(size=[0, 1, 1]),
+            "annotation.json: 'size' must be 3 numbers > 0",
+        ),
+        ("sample_annotation", lambda rows: rows[1].update(size="abc"), "'size' must be 3 finite numbers, got abc"),
+        ("sample_annotation", lambda rows: rows[1].update(size=[1, "b", 1]), "'size' must be 3 finite numbers"),
+        ("sample_annotation", lambda rows: rows[1].update(translation=None), "'translation' must be 3 finite .* None"),
+        ("sample_annotation", lambda rows: rows[1].update(translation=[1, math.nan, 2]), "'translation' must be 3 fin"),
+        ("sample_annotation", lambda rows: rows[1].update(rotation=[2, 0, 0, 0]), "'rotation' must be a quaternion of"),
+        (
+            "sample_annotation",
+            lambda rows: rows[1].update(num_lidar_pts=None),
+            "'num_lidar_pts' must be a whole number",
+        ),
+        ("sample", lambda rows: rows[1].update(timestamp="noon"), "sample.json: 'timestamp' must be a whole .* 'noon'"),
         (
             "category",
             lambda rows: rows[8].update(name="vehicle.spaceship"),
             "category of annotation .*'vehicle.spaceship'",
         ),
         ("ego_pose", lambda rows: rows.clear(), "table ego_pose.json must have a row with token"),
-        ("ego_pose", lambda rows: rows[0].update(rotation=[0, 0, 0, 0]), "row .* of table ego_pose.json is no pose"),
+        (
+            "ego_pose",
+            lambda rows: rows[0].update(rotation=[0, 0, 0, 0]),
+            "row .* of table .*ego_pose.json: 'rotation' must be a quat",
+        ),
         ("sample", lambda rows: rows[0].pop("next"), r"sample.json must have the keys \['next'\]"),
         ("sample_data", lambda rows: [r.update(is_key_frame=False) for r in rows], "must have a LIDAR_TOP key frame"),
         ("splits", lambda splits: splits.update(new=["sim-9999"]), "must name scenes of v1.0-tiny, got 'sim-9999'"),
