@@ -21,7 +21,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--intensity-scale", type=float, default=1.0, help="to 0..255; 255 for files with 0..1")
     parser.add_argument("--min-score", type=float, default=0.1)
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 
 
 def main() -> None:

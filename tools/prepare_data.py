@@ -5,12 +5,16 @@
 import argparse
 import logging
 import sys
+from pathlib import Path
 
-from pcperc.datasets.nuscenes_index import NUM_SWEEPS
-from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pcperc.datasets.nuscenes_index import NUM_SWEEPS  # noqa: E402
+from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training  # noqa: E402
+from pcperc.engine.messages import run_tool  # noqa: E402
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Prepare a data set for training. May be stopped and called again.")
     datasets = parser.add_subparsers(dest="dataset", required=True)
     nuscenes = datasets.add_parser("nuscenes", help="index of each split, GT-paste database of the training split")
@@ -20,28 +24,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     nuscenes.add_argument("--num-sweeps", type=int, default=NUM_SWEEPS, help="older sweeps a sample, %(default)s")
     nuscenes.add_argument("--no-gt-database", action="store_true", help="leave the GT-paste database out")
     nuscenes.add_argument("--overwrite", action="store_true", help="make anew what is complete")
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parse_arguments(arguments)
+def main() -> None:
+    args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        paths = prepare_nuscenes_for_training(
-            args.root,
-            args.version,
-            splits=args.splits,
-            num_sweeps=args.num_sweeps,
-            gt_database=not args.no_gt_database,
-            overwrite=args.overwrite,
-        )
-    except (OSError, ValueError, ImportError) as error:
-        print(f"prepare_data: {error}", file=sys.stderr)
-        return 1
+    paths = prepare_nuscenes_for_training(
+        args.root,
+        args.version,
+        splits=args.splits,
+        num_sweeps=args.num_sweeps,
+        gt_database=not args.no_gt_database,
+        overwrite=args.overwrite,
+    )
     for split, path in paths.items():
         print(f"{split}: {path}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(main, when_stopped="stopped; the same command goes on from here"))

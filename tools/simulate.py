@@ -8,10 +8,13 @@ python tools/simulate.py calibrate      compare the simulator with the real key 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def available_cores() -> int:
@@ -21,37 +24,19 @@ def available_cores() -> int:
 
 def run_nuscenes(args: argparse.Namespace) -> None:
     """Write driving scenes."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from pcperc.engine.progress import ProgressDisplay
     from pcperc.simulation.driving import Settings, simulate
 
     settings, start = Settings(args.scenes, args.size, args.seed), time.monotonic()
-    columns = (
-        TextColumn("simulating scenes"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    display = Progress(*columns, console=Console(stderr=True))
-    task = display.add_task("", total=None)
+    with contextlib.ExitStack() as stack:
+        displays = []
 
-    def show(done: int, total: int) -> None:
-        display.start()  # only once there is work: a set that is kept needs one line
-        display.update(task, completed=done, total=total)
+        def show(done: int, total: int) -> None:
+            if not displays:  # only once there is work: a set that is kept needs one line
+                displays.append(stack.enter_context(ProgressDisplay("simulating scenes", total)))
+            displays[0].update(done)
 
-    try:
         written = simulate(args.out, settings, workers=args.workers, overwrite=args.overwrite, progress=show)
-    finally:
-        display.stop()
     if not written:
         print(f"{args.out}: already there with these settings, kept")
         return
@@ -69,8 +54,8 @@ def run_calibrate(args: argparse.Namespace) -> None:
     print(format_table(compare(Path(root), scenes=args.scenes, seed=args.seed)))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a sub-command; a user's mistake ends in one line."""
+def main() -> None:
+    """Run a sub-command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     drive = commands.add_parser("nuscenes", help="driving scenes in nuScenes format")
@@ -85,14 +70,11 @@ def main(argv: list[str] | None = None) -> int:
     check.add_argument("--scenes", type=int, default=40)
     check.add_argument("--seed", type=int, default=0)
     check.set_defaults(run=run_calibrate)
-    args = parser.parse_args(argv)
-    try:
-        args.run(args)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    args = parser.parse_args()
+    args.run(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pcperc.engine.messages import run_tool  # here alone: the worker processes import this file too
+
+    sys.exit(run_tool(main))

@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-root", help="where the data set is now, if not where the checkpoint was trained")
     parser.add_argument("--blank-images", action="store_true", help="make all images black")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 
 
 def main() -> None:

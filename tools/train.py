@@ -13,6 +13,17 @@ from mmengine.config import DictAction  # noqa: E402
 from pcperc.engine.messages import run_tool  # noqa: E402
 
 
+class ConfigOptions(DictAction):
+    """MMEngine's ``key=value`` options; what is none of that is named."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            try:
+                super().__call__(parser, namespace, [value], option_string)
+            except (ValueError, AssertionError) as error:
+                raise ValueError(f"--cfg-options: must be KEY=VALUE with closed brackets, got '{value}'") from error
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
@@ -23,14 +34,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--load-from", type=Path, help="start from these weights and skip the first stage")
     parser.add_argument("--pretrained-backbone", type=Path, help="Swin weights of mmdet, torchvision or timm")
     parser.add_argument("--from-scratch", action="store_true", help="ignore weights that the config names")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, metavar="key=value")
+    parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="key=value")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seed", type=int, help="0 to 2**32 - 1; default: the config's")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = vars(parse_arguments())
+    if not 0 <= (arguments["seed"] or 0) < 2**32:
+        raise ValueError(f"--seed must be in 0 .. 2**32 - 1, got {arguments['seed']}")
     from pcperc.engine.training import TrainOptions, train
 
     train(TrainOptions(overrides=arguments.pop("cfg_options"), **arguments), simulate=simulate)
@@ -52,4 +65,4 @@ def simulate(*, root: str, scenes: int, size: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(main))
+    sys.exit(run_tool(main, when_stopped="stopped; --resume continues from the last checkpoint"))

@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--color-by", choices=("height", "intensity"), default="height", help="colours of the points")
     parser.add_argument("--data-root", help="where the data set is now, if not where the config says")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 
 
 def main() -> None:

@@ -16,8 +16,11 @@ def say(text: str) -> None:
         Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
-def run_tool(main: Callable[[], None]) -> int:
+def run_tool(main: Callable[[], None], *, when_stopped: str = "stopped") -> int:
     """Call ``main`` and return an exit status; what is wrong with the input ends in one line on stderr.
+
+    Args:
+        when_stopped: what is printed after Ctrl-C.
 
     Set PCPERC_TRACEBACK=1 to see where an error was raised.
     """
@@ -27,7 +30,7 @@ def run_tool(main: Callable[[], None]) -> int:
     try:
         main()
     except KeyboardInterrupt:
-        print("stopped; --resume continues from the last checkpoint", file=sys.stderr)
+        print(when_stopped, file=sys.stderr)
         return 130
     except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

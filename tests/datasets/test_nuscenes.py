@@ -4,6 +4,9 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +19,8 @@ from pcperc.datasets.nuscenes_index import CLASS_OF_CATEGORY, CLASSES, index_pat
 from pcperc.datasets.nuscenes_tables import CAMERAS
 from pcperc.geometry import box_corners
 from tests import nuscenes_root as tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def prepare(root, version=tiny.VERSION, **options):
@@ -402,14 +407,15 @@ def test_index_of_too_few_sweeps(copy):
         prepare(copy, num_sweeps=-3)
 
 
-def test_command(copy, capsys):
-    from tools.prepare_data import main
-
-    assert main(["nuscenes", "--root", str(copy), "--version", tiny.VERSION]) == 0
-    assert "sim_train:" in capsys.readouterr().out
-    assert main(["nuscenes", "--root", str(copy), "--version", "v1.0-none"]) == 1
-    error = capsys.readouterr().err
-    assert "v1.0-none is missing; versions found there: v1.0-tiny" in error and error.count("\n") == 1
+def test_command(copy):
+    tool = [sys.executable, "tools/prepare_data.py", "nuscenes", "--root", str(copy), "--version"]
+    done = subprocess.run([*tool, tiny.VERSION], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "sim_train:" in done.stdout
+    failed = subprocess.run([*tool, "v1.0-none"], cwd=ROOT, capture_output=True, text=True)
+    message = (
+        f"error: nuScenes: folder {copy}/v1.0-none with the tables of v1.0-none is missing; versions found there: "
+    )
+    assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", f"{message}{tiny.VERSION}\n")
     database = copy / "pcperc" / tiny.VERSION / "sim_train_gt_database"
     assert (database / "index.jsonl").is_file()
 

@@ -114,7 +114,7 @@ def simulate(out: str | Path, settings: Settings, *, workers: int = 1, overwrite
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if error.errno == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, f"simulate: the disk of {out} is full; nothing was left behind") from error
+            raise OSError(f"simulate: the disk of {out} is full; nothing was left behind") from error
         raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
