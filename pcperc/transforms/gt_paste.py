@@ -42,6 +42,8 @@ class GTPaste:
     Args:
         database: a GTDatabase or its folder.
         counts: number of objects by class name to fill up to.
+        max_time_lag: seconds; older points of an object are left out, and an object that has no younger ones. For a
+            detector that sees fewer sweeps than the database was cut from; None keeps all.
         stop_epoch: first epoch, counted from 0, without pasting; None pastes always.
         enabled: False switches it off.
     Raises:
@@ -55,6 +57,7 @@ class GTPaste:
         *,
         database: str | Path | GTDatabase,
         counts: Mapping[str, int] = NUSCENES_COUNTS,
+        max_time_lag: float | None = None,
         stop_epoch: int | None = None,
         enabled: bool = True,
     ) -> None:
@@ -63,6 +66,7 @@ class GTPaste:
         if unknown:
             raise ValueError(f"GTPaste: counts must name classes of {self.database.classes}, got {unknown}")
         self.counts = {name: int(count) for name, count in counts.items()}
+        self.max_time_lag = max_time_lag
         self.stop_epoch = stop_epoch
         self.enabled = enabled
 
@@ -79,11 +83,17 @@ class GTPaste:
             if number <= 0:
                 continue
             for pick in rng.choice(len(candidates), number, replace=False):
-                if not _collides(candidates[pick], boxes):
+                points = self._points(name, int(pick))
+                if len(points) and not _collides(candidates[pick], boxes):
                     boxes = np.concatenate([boxes, candidates[pick : pick + 1]])
                     labels.append(label)
-                    clouds.append(self.database.points(name, int(pick)))
+                    clouds.append(points)
         return _paste(sample, boxes, labels, clouds) if clouds else sample
+
+    def _points(self, name: str, pick: int) -> np.ndarray:
+        """Return the points of an object that are young enough."""
+        points = self.database.points(name, pick)
+        return points if self.max_time_lag is None else points[points[:, 4] <= self.max_time_lag]
 
 
 def _collides(box: np.ndarray, boxes: np.ndarray) -> bool:

@@ -182,6 +182,16 @@ def test_fade_out_follows_the_epoch_of_the_sample(database):
     assert len(GTPaste(database=database, counts={"car": 2}, enabled=False)(sample([], []))["boxes"]) == 0
 
 
+def test_points_older_than_the_sample_s_sweeps_are_left_out(database):
+    lags = database.points("truck", 0)[:, 4]
+    limit = float(np.median(lags))
+    assert 0 < (lags <= limit).sum() < len(lags)
+    pasted = GTPaste(database=database, counts={"truck": 1}, max_time_lag=limit)(sample([], []))
+    np.testing.assert_allclose(pasted["points"], database.points("truck", 0)[lags <= limit])
+    np.testing.assert_array_equal(pasted["num_lidar_pts"], [(lags <= limit).sum()])
+    assert len(GTPaste(database=database, counts={"truck": 1}, max_time_lag=-1.0)(sample([], []))["boxes"]) == 0
+
+
 def test_same_generator_same_paste(database):
     paste = GTPaste(database=database, counts={"car": 1, "pedestrian": 1})
     draws = [paste(sample([], [], seed=seed))["boxes"] for seed in (1, 1, 2, 3, 4, 5)]

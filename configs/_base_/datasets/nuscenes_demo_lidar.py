@@ -20,7 +20,8 @@ with read_base():
 
 train_dataloader.dataset.merge(dict(root=data_root, version=data_version, split="sim_train", num_sweeps=2))
 train_dataloader.dataset.transforms[0].merge(
-    dict(database=f"{data_root}/pcperc/{data_version}/sim_train_gt_database", stop_epoch=None)
+    # The database holds ten sweeps; with three for each 0.5 s, the two older ones are younger than this.
+    dict(database=f"{data_root}/pcperc/{data_version}/sim_train_gt_database", max_time_lag=0.45, stop_epoch=None)
 )
 train_dataloader.merge(dict(sampler=dict(_delete_=True, type=EpochSampler), batch_size=2, num_workers=1))
 val_dataloader.dataset.merge(dict(root=data_root, version=data_version, split="sim_val", num_sweeps=2))
