@@ -23,7 +23,8 @@ def build_parts(cfg: dict, registry: Registry, default_args: dict | None = None)
         registry: where a name is looked up first; then in all of pcperc's registries and in their MMEngine parents.
         default_args: constructor arguments that ``cfg`` may override.
     Raises:
-        TypeError: ``cfg`` is no dict, or a key is not an argument of the class, or a required one is missing.
+        TypeError: ``cfg`` is no dict, a key is not an argument of the class, a required one is missing, or a value is
+            of a type that the class cannot work with.
         KeyError: no ``type``, or an unknown name; the message lists the nearest known ones.
     """
     if not isinstance(cfg, dict):
@@ -34,7 +35,14 @@ def build_parts(cfg: dict, registry: Registry, default_args: dict | None = None)
     cls = resolve_type(arguments.pop("type"), registry)
     built = {key: _build_nested(value, registry) for key, value in arguments.items()}
     check_arguments(cls, built)
-    return cls(**built)
+    try:
+        return cls(**built)
+    except TypeError as error:
+        name = getattr(cls, "__name__", str(cls))
+        if str(error).startswith(name):
+            raise
+        # A string for a number, say: Python's own message does not tell whose it is.
+        raise TypeError(f"{name}: a value in its config is of the wrong type: {error}") from error
 
 
 def resolve_type(type_: Any, registry: Registry) -> Any:

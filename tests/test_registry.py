@@ -8,6 +8,8 @@ from pcperc.registry import MODELS, TRANSFORMS
 
 class Part:
     def __init__(self, size, parts=(), options=None):
+        if size < 0:
+            raise TypeError("Part: size must not be negative")
         self.size, self.parts, self.options = size, parts, options
 
 
@@ -37,6 +39,9 @@ def test_a_name_of_another_registry_is_found():
         (dict(type=Part, sise=1), TypeError, "Part: unknown key 'sise'; did you mean 'size'\\?"),
         (dict(type=Part), TypeError, "Part: key 'size' is required but missing"),
         ([], TypeError, "config must be a dict"),
+        (dict(type=Part, size="big"), TypeError, "^Part: a value in its config is of the wrong type: '<' not supp"),
+        (dict(type=Part, size=1, parts=[dict(type=Part, size="big")]), TypeError, "^Part: a value in its config is"),
+        (dict(type=Part, size=-1), TypeError, "^Part: size must not be negative$"),
         (dict(type=3), TypeError, "'type' must be a class or a registered name, got 3"),
     ],
 )
