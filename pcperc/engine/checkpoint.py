@@ -20,6 +20,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from pcperc import files
+
 FORMAT = "pcperc checkpoint 1"
 LAST_MARKER = "last_checkpoint"
 FINISHED_MARKER = "finished.json"
@@ -36,23 +38,18 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: the disk is full or not writable; ``path`` is then what it was before.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        # torch's zip writer reports a failed write as RuntimeError while the OSError hides in its context.
-        cause = error if isinstance(error, OSError) else _first_os_error(error)
-        if cause is None:
-            raise
-        reason = "the disk is full" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else str(cause)
-        raise CheckpointError(f"{path}: cannot be written, {reason}; the file is left as it was before") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        with files.written_whole(path) as partial:
+            try:
+                yield partial
+            except RuntimeError as error:
+                # torch's zip writer reports a failed write as RuntimeError while the OSError hides in its context.
+                cause = _first_os_error(error)
+                if cause is None:
+                    raise
+                raise OSError(cause.errno, cause.strerror) from error
+    except OSError as error:
+        raise CheckpointError(f"{error}; the file is left as it was before") from error
 
 
 def _first_os_error(error: BaseException) -> OSError | None:
@@ -104,6 +101,8 @@ def load_checkpoint(path: str | Path) -> dict:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, UnpicklingError):  # torch's advice is to execute the file
+            reason = "it holds other things"
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected a '{FORMAT}' file, which train.py writes")

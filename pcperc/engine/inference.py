@@ -45,9 +45,13 @@ def infer(options: InferOptions) -> list[Path]:
     Returns:
         The files that were written, in the order of ``options.files``.
     Raises:
-        ConfigError: no calibration for a model with cameras, or not as many as files.
+        ConfigError: no calibration for a model with cameras, or not as many as files; two files of one name.
         FileNotFoundError, ValueError: an input file is missing or holds something else; the message names it.
     """
+    names = [Path(path).name for path in options.files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:  # the second result would replace the first
+        raise ConfigError(f"files must have different names, got {twice} {names.count(twice)} times")
     device = pick_device(options.device)
     opened = open_checkpoint(options.checkpoint, options.config, compared=("model",))
     dataset = opened.cfg["test_dataloader"]["dataset"]
@@ -144,7 +148,8 @@ def _read_numpy(path: Path) -> np.ndarray:
                 names = loaded.files
                 points = loaded["points" if "points" in names else names[0]] if names else np.zeros((0, 3))
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable array of numbers ({error})") from error
+        reason = "it holds other things" if "pickle" in str(error) else error  # numpy's advice is to execute the file
+        raise ValueError(f"{path}: not a readable array of numbers ({reason})") from error
     if points.ndim != 2 or points.dtype.kind not in "fiu":
         raise ValueError(f"{path}: must hold (N, 3), (N, 4) or (N, 5) numbers, got {points.shape} {points.dtype}")
     return points.astype(np.float32)
@@ -181,17 +186,29 @@ def read_cameras(path: str | Path) -> dict:
     if not isinstance(cameras, list) or not cameras:
         raise ValueError(f"{path}: 'cameras' must be a list of at least one camera, got {cameras!r}")
     for number, camera in enumerate(cameras):
-        for key, shape in MATRICES.items():
-            if key not in camera or np.shape(camera[key]) != shape:
-                raise ValueError(
-                    f"{path}: camera {number}: '{key}' must be {shape[0]} x {shape[1]} numbers, "
-                    f"got {np.shape(camera[key]) if key in camera else 'nothing'}"
-                )
-        if "image" not in camera:
-            raise ValueError(f"{path}: camera {number}: 'image' must name a file, got nothing")
-    matrices = {key: np.array([camera[key] for camera in cameras], np.float64) for key in MATRICES}
+        if not isinstance(camera, dict) or not isinstance(camera.get("image"), str):
+            raise ValueError(f"{path}: camera {number}: must be an object with 'image', the name of a file")
+    matrices = {
+        key: np.stack([_matrix(camera, key, f"{path}: camera {number}") for number, camera in enumerate(cameras)])
+        for key in MATRICES
+    }
     images = [read_image(path.parent / camera["image"]) for camera in cameras]
     return {"images": images, **matrices, "image_aug": np.tile(np.eye(3), (len(cameras), 1, 1))}
+
+
+def _matrix(camera: dict, key: str, where: str) -> np.ndarray:
+    """Return a matrix of a calibration file as float64."""
+    height, width = MATRICES[key]
+    problem = f"{where}: '{key}' must be {height} x {width} finite numbers that can be inverted"
+    try:
+        matrix = np.array(camera[key], np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{problem}, got {camera.get(key)}") from error
+    if matrix.shape != (height, width):
+        raise ValueError(f"{problem}, got {matrix.shape}")
+    if not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix) < height:
+        raise ValueError(f"{problem}, got {camera[key]}")
+    return matrix
 
 
 def describe(detections: Detections, classes: Sequence[str]) -> list[dict]:

@@ -59,7 +59,7 @@ def test(options: TestOptions) -> dict[str, float]:
         say(f"testing {path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
         metrics = runner.test()
         if is_main():
-            _print_summary(opened, cfg, work_dir)
+            _print_summary(opened, cfg, work_dir, metrics)
         barrier()
         return metrics
     finally:
@@ -119,9 +119,10 @@ def _data_name(cfg: Config) -> str:
     return f"{simulated}{cfg.get('data_root', 'its data')} {split}".strip()
 
 
-def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path) -> None:
-    """Print the devkit's numbers; a simulated score says so."""
+def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metrics: dict[str, float]) -> None:
+    """Print the devkit's table, or the numbers of another metric one a line; a simulated score says so."""
     if not _is_nuscenes(cfg.test_evaluator):
+        say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
         return
     summary = json.loads((work_dir / "metrics_summary.json").read_text())
     say(f"\n{opened.path}, profile {opened.meta.get('profile', 'full')}, {_data_name(cfg)}")

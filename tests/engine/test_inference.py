@@ -2,6 +2,7 @@
 """Raw point files and images with a calibration: what is read, and what is refused."""
 
 import json
+import math
 import re
 
 import cv2
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from pcperc.datasets import CLASSES
-from pcperc.engine.inference import describe, read_cameras, read_points
+from pcperc.engine.config import ConfigError
+from pcperc.engine.inference import InferOptions, describe, infer, read_cameras, read_points
 from pcperc.geometry import Detections
 
 POINTS = np.arange(20, dtype=np.float32).reshape(4, 5)
@@ -65,7 +67,11 @@ def test_columns_of_a_plain_bin(tmp_path):
         ),
         ("a.npy", lambda p: np.save(p, np.zeros(4)), "must hold (N, 3), (N, 4) or (N, 5) numbers, got (4,) float64"),
         ("a.npy", lambda p: np.save(p, np.array([[1, np.nan, 2]])), "must be finite, got NaN or infinity in 1 points"),
-        ("a.npy", lambda p: np.save(p, np.array([{}]), allow_pickle=True), "not a readable array of numbers"),
+        (
+            "a.npy",
+            lambda p: np.save(p, np.array([{}]), allow_pickle=True),
+            "not a readable array of numbers (it holds other things)",
+        ),
         ("a.npz", lambda p: np.savez(p), "must hold (N, 3), (N, 4) or (N, 5) points with N > 0, got (0, 3)"),
     ],
 )
@@ -75,6 +81,12 @@ def test_bad_point_files(tmp_path, name, make, message):
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)) as error:
         read_points(path)
     assert str(path) in str(error.value)
+
+
+def test_two_files_of_one_name_would_share_a_result(tmp_path):
+    files = [tmp_path / "a" / "x.bin", tmp_path / "b" / "x.bin", tmp_path / "y.bin"]
+    with pytest.raises(ConfigError, match=r"files must have different names, got x\.bin 2 times"):
+        infer(InferOptions(tmp_path / "config.py", tmp_path / "a.pth", files))
 
 
 def test_cameras(tmp_path):
@@ -87,14 +99,27 @@ def test_cameras(tmp_path):
     assert sample["lidar2camera"].shape == (2, 4, 4) and sample["image_aug"].shape == (2, 3, 3)
 
 
+LIDAR2CAMERA = "camera 0: 'lidar2camera' must be 4 x 4 finite numbers that can be inverted"
+
+
+def camera_file(lidar2camera: str) -> str:
+    return f'{{"cameras": [{{"image": "a.png", "lidar2camera": {lidar2camera}}}]}}'
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "must be JSON with a list under 'cameras'"),
         ('{"camera": []}', "must be JSON with a list under 'cameras'"),
         ('{"cameras": []}', "'cameras' must be a list of at least one camera, got []"),
-        ('{"cameras": [{"image": "a.png"}]}', "camera 0: 'lidar2camera' must be 4 x 4 numbers, got nothing"),
-        ('{"cameras": [{"lidar2camera": [[1, 2]]}]}', "camera 0: 'lidar2camera' must be 4 x 4 numbers, got (1, 2)"),
+        ('{"cameras": [5]}', "camera 0: must be an object with 'image', the name of a file"),
+        ('{"cameras": [{"image": 7}]}', "camera 0: must be an object with 'image', the name of a file"),
+        ('{"cameras": [{"image": "a.png"}]}', f"{LIDAR2CAMERA}, got None"),
+        (camera_file("[[1, 2]]"), f"{LIDAR2CAMERA}, got (1, 2)"),
+        (camera_file("[[1, 2], [3]]"), f"{LIDAR2CAMERA}, got [[1, 2], [3]]"),
+        (camera_file('"abc"'), f"{LIDAR2CAMERA}, got abc"),
+        (camera_file(json.dumps([[0.0] * 4] * 4)), f"{LIDAR2CAMERA}, got [[0.0"),
+        (camera_file(json.dumps([[math.nan] * 4] * 4)), f"{LIDAR2CAMERA}, got [[nan"),
     ],
 )
 def test_bad_calibrations(tmp_path, content, message):

@@ -79,7 +79,8 @@ def test_weights_without_a_config(tmp_path):
 def test_testing_takes_the_newest_finished_checkpoint(trained, capsys):
     metrics = test(TestOptions(config=Path(TOY), work_dir=trained.parent, device="cpu"))
     assert set(metrics) == {"toy/mean"} and metrics["toy/mean"] > 0
-    assert f"testing {trained}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"testing {trained}" in printed and f"\ntoy/mean: {metrics['toy/mean']:.4f}\n" in printed
 
 
 def test_testing_uses_the_averaged_weights(trained):
