@@ -107,7 +107,7 @@ class Runner(MMEngineRunner):
     def setup_env(self, env_cfg: dict) -> None:
         """Take rank and start time; the process group is up already (``start_process_group``)."""
         self._rank, self._world_size = get_dist_info()
-        self._timestamp = gather_objects(time.strftime("%Y%m%d_%H%M%S"))[0]
+        self._timestamp = gather_objects(_free_folder_name(Path(self.work_dir)))[0]
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs) -> MMLogger:
         """Keep MMEngine's log in its file; the console shows the progress display and errors."""
@@ -314,6 +314,13 @@ _PASSED_ON = (
     "default_hooks",
     "custom_hooks",
 )
+
+
+def _free_folder_name(work_dir: Path) -> str:
+    """Return the time as the name of a log folder, numbered where another run took this second's."""
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    taken = sum(1 for _ in work_dir.glob(f"{stamp}*"))
+    return f"{stamp}_{taken + 1}" if taken else stamp
 
 
 def _has_tensorboard() -> bool:

@@ -11,6 +11,7 @@ import torch
 from pcperc.engine import load_model, open_checkpoint
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_finished_marker
 from pcperc.engine.config import ConfigError
+from pcperc.engine.runner import _free_folder_name
 from pcperc.engine.testing import BlankImages, TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from tests.engine.helpers import TOY, run_tool
@@ -123,6 +124,15 @@ def test_blank_images():
     blank = BlankImages()({"images": images, "points": 1})
     assert [image.sum() for image in blank["images"]] == [0, 0] and blank["points"] == 1
     assert images[0].sum() == 7 * 18, "the arrays it was given stay"
+
+
+def test_runs_of_the_same_second_have_log_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda form: "20260101_000000")
+    names = []
+    for _ in range(3):
+        names.append(_free_folder_name(tmp_path))
+        (tmp_path / names[-1]).mkdir()
+    assert names == ["20260101_000000", "20260101_000000_2", "20260101_000000_3"]
 
 
 def test_config_in_the_log_folder_is_the_checkpoints(trained):
