@@ -119,7 +119,10 @@ def _resume(partial: Path, header: dict) -> int:
     """Make ``partial`` ready to be written on; return how many samples it holds already."""
     index_path = partial / INDEX_NAME
     if index_path.is_file():
-        found, lines = read_index(index_path)
+        try:
+            found, lines = read_index(index_path)
+        except ValueError:
+            found, lines = {}, []
         if found == header and _points_are_there(partial, lines, header["classes"]):
             text = "".join(json.dumps(entry) + "\n" for entry in (header, *lines))
             temporary = index_path.with_suffix(".tmp")  # drops a last line cut in half

@@ -18,6 +18,21 @@ from pcperc.geometry import transform_points
 from pcperc.registry import DATASETS
 
 MODALITIES = ("lidar", "camera")
+# What a line of the index must have (data/README.md).
+RECORD_KEYS = (
+    *(
+        "sample_token",
+        "scene_name",
+        "location",
+        "timestamp_us",
+        "lidar",
+        "lidar2ego",
+        "ego2global",
+        "sweeps",
+        "cameras",
+    ),
+    *("boxes", "names", "num_lidar_pts", "valid"),
+)
 # A training sample that its transforms drop is replaced by another one, at the most this often.
 MAX_REPLACEMENTS = 100
 
@@ -45,7 +60,8 @@ class NuScenesDataset(Dataset):
         test_mode: a sample that a transform drops is an error instead of being replaced by another one.
     Raises:
         FileNotFoundError: there is no index of the split.
-        ValueError: an argument names something unknown, or the index was made from other tables or for fewer sweeps.
+        ValueError: an argument names something unknown, or the index is empty, or was made from other tables or for
+            fewer sweeps.
     """
 
     def __init__(
@@ -79,6 +95,8 @@ class NuScenesDataset(Dataset):
             )
         check_index_is_current(root, version, split, num_sweeps=self.num_sweeps)
         self._starts = _line_starts(self._path)
+        if len(self) == 0:
+            raise ValueError(f"NuScenesDataset: index {self._path} must have at least one sample, but is empty")
         self._labels: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -143,10 +161,17 @@ class NuScenesDataset(Dataset):
         with open(self._path, "rb") as file:
             file.seek(start)
             line = file.read(end - start)
+        where = f"NuScenesDataset: line {index % len(self) + 1} of {self._path}"
         try:
-            return json.loads(line)
+            record = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"NuScenesDataset: line {index + 1} of {self._path} must be JSON: {error}") from error
+            raise ValueError(f"{where} must be JSON: {error}") from error
+        missing = [key for key in RECORD_KEYS if key not in record]
+        if missing:
+            raise ValueError(
+                f"{where} must have the key '{missing[0]}'; tools/prepare_data.py --overwrite makes it anew"
+            )
+        return record
 
     def sample_labels(self, index: int) -> np.ndarray:
         """Return the labels of the valid boxes of a sample, (K,) int64, without reading points or images."""

@@ -24,7 +24,7 @@ class GTDatabase:
         folder: as given to `pcperc.datasets.build_gt_database`.
     Raises:
         FileNotFoundError: there is no complete database.
-        ValueError: a file is shorter than its index says, or the index is of another format.
+        ValueError: a file is shorter than its index says, or the index is broken or of another format.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -86,7 +86,16 @@ class GTDatabase:
 
 
 def read_index(path: Path) -> tuple[dict, list[dict]]:
-    """Return the header and the whole lines; a last line without its newline is left out."""
+    """Return the header and the whole lines; a last line without its newline is left out.
+
+    Raises:
+        ValueError: a line is not a JSON object.
+    """
     with open(path, encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file if line.endswith("\n")]
+        try:
+            lines = [json.loads(line) for line in file if line.endswith("\n")]
+        except ValueError as error:
+            raise ValueError(f"GTDatabase: {path} must have a JSON object on each line; build it anew") from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError(f"GTDatabase: {path} must have a JSON object on each line; build it anew")
     return (lines[0], lines[1:]) if lines else ({}, [])

@@ -558,5 +558,11 @@ def test_bad_index(copy):
         data[1]
     with pytest.raises(IndexError, match=r"index must be in \[0, 2\), got 2"):
         data.read_record(2)
+    path.write_bytes(lines[0].replace(b"lidar2ego", b"lidar2car"))
+    with pytest.raises(ValueError, match=f"line 1 of {path} must have the key 'lidar2ego'"):
+        dataset(copy).read_record(0)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"index {path} must have at least one sample"):
+        dataset(copy)
     with pytest.raises(ValueError, match="split of v1.0-tiny must be one of sim_train, sim_val, got 'x'"):
         prepare(copy, splits=["x"])

@@ -136,6 +136,17 @@ def test_damaged_database_is_named(tmp_path):
         GTDatabase(tmp_path / "gt")
 
 
+@pytest.mark.parametrize("line", ["xx\n", "[1]\n"])
+def test_broken_index_is_named_and_begun_anew(tmp_path, database, line):
+    text = (tmp_path / "gt" / "index.jsonl").read_text() + line
+    (tmp_path / "gt" / "index.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=r"gt/index\.jsonl must have a JSON object on each line; build it anew"):
+        GTDatabase(tmp_path / "gt")
+    (tmp_path / "new.partial").mkdir()
+    (tmp_path / "new.partial" / "index.jsonl").write_text(text)
+    assert build_gt_database(Samples(), tmp_path / "new", show_progress=False) == database.counts()
+
+
 def test_pastes_up_to_the_count_and_clears_the_place(database):
     scene = fill([box(20, 0)], 30, 5)  # where the truck of the database stood
     far = np.array([[-40, 0, 0, 1, 0]], np.float32)
