@@ -15,7 +15,7 @@ import pytest
 from pcperc.registry import ALL
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["docs/add_a_dataset.md"]
+PAGES = ["README.md", "docs/add_a_dataset.md"]
 BLOCK = re.compile(r"^```python(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
