@@ -182,11 +182,6 @@ class NuScenesDataset(Dataset):
         flat, ends = self._labels
         return flat[ends[index] : ends[index + 1]]
 
-    def class_counts(self) -> np.ndarray:
-        """Return how many valid boxes of each class each sample has, (len(self), len(classes)) int64."""
-        counts = [np.bincount(self.sample_labels(i), minlength=len(self.classes)) for i in range(len(self))]
-        return np.stack(counts).astype(np.int64) if counts else np.zeros((0, len(self.classes)), np.int64)
-
     def _boxes(self, record: dict) -> dict[str, np.ndarray]:
         """Return boxes, labels and num_lidar_pts of the valid boxes of ``classes``."""
         keep = [i for i, name in enumerate(record["names"]) if record["valid"][i] and name in self.classes]

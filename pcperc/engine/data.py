@@ -68,9 +68,9 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
     root, version = Path(cfg.data_root), cfg.get("data_version", "")
     if not data_is_there(cfg):
         if cfg.get("simulation") is None or simulate is None:
+            or_else = ", or train at demonstration size with --profile demo" if simulate is not None else ""
             raise DataMissing(
-                f"{root / version} is missing: put the data set there (data/README.md shows the tree), "
-                "or train at demonstration size with --profile demo"
+                f"{root / version} is missing: put the data set there (data/README.md shows the tree){or_else}"
             )
         say(f"simulating {root} (once; later runs use it again)")
         simulate(root=root, **dict(cfg.simulation.items()))

@@ -4,6 +4,7 @@
 import datetime
 import gc
 import os
+import re
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def pick_device(wanted: str | None) -> torch.device:
     Raises:
         DeviceError: a GPU was asked for and there is none, or the name is unknown.
     """
-    if wanted is not None and wanted.partition(":")[0] not in ("cpu", "cuda"):
+    if wanted is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
         raise DeviceError(f"--device must be cpu, cuda or cuda:N, got '{wanted}'")
     available = torch.cuda.is_available()
     if wanted == "cpu" or (wanted is None and not available):

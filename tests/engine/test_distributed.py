@@ -90,9 +90,10 @@ def test_no_gpu_where_one_was_asked_for():
     assert pick_device(None) == pick_device("cpu") == torch.device("cpu")
 
 
-def test_unknown_device():
-    with pytest.raises(DeviceError, match="^--device must be cpu, cuda or cuda:N, got 'gpu'$"):
-        pick_device("gpu")
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "cpu:0"])
+def test_unknown_device(name):
+    with pytest.raises(DeviceError, match=f"^--device must be cpu, cuda or cuda:N, got '{name}'$"):
+        pick_device(name)
 
 
 def test_outside_torchrun_nothing_starts(monkeypatch):
