@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*)
 .PHONY: help install build demo test test-gpu test-large check lint format system-packages clean
 
 help:
-	@echo "make demo             simulate, train, score and draw BEVFusion at demonstration size (15 minutes, 2 cores)"
+	@echo "make demo             simulate, fine-tune, score and draw BEVFusion at demonstration size (15 minutes, 2 cores)"
 	@echo "make test             everything a CPU can show"
 	@echo "make test-gpu         the operator and model tests on a GPU"
 	@echo "make test-large       big clouds and long runs, up to an hour"
@@ -26,7 +26,8 @@ $(VENV)/.installed: requirements/lock.txt
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	  --config-settings editable_mode=compat -e .
 	@touch $@
 
 install build: $(VENV)/.built

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pcperc.ops._library import HAS_CUDA_OPS
+
 
 class DeviceError(RuntimeError):
     """The device that was asked for does not exist here."""
@@ -26,8 +28,11 @@ def pick_device(wanted: str | None) -> torch.device:
     if wanted is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
         raise DeviceError(f"--device must be cpu, cuda or cuda:N, got '{wanted}'")
     available = torch.cuda.is_available()
-    if wanted == "cpu" or (wanted is None and not available):
+    usable = available and HAS_CUDA_OPS
+    if wanted == "cpu" or (wanted is None and not usable):
         return torch.device("cpu")
+    if available and not usable:
+        raise DeviceError(f"--device {wanted}: pcperc was built without CUDA operators; build it where nvcc is found")
     if not available:
         why = "the installed torch is a CPU build" if torch.version.cuda is None else "the driver offers none"
         raise DeviceError(

@@ -19,7 +19,9 @@ def _load(name: str) -> bool:
 if not _load("_C"):
     raise ImportError("pcperc was installed without its compiled operators; run `make build` or `pip install .`")
 
-if torch.version.cuda is not None and not _load("_C_cuda") and torch.cuda.is_available():
+HAS_CUDA_OPS = torch.version.cuda is not None and _load("_C_cuda")
+
+if torch.cuda.is_available() and not HAS_CUDA_OPS:
     logging.getLogger(__name__).warning(
         "pcperc was built without CUDA operators and refuses GPU tensors; PCPERC_FORCE_CUDA=1 pip install . builds them"
     )

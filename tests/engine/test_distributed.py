@@ -90,6 +90,14 @@ def test_no_gpu_where_one_was_asked_for():
     assert pick_device(None) == pick_device("cpu") == torch.device("cpu")
 
 
+def test_a_gpu_without_cuda_operators_is_not_taken(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(distributed, "HAS_CUDA_OPS", False)
+    assert pick_device(None) == torch.device("cpu")
+    with pytest.raises(DeviceError, match="^--device cuda: pcperc was built without CUDA operators"):
+        pick_device("cuda")
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "cpu:0"])
 def test_unknown_device(name):
     with pytest.raises(DeviceError, match=f"^--device must be cpu, cuda or cuda:N, got '{name}'$"):
