@@ -17,13 +17,15 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
       "int[] dilation) -> Tensor");
   // The table of the opposite direction (K, num_inputs): the output row that each input row feeds under each tap, or -1.
   m.def("reverse_kernel_map(Tensor neighbors, SymInt num_inputs) -> Tensor");
-  // out[m] = bias + sum over taps k of feats[neighbors[k, m]] @ weight[k]; gradients of feats need reverse_neighbors.
+  // out[m] = bias + sum over taps k of feats[neighbors[k, m]] @ weight[k]; gradients of feats need reverse_neighbors. Weights are
+  // (K, Cin / groups, Cout); allow_tf32 lets float32 products on a GPU be rounded to TF32.
   m.def(
-      "sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, Tensor? reverse_neighbors, Tensor? bias) -> Tensor");
-  // Gradients of sparse_conv with respect to weight (K, Cin, Cout) and, where asked for, bias (else an empty tensor).
+      "sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, Tensor? reverse_neighbors, Tensor? bias, int groups=1, "
+      "bool allow_tf32=False) -> Tensor");
+  // Gradients of sparse_conv with respect to weight and, where asked for, bias (else an empty tensor).
   m.def(
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
-      "bool with_bias) -> (Tensor, Tensor)");
+      "bool with_bias, int groups=1, bool allow_tf32=False) -> (Tensor, Tensor)");
 
   // Points and boxes.
   // Key of the grid cell of each point, ((batch * X + x) * Y + y) * Z + z, or -1 outside and for NaN.

@@ -9,7 +9,7 @@
 namespace pcperc {
 
 struct ConvSizes {
-  int64_t num_in, num_out, volume, in_channels, out_channels;
+  int64_t num_in, num_out, volume, in_channels, out_channels, groups;
 
   // An entry of a table that is no row of the input counts as an absent neighbour, on CPU and CUDA: to refuse it, a GPU would
   // have to be waited for in every layer.
@@ -34,15 +34,22 @@ inline void check_tables(const char* op, const Tensor& neighbors, const std::opt
                   ": reverse_neighbors must be (", sizes.volume, ", ", sizes.num_in, ")");
 }
 
+inline void check_groups(const char* op, const ConvSizes& sizes) {
+  STD_TORCH_CHECK(sizes.groups >= 1 && sizes.in_channels % sizes.groups == 0 && sizes.out_channels % sizes.groups == 0, op,
+                  ": groups must divide ", sizes.in_channels, " and ", sizes.out_channels, " channels, got ", sizes.groups);
+  STD_TORCH_CHECK(sizes.groups == 1, op, ": groups are not there yet");
+}
+
 inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, const Tensor& neighbors,
-                                   const std::optional<Tensor>& reverse, const std::optional<Tensor>& bias) {
+                                   const std::optional<Tensor>& reverse, const std::optional<Tensor>& bias, int64_t groups) {
   constexpr const char* op = "sparse_conv";
   STD_TORCH_CHECK(feats.dim() == 2, op, ": feats must be (N, Cin), got ", feats.dim(), " dimensions");
-  STD_TORCH_CHECK(weight.dim() == 3, op, ": weight must be (K, Cin, Cout), got ", weight.dim(), " dimensions");
+  STD_TORCH_CHECK(weight.dim() == 3, op, ": weight must be (K, Cin / groups, Cout), got ", weight.dim(), " dimensions");
   STD_TORCH_CHECK(neighbors.dim() == 2, op, ": neighbors must be (K, M), got ", neighbors.dim(), " dimensions");
-  const ConvSizes sizes{feats.size(0), neighbors.size(1), weight.size(0), weight.size(1), weight.size(2)};
-  STD_TORCH_CHECK(feats.size(1) == sizes.in_channels, op, ": feats has ", feats.size(1), " channels, weight expects ",
-                  sizes.in_channels);
+  const ConvSizes sizes{feats.size(0), neighbors.size(1), weight.size(0), feats.size(1), weight.size(2), groups};
+  check_groups(op, sizes);
+  STD_TORCH_CHECK(weight.size(1) * groups == sizes.in_channels, op, ": feats has ", feats.size(1), " channels, weight expects ",
+                  weight.size(1) * groups);
   STD_TORCH_CHECK(is_parameter_dtype(weight.scalar_type(), feats.scalar_type()), op, ": weight is ",
                   torch::headeronly::toString(weight.scalar_type()), ", feats ",
                   torch::headeronly::toString(feats.scalar_type()));
@@ -55,11 +62,12 @@ inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, co
 }
 
 inline ConvSizes check_weight_grad(const Tensor& feats, const Tensor& grad_output, const Tensor& neighbors,
-                                   const std::optional<Tensor>& reverse) {
+                                   const std::optional<Tensor>& reverse, int64_t groups) {
   constexpr const char* op = "sparse_conv_weight_grad";
   STD_TORCH_CHECK(feats.dim() == 2 && grad_output.dim() == 2 && neighbors.dim() == 2, op,
                   ": feats, grad_output and neighbors must have 2 dimensions");
-  const ConvSizes sizes{feats.size(0), grad_output.size(0), neighbors.size(0), feats.size(1), grad_output.size(1)};
+  const ConvSizes sizes{feats.size(0), grad_output.size(0), neighbors.size(0), feats.size(1), grad_output.size(1), groups};
+  check_groups(op, sizes);
   STD_TORCH_CHECK(feats.scalar_type() == grad_output.scalar_type(), op, ": feats and grad_output must have the same dtype");
   check_tables(op, neighbors, reverse, sizes);
   return sizes;

@@ -91,8 +91,8 @@ Tensor contiguous_as(const Tensor& tensor, ScalarType dtype) {
 }
 
 Tensor sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> reverse_neighbors,
-                   std::optional<Tensor> bias) {
-  const ConvSizes sizes = check_sparse_conv(feats, weight, neighbors, reverse_neighbors, bias);
+                   std::optional<Tensor> bias, int64_t groups, bool /*allow_tf32*/) {
+  const ConvSizes sizes = check_sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups);
   const ScalarType dtype = feats.scalar_type(), sums = sum_dtype(dtype);
   // Parameters are rounded to the dtype of the features first, as they are on CUDA.
   const Tensor x = contiguous_as(feats, sums), w = contiguous_as(contiguous_as(weight, dtype), sums);
@@ -185,8 +185,9 @@ void bias_grad(const A* grad, const ConvSizes& sizes, A* output) {
 }
 
 std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
-                                                   std::optional<Tensor> reverse_neighbors, bool with_bias) {
-  const ConvSizes sizes = check_weight_grad(feats, grad_output, neighbors, reverse_neighbors);
+                                                   std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
+                                                   bool /*allow_tf32*/) {
+  const ConvSizes sizes = check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups);
   const ScalarType sums = sum_dtype(feats.scalar_type());
   const Tensor x = contiguous_as(feats, sums), g = contiguous_as(grad_output, sums);
   const Tensor table = torch::stable::contiguous(neighbors);

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import FLOAT_DTYPES, check_same_device, check_table, check_tensor, describe
+from pcperc.ops._checks import FLOAT_DTYPES, check_same_device, check_table, check_tensor, describe, positive_int
 
 _HALF_DTYPES = (torch.float16, torch.bfloat16)
 
@@ -16,6 +16,8 @@ def sparse_conv(
     neighbors: Tensor,
     reverse_neighbors: Tensor | None = None,
     bias: Tensor | None = None,
+    *,
+    groups: int = 1,
 ) -> Tensor:
     """Sum, over the taps, the neighbour's features times the tap's weights.
 
@@ -25,13 +27,14 @@ def sparse_conv(
 
     Args:
         feats: (N, Cin) float64, float32, float16 or bfloat16. Differentiable.
-        weight: (K, Cin, Cout) in the dtype of feats, or float32 with half-precision feats: it is then rounded to their
-            dtype for the product, and its gradient stays float32. Differentiable.
+        weight: (K, Cin / groups, Cout) in the dtype of feats, or float32 with half-precision feats: it is then rounded
+            to their dtype for the product, and its gradient stays float32. Differentiable.
         neighbors: (K, M) int32 from ``build_kernel_map``. An entry outside [0, N) is an absent neighbour, without
             an error: to refuse one, every layer would have to wait for the GPU.
         reverse_neighbors: (K, N) int32 from ``reverse_kernel_map``: the gradient of feats runs along it. May be None
             where feats need no gradient.
         bias: (Cout,) in the dtype of weight, or None. Differentiable.
+        groups: divides Cin and Cout; output channels of a group see its input channels alone, as in torch.nn.Conv3d.
     Returns:
         (M, Cout) in the dtype of feats; M = 0 gives an empty tensor, a row without neighbours the bias.
     Raises:
@@ -42,8 +45,8 @@ def sparse_conv(
     Deterministic: yes, forward and backward, and on the CPU for every number of threads. Twice differentiable.
     """
     feats, weight, bias = _autocast(feats, weight, bias)
-    _check(feats, weight, neighbors, reverse_neighbors, bias)
-    return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, reverse_neighbors, bias)
+    _check(feats, weight, neighbors, reverse_neighbors, bias, groups)
+    return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups)
 
 
 def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -59,16 +62,25 @@ def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 def _check(
-    feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None, bias: Tensor | None
+    feats: Tensor,
+    weight: Tensor,
+    neighbors: Tensor,
+    reverse_neighbors: Tensor | None,
+    bias: Tensor | None,
+    groups: int,
 ) -> None:
     op = "sparse_conv"
+    positive_int(op, "groups", groups)
     for name, tensor in {"feats": feats, "weight": weight, "bias": bias}.items():
         if name != "bias" or bias is not None:
             check_tensor(op, name, tensor)
     if feats.ndim != 2 or feats.dtype not in FLOAT_DTYPES:
         raise ValueError(f"{op}: feats must be (N, Cin) float64, float32, float16 or bfloat16, got {describe(feats)}")
-    if weight.ndim != 3 or weight.shape[1] != feats.shape[1]:
-        raise ValueError(f"{op}: weight must be (K, {feats.shape[1]}, Cout), got {describe(weight)}")
+    if weight.ndim != 3 or weight.shape[1] * groups != feats.shape[1] or weight.shape[2] % groups:
+        form = (
+            f"(K, {feats.shape[1]}, Cout)" if groups == 1 else f"(K, {feats.shape[1]} / {groups}, multiple of {groups})"
+        )
+        raise ValueError(f"{op}: weight must be {form}, got {describe(weight)}")
     is_mixed = weight.dtype == torch.float32 and feats.dtype in _HALF_DTYPES
     if weight.dtype != feats.dtype and not is_mixed:
         raise ValueError(f"{op}: weight must have the dtype of feats, {describe(feats)}, got {describe(weight)}")
@@ -98,20 +110,20 @@ def _check_tables(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neig
 
 
 @torch.library.register_fake("pcperc::sparse_conv")
-def _(feats, weight, neighbors, reverse_neighbors, bias) -> Tensor:
+def _(feats, weight, neighbors, reverse_neighbors, bias, groups=1, allow_tf32=False) -> Tensor:
     return feats.new_empty((neighbors.shape[1], weight.shape[2]))
 
 
 @torch.library.register_fake("pcperc::sparse_conv_weight_grad")
-def _(feats, grad_output, neighbors, reverse_neighbors, with_bias) -> tuple[Tensor, Tensor]:
+def _(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups=1, allow_tf32=False) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if feats.dtype == torch.float64 else torch.float32
     cin, cout = feats.shape[1], grad_output.shape[1]
-    grad_weight = feats.new_empty((neighbors.shape[0], cin, cout), dtype=dtype)
+    grad_weight = feats.new_empty((neighbors.shape[0], cin // groups, cout), dtype=dtype)
     return grad_weight, feats.new_empty((cout if with_bias else 0,), dtype=dtype)
 
 
 def _conv_setup(ctx, inputs, output) -> None:
-    feats, weight, neighbors, reverse_neighbors, bias = inputs
+    feats, weight, neighbors, reverse_neighbors, bias, ctx.groups, ctx.allow_tf32 = inputs
     ctx.save_for_backward(feats, weight, neighbors, reverse_neighbors)
     ctx.bias_dtype = None if bias is None else bias.dtype
 
@@ -120,19 +132,28 @@ def _conv_backward(ctx, grad):
     feats, weight, neighbors, reverse_neighbors = ctx.saved_tensors
     needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad
     grad_feats = grad_weight = grad_bias = None
+    options = ctx.groups, ctx.allow_tf32
     if needs_feats:
-        grad_feats = torch.ops.pcperc.sparse_conv(grad, weight.transpose(1, 2), reverse_neighbors, neighbors, None)
+        transposed = _transpose(weight, ctx.groups)
+        grad_feats = torch.ops.pcperc.sparse_conv(grad, transposed, reverse_neighbors, neighbors, None, *options)
     if needs_weight or needs_bias:
         grad_weight, grad_bias = torch.ops.pcperc.sparse_conv_weight_grad(
-            feats, grad, neighbors, reverse_neighbors, needs_bias
+            feats, grad, neighbors, reverse_neighbors, needs_bias, *options
         )
         grad_weight = grad_weight.to(weight.dtype)
         grad_bias = grad_bias.to(ctx.bias_dtype) if needs_bias else None
-    return grad_feats, grad_weight, None, None, grad_bias
+    return grad_feats, grad_weight, None, None, grad_bias, None, None
+
+
+def _transpose(weight: Tensor, groups: int) -> Tensor:
+    """(K, Cin / groups, Cout) -> (K, Cout / groups, Cin), the weight of the way back."""
+    if groups == 1:
+        return weight.transpose(1, 2)
+    return weight.unflatten(2, (groups, -1)).permute(0, 3, 2, 1).flatten(2)
 
 
 def _weight_grad_setup(ctx, inputs, output) -> None:
-    feats, grad_output, neighbors, reverse_neighbors, ctx.with_bias = inputs
+    feats, grad_output, neighbors, reverse_neighbors, ctx.with_bias, ctx.groups, ctx.allow_tf32 = inputs
     ctx.save_for_backward(feats, grad_output, neighbors, reverse_neighbors)
 
 
@@ -142,11 +163,12 @@ def _weight_grad_backward(ctx, grad_weight, grad_bias):
     conv = torch.ops.pcperc.sparse_conv
     to_feats = to_grad_output = None
     if ctx.needs_input_grad[0]:
-        to_feats = conv(grad_output, grad_weight.transpose(1, 2), reverse_neighbors, neighbors, None)
+        transposed = _transpose(grad_weight, ctx.groups)
+        to_feats = conv(grad_output, transposed, reverse_neighbors, neighbors, None, ctx.groups, ctx.allow_tf32)
     if ctx.needs_input_grad[1]:
         bias = grad_bias if ctx.with_bias else None
-        to_grad_output = conv(feats, grad_weight, neighbors, reverse_neighbors, bias)
-    return to_feats, to_grad_output, None, None, None
+        to_grad_output = conv(feats, grad_weight, neighbors, reverse_neighbors, bias, ctx.groups, ctx.allow_tf32)
+    return to_feats, to_grad_output, None, None, None, None, None
 
 
 torch.library.register_autograd("pcperc::sparse_conv", _conv_backward, setup_context=_conv_setup)
