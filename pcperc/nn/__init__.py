@@ -2,8 +2,9 @@
 """Layers over sparse tensors, usable in torch.nn.Sequential."""
 
 from pcperc.nn.activation import GELU, Dropout, LeakyReLU, Linear, ReLU, Sigmoid, SiLU, Tanh
-from pcperc.nn.conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
+from pcperc.nn.conv import SparseConv3d, SubMConv3d
 from pcperc.nn.norm import BatchNorm
+from pcperc.nn.transposed_conv import SparseConvTranspose3d, SparseGenerativeConvTranspose3d, SparseInverseConv3d
 
 __all__ = [
     "BatchNorm",
@@ -15,6 +16,8 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SparseConv3d",
+    "SparseConvTranspose3d",
+    "SparseGenerativeConvTranspose3d",
     "SparseInverseConv3d",
     "SubMConv3d",
     "Tanh",

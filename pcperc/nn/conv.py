@@ -1,90 +1,149 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sparse convolutions, with torch's argument names and torch's meaning of them."""
+"""Sparse convolutions of 1 to 4 dimensions, with torch's argument names and torch's meaning of them."""
 
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.ops._checks import to_triple
-from pcperc.sparse import KernelMap, SparseTensor, Topology
+from pcperc.ops.unique_coords import conv_output_shape
+from pcperc.sparse import KernelMap, SparseTensor
+from pcperc.sparse.kernel_map import coarser
+
+PerAxis = int | Sequence[int]  # one number for all axes or one each
 
 
-class _SparseConv(nn.Module):
-    """Parameters and the call that all sparse convolutions share.
+class SparseConvBase(nn.Module):
+    """Parameters, checks and the call that all sparse convolutions share; a subclass says which kernel map it uses.
 
-    ``weight`` is (*kernel_size, in_channels, out_channels): the weight of ``torch.nn.Conv3d`` after
-    ``permute(2, 3, 4, 1, 0)``, that of ``torch.nn.ConvTranspose3d`` after ``permute(2, 3, 4, 0, 1)``.
+    ``weight`` is (*kernel_size, in_channels / groups, out_channels): the weight of ``torch.nn.Conv3d`` after
+    ``permute(2, 3, 4, 1, 0)``; that of ``torch.nn.ConvTranspose3d`` after ``permute(2, 3, 4, 0, 1)`` for one group.
+    ``bias`` is (out_channels,) or None.
     """
+
+    dims: int  # number of spatial axes D
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: PerAxis,
         *,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        stride: PerAxis = 1,
+        padding: PerAxis = 0,
+        dilation: PerAxis = 1,
+        groups: int = 1,
         bias: bool = True,
     ):
         super().__init__()
         name = type(self).__name__
-        if min(in_channels, out_channels) < 1:
-            raise ValueError(f"{name}: channels must be >= 1, got {in_channels} and {out_channels}")
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = to_triple(name, "kernel_size", kernel_size, low=1)
-        self.stride = to_triple(name, "stride", stride, low=1)
-        self.padding = to_triple(name, "padding", padding, low=0)
-        self.dilation = to_triple(name, "dilation", dilation, low=1)
-        self.weight = nn.Parameter(torch.empty(*self.kernel_size, in_channels, out_channels))
+        for argument, value in {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}.items():
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name}: {argument} must be a whole number >= 1, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name}: {argument} must be a whole number >= 1, got {value}")
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"{name}: groups must divide {in_channels} and {out_channels} channels, got {groups}")
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = self._per_axis("kernel_size", kernel_size, low=1)
+        self.stride = self._per_axis("stride", stride, low=1)
+        self.padding = self._per_axis("padding", padding, low=0)
+        self.dilation = self._per_axis("dilation", dilation, low=1)
+        self.weight = nn.Parameter(torch.empty(*self.kernel_size, in_channels // groups, out_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
 
+    @classmethod
+    def _per_axis(cls, argument: str, value: PerAxis, *, low: int) -> tuple[int, ...]:
+        return to_triple(cls.__name__, argument, value, low=low)
+
     def reset_parameters(self) -> None:
-        """Draw weight and bias uniformly in +-1 / sqrt(fan_in), as torch.nn.Conv3d does."""
-        bound = 1 / math.sqrt(self.in_channels * math.prod(self.kernel_size))
+        """Draw weight and bias uniformly in +-1 / sqrt(in_channels / groups * taps), as torch.nn.Conv3d does."""
+        bound = 1 / math.sqrt(self.weight[..., 0].numel())
         for parameter in self.parameters(recurse=False):
             nn.init.uniform_(parameter, -bound, bound)
 
-    def _convolve(
-        self, x: SparseTensor, kernel_map: KernelMap, target: Topology, *, is_inverse: bool = False
-    ) -> SparseTensor:
+    @property
+    def geometry(self) -> dict[str, tuple[int, ...]]:
+        """kernel_size, stride, padding and dilation: what a kernel map is found by."""
+        return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+
+    def kernel_map(self, x: SparseTensor) -> KernelMap:
+        """Return the kernel map along which this layer convolves ``x``; raise where ``x`` does not fit."""
+        raise NotImplementedError
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return self._convolve(x, self.kernel_map(x))
+
+    def _convolve(self, x: SparseTensor, kernel_map: KernelMap) -> SparseTensor:
         needs_both = torch.is_grad_enabled() and x.feats.requires_grad
-        forward = kernel_map.reverse_neighbors if is_inverse else kernel_map.neighbors
-        backward = (kernel_map.neighbors if is_inverse else kernel_map.reverse_neighbors) if needs_both else None
-        feats = ops.sparse_conv(x.feats, self.weight.flatten(0, 2), forward, backward, self.bias)
-        return SparseTensor.on_topology(target, feats, x.kernel_maps)
+        feats = ops.sparse_conv(
+            x.feats,
+            self.tap_weights,
+            kernel_map.neighbors,
+            kernel_map.reverse_neighbors if needs_both else None,
+            self.bias,
+            groups=self.groups,
+        )
+        return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
+
+    @property
+    def tap_weights(self) -> Tensor:
+        """(K, in_channels / groups, out_channels): the weight with a row for each tap, last axis fastest."""
+        return self.weight.flatten(0, self.dims - 1)
 
     def _check_input(self, x: SparseTensor) -> None:
         name = type(self).__name__
         if not isinstance(x, SparseTensor):
             raise TypeError(f"{name}: input must be a SparseTensor, got {type(x).__name__}")
+        if x.topology.dims != self.dims:
+            raise ValueError(f"{name}: input must have {self.dims} spatial axes, got {x.topology.dims}")
         if x.feats.shape[1] != self.in_channels:
             raise ValueError(f"{name}: input must have {self.in_channels} channels, got {x.feats.shape[1]}")
 
+    def _check_target(self, x: SparseTensor, target: SparseTensor, *, tensor_stride: tuple) -> None:
+        """Require a tensor of the same batch whose lattice has this spacing."""
+        name = type(self).__name__
+        if not isinstance(target, SparseTensor):
+            raise TypeError(f"{name}: target must be a SparseTensor, got {type(target).__name__}")
+        expected = {"spatial axes": self.dims, "batch_size": x.batch_size, "tensor_stride": tensor_stride}
+        got = (target.topology.dims, target.batch_size, target.tensor_stride)
+        for (what, wanted), found in zip(expected.items(), got, strict=True):
+            if found != wanted:
+                raise ValueError(f"{name}: target must have {what} {wanted}, got {found}")
+
+    def _check_target_shape(self, target: SparseTensor, smallest: tuple[int, ...], largest: tuple[int, ...]) -> None:
+        shape = target.spatial_shape
+        if not all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)):
+            sizes = f"{smallest}" if smallest == largest else f"from {smallest} to {largest}"
+            raise ValueError(f"{type(self).__name__}: target must have spatial_shape {sizes}, got {shape}")
+
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        defaults = {"stride": (1, 1, 1), "padding": (0, 0, 0), "dilation": (1, 1, 1)}
-        text += "".join(f", {k}={getattr(self, k)}" for k, v in defaults.items() if getattr(self, k) != v)
+        for name, default in {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}.items():
+            value = getattr(self, name, (default,))
+            text += f", {name}={value}" if any(v != default for v in value) else ""
+        text += f", groups={self.groups}" if self.groups != 1 else ""
         return text if self.bias is not None else text + ", bias=False"
 
 
-class SubMConv3d(_SparseConv):
+class SubMConv(SparseConvBase):
     """Submanifold convolution: the output has exactly the voxels of the input, in the same order.
 
-    Padding is dilation * (kernel_size - 1) / 2, so kernel_size must be odd where dilation is. On a tensor that is full
-    everywhere it equals ``torch.nn.Conv3d`` with that padding.
+    Padding is dilation * (kernel_size - 1) // 2, torch's ``padding="same"``: on a tensor that is full everywhere the
+    layer equals ``torch.nn.Conv3d`` with it. An even kernel reaches one voxel further up than down.
 
     Args:
         in_channels, out_channels: channels, >= 1.
-        kernel_size, dilation: one number for all axes or three.
+        kernel_size, dilation: one number for all axes or one each.
+        groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias.
     Shape: SparseTensor with (M, in_channels) features to one with (M, out_channels); M may be 0.
     Raises:
-        ValueError: dilation * (kernel_size - 1) is odd on some axis; an input with other channels; repeated coords.
+        TypeError, ValueError: an argument, or an input of other channels or dimensions; repeated coords.
     Source: Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks",
         CVPR 2018, section 3.
     """
@@ -93,86 +152,77 @@ class SubMConv3d(_SparseConv):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
+        kernel_size: PerAxis,
         *,
-        dilation: int | Sequence[int] = 1,
+        dilation: PerAxis = 1,
+        groups: int = 1,
         bias: bool = True,
     ):
-        kernel = to_triple("SubMConv3d", "kernel_size", kernel_size, low=1)
-        spread = [
-            d * (k - 1) for d, k in zip(to_triple("SubMConv3d", "dilation", dilation, low=1), kernel, strict=True)
-        ]
-        if any(s % 2 for s in spread):
-            raise ValueError(f"SubMConv3d: kernel_size must be odd, got {kernel_size} with dilation {dilation}")
-        padding = tuple(s // 2 for s in spread)
-        super().__init__(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias)
+        kernel_size = self._per_axis("kernel_size", kernel_size, low=1)
+        dilation = self._per_axis("dilation", dilation, low=1)
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel_size, strict=True))
+        super().__init__(
+            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=bias
+        )
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
+    def kernel_map(self, x: SparseTensor) -> KernelMap:
         self._check_input(x)
-        kernel_map = x.kernel_maps.between(x.topology, x.topology, **_parameters(self))
-        return self._convolve(x, kernel_map, x.topology)
+        return x.kernel_maps.between(x.topology, x.topology, **self.geometry)
 
 
-class SparseConv3d(_SparseConv):
+class SparseConv(SparseConvBase):
     """Convolution with an output voxel wherever an input voxel lies under the kernel; new voxels are sorted by key.
 
     The sizes follow ``torch.nn.Conv3d``: on a tensor that is full everywhere the two are equal. Kernels may be even.
+    ``conv(x, target=y)`` gives the outputs at the voxels of ``y`` instead, in their order.
 
     Args:
         in_channels, out_channels: channels, >= 1.
-        kernel_size, stride, padding, dilation: one number for all axes or three.
+        kernel_size, stride, padding, dilation: one number for all axes or one each.
+        groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias (to the output voxels only).
     Shape: SparseTensor with (N, in_channels) features to one with (M, out_channels) and ``tensor_stride`` times stride;
-        M may be 0.
+        M may be 0. ``target``: SparseTensor of the same batch_size, on the lattice of the output.
     Raises:
-        ValueError: an input with other channels; a kernel larger than the padded ``spatial_shape``; repeated coords.
+        TypeError, ValueError: an argument, or an input of other channels or dimensions; a kernel larger than the padded
+            ``spatial_shape``; a target on another lattice; repeated coords.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: PerAxis,
+        stride: PerAxis = 1,
+        padding: PerAxis = 0,
+        dilation: PerAxis = 1,
+        groups: int = 1,
         bias: bool = True,
     ):
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, bias=bias
-        )
+        geometry = dict(stride=stride, padding=padding, dilation=dilation)
+        super().__init__(in_channels, out_channels, kernel_size, **geometry, groups=groups, bias=bias)
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
+    def kernel_map(self, x: SparseTensor, target: SparseTensor | None = None) -> KernelMap:
         self._check_input(x)
-        kernel_map = x.kernel_maps.downsampled(x.topology, **_parameters(self))
-        return self._convolve(x, kernel_map, kernel_map.target)
+        if target is None:
+            return x.kernel_maps.downsampled(x.topology, **self.geometry, op=type(self).__name__)
+        self._check_target(x, target, tensor_stride=coarser(x.tensor_stride, self.stride))
+        if x.spatial_shape is not None and target.spatial_shape is not None:
+            shape = conv_output_shape(x.spatial_shape, *self.geometry.values())
+            self._check_target_shape(target, shape, shape)
+        return x.kernel_maps.between(x.topology, target.topology, **self.geometry)
+
+    def forward(self, x: SparseTensor, target: SparseTensor | None = None) -> SparseTensor:
+        return self._convolve(x, self.kernel_map(x, target))
 
 
-class SparseInverseConv3d(_SparseConv):
-    """Go back to the voxels that the convolution which made the input's voxels started from.
+class SubMConv3d(SubMConv):
+    """:class:`SubMConv` over coords (M, 4) ``[batch, x, y, z]``."""
 
-    It is the transposed convolution along the same kernel map: on tensors that are full everywhere it equals
-    ``torch.nn.ConvTranspose3d`` with the stride, padding and dilation of that convolution (and the ``output_padding``
-    that gives back its input size). The map is found through the tensor; no name is needed.
-
-    Args:
-        in_channels, out_channels: channels, >= 1.
-        kernel_size: that of the convolution to undo.
-        bias: whether to add a learned bias.
-    Shape: SparseTensor with (M, in_channels) features to one with (N, out_channels).
-    Raises:
-        ValueError: none or more than one convolution with this kernel size made the input's voxels.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], bias: bool = True):
-        super().__init__(in_channels, out_channels, kernel_size, bias=bias)
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        self._check_input(x)
-        kernel_map = x.kernel_maps.that_made(x.topology, kernel_size=self.kernel_size)
-        return self._convolve(x, kernel_map, kernel_map.source, is_inverse=True)
+    dims = 3
 
 
-def _parameters(conv: _SparseConv) -> dict[str, tuple[int, int, int]]:
-    names = ("kernel_size", "stride", "padding", "dilation")
-    return {name: getattr(conv, name) for name in names}
+class SparseConv3d(SparseConv):
+    """:class:`SparseConv` over coords (M, 4) ``[batch, x, y, z]``."""
+
+    dims = 3

@@ -1,60 +1,88 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where voxels are, which voxels a convolution connects, and the cache that builds each connection once."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from fractions import Fraction
 
 from torch import Tensor
 
 from pcperc import ops
 from pcperc.ops.unique_coords import conv_output_shape
 
-Triple = tuple[int, int, int]
+Axes = tuple[int, ...]  # a whole number for each axis
+Spacing = tuple[int | Fraction, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Topology:
     """The voxels of one or more sparse tensors. Compared by identity: equal coordinates alone do not make it equal."""
 
-    coords: Tensor  # (M, 4) int32 [batch, x, y, z], distinct rows
+    coords: Tensor  # (M, 1 + D) int32 [batch, x, y, z] for D = 3, distinct rows
     batch_size: int
-    spatial_shape: Triple | None  # (X, Y, Z), or None for an unbounded lattice
-    tensor_stride: Triple  # lattice spacing, in cells of the first tensor
+    spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
+    tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes D."""
+        return self.coords.shape[1] - 1
 
 
 @dataclass(frozen=True, eq=False)
 class KernelMap:
-    """The (input, output, tap) triples of a convolution. Tables are built when first asked for.
+    """The (input, output, tap) triples of a convolution, or of a transposed one. Tables are built when first asked for.
 
-    Input row n and output row m are connected under tap t where
-    ``source[n] = stride * target[m] + dilation * t - padding``.
+    Of the two topologies, the fine one is the source of a convolution and the target of a transposed one. A fine and a
+    coarse row are connected under tap t where ``fine = stride * coarse + dilation * t - padding``.
     """
 
     source: Topology
     target: Topology
-    kernel_size: Triple
-    stride: Triple
-    padding: Triple
-    dilation: Triple
+    kernel_size: Axes
+    stride: Axes
+    padding: Axes
+    dilation: Axes
+    transposed: bool = False
+    # (K, M_coarse) "fine" and (K, M_fine) "coarse", the rows that they name; one dict for a map and its inverse.
+    _tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def neighbors(self) -> Tensor:
         """(K, M) int32: row of ``source`` under each tap of each row of ``target``, or -1."""
-        return ops.build_kernel_map(
-            self.source.coords,
-            self.target.coords,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-        )
+        return self._coarse_rows() if self.transposed else self._fine_rows()
 
-    @cached_property
+    @property
     def reverse_neighbors(self) -> Tensor:
         """(K, N) int32: row of ``target`` that each row of ``source`` feeds under each tap, or -1."""
-        if self._is_symmetric:
-            return self.neighbors.flip(0)
-        return ops.reverse_kernel_map(self.neighbors, num_inputs=self.source.coords.shape[0])
+        return self._fine_rows() if self.transposed else self._coarse_rows()
+
+    @property
+    def inverse(self) -> "KernelMap":
+        """The same triples from ``target`` to ``source``; its tables are these, the other way round."""
+        geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
+        return KernelMap(self.target, self.source, *geometry, not self.transposed, self._tables)
+
+    def _fine_rows(self) -> Tensor:
+        if "fine" not in self._tables:
+            fine, coarse = (self.target, self.source) if self.transposed else (self.source, self.target)
+            self._tables["fine"] = ops.build_kernel_map(
+                fine.coords,
+                coarse.coords,
+                kernel_size=self.kernel_size,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+            )
+        return self._tables["fine"]
+
+    def _coarse_rows(self) -> Tensor:
+        if "coarse" not in self._tables:
+            fine = self.target if self.transposed else self.source
+            rows = self._fine_rows()
+            self._tables["coarse"] = (
+                rows.flip(0) if self._is_symmetric else ops.reverse_kernel_map(rows, num_inputs=fine.coords.shape[0])
+            )
+        return self._tables["coarse"]
 
     @property
     def _is_symmetric(self) -> bool:
@@ -62,19 +90,36 @@ class KernelMap:
         centred = all(
             2 * p == d * (k - 1) for p, d, k in zip(self.padding, self.dilation, self.kernel_size, strict=True)
         )
-        return self.source is self.target and self.stride == (1, 1, 1) and centred
+        return self.source is self.target and all(s == 1 for s in self.stride) and centred
+
+
+def coarser(tensor_stride: Spacing, stride: Axes) -> Spacing:
+    """Return the spacing after a convolution with this stride."""
+    return tuple(_ratio(a * b, 1) for a, b in zip(tensor_stride, stride, strict=True))
+
+
+def finer(tensor_stride: Spacing, stride: Axes) -> Spacing:
+    """Return the spacing after a transposed convolution with this stride."""
+    return tuple(_ratio(a, b) for a, b in zip(tensor_stride, stride, strict=True))
+
+
+def _ratio(a: int | Fraction, b: int) -> int | Fraction:
+    """a / b, exactly; a whole number is an int."""
+    return int(a // b) if a % b == 0 else Fraction(a) / b
 
 
 class KernelMapCache:
     """The kernel maps of one network pass, shared by all tensors derived from its input.
 
-    A map is found again by its topologies (the output may be given by a rule instead) and its kernel, stride, padding
-    and dilation. The cache lives as long as one of these tensors.
+    A map is found again by its topologies (a new one by the rule that makes it) and its kernel, stride, padding and
+    dilation, whatever kind of layer asks. The cache lives as long as one of these tensors.
     """
 
     def __init__(self) -> None:
-        self._between: dict[tuple, KernelMap] = {}
+        self._between: dict[tuple, KernelMap] = {}  # from fine to coarse
+        self._convolved: dict[tuple, KernelMap] = {}  # those of them that a layer took in this direction
         self._downsampled: dict[tuple, KernelMap] = {}
+        self._upsampled: dict[tuple, KernelMap] = {}
 
     def __len__(self) -> int:
         return len(self._between)
@@ -84,59 +129,94 @@ class KernelMapCache:
         source: Topology,
         target: Topology,
         *,
-        kernel_size: Triple,
-        stride: Triple,
-        padding: Triple,
-        dilation: Triple,
+        kernel_size: Axes,
+        stride: Axes,
+        padding: Axes,
+        dilation: Axes,
+        transposed: bool = False,
     ) -> KernelMap:
         """Return the map between two given topologies; both are the same one for a submanifold convolution."""
-        key = (source, target, kernel_size, stride, padding, dilation)
+        geometry = (kernel_size, stride, padding, dilation)
+        key = (target, source, *geometry) if transposed else (source, target, *geometry)
         if key not in self._between:
             self._between[key] = KernelMap(*key)
+        if transposed:
+            return self._between[key].inverse
+        self._convolved[key] = self._between[key]
         return self._between[key]
 
     def downsampled(
-        self, source: Topology, *, kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple
+        self,
+        source: Topology,
+        *,
+        kernel_size: Axes,
+        stride: Axes,
+        padding: Axes,
+        dilation: Axes,
+        op: str = "downsampled",
     ) -> KernelMap:
         """Return the map to all outputs that ``source`` reaches; its ``target`` is new on the first call.
 
         Raises:
-            ValueError: the kernel is larger than the padded ``spatial_shape``.
+            ValueError: the kernel is larger than the padded ``spatial_shape``; the message begins with ``op``.
         """
+        geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
         key = (source, kernel_size, stride, padding, dilation)
         if key not in self._downsampled:
-            parameters = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-            target = _downsample(source, **parameters)
-            self._downsampled[key] = self.between(source, target, **parameters)
+            self._downsampled[key] = self.between(source, _downsample(op, source, **geometry), **geometry)
         return self._downsampled[key]
 
-    def that_made(self, target: Topology, *, kernel_size: Triple) -> KernelMap:
-        """Return the one map from another topology to ``target`` that has this kernel size.
+    def upsampled(
+        self,
+        source: Topology,
+        *,
+        kernel_size: Axes,
+        stride: Axes,
+        padding: Axes,
+        dilation: Axes,
+        output_shape: Axes | None = None,
+    ) -> KernelMap:
+        """Return the transposed map to all outputs that ``source`` reaches; its ``target`` is new on the first call.
+
+        Args:
+            output_shape: ``spatial_shape`` of the target, outside which nothing is made; None for an unbounded lattice.
+        """
+        geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+        key = (source, kernel_size, stride, padding, dilation, output_shape)
+        if key not in self._upsampled:
+            coords = ops.upsample_coords(source.coords, **geometry, output_shape=output_shape)
+            target = Topology(coords, source.batch_size, output_shape, finer(source.tensor_stride, stride))
+            self._upsampled[key] = self.between(source, target, **geometry, transposed=True)
+        return self._upsampled[key]
+
+    def that_made(self, target: Topology, *, kernel_size: Axes, op: str = "that_made") -> KernelMap:
+        """Return the one map of a convolution from another topology to ``target`` that has this kernel size.
 
         Raises:
-            ValueError: none or several would fit.
+            ValueError: none or several would fit; the message begins with ``op``.
         """
-        makers = [m for m in self._between.values() if m.target is target and m.source is not target]
+        makers = [m for m in self._convolved.values() if m.target is target and m.source is not target]
         fitting = [m for m in makers if m.kernel_size == kernel_size]
         if len(fitting) == 1:
             return fitting[0]
         found = ", ".join(f"kernel_size {m.kernel_size} stride {m.stride}" for m in makers) or "none"
         raise ValueError(
-            f"SparseInverseConv3d: exactly one convolution with kernel_size {kernel_size} must have made the "
-            f"coordinates of the input, got {len(fitting)} (convolutions that made them: {found})"
+            f"{op}: input must have coordinates that exactly one convolution or pooling with kernel_size "
+            f"{kernel_size} made, got {len(fitting)} (layers that made them: {found})"
         )
 
 
 def _downsample(
-    source: Topology, *, kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple
+    op: str, source: Topology, *, kernel_size: Axes, stride: Axes, padding: Axes, dilation: Axes
 ) -> Topology:
     shape = source.spatial_shape
     if shape is not None:
-        shape = conv_output_shape(source.spatial_shape, kernel_size, stride, padding, dilation)
+        shape = conv_output_shape(shape, kernel_size, stride, padding, dilation)
         if min(shape) < 1:
             raise ValueError(
-                f"SparseConv3d: the output would have size {shape} for spatial_shape {source.spatial_shape}, "
-                f"kernel_size {kernel_size}, stride {stride}, padding {padding}, dilation {dilation}"
+                f"{op}: spatial_shape of the input must leave an output of size >= 1, got {source.spatial_shape}, "
+                f"which leaves {shape} with kernel_size {kernel_size}, stride {stride}, padding {padding}, "
+                f"dilation {dilation}"
             )
     coords = ops.downsample_coords(
         source.coords,
@@ -146,5 +226,4 @@ def _downsample(
         dilation=dilation,
         spatial_shape=source.spatial_shape,
     )
-    tensor_stride = tuple(a * b for a, b in zip(source.tensor_stride, stride, strict=True))
-    return Topology(coords, source.batch_size, shape, tensor_stride)
+    return Topology(coords, source.batch_size, shape, coarser(source.tensor_stride, stride))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sparse layers against torch's dense ones on full grids, and against masked dense ones on sparse ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,12 @@ def sparse_grid(**options):
 
 def dense_weight(layer):
     return layer.weight.permute(4, 3, 0, 1, 2)
+
+
+def on_lattice_of(tensor, coords):
+    """A tensor on other voxels of the same lattice, as a user would give it for a target."""
+    topology = replace(tensor.topology, coords=coords)
+    return SparseTensor.on_topology(topology, coords.new_zeros(len(coords), 1).double(), tensor.kernel_maps)
 
 
 GEOMETRIES = {
@@ -63,31 +71,35 @@ def test_sparse_conv_equals_dense_conv_where_it_has_voxels(make, geometry, devic
         torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 1), ((1, 3, 5), 1), (3, 2), (2, 2)])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 1), ((1, 3, 5), 1), (3, 2), (2, 2), ((2, 4, 1), 1)])
 def test_submanifold_conv_equals_dense_conv_on_its_voxels(kernel, dilation, device):
     x = sparse_grid(device=device)
     layer = spnn.SubMConv3d(3, 2, kernel, dilation=dilation).double().to(device)
     y = layer(x)
     assert y.topology is x.topology
-    dense = F.conv3d(x.dense(), dense_weight(layer), layer.bias, padding=layer.padding, dilation=dilation)
+    dense = F.conv3d(x.dense(), dense_weight(layer), layer.bias, padding="same", dilation=dilation)
     b, i, j, k = x.coords.long().unbind(1)
     torch.testing.assert_close(y.feats, dense[b, :, i, j, k])
 
 
-@pytest.mark.parametrize("geometry", [dict(kernel_size=2, stride=2), dict(kernel_size=3, stride=2, padding=1)])
-def test_inverse_conv_equals_transposed_conv_and_returns_to_the_old_voxels(geometry, device):
-    x = full_grid(device=device)
-    down = spnn.SparseConv3d(3, 4, **geometry).double().to(device)
-    up = spnn.SparseInverseConv3d(4, 2, geometry["kernel_size"]).double().to(device)
-    middle = down(x)
-    y = up(middle)
-    assert y.topology is x.topology
-    options = {k: v for k, v in geometry.items() if k != "kernel_size"}
-    weight = up.weight.permute(3, 4, 0, 1, 2)
-    bare = F.conv_transpose3d(middle.dense(), weight, up.bias, **options)
-    missing = [n - m for n, m in zip(SHAPE, bare.shape[2:], strict=True)]
-    dense = F.conv_transpose3d(middle.dense(), weight, up.bias, **options, output_padding=missing)
-    torch.testing.assert_close(y.dense(), dense)
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_conv_to_given_voxels_keeps_their_order(geometry, device):
+    x = sparse_grid(device=device)
+    layer = spnn.SparseConv3d(3, 4, **geometry).double().to(device)
+    everything = layer(x)
+    chosen = torch.randperm(len(everything))[: len(everything) // 2].to(device)
+    target = on_lattice_of(everything, everything.coords[chosen])
+    y = layer(x, target=target)
+    assert y.topology is target.topology
+    torch.testing.assert_close(y.feats, everything.feats[chosen])
+
+
+def test_a_target_voxel_that_no_input_reaches_gets_the_bias():
+    x = SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 2))
+    layer = spnn.SparseConv3d(2, 3, 3)
+    y = layer(x, target=SparseTensor(coords_of((0, 9, 9, 9)), torch.ones(1, 1)))
+    assert torch.equal(y.feats, layer.bias[None])
 
 
 def test_a_network_builds_each_kernel_map_once(monkeypatch):
@@ -136,37 +148,30 @@ def test_empty_clouds_pass_through_every_layer(device):
     assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in net.parameters() if p.grad is not None)
 
 
+def down(*geometry):
+    return spnn.SparseConv3d(3, 4, *geometry)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: spnn.SubMConv3d(3, 4, 2), ValueError, "SubMConv3d: kernel_size must be odd, got 2"),
-        (lambda x: spnn.SubMConv3d(3, 0, 3), ValueError, "channels must be >= 1, got 3 and 0"),
+        (lambda x: spnn.SubMConv3d(3, 0, 3), ValueError, "SubMConv3d: out_channels must be a whole number >= 1, got 0"),
+        (lambda x: spnn.SubMConv3d(3.0, 4, 3), TypeError, "in_channels must be a whole number >= 1, got 3.0"),
+        (lambda x: spnn.SubMConv3d(3, 4, 3, groups=2), ValueError, "groups must divide 3 and 4 channels, got 2"),
+        (lambda x: spnn.SubMConv3d(3, 4, (3, 3)), ValueError, r"SubMConv3d: kernel_size must be .* got \(3, 3\)"),
         (lambda x: spnn.SparseConv3d(3, 4, 3, stride=0), ValueError, "SparseConv3d: stride"),
         (lambda x: spnn.SubMConv3d(5, 4, 3)(x), ValueError, "input must have 5 channels, got 3"),
         (lambda x: spnn.SubMConv3d(3, 4, 3)(x.feats), TypeError, "input must be a SparseTensor, got Tensor"),
-        (lambda x: spnn.SparseInverseConv3d(3, 4, 3)(x), ValueError, "exactly one convolution .* got 0"),
-        (lambda x: spnn.SparseConv3d(3, 4, 9).double()(x), ValueError, "the output would have size"),
+        (lambda x: down(9)(x), ValueError, r"SparseConv3d: .* must leave an output of size >= 1, got \(6, 5, 7\)"),
+        (lambda x: down(2)(x, target=x.feats), TypeError, "target must be a SparseTensor, got Tensor"),
+        (lambda x: down(2, 2)(x, target=x), ValueError, r"tensor_stride \(2, 2, 2\), got \(1, 1, 1\)"),
+        (lambda x: down(2)(x, target=full_grid(3)), ValueError, "target must have batch_size 2, got 3"),
+        (lambda x: down(2)(x, target=x), ValueError, r"spatial_shape \(5, 4, 6\), got \(6, 5, 7\)"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call(full_grid())
-
-
-def test_inverse_conv_refuses_where_two_maps_fit():
-    coords = coords_of((0, 0, 0, 0), (0, 1, 0, 0))
-    x = SparseTensor(coords, torch.ones(2, 1))
-    middle = spnn.SparseConv3d(1, 1, 2, 2)(x)
-    x.kernel_maps.between(
-        SparseTensor(coords, torch.ones(2, 1)).topology,
-        middle.topology,
-        kernel_size=(2, 2, 2),
-        stride=(2, 2, 2),
-        padding=(0, 0, 0),
-        dilation=(1, 1, 1),
-    )
-    with pytest.raises(ValueError, match="exactly one convolution .* got 2"):
-        spnn.SparseInverseConv3d(1, 1, 2)(middle)
 
 
 def test_repeated_coords_are_refused_by_the_first_convolution():
