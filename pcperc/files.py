@@ -58,3 +58,10 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole, as UTF-8."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def set_usual_mode(path: Path) -> None:
+    """Give a new file the permissions that open() would have: safetensors makes files that nobody else can read."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)

@@ -9,7 +9,6 @@ the last one of the newest run that came to its end (for testing).
 import contextlib
 import errno
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -73,9 +72,7 @@ def save_weights(state_dict: dict, path: Path, *, meta: dict) -> None:
     tensors = {key: value.detach().contiguous().clone() for key, value in state_dict.items()}
     with written_whole(path) as partial:
         safetensors.torch.save_file(tensors, partial, metadata={"format": FORMAT, "meta": json.dumps(meta)})
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # safetensors makes files that nobody else can read
+        files.set_usual_mode(partial)
 
 
 def save_text(text: str, path: Path) -> None:

@@ -1,7 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sparse tensors and the kernel maps between them."""
+"""Sparse tensors, the kernel maps between them, and the functions that join or thin them out."""
 
 from pcperc.sparse.kernel_map import KernelMap, KernelMapCache, Topology
 from pcperc.sparse.sparse_tensor import SparseTensor
+from pcperc.sparse.storage import load, save
+from pcperc.sparse.topology_ops import cat, collate, crop, prune, union
 
-__all__ = ["KernelMap", "KernelMapCache", "SparseTensor", "Topology"]
+__all__ = [
+    "KernelMap",
+    "KernelMapCache",
+    "SparseTensor",
+    "Topology",
+    "cat",
+    "collate",
+    "crop",
+    "load",
+    "prune",
+    "save",
+    "union",
+]

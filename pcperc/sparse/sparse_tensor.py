@@ -15,13 +15,17 @@ from pcperc.ops._checks import (
     positive_int,
     to_triple,
 )
+from pcperc.sparse._checks import check_batch_size
+from pcperc.sparse.arithmetic import Arithmetic
+from pcperc.sparse.batch_items import BatchItems
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
-_MAX_BATCH_SIZE = 1023
 
-
-class SparseTensor:
+class SparseTensor(Arithmetic, BatchItems):
     """Features of the voxels of a batch of clouds. The voxels never change; features change by :meth:`replace`.
+
+    ``x + y``, ``x * 2``, ``-x`` work on features where the voxels are the same; ``x[i]``, ``x[1:3]`` and ``for item in
+    x`` go over the clouds of the batch; ``len(x)`` is the number of voxels.
 
     Args:
         coords: (M, 4) int32 ``[batch, x, y, z]``, distinct rows in any order, which is kept. x, y, z may be negative on
@@ -29,6 +33,7 @@ class SparseTensor:
         feats: (M, C) float64, float32, float16 or bfloat16, on the same device.
         batch_size: number of clouds, 1 to 1023; None reads it from ``coords`` (0 where M is 0).
         spatial_shape: (X, Y, Z), or one number for all three; indices then run from 0. None is an unbounded lattice.
+        tensor_stride: cells of the network's input lattice per cell of this one, one number or one for each axis.
         kernel_maps: cache to share with other tensors of the same pass; a new one if None.
     Raises:
         TypeError: not tensors, or a size that is no whole number.
@@ -43,20 +48,21 @@ class SparseTensor:
         batch_size: int | None = None,
         *,
         spatial_shape: int | Sequence[int] | None = None,
+        tensor_stride: int | Sequence[int] = 1,
         kernel_maps: KernelMapCache | None = None,
     ):
         check_coords("SparseTensor", "coords", coords)
         if spatial_shape is not None:
             spatial_shape = to_triple("SparseTensor", "spatial_shape", spatial_shape, low=1)
+        tensor_stride = to_triple("SparseTensor", "tensor_stride", tensor_stride, low=1)
         if batch_size is None:
             batch_size = max(int(coords[:, 0].max()) + 1, 0) if len(coords) else 0
         else:
             positive_int("SparseTensor", "batch_size", batch_size)
-        if batch_size > _MAX_BATCH_SIZE:
-            raise ValueError(f"SparseTensor: batch_size must be in [1, {_MAX_BATCH_SIZE}], got {batch_size}")
+        check_batch_size("SparseTensor", batch_size)
         _check_feats(coords, feats)
         _check_bounds(coords, batch_size, spatial_shape)
-        self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, (1, 1, 1))
+        self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, tensor_stride)
         self._feats = feats
         self._kernel_maps = KernelMapCache() if kernel_maps is None else kernel_maps
 
@@ -67,6 +73,33 @@ class SparseTensor:
         tensor = cls.__new__(cls)
         tensor._topology, tensor._feats, tensor._kernel_maps = topology, feats, kernel_maps
         return tensor
+
+    @classmethod
+    def from_dense(cls, grid: Tensor, *, mask: Tensor | None = None) -> "SparseTensor":
+        """Take the cells of a dense grid that hold anything, sorted by key. Differentiable in ``grid``.
+
+        Args:
+            grid: (B, C, X, Y, Z) floating point, B >= 1.
+            mask: (B, X, Y, Z) bool, the cells that become voxels; None takes those where any channel is not zero.
+        Returns:
+            SparseTensor with ``spatial_shape`` (X, Y, Z); :meth:`dense` gives ``grid`` back, zero outside ``mask``.
+        Raises:
+            TypeError, ValueError: wrong type, shape, dtype or device.
+        """
+        check_tensor("SparseTensor.from_dense", "grid", grid)
+        if not 3 <= grid.ndim <= 6 or grid.dtype not in FLOAT_DTYPES:
+            raise ValueError(
+                f"SparseTensor.from_dense: grid must be (B, C, X, ...) floating point with 1 to 4 axes of space, "
+                f"got {describe(grid)}"
+            )
+        shape = (grid.shape[0], *grid.shape[2:])
+        if mask is None:
+            mask = (grid != 0).any(1)
+        check_tensor("SparseTensor.from_dense", "mask", mask)
+        if mask.shape != shape or mask.dtype != torch.bool:
+            raise ValueError(f"SparseTensor.from_dense: mask must be {shape} bool, got {describe(mask)}")
+        check_same_device("SparseTensor.from_dense", grid=grid, mask=mask)
+        return cls(mask.nonzero().int(), grid.movedim(1, -1)[mask], shape[0], spatial_shape=shape[1:])
 
     def replace(self, *, feats: Tensor) -> "SparseTensor":
         """Return a tensor with the same voxels, in the same order, and other features (M, any)."""
@@ -83,17 +116,30 @@ class SparseTensor:
         return self._feats
 
     @property
+    def num_voxels(self) -> int:
+        return self.coords.shape[0]
+
+    @property
+    def num_channels(self) -> int:
+        return self._feats.shape[1]
+
+    @property
     def batch_size(self) -> int:
         return self._topology.batch_size
 
     @property
-    def spatial_shape(self) -> tuple[int, int, int] | None:
+    def dims(self) -> int:
+        """Axes of space: 3 for x, y, z."""
+        return self.coords.shape[1] - 1
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...] | None:
         """(X, Y, Z), or None for an unbounded lattice."""
         return self._topology.spatial_shape
 
     @property
-    def tensor_stride(self) -> tuple[int, int, int]:
-        """Cells of the first tensor per cell of this one, for each axis."""
+    def tensor_stride(self) -> tuple[int, ...]:
+        """Cells of the network's input lattice per cell of this one, for each axis."""
         return self._topology.tensor_stride
 
     @property
@@ -115,7 +161,76 @@ class SparseTensor:
 
     def __len__(self) -> int:
         """Number of voxels M."""
-        return self.coords.shape[0]
+        return self.num_voxels
+
+    def size(self) -> torch.Size:
+        """Size of :meth:`dense`: (B, C, X, Y, Z).
+
+        Raises:
+            ValueError: the lattice is unbounded.
+        """
+        if self.spatial_shape is None:
+            raise ValueError("SparseTensor.size: needs a spatial_shape, got an unbounded lattice")
+        return torch.Size((self.batch_size, self.num_channels, *self.spatial_shape))
+
+    def to(
+        self,
+        device: torch.device | str | int | torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        non_blocking: bool = False,
+    ) -> "SparseTensor":
+        """Move to a device, cast the features, or both; as in torch, the first argument may be the dtype.
+
+        On the same device the voxels and their kernel maps are shared with this tensor. On another one the coordinates
+        are copied and the kernel maps are left behind: they are built there when a layer asks. So move the input
+        of a network, not tensors between its layers, whose way back (SparseInverseConv3d) is lost by it.
+
+        Returns:
+            This tensor itself where nothing changes. Differentiable.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        feats = self._feats.to(device=device, dtype=dtype, non_blocking=non_blocking)
+        coords = self.coords.to(device=device, non_blocking=non_blocking)
+        if coords is self.coords:
+            return self if feats is self._feats else self.replace(feats=feats)
+        return self._with_moved(coords, feats)
+
+    def _with_moved(self, coords: Tensor, feats: Tensor) -> "SparseTensor":
+        topology = Topology(coords, self.batch_size, self.spatial_shape, self.tensor_stride)
+        return self.on_topology(topology, feats, KernelMapCache())
+
+    def cuda(self, device: torch.device | int | None = None, *, non_blocking: bool = False) -> "SparseTensor":
+        return self.to("cuda" if device is None else device, non_blocking=non_blocking)
+
+    def cpu(self) -> "SparseTensor":
+        return self.to("cpu")
+
+    def pin_memory(self) -> "SparseTensor":
+        """Copy into pinned memory, from which ``to(..., non_blocking=True)`` overlaps; torch's DataLoader calls it."""
+        return self._with_moved(self.coords.pin_memory(), self._feats.pin_memory())
+
+    def half(self) -> "SparseTensor":
+        return self.to(torch.float16)
+
+    def bfloat16(self) -> "SparseTensor":
+        return self.to(torch.bfloat16)
+
+    def float(self) -> "SparseTensor":
+        return self.to(torch.float32)
+
+    def double(self) -> "SparseTensor":
+        return self.to(torch.float64)
+
+    def detach(self) -> "SparseTensor":
+        """The same features, cut off from the graph that made them."""
+        return self.replace(feats=self._feats.detach())
+
+    def requires_grad_(self, requires_grad: bool = True) -> "SparseTensor":
+        """Have autograd record what happens to ``feats``, in place; returns this tensor."""
+        self._feats.requires_grad_(requires_grad)
+        return self
 
     def dense(self) -> Tensor:
         """Return (B, C, X, Y, Z) with zeros where there is no voxel. Differentiable in the features.
@@ -125,19 +240,19 @@ class SparseTensor:
         """
         if self.spatial_shape is None:
             raise ValueError("SparseTensor.dense: needs a spatial_shape, got an unbounded lattice")
-        size_x, size_y, size_z = self.spatial_shape
-        channels = self.feats.shape[1]
-        batch, x, y, z = self.coords.long().unbind(1)
-        cells = (x * size_y + y) * size_z + z
-        grid = self.feats.new_zeros(self.batch_size, channels, size_x * size_y * size_z)
+        batch, *axes = self.coords.long().unbind(1)
+        cells = torch.zeros_like(batch)
+        for size, index in zip(self.spatial_shape, axes, strict=True):
+            cells = cells * size + index
+        grid = self.feats.new_zeros(self.size()).flatten(2)
         grid[batch, :, cells] = self.feats
-        return grid.view(self.batch_size, channels, size_x, size_y, size_z)
+        return grid.view(self.size())
 
     def __repr__(self) -> str:
-        lattice = "unbounded" if self.spatial_shape is None else "x".join(map(str, self.spatial_shape))
         return (
-            f"SparseTensor(M={len(self)}, C={self.feats.shape[1]}, batch_size={self.batch_size}, lattice={lattice}, "
-            f"tensor_stride={self.tensor_stride}, dtype={str(self.dtype).removeprefix('torch.')}, device={self.device})"
+            f"SparseTensor(num_voxels={self.num_voxels}, num_channels={self.num_channels}, "
+            f"batch_size={self.batch_size}, tensor_stride={self.tensor_stride}, spatial_shape={self.spatial_shape}, "
+            f"dtype={str(self.dtype).removeprefix('torch.')}, device={self.device})"
         )
 
 
@@ -148,7 +263,7 @@ def _check_feats(coords: Tensor, feats: Tensor) -> None:
     check_same_device("SparseTensor", coords=coords, feats=feats)
 
 
-def _check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, int, int] | None) -> None:
+def _check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...] | None) -> None:
     """Raise for the first row outside the batch or the bounded lattice."""
     outside = (coords[:, 0] < 0) | (coords[:, 0] >= batch_size)
     if spatial_shape is not None:

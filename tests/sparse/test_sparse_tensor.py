@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from pcperc import SparseTensor
+from pcperc import SparseTensor, ops
 from tests.ops.clouds import coords_of, random_coords
 
 
@@ -35,9 +35,60 @@ def test_batch_size_is_read_from_the_coords_where_it_is_not_given():
     assert SparseTensor(coords_of(), torch.ones(0, 1)).batch_size == 0
 
 
-def test_repr_says_how_many_voxels_and_what_lattice():
-    text = repr(SparseTensor(coords_of((0, 1, 2, 3)), torch.ones(1, 2), spatial_shape=(4, 4, 4)))
-    assert "M=1" in text and "C=2" in text and "4x4x4" in text and "tensor_stride=(1, 1, 1)" in text
+def test_repr_says_how_many_voxels_and_on_what_lattice():
+    text = repr(SparseTensor(coords_of((0, 1, 2, 3)), torch.ones(1, 2), 3, spatial_shape=(4, 5, 6), tensor_stride=2))
+    for part in ("num_voxels=1", "num_channels=2", "batch_size=3", "tensor_stride=(2, 2, 2)", "(4, 5, 6)", "float32"):
+        assert part in text
+
+
+def test_from_dense_undoes_dense(device):
+    grid = torch.randn(2, 3, 4, 5, 6, device=device) * (torch.rand(2, 1, 4, 5, 6, device=device) < 0.3)
+    x = SparseTensor.from_dense(grid)
+    assert torch.equal(x.dense(), grid) and x.size() == grid.shape
+    assert torch.equal(x.coords, ops.unique_coords(x.coords).coords)
+    mask = torch.rand(2, 4, 5, 6, device=device) < 0.5
+    y = SparseTensor.from_dense(grid, mask=mask)
+    assert len(y) == mask.sum() and torch.equal(y.dense(), grid * mask.unsqueeze(1))
+    assert len(SparseTensor.from_dense(grid * 0)) == 0
+
+
+def test_from_dense_is_differentiable():
+    grid = torch.randn(2, 2, 2, 3, 2, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(2, 2, 3, 2) < 0.5
+    assert torch.autograd.gradcheck(lambda g: SparseTensor.from_dense(g, mask=mask).feats, grid)
+
+
+def test_a_cast_keeps_voxels_and_maps_and_a_move_copies_the_voxels():
+    x = SparseTensor(coords_of((0, 1, 2, 3)), torch.randn(1, 2, requires_grad=True), spatial_shape=8, tensor_stride=2)
+    for cast, dtype in (
+        (x.half(), torch.float16),
+        (x.bfloat16(), torch.bfloat16),
+        (x.double(), torch.float64),
+        (x.to(dtype=torch.float64), torch.float64),
+        (x.to("cpu", torch.float16), torch.float16),
+    ):
+        assert cast.dtype == dtype and cast.topology is x.topology and cast.kernel_maps is x.kernel_maps
+    assert x.float() is x and x.cpu() is x and x.to(torch.device("cpu")) is x
+    x.double().feats.sum().backward()
+    assert torch.equal(x.feats.grad, torch.ones(1, 2))
+    moved = x.to("meta")
+    assert moved.coords.is_meta and moved.feats.is_meta and moved.kernel_maps is not x.kernel_maps
+    assert (moved.batch_size, moved.spatial_shape, moved.tensor_stride) == (1, (8, 8, 8), (2, 2, 2))
+
+
+@pytest.mark.gpu
+def test_a_tensor_goes_to_the_gpu_and_back():
+    x = SparseTensor(random_coords(30), torch.randn(len(random_coords(30)), 2))
+    y = x.pin_memory().to("cuda", torch.float64, non_blocking=True)
+    assert y.device.type == "cuda" and y.coords.is_cuda and x.cuda(0).device.index == 0
+    assert torch.equal(y.cpu().coords, x.coords) and torch.equal(y.cpu().float().feats, x.feats)
+
+
+def test_autograd_switches():
+    x = SparseTensor(coords_of((0, 1, 2, 3)), torch.ones(1, 2))
+    assert x.requires_grad_() is x and x.feats.requires_grad
+    assert not x.detach().feats.requires_grad and x.detach().topology is x.topology
+    assert not x.requires_grad_(False).feats.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -57,6 +108,15 @@ def test_repr_says_how_many_voxels_and_what_lattice():
         (lambda: SparseTensor(coords_of((-1, 0, 0, 0)), torch.ones(1, 1)), ValueError, r"row 0 = \[-1, 0, 0, 0\]"),
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1).numpy()), TypeError, "got ndarray"),
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1)).dense(), ValueError, "needs a spatial_shape"),
+        (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1)).size(), ValueError, "needs a spatial_shape"),
+        (lambda: SparseTensor(coords_of(), torch.ones(0, 1), tensor_stride=0), ValueError, "tensor_stride must be"),
+        (lambda: SparseTensor.from_dense(torch.ones(2, 2)), ValueError, r"grid must be \(B, C, X, ...\) floating"),
+        (lambda: SparseTensor.from_dense(torch.ones(2, 2, 3, 3, 3).int()), ValueError, "got .* int32"),
+        (
+            lambda: SparseTensor.from_dense(torch.ones(2, 2, 3, 3, 3), mask=torch.ones(2, 3, 3, 3)),
+            ValueError,
+            r"mask must be \(2, 3, 3, 3\) bool, got \(2, 3, 3, 3\) float32",
+        ),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(make, error, message):

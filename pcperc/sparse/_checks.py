@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether sparse tensors fit each other, and if not, how they differ."""
+
+from collections.abc import Sequence
+
+import torch
+
+from pcperc import ops
+from pcperc.ops._checks import describe
+from pcperc.sparse.kernel_map import Topology
+
+_MAX_BATCH_SIZE = 1023
+
+
+def check_batch_size(op: str, batch_size: int) -> None:
+    """Require a number of clouds that the keys of coordinates can hold."""
+    if batch_size > _MAX_BATCH_SIZE:
+        raise ValueError(f"{op}: batch_size must be in [1, {_MAX_BATCH_SIZE}], got {batch_size}")
+
+
+def check_same_voxels(op: str, first: Topology, other: Topology, *, advice: str) -> None:
+    """Require the same rows in the same order of the same lattice; rows are compared where it is not one topology.
+
+    Raises:
+        ValueError: says how the two differ, and ``advice``.
+    """
+    difference = _difference(first, other)
+    if difference:
+        raise ValueError(f"{op}: both must have the same voxels in the same order, got {difference}; {advice}")
+
+
+def check_same_lattice(op: str, first: Topology, other: Topology, *, batch_size: bool = True) -> None:
+    """Require equal axes, spatial_shape, tensor_stride and device (and batch_size); the voxels may differ.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    difference = _lattice_difference(first, other)
+    if not difference and batch_size and first.batch_size != other.batch_size:
+        difference = _values("batch_size", first, other)
+    if difference:
+        raise ValueError(f"{op}: all tensors must lie on the same lattice, got {difference}")
+
+
+def check_same_features(op: str, tensors: Sequence) -> None:
+    """Require equal channels and dtype."""
+    first = tensors[0].feats
+    for number, tensor in enumerate(tensors[1:], start=1):
+        if tensor.num_channels != first.shape[1] or tensor.dtype != first.dtype:
+            raise ValueError(
+                f"{op}: all tensors must have the channels and dtype of the first, {describe(first)}, "
+                f"got {describe(tensor.feats)} for number {number}"
+            )
+
+
+def _difference(first: Topology, other: Topology) -> str | None:
+    if first is other:
+        return None
+    if difference := _lattice_difference(first, other):
+        return difference
+    if first.batch_size != other.batch_size:
+        return _values("batch_size", first, other)
+    a, b = first.coords, other.coords
+    if len(a) != len(b):
+        return f"{len(a)} and {len(b)} voxels"
+    if torch.equal(a, b):
+        return None
+    row = int((a != b).any(1).int().argmax())
+    order = "another order" if torch.equal(ops.unique_coords(a).coords, ops.unique_coords(b).coords) else "other voxels"
+    return f"{order} (first at row {row}: {a[row].tolist()} and {b[row].tolist()})"
+
+
+def _lattice_difference(first: Topology, other: Topology) -> str | None:
+    if first.coords.shape[1] != other.coords.shape[1]:
+        return f"{first.coords.shape[1] - 1} and {other.coords.shape[1] - 1} axes of space"
+    for name in ("spatial_shape", "tensor_stride"):
+        if getattr(first, name) != getattr(other, name):
+            return _values(name, first, other)
+    if first.coords.device != other.coords.device:
+        return f"device {first.coords.device} and {other.coords.device}"
+    return None
+
+
+def _values(name: str, first: Topology, other: Topology) -> str:
+    return f"{name} {getattr(first, name)} and {getattr(other, name)}"
