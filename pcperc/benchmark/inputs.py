@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The LiDAR sweep that everything is measured on: a real one where there is one, else a synthetic one that says so."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Voxels of one LiDAR sweep.
+
+    coords: (M, 4) int32 ``[0, x, y, z]`` >= 0 on the CPU, distinct, in one shuffled order that is always the same.
+    """
+
+    coords: Tensor
+    name: str
+    voxel_size: float
+
+    def copies(self, count: int) -> Tensor:
+        """(count * M, 4): the sweep as each of ``count`` batch items."""
+        coords = self.coords.repeat(count, 1)
+        coords[:, 0] = torch.arange(count, dtype=torch.int32).repeat_interleave(len(self.coords))
+        return coords
+
+
+def load_sweep(path: Path | None, voxel_size: float) -> Sweep:
+    """Read a sweep and voxelize it.
+
+    Args:
+        path: .npz with ``pc`` (N, 3 or more) in metres; None takes ``waymo/benchmark-pc.npz`` of $PCPERC_REALDATA and,
+            where that is not set, makes a synthetic sweep.
+        voxel_size: edge of a voxel in metres, > 0.
+    Raises:
+        ValueError: the file has no such array.
+    """
+    folder = os.environ.get("PCPERC_REALDATA")
+    if path is None and folder:
+        path = Path(folder, "waymo", "benchmark-pc.npz")
+    if path is None:
+        return Sweep(_voxelize(synthetic_points(), voxel_size), "synthetic sweep", voxel_size)
+    with np.load(path, allow_pickle=False) as arrays:
+        if "pc" not in arrays or arrays["pc"].ndim != 2 or arrays["pc"].shape[1] < 3:
+            raise ValueError(f"benchmark: {path} must hold an array pc (N, 3 or more), got {sorted(arrays)}")
+        points = arrays["pc"]
+    return Sweep(_voxelize(points, voxel_size), path.name, voxel_size)
+
+
+def synthetic_points(*, beams: int = 64, azimuths: int = 2650, num_objects: int = 60, seed: int = 0) -> np.ndarray:
+    """(N, 3) float32: what a spinning LiDAR 1.8 m above flat ground sees among upright cylinders, in metres."""
+    rng = np.random.default_rng(seed)
+    elevation = np.radians(np.linspace(-17.6, 2.4, beams))[:, None]
+    azimuth = np.linspace(-np.pi, np.pi, azimuths, endpoint=False)[None]
+    with np.errstate(divide="ignore"):
+        distance = np.where(elevation < 0, -1.8 / np.tan(elevation), np.inf) * np.ones_like(azimuth)  # on the ground
+    centres = rng.uniform(-60, 60, (num_objects, 2))
+    radii = rng.uniform(0.2, 6, num_objects)
+    tops = rng.uniform(0, 8, num_objects)
+    for (x, y), radius, top in zip(centres, radii, tops, strict=True):
+        along = x * np.cos(azimuth) + y * np.sin(azimuth)
+        inside = radius**2 - (x * np.sin(azimuth) - y * np.cos(azimuth)) ** 2
+        front = along - np.sqrt(np.maximum(inside, 0))
+        height = front * np.tan(elevation)
+        hit = (inside > 0) & (front > 1) & (front < distance) & (height < top)
+        distance = np.where(hit, front, distance)
+    distance = np.where(distance < 75, distance + rng.normal(0, 0.02, distance.shape), np.nan)
+    points = np.stack(
+        [distance * np.cos(azimuth), distance * np.sin(azimuth), distance * np.tan(elevation)], -1
+    ).reshape(-1, 3)
+    return points[np.isfinite(points).all(1)].astype(np.float32)
+
+
+def _voxelize(points: np.ndarray, voxel_size: float) -> Tensor:
+    points = points[:, :3].astype(np.float32)
+    cells = np.unique(np.floor((points - points.min(0)) / voxel_size).astype(np.int32), axis=0)
+    cells = np.random.default_rng(0).permutation(cells)
+    return torch.from_numpy(np.concatenate([np.zeros((len(cells), 1), np.int32), cells], 1))

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/benchmark.py at toy size: what its JSON holds, and that its float64 check sees a wrong layer."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pcperc
+import pcperc.nn as spnn
+from pcperc.benchmark.inputs import load_sweep, synthetic_points
+from pcperc.benchmark.libraries import Layer, open_peers
+from pcperc.benchmark.reference import relative_error
+from tests.ops.clouds import random_coords
+
+ROOT = Path(__file__).parent.parent
+ROW = {
+    "case", "pass", "dtype", "channels", "copies", "library", "num_inputs", "num_outputs", "pairs", "median_ms",
+    "p5_ms", "p95_ms", "runs", "ns_per_pair", "bytes", "gbs",
+}  # fmt: skip
+PRODUCTS = {"flop", "gflops", "peak_share", "error"}
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    np.savez(tmp_path / "sweep.npz", pc=np.random.default_rng(0).uniform(0, 10, (400, 4)))
+    return tmp_path / "sweep.npz"
+
+
+def benchmark(*arguments):
+    command = [sys.executable, "tools/benchmark.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_op_writes_every_value(sweep_file, tmp_path):
+    out = tmp_path / "rows.json"
+    done = benchmark(
+        "op", "--input", sweep_file, "--voxel-size", 1, "--channels", 4, "--runs", 2, "--copies", 1, 2, "--json", out,
+        "--device", "cpu", "--cases", "subm_k3", "inverse_k2s2", "--peers", "spconv_triton",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert {"device", "threads", "commit", "torch", "pcperc", "python"} <= set(report["environment"])
+    assert report["input"]["name"] == "sweep.npz"
+    assert {"fma_gflops", "matmul_gflops", "peak_gflops", "copy_gbs"} == set(report["peaks"]["float32"])
+    assert report["not_measured"][0]["library"] == "spconv_triton"
+    assert len(report["rows"]) == 2 * 3 + 2 * 2  # copies x passes; the inverse layer has no map of its own
+    for row in report["rows"]:
+        assert set(row) >= ROW and (row["pass"] == "map" or set(row) >= PRODUCTS)
+        assert row.get("error", 0) < 1e-5
+        assert ("vs_fewest_copies" in row) == (row["copies"] == 2)
+    one, two = (row for row in report["rows"] if (row["case"], row["pass"]) == ("subm_k3", "forward"))
+    assert (two["pairs"], two["num_outputs"]) == (2 * one["pairs"], 2 * one["num_outputs"])
+    assert one["flop"] == 2 * one["pairs"] * 4 * 4
+    assert one["gflops"] == pytest.approx(one["flop"] / one["median_ms"] / 1e6)
+    assert "subm_k3" in done.stdout and "not measured, 1 x spconv_triton" in done.stdout
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    np.savez(tmp_path / "other.npz", points=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"must hold an array pc \(N, 3 or more\), got \['points'\]"):
+        load_sweep(tmp_path / "other.npz", 0.1)
+    with pytest.raises(ValueError, match="peers must be of spconv, spconv_triton, torchsparse, got me"):
+        open_peers(["me"])
+
+
+def test_a_sweep_is_distinct_voxels_from_zero(sweep_file, monkeypatch):
+    coords = load_sweep(sweep_file, 1.0).copies(3)
+    assert len(torch.unique(coords, dim=0)) == len(coords) and int(coords[:, 1:].min()) == 0
+    assert coords[:, 0].bincount().tolist() == [len(coords) // 3] * 3
+    monkeypatch.delenv("PCPERC_REALDATA", raising=False)
+    assert load_sweep(None, 2.0).name == "synthetic sweep"
+    assert (np.linalg.norm(synthetic_points(azimuths=90)[:, :2], axis=1) < 80).all()
+
+
+@pytest.mark.parametrize("kind", ["submanifold", "strided", "inverse"])
+def test_the_float64_check_sees_a_wrong_layer(kind):
+    """Against our own convolutions, which tests/nn compares with torch.nn.Conv3d."""
+    x = pcperc.SparseTensor(random_coords(300), torch.randn(len(random_coords(300)), 4))
+    down = spnn.SparseConv3d(4, 4, 3, stride=2, padding=1, bias=False)
+    layer = {
+        "submanifold": (Layer("submanifold", 3), x, spnn.SubMConv3d(4, 6, 3, bias=False)),
+        "strided": (Layer("strided", 3, 2, 1), x, down),
+        "inverse": (Layer("inverse", 3, 2, 1), down(x), spnn.SparseInverseConv3d(4, 5, 3, bias=False)),
+    }
+    words, source, module = layer[kind]
+    out = module(source)
+    places = {"in_coords": source.coords, "in_feats": source.feats, "out_coords": out.coords}
+    weight = module.weight.flatten(0, 2)
+    assert relative_error(words, weight, **places, out_feats=out.feats) < 1e-6
+    assert relative_error(words, weight.flip(0), **places, out_feats=out.feats) > 0.1
+    shifted = torch.cat([out.feats[1:], out.feats[:1]])
+    assert relative_error(words, weight, **places, out_feats=shifted) > 0.1

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure layers (op) and models (model), beside other libraries where they are installed. See tools/README.md."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pcperc.engine.messages import run_tool  # noqa: E402
+
+DTYPES = ("float64", "float32", "tf32", "float16", "bfloat16")
+
+INPUT_HELP = (
+    "LiDAR sweep, an array pc (N, 3 or more) in metres; without it waymo/benchmark-pc.npz of $PCPERC_REALDATA, else a "
+    "synthetic sweep"
+)
+
+
+def parse_arguments() -> argparse.Namespace:
+    from pcperc.benchmark.layers import CASES, PASSES
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    op = commands.add_parser(
+        "op", help="single layers, C -> C channels", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    op.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
+    op.add_argument(
+        "--passes",
+        nargs="+",
+        choices=PASSES,
+        default=["forward", "forward_backward", "map"],
+        metavar="PASS",
+        help=f"{', '.join(PASSES)}; the first two with the kernel map ready, map is the kernel map alone",
+    )
+    op.add_argument("--channels", nargs="+", type=int, default=[16, 32, 64, 128, 256], metavar="C")
+    op.add_argument("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
+    for command in (op,):
+        add = command.add_argument
+        add("--dtype", nargs="+", choices=DTYPES, default=["float32"], metavar="TYPE", help=", ".join(DTYPES))
+        add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
+        add("--input", type=Path, metavar="FILE.npz", help=INPUT_HELP)
+        add("--voxel-size", type=float, default=0.1, metavar="METRES")
+        add("--runs", type=int, default=10, help="timed rounds; all libraries take turns in each")
+        add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
+        add("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = vars(parse_arguments())
+    arguments.pop("command")
+    from pcperc.benchmark.layers import OpOptions, measure_layers
+
+    measure_layers(OpOptions(**arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
