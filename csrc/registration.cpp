@@ -22,6 +22,10 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, Tensor? reverse_neighbors, Tensor? bias, int groups=1, "
       "bool allow_tf32=False) -> Tensor");
+  // act(sparse_conv + residual), for inference; act(x) is x where x >= 0 and negative_slope * x elsewhere.
+  m.def(
+      "sparse_conv_fused(Tensor feats, Tensor weight, Tensor neighbors, Tensor? bias, Tensor? residual, int groups, "
+      "bool allow_tf32, float negative_slope) -> Tensor");
   // Gradients of sparse_conv with respect to weight and, where asked for, bias (else an empty tensor).
   m.def(
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "

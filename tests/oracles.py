@@ -64,15 +64,27 @@ def kernel_map(in_coords, out_coords, *, kernel_size, stride, padding, dilation)
     return table
 
 
-def sparse_conv(feats, weight, neighbors, bias=None):
-    """out[m] = bias + sum over taps with a neighbour of feats[neighbour] @ weight[tap]."""
+def sparse_conv(feats, weight, neighbors, bias=None, *, groups=1):
+    """out[m] = bias + sum over taps with a neighbour of feats[neighbour] @ weight[tap], group by group."""
     feats, weight = np.asarray(feats, np.float64), np.asarray(weight, np.float64)
     out = np.zeros((neighbors.shape[1], weight.shape[2]))
     if bias is not None:
         out += np.asarray(bias, np.float64)
-    for k, m in zip(*np.nonzero(neighbors >= 0), strict=True):
-        out[m] += feats[neighbors[k, m]] @ weight[k]
+    pairs = list(zip(*np.nonzero(neighbors >= 0), strict=True))
+    for columns_in, columns_out in zip(
+        np.split(np.arange(feats.shape[1]), groups), np.split(np.arange(weight.shape[2]), groups), strict=True
+    ):
+        for k, m in pairs:
+            out[m, columns_out] += feats[neighbors[k, m], columns_in] @ weight[k][:, columns_out]
     return out
+
+
+def sparse_conv_fused(feats, weight, neighbors, bias=None, residual=None, *, groups=1, negative_slope=1.0):
+    """Leaky ReLU of sparse_conv plus residual."""
+    out = sparse_conv(feats, weight, neighbors, bias, groups=groups)
+    if residual is not None:
+        out += np.asarray(residual, np.float64)
+    return np.where(out >= 0, out, negative_slope * out)
 
 
 def voxel_of(points, voxel_size, lower):

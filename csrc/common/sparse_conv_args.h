@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Sizes and checks of sparse_conv and sparse_conv_weight_grad, the same on CPU and CUDA.
+// Sizes and checks of sparse_conv, sparse_conv_fused and sparse_conv_weight_grad, the same on CPU and CUDA.
 #include <optional>
 
 #include "common/check.h"
@@ -10,6 +10,9 @@ namespace pcperc {
 
 struct ConvSizes {
   int64_t num_in, num_out, volume, in_channels, out_channels, groups;
+
+  int64_t group_in() const { return in_channels / groups; }
+  int64_t group_out() const { return out_channels / groups; }
 
   // An entry of a table that is no row of the input counts as an absent neighbour, on CPU and CUDA: to refuse it, a GPU would
   // have to be waited for in every layer.
@@ -37,12 +40,10 @@ inline void check_tables(const char* op, const Tensor& neighbors, const std::opt
 inline void check_groups(const char* op, const ConvSizes& sizes) {
   STD_TORCH_CHECK(sizes.groups >= 1 && sizes.in_channels % sizes.groups == 0 && sizes.out_channels % sizes.groups == 0, op,
                   ": groups must divide ", sizes.in_channels, " and ", sizes.out_channels, " channels, got ", sizes.groups);
-  STD_TORCH_CHECK(sizes.groups == 1, op, ": groups are not there yet");
 }
 
-inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, const Tensor& neighbors,
+inline ConvSizes check_sparse_conv(const char* op, const Tensor& feats, const Tensor& weight, const Tensor& neighbors,
                                    const std::optional<Tensor>& reverse, const std::optional<Tensor>& bias, int64_t groups) {
-  constexpr const char* op = "sparse_conv";
   STD_TORCH_CHECK(feats.dim() == 2, op, ": feats must be (N, Cin), got ", feats.dim(), " dimensions");
   STD_TORCH_CHECK(weight.dim() == 3, op, ": weight must be (K, Cin / groups, Cout), got ", weight.dim(), " dimensions");
   STD_TORCH_CHECK(neighbors.dim() == 2, op, ": neighbors must be (K, M), got ", neighbors.dim(), " dimensions");
@@ -59,6 +60,12 @@ inline ConvSizes check_sparse_conv(const Tensor& feats, const Tensor& weight, co
     STD_TORCH_CHECK(bias->scalar_type() == weight.scalar_type(), op, ": bias and weight must have the same dtype");
   }
   return sizes;
+}
+
+inline void check_residual(const char* op, const Tensor& residual, const Tensor& feats, const ConvSizes& sizes) {
+  check_dtype(residual, feats.scalar_type(), op, "residual");
+  STD_TORCH_CHECK(residual.dim() == 2 && residual.size(0) == sizes.num_out && residual.size(1) == sizes.out_channels, op,
+                  ": residual must be (", sizes.num_out, ", ", sizes.out_channels, ")");
 }
 
 inline ConvSizes check_weight_grad(const Tensor& feats, const Tensor& grad_output, const Tensor& neighbors,

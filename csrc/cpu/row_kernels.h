@@ -24,8 +24,8 @@ constexpr int64_t kPanel = kPanelVectors * Lanes<A>::count;
 // What a kernel works on: `sums[out_rows[i]] += feats[in_rows[i]] @ panel` for the pairs i < count.
 template <class A>
 struct PairTile {
-  const A* feats;           // (N, channels)
-  int64_t channels;
+  const A* feats;           // (N, stride), the first `channels` of a row are used
+  int64_t stride, channels;
   const A* panel;           // (channels, kPanel)
   const int32_t* in_rows;   // (count)
   const int32_t* out_rows;  // (count), rows of `sums`, each at most once
@@ -62,7 +62,7 @@ PCPERC_INLINE void pair_tile(const PairTile<A>& t) {
     for (int r = 0; r < R; ++r) {
       const bool is_surplus = first + r >= t.count;
       const int64_t i = is_surplus ? first : first + r;
-      in[r] = t.feats + t.in_rows[i] * t.channels;
+      in[r] = t.feats + t.in_rows[i] * t.stride;
       out[r] = is_surplus ? spare : t.sums + t.out_rows[i] * kPanel<A>;
       const A* start = t.sums + t.out_rows[i] * kPanel<A>;
       for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = *reinterpret_cast<const Vector*>(start + v * lanes);

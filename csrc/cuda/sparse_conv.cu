@@ -61,7 +61,8 @@ void launch_convolve(const ConvTensors& t, const ConvSizes& sizes, cudaStream_t 
 
 Tensor sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> reverse_neighbors,
                    std::optional<Tensor> bias, int64_t groups, bool /*allow_tf32*/) {
-  const ConvSizes sizes = check_sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups);
+  const ConvSizes sizes = check_sparse_conv("sparse_conv", feats, weight, neighbors, reverse_neighbors, bias, groups);
+  STD_TORCH_CHECK(groups == 1, "sparse_conv: groups are not there yet on CUDA");
   STD_TORCH_CHECK(sizes.volume <= kMaxKernelVolume, "sparse_conv: at most ", kMaxKernelVolume, " taps, got ", sizes.volume);
   check_one_device("sparse_conv", {feats, weight, neighbors, bias.value_or(weight)});
   const CudaScope scope(feats);
@@ -125,6 +126,7 @@ std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_out
                                                    std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
                                                    bool /*allow_tf32*/) {
   const ConvSizes sizes = check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups);
+  STD_TORCH_CHECK(groups == 1, "sparse_conv_weight_grad: groups are not there yet on CUDA");
   STD_TORCH_CHECK(sizes.volume <= kMaxKernelVolume, "sparse_conv_weight_grad: at most ", kMaxKernelVolume, " taps, got ", sizes.volume);
   check_one_device("sparse_conv_weight_grad", {feats, grad_output, neighbors});
   const CudaScope scope(feats);

@@ -14,6 +14,7 @@ from pcperc.ops.kernel_map import reverse_kernel_map as reverse_kernel_map
 from pcperc.ops.points_in_boxes import points_in_boxes as points_in_boxes
 from pcperc.ops.points_in_boxes import points_in_boxes_mask as points_in_boxes_mask
 from pcperc.ops.sparse_conv import sparse_conv as sparse_conv
+from pcperc.ops.sparse_conv import sparse_conv_fused as sparse_conv_fused
 from pcperc.ops.unique_coords import UniqueCoords as UniqueCoords
 from pcperc.ops.unique_coords import downsample_coords as downsample_coords
 from pcperc.ops.unique_coords import unique_coords as unique_coords

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolution of features along a kernel map, with both gradients."""
+"""Convolution of features along a kernel map, with both gradients, and with what follows it fused for inference."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -45,8 +47,56 @@ def sparse_conv(
     Deterministic: yes, forward and backward, and on the CPU for every number of threads. Twice differentiable.
     """
     feats, weight, bias = _autocast(feats, weight, bias)
-    _check(feats, weight, neighbors, reverse_neighbors, bias, groups)
+    _check("sparse_conv", feats, weight, neighbors, bias, groups)
+    _check_reverse(feats, neighbors, reverse_neighbors)
     return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups)
+
+
+def sparse_conv_fused(
+    feats: Tensor,
+    weight: Tensor,
+    neighbors: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    groups: int = 1,
+    negative_slope: float = 1.0,
+) -> Tensor:
+    """Convolve, add a residual and apply a (leaky) ReLU in one pass, for inference.
+
+    ``out = act(sparse_conv(feats, weight, neighbors, bias=bias) + residual)`` where act(x) is x for x >= 0 and
+    ``negative_slope * x`` below. The sum is kept in float32 (float64 for float64) until it is stored, so half-precision
+    results are rounded once, not after each step.
+
+    Args:
+        feats, weight, neighbors, bias, groups: as in ``sparse_conv``.
+        residual: (M, Cout) in the dtype of feats, or None.
+        negative_slope: 1 is no activation, 0 is ReLU; any finite number.
+    Returns:
+        (M, Cout) in the dtype of feats; M = 0 gives an empty tensor.
+    Raises:
+        TypeError: not a tensor, or negative_slope not a number.
+        ValueError: wrong shape, dtype or device; negative_slope not finite; an input that needs a gradient while
+            gradients are recorded: there is none.
+    Deterministic: yes, and on the CPU for every number of threads.
+    """
+    op = "sparse_conv_fused"
+    feats, weight, bias = _autocast(feats, weight, bias)
+    if isinstance(feats, Tensor) and isinstance(residual, Tensor) and torch.is_autocast_enabled(feats.device.type):
+        residual = residual.to(feats.dtype)
+    _check(op, feats, weight, neighbors, bias, groups)
+    if residual is not None:
+        _check_residual(op, feats, weight, neighbors, residual)
+    if isinstance(negative_slope, bool) or not isinstance(negative_slope, int | float):
+        raise TypeError(f"{op}: negative_slope must be a number, got {describe(negative_slope)}")
+    if not math.isfinite(negative_slope):
+        raise ValueError(f"{op}: negative_slope must be finite, got {negative_slope}")
+    for name, tensor in {"feats": feats, "weight": weight, "bias": bias, "residual": residual}.items():
+        if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
+            raise ValueError(f"{op}: {name} must need no gradient (inference only: torch.no_grad()), got requires_grad")
+    return torch.ops.pcperc.sparse_conv_fused(
+        feats, weight, neighbors, bias, residual, groups, False, float(negative_slope)
+    )
 
 
 def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -61,15 +111,7 @@ def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     return feats, weight, bias
 
 
-def _check(
-    feats: Tensor,
-    weight: Tensor,
-    neighbors: Tensor,
-    reverse_neighbors: Tensor | None,
-    bias: Tensor | None,
-    groups: int,
-) -> None:
-    op = "sparse_conv"
+def _check(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, bias: Tensor | None, groups: int) -> None:
     positive_int(op, "groups", groups)
     for name, tensor in {"feats": feats, "weight": weight, "bias": bias}.items():
         if name != "bias" or bias is not None:
@@ -88,29 +130,38 @@ def _check(
         raise ValueError(
             f"{op}: bias must be ({weight.shape[2]},) in the dtype of weight, {describe(weight)}, got {describe(bias)}"
         )
-    _check_tables(feats, weight, neighbors, reverse_neighbors)
-    check_same_device(
-        op, feats=feats, weight=weight, neighbors=neighbors, reverse_neighbors=reverse_neighbors, bias=bias
-    )
-
-
-def _check_tables(feats: Tensor, weight: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None) -> None:
-    op, volume, rows = "sparse_conv", weight.shape[0], feats.shape[0]
     check_table(op, "neighbors", neighbors)
-    if neighbors.shape[0] != volume:
-        raise ValueError(f"{op}: neighbors must be ({volume}, M) int32, got {describe(neighbors)}")
+    if neighbors.shape[0] != weight.shape[0]:
+        raise ValueError(f"{op}: neighbors must be ({weight.shape[0]}, M) int32, got {describe(neighbors)}")
+    check_same_device(op, feats=feats, weight=weight, neighbors=neighbors, bias=bias)
+
+
+def _check_reverse(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None) -> None:
+    op, form = "sparse_conv", (neighbors.shape[0], feats.shape[0])
     if reverse_neighbors is not None:
         check_table(op, "reverse_neighbors", reverse_neighbors)
-        if reverse_neighbors.shape != (volume, rows):
-            raise ValueError(
-                f"{op}: reverse_neighbors must be ({volume}, {rows}) int32, got {describe(reverse_neighbors)}"
-            )
+        if reverse_neighbors.shape != form:
+            raise ValueError(f"{op}: reverse_neighbors must be {form} int32, got {describe(reverse_neighbors)}")
+        check_same_device(op, feats=feats, reverse_neighbors=reverse_neighbors)
     elif feats.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{op}: reverse_neighbors must be given where feats need a gradient, got None")
 
 
+def _check_residual(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, residual: Tensor) -> None:
+    check_tensor(op, "residual", residual)
+    form = (neighbors.shape[1], weight.shape[2])
+    if residual.shape != form or residual.dtype != feats.dtype:
+        raise ValueError(f"{op}: residual must be {form} in the dtype of feats, got {describe(residual)}")
+    check_same_device(op, feats=feats, residual=residual)
+
+
 @torch.library.register_fake("pcperc::sparse_conv")
 def _(feats, weight, neighbors, reverse_neighbors, bias, groups=1, allow_tf32=False) -> Tensor:
+    return feats.new_empty((neighbors.shape[1], weight.shape[2]))
+
+
+@torch.library.register_fake("pcperc::sparse_conv_fused")
+def _(feats, weight, neighbors, bias, residual, groups, allow_tf32, negative_slope) -> Tensor:
     return feats.new_empty((neighbors.shape[1], weight.shape[2]))
 
 
@@ -130,7 +181,7 @@ def _conv_setup(ctx, inputs, output) -> None:
 
 def _conv_backward(ctx, grad):
     feats, weight, neighbors, reverse_neighbors = ctx.saved_tensors
-    needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad
+    needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad[:5]  # arguments at their defaults are left out
     grad_feats = grad_weight = grad_bias = None
     options = ctx.groups, ctx.allow_tf32
     if needs_feats:
