@@ -5,11 +5,15 @@
 
 STABLE_TORCH_LIBRARY(pcperc, m) {
   // Sparse convolution: topology, then features.
-  // The distinct rows of coords (N, 4) sorted by key; for each row of coords its row in them; how often each occurs.
+  // The distinct rows of coords (N, 1 + D) sorted by key; for each row of coords its row in them; how often each occurs.
   m.def("unique_coords(Tensor coords) -> (Tensor, Tensor, Tensor)");
   // The output coordinates of a strided convolution, sorted by key; those outside output_shape are dropped unless it is empty.
   m.def(
       "downsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
+      "SymInt[] output_shape) -> Tensor");
+  // The coordinates that the taps of a transposed convolution reach, in the same way.
+  m.def(
+      "upsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
       "SymInt[] output_shape) -> Tensor");
   // Neighbour table (K, M_out): the input row under each tap of each output row, or -1.
   m.def(

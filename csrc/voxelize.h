@@ -68,6 +68,11 @@ PCPERC_HOST_DEVICE int64_t voxel_key(float x, float y, float z, int64_t batch, c
   return ((batch * grid.shape[0] + i) * grid.shape[1] + j) * grid.shape[2] + k;
 }
 
+// One row of a coords tensor (M, 4) int32.
+struct Coord {
+  int32_t batch, x, y, z;
+};
+
 PCPERC_HOST_DEVICE Coord voxel_key_to_coord(int64_t key, const int64_t shape_x, const int64_t shape_y,
                                             const int64_t shape_z) {
   const int64_t xy = key / shape_z, bx = xy / shape_y;

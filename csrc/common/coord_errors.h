@@ -8,28 +8,46 @@ namespace pcperc {
 
 constexpr int64_t kMaxRows = int64_t{1} << 30;
 
-inline void check_coords(const Tensor& coords, const char* op, const char* name) {
+// Check what the kernels rely on, and say how the rows are packed.
+inline KeyLayout check_coords(const Tensor& coords, const char* op, const char* name) {
   check_matrix(coords, op, name);
   check_dtype(coords, ScalarType::Int, op, name);
-  STD_TORCH_CHECK(coords.size(1) == 4, op, ": ", name, " must be (M, 4), got (", coords.size(0), ", ", coords.size(1), ")");
+  STD_TORCH_CHECK(coords.size(1) >= 2 && coords.size(1) <= 1 + kMaxDims, op, ": ", name, " must be (M, 1 + D) with D = 1 to ",
+                  kMaxDims, ", got (", coords.size(0), ", ", coords.size(1), ")");
   STD_TORCH_CHECK(coords.size(0) <= kMaxRows, op, ": ", name, " has more than 2^30 rows: ", coords.size(0));
+  return KeyLayout(coords.size(1) - 1);
 }
 
-inline std::ostream& operator<<(std::ostream& out, const Coord& c) {
-  return out << "[" << c.batch << ", " << c.x << ", " << c.y << ", " << c.z << "]";
+inline void check_same_dims(const char* op, const Tensor& in_coords, const Tensor& out_coords) {
+  STD_TORCH_CHECK(in_coords.size(1) == out_coords.size(1), op, ": out_coords must have ", in_coords.size(1),
+                  " columns like in_coords, got ", out_coords.size(1));
 }
 
-[[noreturn]] inline void throw_out_of_range(const char* op, const char* name, int64_t row, const Coord& c) {
-  value_error(op, ": ", name, " row ", row, " = ", c, " is out of range: the batch index must be in [0, ", kMaxBatch,
-              "] and x, y, z in [", kMinCoord, ", ", kMaxCoord, "]");
+// A row to be printed.
+struct CoordRow {
+  int64_t index;
+  const int32_t* values;
+  KeyLayout layout;
+};
+
+inline std::ostream& operator<<(std::ostream& out, const CoordRow& row) {
+  out << "row " << row.index << " = [";
+  for (int column = 0; column < row.layout.columns(); ++column) out << (column ? ", " : "") << row.values[column];
+  return out << "]";
 }
 
-[[noreturn]] inline void throw_duplicate(const char* op, const char* name, int64_t row, const Coord& c) {
-  value_error(op, ": ", name, " row ", row, " = ", c, " repeats an earlier row; coordinates must be unique (see unique_coords)");
+[[noreturn]] inline void throw_out_of_range(const char* op, const char* name, const CoordRow& row) {
+  value_error(op, ": ", name, " ", row, " is out of range: the batch index must be in [0, ", row.layout.max_batch(),
+              "] and coordinates in [", row.layout.min_coord(), ", ", row.layout.max_coord(), "]");
 }
 
-[[noreturn]] inline void throw_output_out_of_range(const char* op, int64_t row, const Coord& c) {
-  value_error(op, ": coords row ", row, " = ", c, " makes an output coordinate outside [", kMinCoord, ", ", kMaxCoord, "]");
+[[noreturn]] inline void throw_duplicate(const char* op, const char* name, const CoordRow& row) {
+  value_error(op, ": ", name, " ", row, " repeats an earlier row; coordinates must be unique (see unique_coords)");
+}
+
+[[noreturn]] inline void throw_output_out_of_range(const char* op, const CoordRow& row) {
+  value_error(op, ": coords ", row, " makes an output coordinate outside [", row.layout.min_coord(), ", ",
+              row.layout.max_coord(), "]");
 }
 
 [[noreturn]] inline void throw_bad_neighbor(const char* op, int64_t tap, int64_t out_row, int64_t in_row, int64_t num_inputs) {

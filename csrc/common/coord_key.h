@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// (batch, x, y, z) <-> one 64-bit key, on host and device.
+// A row of coords [batch, x, (y, (z, (t)))] <-> one 64-bit key, on host and device.
 //
-// Layout, most significant first: batch 10 bits | x 18 | y 18 | z 18. Each axis is stored with an offset of 2^17, so the
-// unsigned order of keys is the lexicographic order of (batch, x, y, z), negative coordinates included. The map is one to
-// one: comparing keys is comparing coordinates.
+// Layout, most significant first: batch 10 bits | 3 axes of 18 bits, where the axes that a row lacks are 0; for rows of 4 axes
+// batch 8 bits | 4 axes of 14 bits. Each axis is stored with an offset, so the unsigned order of keys is the lexicographic
+// order of rows, negative coordinates included. The map is one to one: comparing keys is comparing coordinates.
 #include <cstdint>
 
 #if defined(__CUDACC__)
@@ -17,35 +17,49 @@ namespace pcperc {
 
 using CoordKey = uint64_t;
 
-constexpr int kAxisBits = 18;
-constexpr int32_t kMaxBatch = 1022;                     // batch 1023 is left free for kEmptyKey
-constexpr int32_t kMinCoord = -(1 << (kAxisBits - 1));  // -131072
-constexpr int32_t kMaxCoord = (1 << (kAxisBits - 1)) - 1;
-constexpr CoordKey kEmptyKey = ~CoordKey{0};  // the key of no voxel; it sorts behind every key
+constexpr int kMaxDims = 4;
+constexpr CoordKey kEmptyKey = ~CoordKey{0};  // the key of no voxel: its batch index is free; it sorts behind every key
 
-// One row of a coords tensor (M, 4) int32.
-struct Coord {
-  int32_t batch, x, y, z;
+struct KeyLayout {
+  int32_t dims;       // axes of a row, 1 to 4
+  int32_t axes;       // axes of a key, 3 or 4
+  int32_t axis_bits;  // 18 or 14
+
+  explicit KeyLayout(int64_t row_dims)
+      : dims(static_cast<int32_t>(row_dims)), axes(row_dims <= 3 ? 3 : 4), axis_bits(row_dims <= 3 ? 18 : 14) {}
+
+  PCPERC_HOST_DEVICE int32_t columns() const { return 1 + dims; }
+  PCPERC_HOST_DEVICE int32_t min_coord() const { return -(1 << (axis_bits - 1)); }
+  PCPERC_HOST_DEVICE int32_t max_coord() const { return (1 << (axis_bits - 1)) - 1; }
+  PCPERC_HOST_DEVICE int32_t max_batch() const { return (1 << (64 - axes * axis_bits)) - 2; }
+  PCPERC_HOST_DEVICE bool in_range(int64_t coord) const { return coord >= min_coord() && coord <= max_coord(); }
+
+  // The bits of a key that hold one coordinate in range, and what they hold.
+  PCPERC_HOST_DEVICE CoordKey axis_key(int axis, int64_t coord) const {
+    return static_cast<CoordKey>(coord - min_coord()) << ((axes - 1 - axis) * axis_bits);
+  }
+  PCPERC_HOST_DEVICE int32_t axis_coord(CoordKey key, int axis) const {
+    const CoordKey mask = (CoordKey{1} << axis_bits) - 1;
+    return static_cast<int32_t>(key >> ((axes - 1 - axis) * axis_bits) & mask) + min_coord();
+  }
+  PCPERC_HOST_DEVICE CoordKey batch_key(CoordKey key) const { return key >> (axes * axis_bits) << (axes * axis_bits); }
+
+  // The key of a row, or kEmptyKey where a value is out of range.
+  PCPERC_HOST_DEVICE CoordKey row_key(const int32_t* row) const {
+    if (row[0] < 0 || row[0] > max_batch()) return kEmptyKey;
+    CoordKey key = static_cast<CoordKey>(row[0]) << (axes * axis_bits);
+    for (int axis = 0; axis < axes; ++axis) {
+      const int32_t coord = axis < dims ? row[1 + axis] : 0;
+      if (!in_range(coord)) return kEmptyKey;
+      key |= axis_key(axis, coord);
+    }
+    return key;
+  }
+
+  PCPERC_HOST_DEVICE void write_row(CoordKey key, int32_t* row) const {
+    row[0] = static_cast<int32_t>(key >> (axes * axis_bits));
+    for (int axis = 0; axis < dims; ++axis) row[1 + axis] = axis_coord(key, axis);
+  }
 };
-
-PCPERC_HOST_DEVICE bool axis_in_range(int64_t value) { return value >= kMinCoord && value <= kMaxCoord; }
-
-PCPERC_HOST_DEVICE bool coord_in_range(const Coord& c) {
-  return c.batch >= 0 && c.batch <= kMaxBatch && axis_in_range(c.x) && axis_in_range(c.y) && axis_in_range(c.z);
-}
-
-// The key of a coordinate that is in range.
-PCPERC_HOST_DEVICE CoordKey make_key(const Coord& c) {
-  return (static_cast<CoordKey>(c.batch) << (3 * kAxisBits)) |
-         (static_cast<CoordKey>(c.x - kMinCoord) << (2 * kAxisBits)) |
-         (static_cast<CoordKey>(c.y - kMinCoord) << kAxisBits) | static_cast<CoordKey>(c.z - kMinCoord);
-}
-
-PCPERC_HOST_DEVICE Coord key_to_coord(CoordKey key) {
-  constexpr CoordKey mask = (CoordKey{1} << kAxisBits) - 1;
-  return {static_cast<int32_t>(key >> (3 * kAxisBits)),
-          static_cast<int32_t>((key >> (2 * kAxisBits)) & mask) + kMinCoord,
-          static_cast<int32_t>((key >> kAxisBits) & mask) + kMinCoord, static_cast<int32_t>(key & mask) + kMinCoord};
-}
 
 }  // namespace pcperc

@@ -27,10 +27,18 @@ class DeviceErrors {
   cudaStream_t stream_;
 };
 
-inline Coord read_coord(const Tensor& coords, int64_t row, cudaStream_t stream) {
-  Coord coord;
-  copy_to_host(&coord, static_cast<const Coord*>(coords.data_ptr()) + row, 1, stream);
-  return coord;
-}
+// A row of coords copied to the host, for a message.
+class HostRow {
+ public:
+  HostRow(const Tensor& coords, int64_t index, KeyLayout layout, cudaStream_t stream) : index_(index), layout_(layout) {
+    copy_to_host(values_, static_cast<const int32_t*>(coords.data_ptr()) + index * layout.columns(), layout.columns(), stream);
+  }
+  operator CoordRow() const { return {index_, values_, layout_}; }
+
+ private:
+  int64_t index_;
+  int32_t values_[1 + kMaxDims];
+  KeyLayout layout_;
+};
 
 }  // namespace pcperc

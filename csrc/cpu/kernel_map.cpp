@@ -17,31 +17,35 @@ namespace {
 constexpr int64_t kRowBlock = 64;  // rows whose table slots are prefetched together
 constexpr int64_t kNoRow = std::numeric_limits<int64_t>::max();
 
-HashTable make_table(const Coord* coords, int64_t count) {
+// The keys of all rows; the first row that has none is an error.
+std::vector<CoordKey> make_keys(const Tensor& coords, KeyLayout layout, const char* name) {
+  const auto* rows = static_cast<const int32_t*>(coords.data_ptr());
+  std::vector<CoordKey> keys(coords.size(0));
+  for (int64_t row = 0; row < coords.size(0); ++row) {
+    keys[row] = layout.row_key(rows + row * layout.columns());
+    if (keys[row] == kEmptyKey) throw_out_of_range("build_kernel_map", name, {row, rows + row * layout.columns(), layout});
+  }
+  return keys;
+}
+
+HashTable make_table(const Tensor& coords, const std::vector<CoordKey>& keys, KeyLayout layout) {
+  const auto* rows = static_cast<const int32_t*>(coords.data_ptr());
+  const int64_t count = keys.size();
   HashTable table(count);
   for (int64_t row = 0; row < count; ++row) {
-    if (!coord_in_range(coords[row])) throw_out_of_range("build_kernel_map", "in_coords", row, coords[row]);
-    if (!table.insert(make_key(coords[row]), static_cast<int32_t>(row))) {
-      throw_duplicate("build_kernel_map", "in_coords", row, coords[row]);
+    if (!table.insert(keys[row], static_cast<int32_t>(row))) {
+      throw_duplicate("build_kernel_map", "in_coords", {row, rows + row * layout.columns(), layout});
     }
   }
   return table;
 }
 
-void check_out_coords(const Coord* coords, int64_t count) {
-  for (int64_t row = 0; row < count; ++row) {
-    if (!coord_in_range(coords[row])) throw_out_of_range("build_kernel_map", "out_coords", row, coords[row]);
-  }
-}
-
 // Fill neighbors[tap][begin..end) for one tap.
-void find_rows(const HashTable& table, const ConvGeometry& geometry, const Coord* out, int32_t tap, int64_t begin,
-               int64_t end, int32_t* neighbors) {
-  const int32_t tz = tap % geometry.kernel[2], ty = tap / geometry.kernel[2] % geometry.kernel[1],
-                tx = tap / geometry.kernel[2] / geometry.kernel[1];
+void find_rows(const HashTable& table, const ConvGeometry& geometry, const std::vector<CoordKey>& out, int32_t tap,
+               int64_t begin, int64_t end, int32_t* neighbors) {
   CoordKey keys[kRowBlock];
   for (int64_t m = begin; m < end; ++m) {
-    keys[m - begin] = geometry.fine_key(out[m], tx, ty, tz);
+    keys[m - begin] = geometry.fine_key(out[m], tap);
     table.prefetch(keys[m - begin]);
   }
   for (int64_t m = begin; m < end; ++m) neighbors[m] = keys[m - begin] == kEmptyKey ? -1 : table.find(keys[m - begin]);
@@ -52,16 +56,17 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   constexpr const char* op = "build_kernel_map";
   in_coords = torch::stable::contiguous(in_coords);
   out_coords = torch::stable::contiguous(out_coords);
-  check_coords(in_coords, op, "in_coords");
+  const KeyLayout layout = check_coords(in_coords, op, "in_coords");
   check_coords(out_coords, op, "out_coords");
-  const ConvGeometry geometry = make_geometry(op, kernel_size, stride, padding, dilation);
+  check_same_dims(op, in_coords, out_coords);
+  const ConvGeometry geometry = make_geometry(op, layout, kernel_size, stride, padding, dilation);
   const int64_t num_in = in_coords.size(0), num_out = out_coords.size(0);
   const int32_t volume = geometry.volume();
-  const auto* in = static_cast<const Coord*>(in_coords.data_ptr());
-  const auto* out = static_cast<const Coord*>(out_coords.data_ptr());
-  const HashTable table = make_table(in, num_in);
-  const bool is_submanifold = in == out && num_in == num_out && geometry.is_symmetric();
-  if (!is_submanifold) check_out_coords(out, num_out);
+  const bool is_same = in_coords.data_ptr() == out_coords.data_ptr() && num_in == num_out;
+  const bool is_submanifold = is_same && geometry.is_symmetric();
+  const std::vector<CoordKey> in = make_keys(in_coords, layout, "in_coords");
+  const HashTable table = make_table(in_coords, in, layout);
+  const std::vector<CoordKey> out = make_keys(out_coords, layout, "out_coords");
   Tensor result = torch::stable::new_empty(in_coords, {volume, num_out}, ScalarType::Int);
   auto* neighbors = static_cast<int32_t*>(result.data_ptr());
   // A submanifold map is its own mirror image: half the taps are looked up, the other half is written from them. Every

@@ -14,59 +14,60 @@ namespace {
 
 enum MapError { kInOutOfRange, kInDuplicate, kOutOutOfRange, kNumMapErrors };
 
-__global__ void insert_kernel(const Coord* coords, int64_t count, DeviceHashTable table, ErrorRow* errors) {
+__global__ void insert_kernel(const int32_t* coords, KeyLayout layout, int64_t count, DeviceHashTable table, ErrorRow* errors) {
   PCPERC_GRID_LOOP(row, count) {
-    if (!coord_in_range(coords[row])) {
+    const CoordKey key = layout.row_key(coords + row * layout.columns());
+    if (key == kEmptyKey) {
       report_error(errors + kInOutOfRange, row);
       continue;
     }
     // Of two rows with one key, whichever comes second sees the other: the larger of the two is the offending one.
-    const int32_t other = table.insert(make_key(coords[row]), static_cast<int32_t>(row));
+    const int32_t other = table.insert(key, static_cast<int32_t>(row));
     if (other != kNoRow) report_error(errors + kInDuplicate, max(other, static_cast<int32_t>(row)));
   }
 }
 
-__global__ void find_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const Coord* out, int64_t num_out,
-                                 int32_t num_taps, int32_t* neighbors, ErrorRow* errors) {
+// The input row that a tap of an output voxel meets, or -1.
+__device__ int32_t find_row(const DeviceHashTable& table, const ConvGeometry& geometry, CoordKey out, int32_t tap) {
+  const CoordKey key = out == kEmptyKey ? kEmptyKey : geometry.fine_key(out, tap);
+  return key == kEmptyKey ? -1 : table.find(key);
+}
+
+__global__ void find_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const int32_t* out_coords, int64_t num_out,
+                                 int64_t num_taps, int32_t* neighbors, ErrorRow* errors) {
   PCPERC_GRID_LOOP(entry, num_taps * num_out) {
-    const int32_t tap = static_cast<int32_t>(entry / num_out);
-    const int64_t m = entry - tap * num_out;
-    const int32_t tz = tap % geometry.kernel[2], ty = tap / geometry.kernel[2] % geometry.kernel[1],
-                  tx = tap / geometry.kernel[2] / geometry.kernel[1];
-    const bool good = coord_in_range(out[m]);
-    if (!good) report_error(errors + kOutOutOfRange, m);
-    const CoordKey key = good ? geometry.fine_key(out[m], tx, ty, tz) : kEmptyKey;
-    neighbors[entry] = key == kEmptyKey ? -1 : table.find(key);
+    const int64_t tap = entry / num_out, m = entry - tap * num_out;
+    const CoordKey out = geometry.layout.row_key(out_coords + m * geometry.layout.columns());
+    if (out == kEmptyKey) report_error(errors + kOutOutOfRange, m);
+    neighbors[entry] = find_row(table, geometry, out, static_cast<int32_t>(tap));
   }
 }
 
 // The first half of the taps is looked up, the second half, set to -1 before, is written as its mirror image; every mirrored
 // entry has one writer, since a row is the neighbour of one row under one tap.
-__global__ void find_submanifold_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const Coord* coords, int64_t count,
+__global__ void find_submanifold_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const int32_t* coords, int64_t count,
                                              int32_t* neighbors) {
-  const int32_t volume = geometry.volume();
+  const int64_t volume = geometry.volume();
   PCPERC_GRID_LOOP(entry, (volume + 1) / 2 * count) {
-    const int32_t tap = static_cast<int32_t>(entry / count);
-    const int64_t m = entry - tap * count;
+    const int64_t tap = entry / count, m = entry - tap * count;
     if (tap == volume / 2) {  // the centre, which only an odd volume has
       neighbors[entry] = static_cast<int32_t>(m);
       continue;
     }
-    const int32_t tz = tap % geometry.kernel[2], ty = tap / geometry.kernel[2] % geometry.kernel[1],
-                  tx = tap / geometry.kernel[2] / geometry.kernel[1];
-    const CoordKey key = coord_in_range(coords[m]) ? geometry.fine_key(coords[m], tx, ty, tz) : kEmptyKey;
-    const int32_t n = key == kEmptyKey ? -1 : table.find(key);
+    const CoordKey key = geometry.layout.row_key(coords + m * geometry.layout.columns());
+    const int32_t n = find_row(table, geometry, key, static_cast<int32_t>(tap));
     neighbors[entry] = n;
     if (n >= 0) neighbors[(volume - 1 - tap) * count + n] = static_cast<int32_t>(m);
   }
 }
 
-void throw_map_error(const ErrorRow* host, const Tensor& in_coords, const Tensor& out_coords, cudaStream_t stream) {
+void throw_map_error(const ErrorRow* host, const Tensor& in_coords, const Tensor& out_coords, KeyLayout layout,
+                     cudaStream_t stream) {
   constexpr const char* op = "build_kernel_map";
   const ErrorRow range = host[kInOutOfRange], duplicate = host[kInDuplicate], out = host[kOutOutOfRange];
-  if (range < duplicate) throw_out_of_range(op, "in_coords", range, read_coord(in_coords, range, stream));
-  if (duplicate != kNoError) throw_duplicate(op, "in_coords", duplicate, read_coord(in_coords, duplicate, stream));
-  if (out != kNoError) throw_out_of_range(op, "out_coords", out, read_coord(out_coords, out, stream));
+  if (range < duplicate) throw_out_of_range(op, "in_coords", HostRow(in_coords, range, layout, stream));
+  if (duplicate != kNoError) throw_duplicate(op, "in_coords", HostRow(in_coords, duplicate, layout, stream));
+  if (out != kNoError) throw_out_of_range(op, "out_coords", HostRow(out_coords, out, layout, stream));
 }
 
 Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
@@ -76,20 +77,21 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   const cudaStream_t stream = scope.stream();
   in_coords = torch::stable::contiguous(in_coords);
   out_coords = torch::stable::contiguous(out_coords);
-  check_coords(in_coords, op, "in_coords");
+  const KeyLayout layout = check_coords(in_coords, op, "in_coords");
   check_coords(out_coords, op, "out_coords");
+  check_same_dims(op, in_coords, out_coords);
   check_one_device(op, {in_coords, out_coords});
-  const ConvGeometry geometry = make_geometry(op, kernel_size, stride, padding, dilation);
+  const ConvGeometry geometry = make_geometry(op, layout, kernel_size, stride, padding, dilation);
   const int64_t num_in = in_coords.size(0), num_out = out_coords.size(0), volume = geometry.volume();
-  const auto* in = static_cast<const Coord*>(in_coords.data_ptr());
-  const auto* out = static_cast<const Coord*>(out_coords.data_ptr());
+  const auto* in = static_cast<const int32_t*>(in_coords.data_ptr());
+  const auto* out = static_cast<const int32_t*>(out_coords.data_ptr());
   Tensor result = empty_on(in_coords, {volume, num_out}, ScalarType::Int);
   auto* neighbors = static_cast<int32_t*>(result.data_ptr());
 
   DeviceHashStorage hash(in_coords, num_in, stream);
   const DeviceErrors errors(in_coords, kNumMapErrors, 0, stream);
   if (num_in > 0) {
-    insert_kernel<<<grid_size(num_in), kThreads, 0, stream>>>(in, num_in, hash.table, errors.data());
+    insert_kernel<<<grid_size(num_in), kThreads, 0, stream>>>(in, layout, num_in, hash.table, errors.data());
     PCPERC_LAUNCH_CHECK();
   }
   const bool is_submanifold = in == out && num_in == num_out && geometry.is_symmetric();
@@ -101,12 +103,12 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
     PCPERC_LAUNCH_CHECK();
   } else if (num_out > 0) {
     find_rows_kernel<<<grid_size(volume * num_out), kThreads, 0, stream>>>(
-        hash.table, geometry, out, num_out, static_cast<int32_t>(volume), neighbors, errors.data());
+        hash.table, geometry, out, num_out, volume, neighbors, errors.data());
     PCPERC_LAUNCH_CHECK();
   }
   ErrorRow host[kNumMapErrors];
   errors.read(host);
-  throw_map_error(host, in_coords, out_coords, stream);
+  throw_map_error(host, in_coords, out_coords, layout, stream);
   return result;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sorted unique coordinates, and the output coordinates of a strided convolution: make keys, radix-sort them, keep the first
-// of each run. The rows are those of csrc/cpu/unique_coords.cpp, in the same order.
+// Sorted unique coordinates, and the coordinates that a convolution reaches in either direction: make keys, radix-sort them,
+// keep the first of each run. The rows are those of csrc/cpu/unique_coords.cpp, in the same order.
 #include <torch/csrc/stable/library.h>
 
 #include <cub/device/device_radix_sort.cuh>
@@ -15,11 +15,11 @@
 namespace pcperc {
 namespace {
 
-__global__ void make_keys_kernel(const Coord* coords, int64_t count, CoordKey* keys, int32_t* rows, ErrorRow* out_of_range) {
+__global__ void make_keys_kernel(const int32_t* coords, KeyLayout layout, int64_t count, CoordKey* keys, int32_t* rows,
+                                 ErrorRow* out_of_range) {
   PCPERC_GRID_LOOP(row, count) {
-    const bool good = coord_in_range(coords[row]);
-    if (!good) report_error(out_of_range, row);
-    keys[row] = good ? make_key(coords[row]) : kEmptyKey;
+    keys[row] = layout.row_key(coords + row * layout.columns());
+    if (keys[row] == kEmptyKey) report_error(out_of_range, row);
     rows[row] = static_cast<int32_t>(row);
   }
 }
@@ -35,12 +35,12 @@ __global__ void store_count_kernel(const int32_t* voxel_of, int64_t count, Error
 
 // voxel_of: inclusive sums of heads, so one more than the index of the run.
 __global__ void write_runs_kernel(const CoordKey* keys, const int32_t* rows, const int32_t* voxel_of, int64_t count,
-                                  Coord* unique, int64_t* inverse, int64_t* starts) {
+                                  KeyLayout layout, int32_t* unique, int64_t* inverse, int64_t* starts) {
   PCPERC_GRID_LOOP(i, count) {
     const int32_t voxel = voxel_of[i] - 1;
     inverse[rows[i]] = voxel;
     if (i == 0 || keys[i] != keys[i - 1]) {
-      unique[voxel] = key_to_coord(keys[i]);
+      layout.write_row(keys[i], unique + voxel * layout.columns());
       starts[voxel] = i;
     }
   }
@@ -58,10 +58,10 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   const CudaScope scope(coords);
   const cudaStream_t stream = scope.stream();
   coords = torch::stable::contiguous(coords);
-  check_coords(coords, op, "coords");
-  const int64_t count = coords.size(0);
+  const KeyLayout layout = check_coords(coords, op, "coords");
+  const int64_t count = coords.size(0), columns = coords.size(1);
   Tensor inverse = empty_on(coords, {count}, ScalarType::Long);
-  if (count == 0) return {empty_on(coords, {0, 4}, ScalarType::Int), inverse, empty_on(coords, {0}, ScalarType::Long)};
+  if (count == 0) return {empty_on(coords, {0, columns}, ScalarType::Int), inverse, empty_on(coords, {0}, ScalarType::Long)};
 
   const Tensor keys = empty_on(coords, {2, count}, ScalarType::Long), rows = empty_on(coords, {2, count}, ScalarType::Int);
   const Tensor voxel_of = empty_on(coords, {count}, ScalarType::Int);
@@ -69,7 +69,7 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   auto *rows_in = data_of<int32_t>(rows), *sorted_rows = rows_in + count;
   const DeviceErrors errors(coords, 1, 1, stream);
   const unsigned grid = grid_size(count);
-  make_keys_kernel<<<grid, kThreads, 0, stream>>>(data_of<Coord>(coords), count, keys_in, rows_in, errors.data());
+  make_keys_kernel<<<grid, kThreads, 0, stream>>>(data_of<int32_t>(coords), layout, count, keys_in, rows_in, errors.data());
   PCPERC_LAUNCH_CHECK();
   with_workspace(coords, [&](void* workspace, size_t& bytes) {
     return cub::DeviceRadixSort::SortPairs(workspace, bytes, keys_in, sorted, rows_in, sorted_rows, count, 0, 64, stream);
@@ -83,13 +83,15 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   PCPERC_LAUNCH_CHECK();
   ErrorRow host[2];
   errors.read(host);
-  if (host[0] != kNoError) throw_out_of_range(op, "coords", host[0], read_coord(coords, host[0], stream));
+  if (host[0] != kNoError) throw_out_of_range(op, "coords", HostRow(coords, host[0], layout, stream));
 
   const int64_t num_unique = host[1];
-  Tensor unique = empty_on(coords, {num_unique, 4}, ScalarType::Int), counts = empty_on(coords, {num_unique}, ScalarType::Long);
+  Tensor unique = empty_on(coords, {num_unique, columns}, ScalarType::Int);
+  Tensor counts = empty_on(coords, {num_unique}, ScalarType::Long);
   const Tensor starts = empty_on(coords, {num_unique}, ScalarType::Long);
-  write_runs_kernel<<<grid, kThreads, 0, stream>>>(sorted, sorted_rows, data_of<int32_t>(voxel_of), count,
-                                                   data_of<Coord>(unique), data_of<int64_t>(inverse), data_of<int64_t>(starts));
+  write_runs_kernel<<<grid, kThreads, 0, stream>>>(sorted, sorted_rows, data_of<int32_t>(voxel_of), count, layout,
+                                                   data_of<int32_t>(unique), data_of<int64_t>(inverse),
+                                                   data_of<int64_t>(starts));
   PCPERC_LAUNCH_CHECK();
   write_counts_kernel<<<grid_size(num_unique), kThreads, 0, stream>>>(data_of<int64_t>(starts), num_unique, count,
                                                                       data_of<int64_t>(counts));
@@ -97,28 +99,20 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   return {unique, inverse, counts};
 }
 
-// One thread an input row: the outputs that its taps feed, the rest of its `slots` keys filled up with kEmptyKey.
-__global__ void make_output_keys_kernel(const Coord* coords, int64_t count, ConvGeometry geometry, OutputLimits limits,
-                                        int64_t slots, CoordKey* keys, ErrorRow* errors) {
+// One thread an input row: the keys of all that it reaches, the rest of its `slots` keys filled up with kEmptyKey.
+template <Direction direction>
+__global__ void make_reached_keys_kernel(const int32_t* coords, int64_t count, ConvGeometry geometry, LatticeBounds bounds,
+                                         int64_t slots, CoordKey* keys, ErrorRow* errors) {
   PCPERC_GRID_LOOP(row, count) {
-    const Coord in = coords[row];
     int64_t used = 0;
-    const bool good = coord_in_range(in);
-    if (!good) report_error(errors, row);
-    for (int32_t tx = 0; good && tx < geometry.kernel[0]; ++tx) {
-      int64_t x, y, z;
-      if (!geometry.coarse(0, in.x, tx, x) || limits.drops(0, x)) continue;
-      for (int32_t ty = 0; ty < geometry.kernel[1]; ++ty) {
-        if (!geometry.coarse(1, in.y, ty, y) || limits.drops(1, y)) continue;
-        for (int32_t tz = 0; tz < geometry.kernel[2]; ++tz) {
-          if (!geometry.coarse(2, in.z, tz, z) || limits.drops(2, z)) continue;
-          if (!axis_in_range(x) || !axis_in_range(y) || !axis_in_range(z)) {
-            report_error(errors + 1, row);
-          } else {
-            keys[row * slots + used++] =
-                make_key({in.batch, static_cast<int32_t>(x), static_cast<int32_t>(y), static_cast<int32_t>(z)});
-          }
-        }
+    const CoordKey key = geometry.layout.row_key(coords + row * geometry.layout.columns());
+    if (key == kEmptyKey) {
+      report_error(errors, row);
+    } else {
+      const auto reached = ReachedCoords::from<direction>(key, geometry, bounds);
+      if (!reached.in_range) report_error(errors + 1, row);
+      for (; reached.in_range && used < reached.count; ++used) {
+        keys[row * slots + used] = reached.key_at(key, geometry.layout, used);
       }
     }
     for (; used < slots; ++used) keys[row * slots + used] = kEmptyKey;
@@ -130,29 +124,30 @@ __global__ void count_outputs_kernel(const CoordKey* unique, const int64_t* num_
   *num_outputs = static_cast<ErrorRow>(*num_unique - (unique[*num_unique - 1] == kEmptyKey));
 }
 
-__global__ void write_coords_kernel(const CoordKey* keys, int64_t count, Coord* coords) {
-  PCPERC_GRID_LOOP(i, count) coords[i] = key_to_coord(keys[i]);
+__global__ void write_coords_kernel(const CoordKey* keys, int64_t count, KeyLayout layout, int32_t* coords) {
+  PCPERC_GRID_LOOP(i, count) layout.write_row(keys[i], coords + i * layout.columns());
 }
 
-Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
-                         std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
-  constexpr const char* op = "downsample_coords";
+template <Direction direction>
+Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>& kernel_size, const std::vector<int64_t>& stride,
+                      const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation,
+                      const std::vector<int64_t>& output_shape) {
   const CudaScope scope(coords);
   const cudaStream_t stream = scope.stream();
   coords = torch::stable::contiguous(coords);
-  check_coords(coords, op, "coords");
-  const ConvGeometry geometry = make_geometry(op, kernel_size, stride, padding, dilation);
-  const OutputLimits limits = make_output_limits(op, output_shape);
-  const int64_t count = coords.size(0);
-  if (count == 0) return empty_on(coords, {0, 4}, ScalarType::Int);
+  const KeyLayout layout = check_coords(coords, op, "coords");
+  const ConvGeometry geometry = make_geometry(op, layout, kernel_size, stride, padding, dilation);
+  const LatticeBounds bounds = make_bounds(op, layout, output_shape);
+  const int64_t count = coords.size(0), columns = coords.size(1);
+  if (count == 0) return empty_on(coords, {0, columns}, ScalarType::Int);
 
-  const int64_t slots = geometry.max_outputs(0) * geometry.max_outputs(1) * geometry.max_outputs(2);
+  const int64_t slots = direction == Direction::kToCoarse ? geometry.max_outputs() : geometry.volume();
   const int64_t num_keys = count * slots;
   const Tensor keys = empty_on(coords, {2, num_keys}, ScalarType::Long), num_unique = empty_on(coords, {1}, ScalarType::Long);
   auto *unsorted = data_of<CoordKey>(keys), *sorted = unsorted + num_keys;
   const DeviceErrors errors(coords, 2, 1, stream);
-  make_output_keys_kernel<<<grid_size(count), kThreads, 0, stream>>>(data_of<Coord>(coords), count, geometry, limits, slots,
-                                                                     unsorted, errors.data());
+  make_reached_keys_kernel<direction><<<grid_size(count), kThreads, 0, stream>>>(data_of<int32_t>(coords), count, geometry,
+                                                                                 bounds, slots, unsorted, errors.data());
   PCPERC_LAUNCH_CHECK();
   with_workspace(coords, [&](void* workspace, size_t& bytes) {
     return cub::DeviceRadixSort::SortKeys(workspace, bytes, unsorted, sorted, num_keys, 0, 64, stream);
@@ -165,15 +160,25 @@ Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::v
   PCPERC_LAUNCH_CHECK();
   ErrorRow host[3];
   errors.read(host);
-  if (host[0] < host[1]) throw_out_of_range(op, "coords", host[0], read_coord(coords, host[0], stream));
-  if (host[1] != kNoError) throw_output_out_of_range(op, host[1], read_coord(coords, host[1], stream));
+  if (host[0] < host[1]) throw_out_of_range(op, "coords", HostRow(coords, host[0], layout, stream));
+  if (host[1] != kNoError) throw_output_out_of_range(op, HostRow(coords, host[1], layout, stream));
 
   const int64_t num_outputs = host[2];
-  Tensor result = empty_on(coords, {num_outputs, 4}, ScalarType::Int);
+  Tensor result = empty_on(coords, {num_outputs, columns}, ScalarType::Int);
   if (num_outputs == 0) return result;
-  write_coords_kernel<<<grid_size(num_outputs), kThreads, 0, stream>>>(unique, num_outputs, data_of<Coord>(result));
+  write_coords_kernel<<<grid_size(num_outputs), kThreads, 0, stream>>>(unique, num_outputs, layout, data_of<int32_t>(result));
   PCPERC_LAUNCH_CHECK();
   return result;
+}
+
+Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
+                         std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
+  return reached_coords<Direction::kToCoarse>("downsample_coords", coords, kernel_size, stride, padding, dilation, output_shape);
+}
+
+Tensor upsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
+                       std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
+  return reached_coords<Direction::kToFine>("upsample_coords", coords, kernel_size, stride, padding, dilation, output_shape);
 }
 
 }  // namespace
@@ -181,6 +186,7 @@ Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::v
 STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) {
   m.impl("unique_coords", TORCH_BOX(&unique_coords));
   m.impl("downsample_coords", TORCH_BOX(&downsample_coords));
+  m.impl("upsample_coords", TORCH_BOX(&upsample_coords));
 }
 
 }  // namespace pcperc

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.ops._checks import to_triple
+from pcperc.ops._checks import to_tuple
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse import KernelMap, SparseTensor
 from pcperc.sparse.kernel_map import coarser
@@ -58,7 +58,7 @@ class SparseConvBase(nn.Module):
 
     @classmethod
     def _per_axis(cls, argument: str, value: PerAxis, *, low: int) -> tuple[int, ...]:
-        return to_triple(cls.__name__, argument, value, low=low)
+        return to_tuple(cls.__name__, argument, value, cls.dims, low=low)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias uniformly in +-1 / sqrt(in_channels / groups * taps), as torch.nn.Conv3d does."""

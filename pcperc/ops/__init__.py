@@ -18,6 +18,7 @@ from pcperc.ops.sparse_conv import sparse_conv_fused as sparse_conv_fused
 from pcperc.ops.unique_coords import UniqueCoords as UniqueCoords
 from pcperc.ops.unique_coords import downsample_coords as downsample_coords
 from pcperc.ops.unique_coords import unique_coords as unique_coords
+from pcperc.ops.unique_coords import upsample_coords as upsample_coords
 from pcperc.ops.voxelize import HardMeanVoxels as HardMeanVoxels
 from pcperc.ops.voxelize import HardVoxels as HardVoxels
 from pcperc.ops.voxelize import MeanVoxels as MeanVoxels

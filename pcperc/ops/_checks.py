@@ -64,10 +64,12 @@ def positive_int(op: str, name: str, value: int) -> int:
 
 
 def check_coords(op: str, name: str, coords: Tensor) -> None:
-    """Require (N, 4) int32; the values are checked by the kernels."""
+    """Require (N, 1 + D) int32 with D from 1 to 4; the values are checked by the kernels."""
     check_tensor(op, name, coords)
-    if coords.ndim != 2 or coords.shape[1] != 4 or coords.dtype != torch.int32:
-        raise ValueError(f"{op}: {name} must be (N, 4) int32 [batch, x, y, z], got {describe(coords)}")
+    if coords.ndim != 2 or not 2 <= coords.shape[1] <= 5 or coords.dtype != torch.int32:
+        raise ValueError(
+            f"{op}: {name} must be (N, 1 + D) int32 [batch, x, ...] with D from 1 to 4, got {describe(coords)}"
+        )
 
 
 def check_table(op: str, name: str, table: Tensor) -> None:
@@ -77,11 +79,28 @@ def check_table(op: str, name: str, table: Tensor) -> None:
         raise ValueError(f"{op}: {name} must be (K, M) int32, got {describe(table)}")
 
 
-def to_triple(op: str, name: str, value: int | Sequence[int], *, low: int) -> tuple[int, int, int]:
-    """Return one number for each axis, whole and >= low; a single number stands for all three."""
-    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * 3
+def to_tuple(op: str, name: str, value: int | Sequence[int], dims: int, *, low: int) -> tuple[int, ...]:
+    """Return one number for each of ``dims`` axes, whole and >= low; a single number stands for all of them."""
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * dims
     if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
-        raise TypeError(f"{op}: {name} must be a whole number or three, got {value!r}")
-    if len(values) != 3 or min(values) < low:
-        raise ValueError(f"{op}: {name} must be one or three whole numbers >= {low}, got {value!r}")
+        raise TypeError(f"{op}: {name} must be a whole number or {dims} of them, got {value!r}")
+    if len(values) != dims or min(values) < low:
+        raise ValueError(f"{op}: {name} must be a whole number >= {low} or {dims} of them, got {value!r}")
     return values
+
+
+def conv_parameters(
+    op: str,
+    dims: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+) -> tuple[tuple[int, ...], ...]:
+    """Return kernel size, stride, padding and dilation with one number for each axis."""
+    return (
+        to_tuple(op, "kernel_size", kernel_size, dims, low=1),
+        to_tuple(op, "stride", stride, dims, low=1),
+        to_tuple(op, "padding", padding, dims, low=0),
+        to_tuple(op, "dilation", dilation, dims, low=1),
+    )

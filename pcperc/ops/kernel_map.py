@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel map of a convolution as a neighbour table, in both directions."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import check_coords, check_same_device, check_table, to_triple
+from pcperc.ops._checks import check_coords, check_same_device, check_table, conv_parameters, describe
 
 
 def build_kernel_map(
@@ -22,13 +23,13 @@ def build_kernel_map(
     """Find the input row under each tap of each output row.
 
     Tap ``t`` of output ``o`` looks at input ``stride * o + dilation * t - padding`` of the same batch item. Taps are
-    numbered lexicographically over (x, y, z), z fastest.
+    numbered lexicographically over the axes, the last one fastest.
 
     Args:
-        in_coords: (N, 4) int32 ``[batch, x, y, z]``, distinct rows in the range of ``unique_coords``, any order.
-        out_coords: (M, 4) int32 on the same device, in the same range.
-        kernel_size, stride, padding, dilation: one number for all axes or three; padding >= 0, the others >= 1; at most
-            4096 taps.
+        in_coords: (N, 1 + D) int32, distinct rows in the range of ``unique_coords``, any order.
+        out_coords: (M, 1 + D) int32 on the same device, in the same range.
+        kernel_size, stride, padding, dilation: one whole number for all axes or D of them; padding >= 0, the others
+            >= 1; at most 4096 taps.
     Returns:
         neighbors (K, M) int32: a row of ``in_coords``, or -1 where there is none.
     Raises:
@@ -42,14 +43,11 @@ def build_kernel_map(
     check_coords(op, "in_coords", in_coords)
     check_coords(op, "out_coords", out_coords)
     check_same_device(op, in_coords=in_coords, out_coords=out_coords)
-    return torch.ops.pcperc.build_kernel_map(
-        in_coords,
-        out_coords,
-        to_triple(op, "kernel_size", kernel_size, low=1),
-        to_triple(op, "stride", stride, low=1),
-        to_triple(op, "padding", padding, low=0),
-        to_triple(op, "dilation", dilation, low=1),
-    )
+    columns = in_coords.shape[1]
+    if out_coords.shape[1] != columns:
+        raise ValueError(f"{op}: out_coords must have {columns} columns like in_coords, got {describe(out_coords)}")
+    parameters = conv_parameters(op, columns - 1, kernel_size, stride, padding, dilation)
+    return torch.ops.pcperc.build_kernel_map(in_coords, out_coords, *parameters)
 
 
 def reverse_kernel_map(neighbors: Tensor, *, num_inputs: int) -> Tensor:
@@ -76,8 +74,7 @@ def reverse_kernel_map(neighbors: Tensor, *, num_inputs: int) -> Tensor:
 
 @torch.library.register_fake("pcperc::build_kernel_map")
 def _(in_coords, out_coords, kernel_size, stride, padding, dilation) -> Tensor:
-    volume = kernel_size[0] * kernel_size[1] * kernel_size[2]
-    return in_coords.new_empty((volume, out_coords.shape[0]))
+    return in_coords.new_empty((math.prod(kernel_size), out_coords.shape[0]))
 
 
 @torch.library.register_fake("pcperc::reverse_kernel_map")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Distinct coordinates, and the output coordinates of a strided convolution."""
+"""Distinct coordinates, and the coordinates that a convolution reaches in either direction."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import check_coords, to_triple
+from pcperc.ops._checks import check_coords, conv_parameters, to_tuple
 
 
 class UniqueCoords(NamedTuple):
     """Result of :func:`unique_coords`."""
 
-    coords: Tensor  # (M, 4) int32, sorted by key
+    coords: Tensor  # (M, 1 + D) int32, sorted by key
     inverse: Tensor  # (N,) int64, row of ``coords`` that each input row became
     counts: Tensor  # (M,) int64, how many input rows became each row of ``coords``
 
@@ -22,10 +22,11 @@ class UniqueCoords(NamedTuple):
 def unique_coords(coords: Tensor) -> UniqueCoords:
     """Sort coordinates by key and drop the repeated ones.
 
-    Keys order rows lexicographically by (batch, x, y, z), negative values before positive ones.
+    Keys order rows lexicographically by (batch, x, y, ...), negative values before positive ones.
 
     Args:
-        coords: (N, 4) int32 ``[batch, x, y, z]``; batch in [0, 1022], x, y, z in [-131072, 131071].
+        coords: (N, 1 + D) int32 ``[batch, x, (y, (z, (t)))]`` with D from 1 to 4. For D up to 3 the batch index is in
+            [0, 1022] and every coordinate in [-131072, 131071]; for D = 4 in [0, 254] and [-8192, 8191].
     Returns:
         UniqueCoords. M = 0 for N = 0.
     Raises:
@@ -44,7 +45,7 @@ def downsample_coords(
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
-    spatial_shape: Sequence[int] | None = None,
+    spatial_shape: int | Sequence[int] | None = None,
 ) -> Tensor:
     """Find every output coordinate that a convolution reaches from the given inputs.
 
@@ -52,12 +53,13 @@ def downsample_coords(
     as in ``torch.nn.Conv3d``.
 
     Args:
-        coords: (N, 4) int32 ``[batch, x, y, z]``, in the range of :func:`unique_coords`; repeated rows are allowed.
-        kernel_size, stride, padding, dilation: one number for all axes or three; padding >= 0, the others >= 1.
-        spatial_shape: (X, Y, Z) of the input lattice. Outputs outside torch's output size are then dropped; without it
-            the lattice has no borders.
+        coords: (N, 1 + D) int32, in the range of :func:`unique_coords`; repeated rows are allowed.
+        kernel_size, stride, padding, dilation: one whole number for all axes or D of them; padding >= 0, the others
+            >= 1; at most 4096 taps.
+        spatial_shape: size of the input lattice, one whole number >= 1 or D of them. Outputs outside torch's output
+            size are then dropped; without it the lattice has no borders.
     Returns:
-        (M_out, 4) int32, distinct and sorted by key. M_out = 0 for N = 0.
+        (M_out, 1 + D) int32, distinct and sorted by key. M_out = 0 for N = 0.
     Raises:
         TypeError: not a tensor, or a parameter that is no whole number.
         ValueError: wrong shape, dtype or parameter, or a row that is out of range or makes an output out of range.
@@ -66,15 +68,47 @@ def downsample_coords(
     """
     op = "downsample_coords"
     check_coords(op, "coords", coords)
-    kernel_size = to_triple(op, "kernel_size", kernel_size, low=1)
-    stride = to_triple(op, "stride", stride, low=1)
-    padding = to_triple(op, "padding", padding, low=0)
-    dilation = to_triple(op, "dilation", dilation, low=1)
+    dims = coords.shape[1] - 1
+    parameters = conv_parameters(op, dims, kernel_size, stride, padding, dilation)
     output_shape = ()
     if spatial_shape is not None:
-        spatial_shape = to_triple(op, "spatial_shape", spatial_shape, low=1)
-        output_shape = conv_output_shape(spatial_shape, kernel_size, stride, padding, dilation)
-    return torch.ops.pcperc.downsample_coords(coords, kernel_size, stride, padding, dilation, output_shape)
+        output_shape = conv_output_shape(to_tuple(op, "spatial_shape", spatial_shape, dims, low=1), *parameters)
+    return torch.ops.pcperc.downsample_coords(coords, *parameters, output_shape)
+
+
+def upsample_coords(
+    coords: Tensor,
+    *,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    output_shape: int | Sequence[int] | None = None,
+) -> Tensor:
+    """Find every output coordinate that a transposed convolution reaches from the given inputs.
+
+    These are all ``stride * in + dilation * tap - padding``, as in ``torch.nn.ConvTranspose3d``.
+
+    Args:
+        coords: (N, 1 + D) int32, in the range of :func:`unique_coords`; repeated rows are allowed.
+        kernel_size, stride, padding, dilation: those of the convolution whose transpose it is, as in
+            :func:`downsample_coords`.
+        output_shape: size of the output lattice, one whole number >= 1 or D of them. Outputs outside it are then
+            dropped; without it the lattice has no borders.
+    Returns:
+        (M_out, 1 + D) int32, distinct and sorted by key. M_out = 0 for N = 0.
+    Raises:
+        TypeError: not a tensor, or a parameter that is no whole number.
+        ValueError: wrong shape, dtype or parameter, or a row that is out of range or makes an output out of range.
+    Source: the index formula of torch.nn.ConvTranspose3d.
+    Deterministic: yes, the same rows on CPU and CUDA. Not differentiable.
+    """
+    op = "upsample_coords"
+    check_coords(op, "coords", coords)
+    dims = coords.shape[1] - 1
+    parameters = conv_parameters(op, dims, kernel_size, stride, padding, dilation)
+    shape = () if output_shape is None else to_tuple(op, "output_shape", output_shape, dims, low=1)
+    return torch.ops.pcperc.upsample_coords(coords, *parameters, shape)
 
 
 def conv_output_shape(
@@ -93,9 +127,10 @@ def conv_output_shape(
 def _(coords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     num_unique = torch.library.get_ctx().new_dynamic_size()
     inverse = coords.new_empty((coords.shape[0],), dtype=torch.int64)
-    return coords.new_empty((num_unique, 4)), inverse, coords.new_empty((num_unique,), dtype=torch.int64)
+    return coords.new_empty((num_unique, coords.shape[1])), inverse, coords.new_empty((num_unique,), dtype=torch.int64)
 
 
 @torch.library.register_fake("pcperc::downsample_coords")
+@torch.library.register_fake("pcperc::upsample_coords")
 def _(coords, kernel_size, stride, padding, dilation, output_shape) -> Tensor:
-    return coords.new_empty((torch.library.get_ctx().new_dynamic_size(), 4))
+    return coords.new_empty((torch.library.get_ctx().new_dynamic_size(), coords.shape[1]))

@@ -13,7 +13,7 @@ from pcperc.ops._checks import (
     check_tensor,
     describe,
     positive_int,
-    to_triple,
+    to_tuple,
 )
 from pcperc.sparse._checks import check_batch_size
 from pcperc.sparse.arithmetic import Arithmetic
@@ -52,9 +52,11 @@ class SparseTensor(Arithmetic, BatchItems):
         kernel_maps: KernelMapCache | None = None,
     ):
         check_coords("SparseTensor", "coords", coords)
+        if coords.shape[1] != 4:
+            raise ValueError(f"SparseTensor: coords must be (M, 4) int32 [batch, x, y, z], got {describe(coords)}")
         if spatial_shape is not None:
-            spatial_shape = to_triple("SparseTensor", "spatial_shape", spatial_shape, low=1)
-        tensor_stride = to_triple("SparseTensor", "tensor_stride", tensor_stride, low=1)
+            spatial_shape = to_tuple("SparseTensor", "spatial_shape", spatial_shape, 3, low=1)
+        tensor_stride = to_tuple("SparseTensor", "tensor_stride", tensor_stride, 3, low=1)
         if batch_size is None:
             batch_size = max(int(coords[:, 0].max()) + 1, 0) if len(coords) else 0
         else:

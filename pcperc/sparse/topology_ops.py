@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcperc import ops
-from pcperc.ops._checks import check_same_device, check_tensor, describe, to_triple
+from pcperc.ops._checks import check_same_device, check_tensor, describe, to_tuple
 from pcperc.sparse._checks import check_batch_size, check_same_features, check_same_lattice, check_same_voxels
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 from pcperc.sparse.sparse_tensor import SparseTensor
@@ -136,7 +136,7 @@ def crop(
 
 
 def _bound(x: SparseTensor, name: str, value: int | Sequence[int]) -> Tensor:
-    return torch.tensor(to_triple("crop", name, value, low=_LOWEST), device=x.device)
+    return torch.tensor(to_tuple("crop", name, value, 3, low=_LOWEST), device=x.device)
 
 
 def _identity_map(kernel_maps: KernelMapCache, source: Topology, target: Topology):

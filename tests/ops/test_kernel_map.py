@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-import numpy as np
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pcperc import ops
-from tests import oracles
+from tests import oracles, oracles_topology
 from tests.op_contract import Mistake, OpContract, Sample
 from tests.ops.clouds import CLOUDS, coords_of, random_coords
 
@@ -40,6 +37,18 @@ class TestBuildKernelMap(OpContract):
                 {"in_coords": CLOUDS["limits"], "out_coords": CLOUDS["limits"]},
                 GEOMETRIES["subm_k3"],
             ),
+            *(
+                Sample(
+                    f"{name}_{dims}d",
+                    {
+                        "in_coords": random_coords(40, dims=dims),
+                        "out_coords": random_coords(30, dims=dims, low=-2, high=2, seed=1),
+                    },
+                    {key: (*value, 2)[-dims:] for key, value in GEOMETRIES[name].items()},
+                )
+                for dims in (1, 2, 4)
+                for name in ("subm_k5d2", "down_k3s2")
+            ),
         ]
 
     @staticmethod
@@ -69,6 +78,7 @@ class TestBuildKernelMap(OpContract):
             Mistake("range", call(out_coords=coords_of((0, 0, 0, 1 << 20))), ValueError, r"out_coords row 0\b"),
             Mistake("dtype", call(in_coords=one.long()), ValueError, "in_coords must be .* int32"),
             Mistake("device", call(out_coords=one.to("meta")), ValueError, "out_coords must be on cpu"),
+            Mistake("columns", call(out_coords=one[:, :3]), ValueError, "out_coords must have 4 columns"),
             Mistake("taps", call(kernel_size=17), ValueError, "4096"),
         ]
 
@@ -91,10 +101,7 @@ class TestReverseKernelMap(OpContract):
 
     @staticmethod
     def oracle(sample):
-        neighbors, num_inputs = sample.tensors["neighbors"].numpy(), sample.options["num_inputs"]
-        table = np.full((len(neighbors), num_inputs), -1, np.int32)
-        for k, m in zip(*np.nonzero(neighbors >= 0), strict=True):
-            table[k, neighbors[k, m]] = m
+        table = oracles_topology.reverse_kernel_map(sample.tensors["neighbors"].numpy(), **sample.options)
         return (table,)
 
     @staticmethod
@@ -115,18 +122,3 @@ class TestReverseKernelMap(OpContract):
             Mistake("size", call([[0]], 2.5), TypeError, "num_inputs must be a whole number, got 2.5"),
             Mistake("shape", call([0, 1], 2), ValueError, r"neighbors must be \(K, M\) int32"),
         ]
-
-
-triples = st.tuples(*[st.integers(1, 3)] * 3)
-
-
-@settings(max_examples=60, deadline=None)
-@given(triples, triples, st.tuples(*[st.integers(0, 2)] * 3), triples, st.integers(0, 2**31))
-def test_every_geometry_agrees_with_the_formula(kernel_size, stride, padding, dilation, seed):
-    geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
-    coords = random_coords(25, low=-3, high=3, seed=seed)
-    out = ops.downsample_coords(coords, **geometry)
-    assert np.array_equal(out.numpy(), oracles.downsample_coords(coords, **geometry))
-    table = ops.build_kernel_map(coords, out, **geometry)
-    assert np.array_equal(table.numpy(), oracles.kernel_map(coords, out, **geometry))
-    assert (table >= 0).any(0).all(), "every output coordinate has an input under some tap"

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Oracles of the operators on coordinates, by sets and dicts, beside those in oracles.py. Never imports pcperc."""
+
+import numpy as np
+
+from tests.oracles import taps
+
+
+def upsample_coords(coords, *, kernel_size, stride, padding, dilation, output_shape=None):
+    """Every stride * i + dilation * tap - padding, sorted; those outside [0, output_shape) dropped."""
+    found = set()
+    for batch, *coarse in coords.tolist():
+        for tap in taps(kernel_size):
+            axes = zip(coarse, tap, stride, padding, dilation, strict=True)
+            found.add((batch, *(s * o + d * t - p for o, t, s, p, d in axes)))
+    if output_shape is not None:
+        found = {row for row in found if all(0 <= v < n for v, n in zip(row[1:], output_shape, strict=True))}
+    return np.array(sorted(found), np.int32).reshape(-1, coords.shape[1])
+
+
+def reverse_kernel_map(neighbors, num_inputs):
+    """(K, N): the m with neighbors[k, m] = n, or -1."""
+    table = np.full((len(neighbors), num_inputs), -1, np.int32)
+    for k, m in zip(*np.nonzero(neighbors >= 0), strict=True):
+        table[k, neighbors[k, m]] = m
+    return table
