@@ -17,11 +17,14 @@ class ConfigOptions(DictAction):
     """MMEngine's ``key=value`` options; what is none of that is named."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for value in values:
+        for text in values:
+            key, equals, value = text.partition("=")
+            if not key or not equals:
+                raise ValueError(f"--cfg-options: must be KEY=VALUE, got '{text}'")
             try:
-                super().__call__(parser, namespace, [value], option_string)
+                super().__call__(parser, namespace, [text], option_string)
             except (ValueError, AssertionError) as error:
-                raise ValueError(f"--cfg-options: must be KEY=VALUE with closed brackets, got '{value}'") from error
+                raise ValueError(f"--cfg-options {key}: must be a value with closed brackets, got '{value}'") from error
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -65,4 +68,4 @@ def simulate(*, root: str, scenes: int, size: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(main, when_stopped="stopped; --resume continues from the last checkpoint"))
+    sys.exit(run_tool(main))

@@ -3,12 +3,15 @@
 
 A checkpoint holds tensors, numbers, strings and containers of these, nothing else. A folder of checkpoints carries
 two small markers: ``last_checkpoint`` names the newest one of the current run (for ``--resume``), ``finished.json``
-the last one of the newest run that came to its end (for testing).
+the last one of the newest run that came to its end (for testing; it may be in a folder below, see
+``set_aside_earlier_run``).
 """
 
 import contextlib
 import errno
 import json
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -198,5 +201,32 @@ def finished_checkpoint(folder: Path) -> Path | None:
 def _marked(marker: Path, name_of: Callable[[str], str]) -> Path | None:
     if not marker.is_file():
         return None
-    path = marker.parent / Path(name_of(marker.read_text())).name
+    path = marker.parent / name_of(marker.read_text())
     return path if path.is_file() else None
+
+
+def set_aside_earlier_run(folder: Path) -> Path | None:
+    """Move the checkpoints of an earlier run into a folder of their own, so that a new run in ``folder`` replaces none.
+
+    A run that was finished stays the one to be tested until a newer one is. Moving its files back undoes it all.
+
+    Returns:
+        The new folder, ``folder/earlier_<time of the newest>``, or None where there was no checkpoint.
+    """
+    checkpoints = sorted(path for path in folder.glob("*") if re.fullmatch(r"(iter|epoch)_\d+\.\w+", path.name))
+    if not checkpoints:
+        (folder / LAST_MARKER).unlink(missing_ok=True)
+        return None
+    time_of_newest = time.localtime(max(path.stat().st_mtime for path in checkpoints))
+    target = folder / time.strftime("earlier_%Y%m%d_%H%M%S", time_of_newest)
+    target.mkdir(exist_ok=True)
+    if finished_checkpoint(folder) in checkpoints:
+        facts = json.loads((folder / FINISHED_MARKER).read_text())
+        save_text(json.dumps(facts) + "\n", target / FINISHED_MARKER)
+        facts["checkpoint"] = f"{target.name}/{facts['checkpoint']}"
+        save_text(json.dumps(facts) + "\n", folder / FINISHED_MARKER)
+    if (folder / LAST_MARKER).is_file():
+        (folder / LAST_MARKER).rename(target / LAST_MARKER)
+    for path in checkpoints:
+        path.rename(target / path.name)
+    return target

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a config and check every key in it; turn a config into plain data for a checkpoint and compare two of them."""
+"""Read a config; turn a config into plain data for a checkpoint and compare two of them."""
 
 import difflib
-import inspect
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,22 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.config.lazy import LazyAttr, LazyObject
 
-from pcperc.registry import ALL, resolve_type
-
-# What the tools read; helper variables of a config file start with an underscore.
-TOP_KEYS = frozenset(
-    """
-    model train_dataloader val_dataloader test_dataloader val_evaluator test_evaluator train_cfg val_cfg test_cfg
-    optim_wrapper param_scheduler default_hooks custom_hooks find_unused_parameters log_interval seed work_dir
-    data_root data_version first_stage profiles load_from simulation description
-    """.split()
-)
-# Keys that MMEngine itself takes out of a dict before its class sees it.
-BUILDER_KEYS = frozenset({"type", "_scope_", "priority", "convert_to_iter_based", "constructor", "paramwise_cfg"})
-
-
-class ConfigError(ValueError):
-    """A config cannot be used; the message names file, key and what was expected."""
+from pcperc.engine.config_check import ConfigError, check_arguments, check_top_keys, checked_overrides
 
 
 def load_config(path: str | Path, overrides: dict | None = None) -> Config:
@@ -48,7 +32,7 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
             moved = with_data_root(cfg._cfg_dict, cfg.data_root, str(overrides["data_root"]))
             cfg = Config(moved, filename=str(path), format_python_code=False)
         if overrides:
-            cfg.merge_from_dict(_checked_paths(cfg, overrides, path))
+            cfg.merge_from_dict(checked_overrides(cfg, overrides, path))
         for key in list(cfg):
             value = dict.get(cfg._cfg_dict, key)
             imported = callable(value) or isinstance(value, LazyObject | LazyAttr | ModuleType)
@@ -58,30 +42,9 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
         raise
     except Exception as error:  # a config is code: anything can happen in it
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    _check_top_keys(cfg, path)
+    check_top_keys(cfg, path)
     check_arguments(cfg._cfg_dict, where=str(path))
     return cfg
-
-
-def check_arguments(value: Any, *, where: str) -> None:
-    """Check the keys of every dict with a ``type`` in ``value`` against the arguments of that class.
-
-    Raises:
-        ConfigError: an unknown key or type; ``where`` and the path of keys to it are named.
-    """
-    if isinstance(value, dict):
-        items = dict.items(value)
-        if "type" in value:
-            cls = _class_of(dict.get(value, "type"), where)
-            known = _arguments(cls)
-            for key, _ in items:
-                if known is not None and key not in known and key not in BUILDER_KEYS:
-                    raise ConfigError(f"{where}: {cls.__name__} has no argument '{key}'{_nearest(key, known)}")
-        for key, item in items:
-            check_arguments(item, where=f"{where}: {key}" if ".py" in where[-4:] else f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            check_arguments(item, where=f"{where}[{number}]")
 
 
 def plain_config(value: Any) -> Any:
@@ -154,80 +117,6 @@ def _untupled(value: Any) -> Any:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _check_top_keys(cfg: Config, path: Path) -> None:
-    for key in cfg:
-        if key not in TOP_KEYS:
-            raise ConfigError(
-                f"{path}: unknown key '{key}'{_nearest(key, TOP_KEYS)}; a helper variable starts with an underscore"
-            )
-
-
-def _checked_paths(cfg: Config, overrides: dict, path: Path) -> dict:
-    """Refuse an override that would silently add a key where nobody reads it."""
-    for dotted in overrides:
-        node: Any = cfg._cfg_dict
-        for key in dotted.split("."):
-            if isinstance(node, list | tuple) and key.isdigit() and int(key) < len(node):
-                node = node[int(key)]
-                continue
-            if not isinstance(node, dict):
-                raise ConfigError(f"--cfg-options {dotted}: '{key}' is inside a value that is no dict in {path}")
-            known = set(dict.keys(node)) | (TOP_KEYS if node is cfg._cfg_dict else set())
-            if "type" in node:
-                known |= _arguments(_class_of(dict.get(node, "type"), str(path))) or {key}
-            if key not in known:
-                raise ConfigError(f"--cfg-options {dotted}: {path} has no key '{key}' there{_nearest(key, known)}")
-            node = dict.get(node, key, {})
-    return overrides
-
-
-def _class_of(type_: Any, where: str) -> Any:
-    try:
-        return resolve_type(type_, ALL[0])
-    except ImportError as error:
-        raise ConfigError(f"{where}: {_import_advice(type_, error)}") from error
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"{where}: {error.args[0]}") from error
-
-
-def _import_advice(type_: Any, error: ImportError) -> str:
-    """Name the nearest existing name in the module that a config imports from in vain."""
-    name, module = str(type_), getattr(type_, "module", "")
-    try:
-        names = dir(__import__(module, fromlist=["*"]))
-    except ImportError:
-        return str(error)
-    return f"there is no '{name}' in {module}{_nearest(name, names)}"
-
-
-def _arguments(cls: Any) -> set[str] | None:
-    """Return the argument names of a class or function, or None where it takes any.
-
-    MMEngine's schedulers pass ``**kwargs`` on to their base classes, so these are followed as long as they do.
-    """
-    if not inspect.isclass(cls):
-        parameters = inspect.signature(cls).parameters.values()
-        return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
-    names: set[str] = set()
-    passes_on = False
-    for base in cls.__mro__:
-        if base is object:
-            return None if passes_on else names
-        if "__init__" not in vars(base):
-            continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-        names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-        passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        if not passes_on:
-            return names
-    return names
-
-
-def _nearest(key: str, known: Any) -> str:
-    near = difflib.get_close_matches(key, sorted(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else f" (known: {', '.join(sorted(known))})"
 
 
 def _similar_files(path: Path) -> str:

@@ -85,7 +85,7 @@ class ProgressHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         loss = _number(outputs["loss"])
         rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
-        text = f"epoch {runner.epoch + 1}/{runner.max_epochs}, loss {loss:.4g}, lr {rate:.2g}"
+        text = f"loss {loss:.4g}, epoch {runner.epoch + 1}/{runner.max_epochs}, lr {rate:.2g}"  # what is cut off last
         self._train.update(runner.iter + 1, text)
 
     def close(self, runner) -> None:

@@ -16,11 +16,18 @@ def say(text: str) -> None:
         Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
+# What wrong input, files or machines raise (MMEngine asserts its arguments); anything else shows where it was raised.
+EXPECTED_ERRORS = (
+    *(ArithmeticError, AssertionError, ImportError, LookupError),
+    *(OSError, RuntimeError, TypeError, ValueError),
+)
+
+
 def run_tool(main: Callable[[], None], *, when_stopped: str = "stopped") -> int:
     """Call ``main`` and return an exit status; what is wrong with the input ends in one line on stderr.
 
     Args:
-        when_stopped: what is printed after Ctrl-C.
+        when_stopped: what is printed after a Ctrl-C that brings no words of its own.
 
     Set PCPERC_TRACEBACK=1 to see where an error was raised.
     """
@@ -29,10 +36,10 @@ def run_tool(main: Callable[[], None], *, when_stopped: str = "stopped") -> int:
         return 0
     try:
         main()
-    except KeyboardInterrupt:
-        print(when_stopped, file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or when_stopped, file=sys.stderr)
         return 130
-    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except EXPECTED_ERRORS as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
@@ -46,5 +53,5 @@ def one_line(error: Exception) -> str:
         return type(error).__name__
     if "Original Traceback" in text:
         return lines[-1].partition(": ")[2] or lines[-1]
-    unexplained = type(error) in (RuntimeError, TypeError, KeyError, IndexError, ImportError)
+    unexplained = type(error) in (RuntimeError, TypeError, KeyError, IndexError, ImportError, AssertionError)
     return f"{type(error).__name__}: {lines[0]}" if unexplained else lines[0]

@@ -6,8 +6,11 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+_ASCII = str.maketrans("━─…", "#-~")
 
 
 class ProgressDisplay:
@@ -40,27 +43,15 @@ class ProgressDisplay:
         self._text = ""
         self._printed: int | None = None
         self._console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
+        self._live: Live | None = None
         if enabled and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
-                TextColumn("{task.fields[text]}"),
-                console=self._console,
-            )
-            self._task = self._bar.add_task(label, total=total, completed=done, text="")
-            self._bar.start()
+            self._live = Live(self, console=self._console)
+            self._live.start()
 
     def update(self, done: int, text: str = "") -> None:
         """Say that ``done`` units are complete; ``text`` is shown behind the times."""
         self.done, self._text = done, text
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, text=text)
-        elif self.enabled and time.monotonic() - self._last_line >= self.seconds_between_lines:
+        if self._live is None and self.enabled and time.monotonic() - self._last_line >= self.seconds_between_lines:
             self._print_line()
 
     def advance(self, text: str = "") -> None:
@@ -69,18 +60,18 @@ class ProgressDisplay:
 
     def pause(self) -> None:
         """Take a live bar off the screen so that another display can be shown."""
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def resume(self) -> None:
         """Show a paused bar again."""
-        if self._bar is not None:
-            self._bar.start()
+        if self._live is not None:
+            self._live.start()
 
     def close(self) -> None:
         """End the display; elsewhere than on a terminal with a last line."""
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
         elif self.enabled and self._printed != self.done:
             self._print_line()
         self.enabled = False
@@ -92,19 +83,50 @@ class ProgressDisplay:
             return None
         return (time.monotonic() - self._start) / worked * (self.total - self.done)
 
+    def line(self, width: int) -> str:
+        """Return what a terminal of ``width`` columns shows; from 40 columns on percent and both times stand in it.
+
+        Where there is no room, what is told behind the times goes first, then the count, the bar and the label's end.
+        """
+        cells = width // 8
+        filled = round(cells * self._share())
+        bar, count = "━" * filled + "─" * (cells - filled), f"{self.done}/{self.total}"
+        times = f"{100 * self._share():.0f} %, {self._times()}"
+        for middle in (f"{bar} {count}, ", f"{bar} ", ""):
+            head = f"{self.label} {middle}{times}"
+            room = width - len(head) - 2
+            if room >= -2:
+                return f"{head}, {_cut(self._text, room)}" if self._text and room >= 8 else head
+        return f"{_cut(self.label, width - len(times) - 1)} {times}"
+
+    def _share(self) -> float:
+        return self.done / self.total if self.total else 1.0
+
+    def _times(self) -> str:
+        left = self.seconds_left()
+        return f"{_clock(time.monotonic() - self._start)} gone, {'?' if left is None else _clock(left)} left"
+
     def _print_line(self) -> None:
         self._last_line, self._printed = time.monotonic(), self.done
-        left = self.seconds_left()
-        left_text = "?" if left is None else _clock(left)
-        share = 100.0 * self.done / self.total if self.total else 100.0
-        line = f"{self.label} {self.done}/{self.total} ({share:.0f} %), {_clock(self._last_line - self._start)} gone, "
-        self._console.print(f"{line}{left_text} left{', ' + self._text if self._text else ''}", markup=False)
+        line = f"{self.label} {self.done}/{self.total} ({100 * self._share():.0f} %), {self._times()}"
+        self._console.print(f"{line}{', ' + self._text if self._text else ''}", markup=False)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line = self.line(options.max_width)
+        text = Text(line.translate(_ASCII) if options.ascii_only else line, no_wrap=True, overflow="crop")
+        text.highlight_regex("[━#]+", "bar.complete")
+        text.highlight_regex("─+", "bar.back")
+        yield text
 
     def __enter__(self) -> "ProgressDisplay":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
 def _clock(seconds: float) -> str:

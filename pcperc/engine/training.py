@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from pcperc.engine.checkpoint import LAST_MARKER, finished_checkpoint, last_checkpoint, load_checkpoint
+from pcperc.engine.backbone import backbone_starter, check_backbone_option, warn_of_random_backbone
+from pcperc.engine.checkpoint import finished_checkpoint, last_checkpoint, load_checkpoint, set_aside_earlier_run
 from pcperc.engine.config import ConfigError, load_config, plain_config
 from pcperc.engine.data import choose_profile, provide_data
 from pcperc.engine.distributed import (
@@ -24,8 +25,6 @@ from pcperc.engine.distributed import (
 )
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
-from pcperc.models.bevfusion.swin import SwinTransformer
-from pcperc.models.pretrained import load_pretrained_backbone
 
 FIRST_STAGE_FOLDER = "lidar_only"
 
@@ -71,6 +70,7 @@ def train(options: TrainOptions, *, simulate: Callable[..., Any] | None = None) 
         The finished checkpoint.
     Raises:
         ConfigError, DataMissing, CheckpointError, DeviceError, TrainingDiverged: see there.
+        KeyboardInterrupt: Ctrl-C; the message says what is saved.
     """
     device = pick_device(options.device)
     start_process_group(device)
@@ -88,33 +88,44 @@ def default_work_dir(config: Path) -> Path:
 
 
 def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., Any] | None) -> Path:
+    called, resume = time.time(), options.resume or restart_count() > 0
     cfg, file, profile = choose_profile(options.config, options.profile, options.overrides)
     work_dir = Path(options.work_dir or cfg.get("work_dir") or default_work_dir(options.config))
     stages = plan_stages(cfg, file, profile, work_dir, options)
-    _check_backbone_option(cfg, options)
-    if is_main():
-        for stage in stages:
-            provide_data(stage.cfg, simulate)
-    barrier()
-    started = time.monotonic()
-    resume = options.resume or restart_count() > 0
-    if is_main():
-        for stage in stages:
-            for partial in stage.work_dir.glob(".*.partial"):  # of a run that was killed while it wrote
-                partial.unlink(missing_ok=True)
-            if not resume:  # what --resume finds later must be of this run
-                (stage.work_dir / LAST_MARKER).unlink(missing_ok=True)
-    barrier()
-    path = None
-    for number, stage in enumerate(stages, 1):
-        label = f"stage {number}/{len(stages)} {stage.name}" if len(stages) > 1 else f"training {stage.name}"
-        path = run_stage(stage, options, device, label, resume=resume, previous=path)
+    check_backbone_option(cfg, options.config, options.pretrained_backbone)
+    try:
+        if is_main():
+            for stage in stages:
+                provide_data(stage.cfg, simulate)
+                for partial in stage.work_dir.glob(".*.partial"):  # of a run that was killed while it wrote
+                    partial.unlink(missing_ok=True)
+        barrier()
+        if not (options.resume or stages[-1].load_from or options.pretrained_backbone):
+            warn_of_random_backbone(cfg)
+        started = time.monotonic()
+        path = None
+        for number, stage in enumerate(stages, 1):
+            label = f"stage {number}/{len(stages)} {stage.name}" if len(stages) > 1 else f"training {stage.name}"
+            work_dirs = [later.work_dir for later in stages[number - 1 :]]
+            path = run_stage(stage, options, device, label, resume=resume, previous=path, work_dirs=work_dirs)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(_what_is_saved(stages, 0.0 if resume else called)) from error
     minutes = (time.monotonic() - started) / 60
     say(f"finished in {minutes:.1f} minutes: {path}")
     if cfg.get("simulation") is not None:
         size = "at demonstration size " if "demo" in (profile, file.stem) else ""
         say(f"note: this model was trained {size}on simulated data ({cfg.data_root}); it says nothing about real roads")
     return path
+
+
+def _what_is_saved(stages: list[Stage], since: float) -> str:
+    """Say after Ctrl-C what there is to go on from; checkpoints from before ``since`` are of another run."""
+    if not is_main():
+        return "stopped"
+    paths = [path for stage in stages if (path := last_checkpoint(stage.work_dir)) and path.stat().st_mtime >= since]
+    if not paths:
+        return "stopped before the first checkpoint: nothing is saved"
+    return f"stopped; {paths[-1]} is saved, and the same command with --resume goes on from it"
 
 
 def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: TrainOptions) -> list[Stage]:
@@ -135,9 +146,21 @@ def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: 
 
 
 def run_stage(
-    stage: Stage, options: TrainOptions, device: torch.device, label: str, *, resume: bool, previous: Path | None
+    stage: Stage,
+    options: TrainOptions,
+    device: torch.device,
+    label: str,
+    *,
+    resume: bool,
+    previous: Path | None,
+    work_dirs: list[Path],
 ) -> Path:
-    """Run one stage to its end, from where its last checkpoint is if ``resume``; return its finished checkpoint."""
+    """Run one stage to its end, from where its last checkpoint is if ``resume``; return its finished checkpoint.
+
+    Args:
+        previous: the checkpoint of the stage before.
+        work_dirs: of this stage and those after it; where it begins anew, earlier runs are moved out of them.
+    """
     begin = _checkpoint_to_resume(stage) if resume else None
     if resume and begin is None:
         say(f"{label}: nothing to resume in {stage.work_dir}, beginning")
@@ -151,6 +174,14 @@ def run_stage(
         data_root=str(stage.cfg.get("data_root", "")),
         simulated=stage.cfg.get("simulation") is not None,
     )
+    start_backbone = backbone_starter(options.pretrained_backbone, has_weights=stage.load_from is not None)
+
+    def before_training(model: torch.nn.Module) -> None:
+        start_backbone(model)
+        _set_aside(
+            work_dirs
+        )  # as late as this: a start that fails disturbs nothing, and its weights may come from there
+
     runner = Runner(
         stage.cfg,
         work_dir=stage.work_dir,
@@ -159,7 +190,7 @@ def run_stage(
         label=label,
         resume_from=begin,
         load_from=None if begin else stage.load_from or previous,
-        after_load=backbone_starter(stage, options),
+        after_load=before_training,
     )
     parameters = sum(p.numel() for p in runner.bare_model.parameters()) / 1e6
     say(f"{label}: {parameters:.2f}M parameters on {device}, {runner.world_size} process(es), logs in {runner.log_dir}")
@@ -167,6 +198,16 @@ def run_stage(
         say(f"{label}: resuming {begin}")
     runner.train()
     return last_checkpoint(stage.work_dir)
+
+
+def _set_aside(work_dirs: list[Path]) -> None:
+    """Move the checkpoints of an earlier run out of these folders, and say where to."""
+    barrier()  # another process may still be reading them
+    if not is_main():
+        return
+    for folder in work_dirs:
+        if (moved_to := set_aside_earlier_run(folder)) is not None:
+            say(f"{folder}: the checkpoints of an earlier run were moved to {moved_to}")
 
 
 def _checkpoint_to_resume(stage: Stage) -> Path | None:
@@ -180,31 +221,6 @@ def _checkpoint_to_resume(stage: Stage) -> Path | None:
                 f"--profile {profile}"
             )
     return path
-
-
-def backbone_starter(stage: Stage, options: TrainOptions) -> Callable[[torch.nn.Module], None]:
-    """Return what gives a model's camera backbone its pretrained weights, or says that it has none."""
-
-    def start(model: torch.nn.Module) -> None:
-        backbone = next((module for module in model.modules() if isinstance(module, SwinTransformer)), None)
-        if backbone is None:
-            return
-        if options.pretrained_backbone is not None:
-            layout = load_pretrained_backbone(backbone, options.pretrained_backbone)
-            say(f"camera backbone: {options.pretrained_backbone} ({layout} names)")
-        elif stage.load_from is None:
-            say("camera backbone: trained from scratch (--pretrained-backbone FILE starts from Swin weights)")
-
-    return start
-
-
-def _check_backbone_option(cfg: Config, options: TrainOptions) -> None:
-    if options.pretrained_backbone is None:
-        return
-    if not options.pretrained_backbone.is_file():
-        raise ConfigError(f"--pretrained-backbone {options.pretrained_backbone}: no such file")
-    if "camera" not in cfg.model.get("encoders", {}):
-        raise ConfigError(f"--pretrained-backbone: {options.config} has no camera encoder")
 
 
 def _adjusted(cfg: Config, options: TrainOptions) -> Config:

@@ -80,6 +80,41 @@ def test_override_of_a_key_that_nobody_reads(key, nearest):
         load_config(TOY, {key: 1})
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("optim_wrapper.optimizer.lr", "fast", "a number, such as 0.01"),
+        ("train_cfg.max_epochs", "[1", "a whole number, such as 3"),
+        ("train_cfg.max_epochs", 1.5, "a whole number, such as 3"),
+        ("train_cfg.max_epochs", True, "a whole number, such as 3"),
+        ("model.dropout", "much", "a number, such as 0.2"),  # not in the config: the class's own default tells
+        ("optim_wrapper.amp", "maybe", "True or False"),
+        ("param_scheduler.1.T_max", "x", "a number, such as 3"),
+        ("model", 5, "a dict with type, width"),
+    ],
+)
+def test_override_of_another_kind(key, value, expected):
+    message = f"--cfg-options {key}: must be {expected}, got {value!r}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load_config(TOY, {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim_wrapper.clip_grad.max_norm", 0.5),
+        ("seed", None),
+        ("model.width", [3]),
+        ("default_hooks.checkpoint", None),
+    ],
+)
+def test_override_that_only_looks_different(key, value):
+    node = load_config(TOY, {key: value})
+    for part in key.split("."):
+        node = node[part]
+    assert node == value
+
+
 def test_helpers_and_imports_are_dropped(tmp_path):
     cfg = load_config(write(tmp_path, "_width = 5\nmodel = dict(type=ToyModel, width=_width)"))
     assert list(cfg) == ["model"] and cfg.model.width == 5

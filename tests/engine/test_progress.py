@@ -38,18 +38,57 @@ def test_nothing_where_it_is_disabled():
     assert stream.getvalue() == ""
 
 
-def test_a_bar_on_a_terminal():
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    encoding = "utf-8"
 
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(monkeypatch, *, columns: int, text: str) -> str:
+    """Return what a terminal of that width has received, without escape sequences."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     with ProgressDisplay("training", 3, stream=stream) as display:
-        display.advance("loss 1")
+        display.advance("before")
         display.pause()
         display.resume()
-        display.advance("loss 2")
-    assert re.search(r"training.*2/3.*loss 2", stream.getvalue(), re.S)
+        display.advance(text)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    shown = on_a_terminal(monkeypatch, columns=120, text="loss 2")
+    assert re.search(r"training ━{10}─{5} 2/3, 67 %, 0:00:00 gone, 0:00:00 left, loss 2", shown)
+    assert max(map(len, re.split("[\r\n]", on_a_terminal(monkeypatch, columns=80, text="x" * 200)))) == 80
+
+
+LABEL, TEXT = "stage 1/2 lidar_only_demo", "loss 12.34, epoch 1/2, lr 0.00019"
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (140, f"{LABEL} ━━━━━──────────── 30/100, 30 %, 0:00:10 gone, 0:00:23 left, {TEXT}"),
+        (100, f"{LABEL} ━━━━──────── 30/100, 30 %, 0:00:10 gone, 0:00:23 left, loss 12.34, epoch …"),
+        (80, f"{LABEL} ━━━─────── 30/100, 30 %, 0:00:10 gone, 0:00:23 left"),
+        (72, f"{LABEL} ━━━────── 30 %, 0:00:10 gone, 0:00:23 left"),
+        (60, f"{LABEL} 30 %, 0:00:10 gone, 0:00:23 left"),
+        (50, "stage 1/2 lidar_… 30 %, 0:00:10 gone, 0:00:23 left"),
+        (40, "stage … 30 %, 0:00:10 gone, 0:00:23 left"),
+    ],
+)
+def test_a_narrow_terminal_still_shows_percent_and_times(clock, width, line):
+    display = ProgressDisplay(LABEL, 100, stream=io.StringIO())
+    clock[0] += 10
+    display.update(30, TEXT)
+    assert display.line(width) == line and len(line) <= width
+
+
+def test_a_terminal_without_unicode(monkeypatch):
+    monkeypatch.setattr(Terminal, "encoding", "ascii")
+    assert "training ##########----- 2/3" in on_a_terminal(monkeypatch, columns=120, text="x").encode("ascii").decode()
 
 
 @pytest.mark.parametrize(

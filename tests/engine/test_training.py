@@ -14,6 +14,7 @@ from pcperc.engine import checkpoint as ckpt
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import DataMissing
+from pcperc.engine.messages import run_tool as run
 from pcperc.engine.training import TrainOptions, default_work_dir, train
 from tests.engine.helpers import TOY, read_losses, run_tool
 
@@ -67,7 +68,6 @@ def test_killed_in_the_second_stage_resumes_there(configs, tmp_path, monkeypatch
     again = replace(options(recipe, tmp_path), work_dir=tmp_path / "again")
     with monkeypatch.context() as patch:
         patch.setattr("pcperc.engine.hooks.SafeCheckpointHook.after_train_epoch", stop)
-        patch.setattr("pcperc.engine.training.load_pretrained_backbone", stop)
         with pytest.raises(InterruptedError):
             train(again)
     stage_one = tmp_path / "again/lidar_only/iter_8.pth"
@@ -78,6 +78,52 @@ def test_killed_in_the_second_stage_resumes_there(configs, tmp_path, monkeypatch
     train(replace(again, resume=True))
     assert stage_one.stat().st_mtime_ns == before, "the finished first stage was not run again"
     assert read_losses(tmp_path / "again") == expected
+
+
+def stop_at(monkeypatch, iteration: int):
+    """Press Ctrl-C, as it were, after an iteration."""
+
+    def press(self, runner, *_, **__):
+        if runner.iter + 1 == iteration:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pcperc.engine.hooks.LossLogHook.after_train_iter", press)
+
+
+def test_ctrl_c_says_what_is_saved(configs, tmp_path, monkeypatch, capsys):
+    """The toy config saves every fourth iteration."""
+    recipe, work = configs("a.py", ""), tmp_path / "work"
+    stop_at(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt, match="^stopped before the first checkpoint: nothing is saved$"):
+        train(options(recipe, tmp_path))
+    stop_at(monkeypatch, 6)
+    saved = f"stopped; {work / 'iter_4.pth'} is saved, and the same command with --resume goes on from it"
+    with pytest.raises(KeyboardInterrupt, match=f"^{re.escape(saved)}$"):
+        train(options(recipe, tmp_path))
+    monkeypatch.delenv("PCPERC_TRACEBACK", raising=False)
+    assert run(lambda: train(options(recipe, tmp_path, resume=True))) == 130
+    assert capsys.readouterr().err == f"{saved}\n"
+
+
+def test_a_second_run_replaces_no_checkpoint(configs, tmp_path, capsys, monkeypatch):
+    recipe, work = configs("a.py", ""), tmp_path / "work"
+    first = train(options(recipe, tmp_path))
+    weights, losses = first.with_suffix(".safetensors").read_bytes(), read_losses(work)
+    assert "earlier run" not in capsys.readouterr().out
+    stop_at(monkeypatch, 6)
+    # Weights of the earlier run may be what the new one starts from.
+    with pytest.raises(KeyboardInterrupt):
+        train(options(recipe, tmp_path, load_from=first.with_suffix(".safetensors")))
+    (earlier,) = work.glob("earlier_*")
+    assert f"{work}: the checkpoints of an earlier run were moved to {earlier}\n" in capsys.readouterr().out
+    assert (earlier / "epoch_1.safetensors").read_bytes() == weights
+    assert ckpt.finished_checkpoint(work) == earlier / "epoch_1.pth", "until a newer run is finished"
+    assert ckpt.last_checkpoint(work) == work / "iter_4.pth"
+    assert ckpt.last_checkpoint(earlier) == ckpt.finished_checkpoint(earlier) == earlier / "epoch_1.pth"
+    monkeypatch.undo()
+    train(options(recipe, tmp_path, resume=True))
+    assert ckpt.finished_checkpoint(work) == work / "epoch_1.pth" and read_losses(work) != losses
+    assert list(work.glob("earlier_*")) == [earlier], "a run that is resumed moves nothing"
 
 
 def test_load_from_skips_the_first_stage(configs, tmp_path):
@@ -235,8 +281,8 @@ def test_default_work_dir():
 def test_pretrained_backbone_and_training_from_scratch_are_said(tmp_path, capsys):
     from safetensors.torch import save_file
 
+    from pcperc.engine.backbone import backbone_starter, warn_of_random_backbone
     from pcperc.engine.config import load_config
-    from pcperc.engine.training import Stage, backbone_starter
     from pcperc.registry import MODELS
 
     file = Path("configs/bevfusion/demo.py")
@@ -244,12 +290,18 @@ def test_pretrained_backbone_and_training_from_scratch_are_said(tmp_path, capsys
     model, other = MODELS.build(cfg.model), MODELS.build(cfg.model)
     weights = other.encoders["camera"].backbone.state_dict()
     save_file(weights, tmp_path / "swin.safetensors")
-    stage = Stage("demo", cfg, file, tmp_path, "demo", load_from=None)
-    backbone_starter(stage, options(file, tmp_path))(model)
+    backbone_starter(None, has_weights=False)(model)
     assert "camera backbone: trained from scratch (--pretrained-backbone FILE" in capsys.readouterr().out
-    backbone_starter(stage, options(file, tmp_path, pretrained_backbone=tmp_path / "swin.safetensors"))(model)
+    backbone_starter(tmp_path / "swin.safetensors", has_weights=False)(model)
     assert f"camera backbone: {tmp_path / 'swin.safetensors'} (pcperc names)" in capsys.readouterr().out
     loaded = model.encoders["camera"].backbone.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in weights.items())
-    backbone_starter(stage, options(file, tmp_path))(torch.nn.Linear(1, 1))
-    assert capsys.readouterr().out == "", "a model without cameras has nothing to say"
+    backbone_starter(None, has_weights=False)(torch.nn.Linear(1, 1))
+    backbone_starter(None, has_weights=True)(model)
+    assert capsys.readouterr().out == "", "a model without cameras, or with all weights given, has nothing to say"
+    for quiet in ("configs/bevfusion/demo.py", "configs/bevfusion/lidar_only.py"):
+        warn_of_random_backbone(load_config(quiet))
+    assert capsys.readouterr().out == "", "simulated data, or no cameras"
+    warn_of_random_backbone(load_config("configs/bevfusion.py"))
+    warning = capsys.readouterr().out
+    assert warning.count("\n") == 1 and "a Swin-T trained on nuImages: --pretrained-backbone FILE" in warning
