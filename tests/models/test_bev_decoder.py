@@ -65,9 +65,20 @@ def test_fuser_concatenates_camera_first():
     torch.testing.assert_close(fuser([camera, lidar]), torch.full((1, 1, 2, 2), 345.0))
 
 
+def test_an_untrained_fuser_may_pass_one_modality_on():
+    fuser = ConvFuser((2, 3), 3, passes=1).eval()
+    fuser.conv.norm.eps = 1e-12
+    camera, lidar = torch.rand(1, 2, 4, 5), torch.rand(1, 3, 4, 5)
+    torch.testing.assert_close(fuser([camera, lidar]), lidar)
+    fuser([camera, lidar]).pow(2).sum().backward()
+    assert fuser.conv.conv.weight.grad[:, :2].abs().sum() > 0  # the other modality is learned from the first step
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: ConvFuser((1, 2), 2, passes=0), "passes must be the index of a modality with 2 channels, got 0"),
+        (lambda: ConvFuser((1, 2), 2, passes=2), "got 2 for in_channels"),
         (lambda: SECOND(4, (4, 6), num_convs=(1,)), "one length, got 2, 1, 2"),
         (lambda: SECONDFPN((4,), (4, 6)), "one length, got 1, 2, 2"),
         (lambda: SECONDFPN((4, 6), (3, 5))([torch.zeros(1, 4, 8, 8)]), "must be 2 maps, got 1"),

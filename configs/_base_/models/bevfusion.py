@@ -35,4 +35,4 @@ model["encoders"]["camera"] = dict(
         feature_stride=8,
     ),
 )
-model["fuser"] = dict(type=ConvFuser, in_channels=(80, 256), out_channels=256)
+model["fuser"] = dict(type=ConvFuser, in_channels=(80, 256), out_channels=256, passes=1)

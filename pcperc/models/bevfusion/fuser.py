@@ -19,13 +19,32 @@ class ConvFuser(nn.Module):
     Args:
         in_channels: channels of each modality's map, camera first.
         out_channels: channels of the fused map.
+        passes: index of the modality whose map an untrained fuser hands on, normalised, as if there were no other; None
+            draws all weights at random, as published. The decoder and head of a LiDAR stage then go on from where they
+            were: with random weights a short second stage spends its time on finding them again.
+    Raises:
+        ValueError: a modality to pass on that has not out_channels channels.
     Source: Liu et al., BEVFusion, ICRA 2023, section III-C.
     """
 
-    def __init__(self, in_channels: Sequence[int] = (80, 256), out_channels: int = 256):
+    def __init__(self, in_channels: Sequence[int] = (80, 256), out_channels: int = 256, *, passes: int | None = None):
         super().__init__()
         self.in_channels = tuple(in_channels)
         self.conv = ConvNormReLU(sum(in_channels), out_channels, 3)
+        if passes is not None:
+            self._pass_on(passes, out_channels)
+
+    @torch.no_grad()
+    def _pass_on(self, modality: int, out_channels: int) -> None:
+        """Make the convolution the identity on one modality and zero on the others."""
+        if not 0 <= modality < len(self.in_channels) or self.in_channels[modality] != out_channels:
+            raise ValueError(
+                f"ConvFuser: passes must be the index of a modality with {out_channels} channels, got {modality} for "
+                f"in_channels {self.in_channels}"
+            )
+        first = sum(self.in_channels[:modality])
+        self.conv.conv.weight.zero_()
+        nn.init.dirac_(self.conv.conv.weight[:, first : first + out_channels])
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Fuse maps (B, in_channels[i], X, Y) into (B, out_channels, X, Y).
