@@ -3,10 +3,12 @@
 
 import os
 import random
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 
 from tests import op_contract
@@ -35,6 +37,16 @@ def realdata() -> Path:
 def device(request) -> torch.device:
     """Each test that takes it runs on the CPU and, under ``-m gpu``, on the GPU."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def spconv():
+    """spconv.pytorch, an oracle where it is installed. On one thread: the CPU sums of spconv 2.3.8 race on several."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = pytest.importorskip("spconv.pytorch", reason="peer: spconv is not installed", exc_type=ImportError)
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        yield peer
 
 
 def pytest_generate_tests(metafunc):

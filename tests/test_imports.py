@@ -15,6 +15,7 @@ ALLOWED = {
     "ops": {"geometry"},
     "sparse": {"ops"} | LOW,
     "nn": {"sparse", "ops"} | LOW,
+    "convert": {"nn", "sparse", "ops"} | LOW,
     "models": {"nn", "sparse", "ops"} | LOW,
     "transforms": {"ops"} | LOW,
     "datasets": {"ops", "transforms"} | LOW,

@@ -9,13 +9,12 @@ from pcperc import ops
 from pcperc.ops._checks import describe
 from pcperc.sparse.kernel_map import Topology
 
-_MAX_BATCH_SIZE = 1023
 
-
-def check_batch_size(op: str, batch_size: int) -> None:
+def check_batch_size(op: str, batch_size: int, dims: int) -> None:
     """Require a number of clouds that the keys of coordinates can hold."""
-    if batch_size > _MAX_BATCH_SIZE:
-        raise ValueError(f"{op}: batch_size must be in [1, {_MAX_BATCH_SIZE}], got {batch_size}")
+    largest = 1023 if dims <= 3 else 255
+    if batch_size > largest:
+        raise ValueError(f"{op}: batch_size must be in [1, {largest}] for {dims} spatial axes, got {batch_size}")
 
 
 def check_same_voxels(op: str, first: Topology, other: Topology, *, advice: str) -> None:
@@ -71,8 +70,8 @@ def _difference(first: Topology, other: Topology) -> str | None:
 
 
 def _lattice_difference(first: Topology, other: Topology) -> str | None:
-    if first.coords.shape[1] != other.coords.shape[1]:
-        return f"{first.coords.shape[1] - 1} and {other.coords.shape[1] - 1} axes of space"
+    if first.dims != other.dims:
+        return f"{first.dims} and {other.dims} spatial axes"
     for name in ("spatial_shape", "tensor_stride"):
         if getattr(first, name) != getattr(other, name):
             return _values(name, first, other)

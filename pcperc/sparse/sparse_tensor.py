@@ -2,6 +2,7 @@
 """Features on a sparse lattice of voxels."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -18,22 +19,26 @@ from pcperc.ops._checks import (
 from pcperc.sparse._checks import check_batch_size
 from pcperc.sparse.arithmetic import Arithmetic
 from pcperc.sparse.batch_items import BatchItems
+from pcperc.sparse.interop import Interop
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
+Spacing = int | Fraction
 
-class SparseTensor(Arithmetic, BatchItems):
+
+class SparseTensor(Arithmetic, BatchItems, Interop):
     """Features of the voxels of a batch of clouds. The voxels never change; features change by :meth:`replace`.
 
     ``x + y``, ``x * 2``, ``-x`` work on features where the voxels are the same; ``x[i]``, ``x[1:3]`` and ``for item in
     x`` go over the clouds of the batch; ``len(x)`` is the number of voxels.
 
     Args:
-        coords: (M, 4) int32 ``[batch, x, y, z]``, distinct rows in any order, which is kept. x, y, z may be negative on
-            an unbounded lattice. Its bounds are checked at once, a wait for the GPU.
+        coords: (M, 1 + D) int32 ``[batch, x, y, z]`` for D = 3, with D from 1 to 4; distinct rows in any order, which is
+            kept. x, y, z may be negative on an unbounded lattice. The bounds are checked at once, a wait for the GPU.
         feats: (M, C) float64, float32, float16 or bfloat16, on the same device.
-        batch_size: number of clouds, 1 to 1023; None reads it from ``coords`` (0 where M is 0).
-        spatial_shape: (X, Y, Z), or one number for all three; indices then run from 0. None is an unbounded lattice.
-        tensor_stride: cells of the network's input lattice per cell of this one, one number or one for each axis.
+        batch_size: number of clouds, 1 to 1023 (255 for D = 4); None reads it from ``coords`` (0 where M is 0).
+        spatial_shape: (X, Y, Z), or one number for all axes; indices then run from 0. None is an unbounded lattice.
+        tensor_stride: cells of the network's input lattice per cell of this one, one number or one for each axis: whole
+            numbers, or fractions.Fraction on a finer lattice.
         kernel_maps: cache to share with other tensors of the same pass; a new one if None.
     Raises:
         TypeError: not tensors, or a size that is no whole number.
@@ -48,20 +53,19 @@ class SparseTensor(Arithmetic, BatchItems):
         batch_size: int | None = None,
         *,
         spatial_shape: int | Sequence[int] | None = None,
-        tensor_stride: int | Sequence[int] = 1,
+        tensor_stride: Spacing | Sequence[Spacing] = 1,
         kernel_maps: KernelMapCache | None = None,
     ):
         check_coords("SparseTensor", "coords", coords)
-        if coords.shape[1] != 4:
-            raise ValueError(f"SparseTensor: coords must be (M, 4) int32 [batch, x, y, z], got {describe(coords)}")
+        dims = coords.shape[1] - 1
         if spatial_shape is not None:
-            spatial_shape = to_tuple("SparseTensor", "spatial_shape", spatial_shape, 3, low=1)
-        tensor_stride = to_tuple("SparseTensor", "tensor_stride", tensor_stride, 3, low=1)
+            spatial_shape = to_tuple("SparseTensor", "spatial_shape", spatial_shape, dims, low=1)
+        tensor_stride = _to_spacing(tensor_stride, dims)
         if batch_size is None:
             batch_size = max(int(coords[:, 0].max()) + 1, 0) if len(coords) else 0
         else:
             positive_int("SparseTensor", "batch_size", batch_size)
-        check_batch_size("SparseTensor", batch_size)
+        check_batch_size("SparseTensor", batch_size, dims)
         _check_feats(coords, feats)
         _check_bounds(coords, batch_size, spatial_shape)
         self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, tensor_stride)
@@ -91,7 +95,7 @@ class SparseTensor(Arithmetic, BatchItems):
         check_tensor("SparseTensor.from_dense", "grid", grid)
         if not 3 <= grid.ndim <= 6 or grid.dtype not in FLOAT_DTYPES:
             raise ValueError(
-                f"SparseTensor.from_dense: grid must be (B, C, X, ...) floating point with 1 to 4 axes of space, "
+                f"SparseTensor.from_dense: grid must be (B, C, X, ...) floating point with 1 to 4 spatial axes, "
                 f"got {describe(grid)}"
             )
         shape = (grid.shape[0], *grid.shape[2:])
@@ -109,7 +113,7 @@ class SparseTensor(Arithmetic, BatchItems):
 
     @property
     def coords(self) -> Tensor:
-        """(M, 4) int32 ``[batch, x, y, z]`` in units of ``tensor_stride``."""
+        """(M, 1 + D) int32 ``[batch, x, y, z]`` in units of ``tensor_stride``."""
         return self._topology.coords
 
     @property
@@ -131,8 +135,8 @@ class SparseTensor(Arithmetic, BatchItems):
 
     @property
     def dims(self) -> int:
-        """Axes of space: 3 for x, y, z."""
-        return self.coords.shape[1] - 1
+        """Spatial axes D: 3 for x, y, z."""
+        return self._topology.dims
 
     @property
     def spatial_shape(self) -> tuple[int, ...] | None:
@@ -140,8 +144,8 @@ class SparseTensor(Arithmetic, BatchItems):
         return self._topology.spatial_shape
 
     @property
-    def tensor_stride(self) -> tuple[int, ...]:
-        """Cells of the network's input lattice per cell of this one, for each axis."""
+    def tensor_stride(self) -> tuple[Spacing, ...]:
+        """Cells of the network's input lattice per cell of this one, for each axis; Fractions on finer ones."""
         return self._topology.tensor_stride
 
     @property
@@ -251,9 +255,10 @@ class SparseTensor(Arithmetic, BatchItems):
         return grid.view(self.size())
 
     def __repr__(self) -> str:
+        stride = f"({', '.join(map(str, self.tensor_stride))})"
         return (
             f"SparseTensor(num_voxels={self.num_voxels}, num_channels={self.num_channels}, "
-            f"batch_size={self.batch_size}, tensor_stride={self.tensor_stride}, spatial_shape={self.spatial_shape}, "
+            f"batch_size={self.batch_size}, tensor_stride={stride}, spatial_shape={self.spatial_shape}, "
             f"dtype={str(self.dtype).removeprefix('torch.')}, device={self.device})"
         )
 
@@ -263,6 +268,16 @@ def _check_feats(coords: Tensor, feats: Tensor) -> None:
     if feats.ndim != 2 or feats.shape[0] != coords.shape[0] or feats.dtype not in FLOAT_DTYPES:
         raise ValueError(f"SparseTensor: feats must be ({coords.shape[0]}, C) floating point, got {describe(feats)}")
     check_same_device("SparseTensor", coords=coords, feats=feats)
+
+
+def _to_spacing(value: Spacing | Sequence[Spacing], dims: int) -> tuple[Spacing, ...]:
+    """One number > 0 for each axis; a whole one as int, so that equal spacings look alike."""
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * dims
+    if any(isinstance(v, bool) or not isinstance(v, Spacing) for v in values):
+        raise TypeError(f"SparseTensor: tensor_stride must be of whole numbers or Fractions, got {value!r}")
+    if len(values) != dims or min(values) <= 0:
+        raise ValueError(f"SparseTensor: tensor_stride must be a number > 0 or {dims} of them, got {value!r}")
+    return tuple(int(v) if v == int(v) else v for v in values)
 
 
 def _check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...] | None) -> None:

@@ -2,6 +2,7 @@
 """Sparse tensors in safetensors files: nothing in such a file is ever executed."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -26,7 +27,8 @@ def save(x: SparseTensor, path: str | Path) -> None:
     if not isinstance(x, SparseTensor):
         raise TypeError(f"save: x must be a SparseTensor, got {type(x).__name__}")
     tensors = {"coords": x.coords, "feats": x.feats.detach()}
-    lattice = {"batch_size": x.batch_size, "spatial_shape": x.spatial_shape, "tensor_stride": x.tensor_stride}
+    stride = [str(s) for s in x.tensor_stride]  # "2", or "1/2" on a lattice finer than the network's input
+    lattice = {"batch_size": x.batch_size, "spatial_shape": x.spatial_shape, "tensor_stride": stride}
     with files.written_whole(path) as partial:
         contiguous = {key: value.cpu().contiguous() for key, value in tensors.items()}
         save_file(contiguous, partial, metadata={"format": _FORMAT, "lattice": json.dumps(lattice)})
@@ -69,6 +71,7 @@ def _lattice(text: str | None) -> dict:
     wanted = {"batch_size", "spatial_shape", "tensor_stride"}
     if not isinstance(lattice, dict) or set(lattice) != wanted:
         raise ValueError(f"lattice must have the keys {', '.join(sorted(wanted))}, got {text}")
+    lattice["tensor_stride"] = [Fraction(s) for s in lattice["tensor_stride"]]
     if lattice["batch_size"] == 0:  # no clouds at all: SparseTensor reads that from the coordinates
         lattice["batch_size"] = None
     return lattice

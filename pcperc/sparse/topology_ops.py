@@ -54,7 +54,7 @@ def collate(tensors: Sequence[SparseTensor]) -> SparseTensor:
     for tensor in tensors:
         rows.append(torch.cat([tensor.coords[:, :1] + batch_size, tensor.coords[:, 1:]], 1))
         batch_size += tensor.batch_size
-    check_batch_size("collate", batch_size)
+    check_batch_size("collate", batch_size, first.dims)
     topology = Topology(torch.cat(rows), batch_size, first.spatial_shape, first.tensor_stride)
     return SparseTensor.on_topology(topology, torch.cat([tensor.feats for tensor in tensors]), KernelMapCache())
 
@@ -136,13 +136,12 @@ def crop(
 
 
 def _bound(x: SparseTensor, name: str, value: int | Sequence[int]) -> Tensor:
-    return torch.tensor(to_tuple("crop", name, value, 3, low=_LOWEST), device=x.device)
+    return torch.tensor(to_tuple("crop", name, value, x.dims, low=_LOWEST), device=x.device)
 
 
 def _identity_map(kernel_maps: KernelMapCache, source: Topology, target: Topology):
     """The map that connects equal coordinates. Its tables are built when first asked for."""
-    dims = source.coords.shape[1] - 1
-    ones, zeros = (1,) * dims, (0,) * dims
+    ones, zeros = (1,) * source.dims, (0,) * source.dims
     return kernel_maps.between(source, target, kernel_size=ones, stride=ones, padding=zeros, dilation=ones)
 
 

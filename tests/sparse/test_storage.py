@@ -3,6 +3,7 @@
 
 import errno
 import os
+from fractions import Fraction
 
 import pytest
 import torch
@@ -17,12 +18,12 @@ from tests.ops.clouds import coords_of, random_coords
 def test_what_was_saved_is_loaded(tmp_path, dtype, shape):
     coords = random_coords(20, low=0)
     feats = torch.randn(3, len(coords)).to(dtype).T.requires_grad_()
-    x = SparseTensor(coords, feats, 5, spatial_shape=shape, tensor_stride=(1, 2, 4))
+    x = SparseTensor(coords, feats, 5, spatial_shape=shape, tensor_stride=(1, 2, Fraction(1, 4)))
     path = tmp_path / "new" / "x.safetensors"
     save(x, path)
     y = load(path)
     assert torch.equal(y.coords, x.coords) and torch.equal(y.feats, x.feats) and y.dtype == dtype
-    assert (y.batch_size, y.spatial_shape, y.tensor_stride) == (5, shape, (1, 2, 4))
+    assert (y.batch_size, y.spatial_shape, y.tensor_stride) == (5, shape, (1, 2, Fraction(1, 4)))
     assert not y.feats.requires_grad and load(str(path), device="meta").feats.is_meta
 
 
@@ -55,7 +56,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 
 def valid():
     tensors = {"coords": coords_of((0, 1, 2, 3)), "feats": torch.ones(1, 2)}
-    lattice = '{"batch_size": 1, "spatial_shape": null, "tensor_stride": [1, 1, 1]}'
+    lattice = '{"batch_size": 1, "spatial_shape": null, "tensor_stride": ["1", "1", "1"]}'
     return tensors, {"format": "pcperc sparse tensor 1", "lattice": lattice}
 
 
@@ -73,6 +74,7 @@ def without(mapping, key):
         (lambda t, m: (t, m | {"lattice": "{}"}), "lattice must have the keys batch_size, spatial_shape"),
         (lambda t, m: (t, m | {"lattice": "not json"}), "Expecting value"),
         (lambda t, m: (t, m | {"lattice": m["lattice"].replace("1,", '"1",', 1)}), "batch_size must be a whole number"),
+        (lambda t, m: (t, m | {"lattice": m["lattice"].replace('["1"', '["a"')}), "Invalid literal for Fraction: 'a'"),
         (lambda t, m: (t | {"coords": t["coords"].long()}, m), r"coords must be .* got \(1, 4\) int64"),
         (lambda t, m: (t | {"feats": torch.ones(2, 2)}, m), r"feats must be \(1, C\)"),
         (lambda t, m: (t | {"coords": t["coords"] + 1}, m), "row 0 = .* outside batch_size 1"),
