@@ -32,8 +32,8 @@ class SparseTensor(Arithmetic, BatchItems, Interop):
     x`` go over the clouds of the batch; ``len(x)`` is the number of voxels.
 
     Args:
-        coords: (M, 1 + D) int32 ``[batch, x, y, z]`` for D = 3, with D from 1 to 4; distinct rows in any order, which is
-            kept. x, y, z may be negative on an unbounded lattice. The bounds are checked at once, a wait for the GPU.
+        coords: (M, 1 + D) int32 ``[batch, x, y, z]`` for D = 3, with D from 1 to 4; distinct rows in any order, which
+            is kept. x, y, z may be negative on an unbounded lattice. Bounds are checked at once, a wait for the GPU.
         feats: (M, C) float64, float32, float16 or bfloat16, on the same device.
         batch_size: number of clouds, 1 to 1023 (255 for D = 4); None reads it from ``coords`` (0 where M is 0).
         spatial_shape: (X, Y, Z), or one number for all axes; indices then run from 0. None is an unbounded lattice.

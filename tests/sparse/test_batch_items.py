@@ -88,7 +88,11 @@ def test_no_clouds_at_all():
         (lambda x: collate([x, x.float()]), ValueError, r"collate: .*dtype of the first.*float32 on cpu for number 1"),
         (lambda x: collate([x, x.replace(feats=x.feats[:, :1])]), ValueError, r"collate: .*got \(5, 1\)"),
         (lambda x: collate([x, SparseTensor(x.coords, x.feats)]), ValueError, r"tensor_stride \(2, 2, 2\) and \(1, "),
-        (lambda x: collate([x] * 256), ValueError, r"collate: batch_size must be in \[1, 1023\] for 3 spatial axes, got 1024"),
+        (
+            lambda x: collate([x] * 256),
+            ValueError,
+            r"collate: batch_size must be in \[1, 1023\] for 3 spatial axes, got 1024",
+        ),
     ],
 )
 def test_mistakes_are_named(call, error, message):

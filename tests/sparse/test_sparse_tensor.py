@@ -41,12 +41,13 @@ def test_repr_says_how_many_voxels_and_on_what_lattice():
         assert part in text
 
 
-def test_from_dense_undoes_dense(device):
-    grid = torch.randn(2, 3, 4, 5, 6, device=device) * (torch.rand(2, 1, 4, 5, 6, device=device) < 0.3)
+@pytest.mark.parametrize("shape", [(9,), (5, 6), (4, 5, 6), (3, 4, 2, 3)], ids=len)
+def test_from_dense_undoes_dense(device, shape):
+    grid = torch.randn(2, 3, *shape, device=device) * (torch.rand(2, 1, *shape, device=device) < 0.3)
     x = SparseTensor.from_dense(grid)
-    assert torch.equal(x.dense(), grid) and x.size() == grid.shape
+    assert torch.equal(x.dense(), grid) and x.size() == grid.shape and x.dims == len(shape)
     assert torch.equal(x.coords, ops.unique_coords(x.coords).coords)
-    mask = torch.rand(2, 4, 5, 6, device=device) < 0.5
+    mask = torch.rand(2, *shape, device=device) < 0.5
     y = SparseTensor.from_dense(grid, mask=mask)
     assert len(y) == mask.sum() and torch.equal(y.dense(), grid * mask.unsqueeze(1))
     assert len(SparseTensor.from_dense(grid * 0)) == 0
@@ -103,6 +104,8 @@ def test_autograd_switches():
             r"row 1 = \[0, 4, 0, 0\] is outside",
         ),
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1), 2000), ValueError, "got 2000"),
+        (lambda: SparseTensor(torch.zeros(1, 5).int(), torch.ones(1, 1), 256), ValueError, r"in \[1, 255\] for 4 spat"),
+        (lambda: SparseTensor(torch.zeros(1, 6).int(), torch.ones(1, 1)), ValueError, r"coords must be .* got \(1, 6\)"),
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1), 2.0), TypeError, "batch_size must be a whole"),
         (lambda: SparseTensor(coords_of((1999, 0, 0, 0)), torch.ones(1, 1)), ValueError, "got 2000"),
         (lambda: SparseTensor(coords_of((-1, 0, 0, 0)), torch.ones(1, 1)), ValueError, r"row 0 = \[-1, 0, 0, 0\]"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pcperc.nn as spnn
-from pcperc import SparseTensor, cat, crop, ops, prune, union
+from pcperc import SparseTensor, cat, collate, crop, load, ops, prune, save, union
 from tests.ops.clouds import coords_of, random_coords
 
 SHAPE = (5, 6, 4)
@@ -76,6 +76,20 @@ def test_crop_keeps_the_voxels_of_the_box(device):
     assert crop(line, lower=-2).coords[:, 1].tolist() == [-2, -1]
 
 
+@pytest.mark.parametrize("shape", [(9,), (5, 6), (3, 4, 2, 3)], ids=len)
+def test_every_number_of_axes(shape, tmp_path):
+    grids = [torch.randn(2, 3, *shape) * (torch.rand(2, 1, *shape) < 0.4) for _ in range(2)]
+    x, y = (SparseTensor.from_dense(grid) for grid in grids)
+    torch.testing.assert_close(union([x, y]).dense(), grids[0] + grids[1])
+    assert torch.equal(collate([x[1], y[0]]).dense(), torch.stack([grids[0][1], grids[1][0]]))
+    assert torch.equal(prune(x, x.feats[:, 0] > 0).dense(), grids[0] * (grids[0][:, :1] > 0))
+    inside = torch.zeros(2, 1, *shape)
+    inside[(..., *(slice(1, size - 1) for size in shape))] = 1
+    assert torch.equal(crop(x, 1, [size - 1 for size in shape]).dense(), grids[0] * inside)
+    save(x, tmp_path / "x.safetensors")
+    assert torch.equal(load(tmp_path / "x.safetensors").dense(), grids[0])
+
+
 def test_an_inverse_convolution_leads_back_from_pruned_voxels(device):
     x = cloud(device=device)
     mask = torch.rand(len(x), device=device) < 0.5
@@ -124,6 +138,7 @@ def test_joining_and_choosing_are_differentiable():
             ValueError,
             "row 1",
         ),
+        (lambda x: union([x, SparseTensor(x.coords[:, :3], x.feats, 2)]), ValueError, "got 3 and 2 spatial axes"),
         (lambda x: prune(x, torch.ones(len(x))), ValueError, r"prune: mask must be \(\d+,\) bool, got .* float32"),
         (lambda x: prune(x, torch.ones(3, dtype=torch.bool)), ValueError, r"got \(3,\) bool"),
         (lambda x: prune(x, [True]), TypeError, "prune: mask must be a tensor, got list"),
