@@ -2,3 +2,4 @@
 """Networks. Importing this package puts all of them into the registry."""
 
 from pcperc.models import bevfusion as bevfusion
+from pcperc.models.minkunet import MinkUNet as MinkUNet

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where voxels are, which voxels a convolution connects, and the cache that builds each connection once."""
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+import torch
 from torch import Tensor
 
 from pcperc import ops
@@ -64,16 +66,21 @@ class KernelMap:
 
     def _fine_rows(self) -> Tensor:
         if "fine" not in self._tables:
-            fine, coarse = (self.target, self.source) if self.transposed else (self.source, self.target)
-            self._tables["fine"] = ops.build_kernel_map(
-                fine.coords,
-                coarse.coords,
-                kernel_size=self.kernel_size,
-                stride=self.stride,
-                padding=self.padding,
-                dilation=self.dilation,
-            )
+            self._tables["fine"] = self._build()
         return self._tables["fine"]
+
+    def _build(self) -> Tensor:
+        fine, coarse = (self.target, self.source) if self.transposed else (self.source, self.target)
+        if self._is_symmetric and math.prod(self.kernel_size) == 1:  # each row sees itself: nothing to look up
+            return torch.arange(len(fine.coords), dtype=torch.int32, device=fine.coords.device).unsqueeze(0)
+        return ops.build_kernel_map(
+            fine.coords,
+            coarse.coords,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
 
     def _coarse_rows(self) -> Tensor:
         if "coarse" not in self._tables:

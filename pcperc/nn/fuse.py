@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks for inference: convolution, batch norm, residual and activation as one operator."""
+
+import copy
+
+import torch
+from torch import nn
+
+from pcperc import ops
+from pcperc.nn.activation import LeakyReLU, ReLU
+from pcperc.nn.conv import SparseConvBase
+from pcperc.nn.norm import BatchNorm
+from pcperc.nn.residual import ConvBlock, check_residual
+from pcperc.nn.sync_norm import SyncBatchNorm
+from pcperc.sparse import SparseTensor
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """Return a copy for inference in which every :class:`ConvBlock` is one operator, batch norm folded in.
+
+    The folded weights are computed in float64 and rounded once; results differ from those of ``model`` by rounding. The
+    copy does not learn: its weights need no gradient, and features that do are an error.
+
+    Args:
+        model: in eval mode; it is not changed.
+    Raises:
+        TypeError: the norm of a block is no batch norm.
+        ValueError: a block is in training mode, or its norm keeps no running statistics, or there is no block.
+    """
+    blocks = {name: module for name, module in model.named_modules() if isinstance(module, ConvBlock)}
+    if not blocks:
+        raise ValueError(f"fuse: model must contain a ConvBlock, got none in {type(model).__name__}")
+    for name, block in blocks.items():
+        _check_block(name or "model", block)
+    return _replace_blocks(copy.deepcopy(model), {})
+
+
+def _check_block(name: str, block: ConvBlock) -> None:
+    norm = block.norm
+    if any(module.training for module in block.modules()):
+        raise ValueError(f"fuse: model must be in eval mode (model.eval()), got {name} in training mode")
+    if norm is not None and not isinstance(norm, BatchNorm | SyncBatchNorm):
+        raise TypeError(f"fuse: norm of {name} must be BatchNorm, SyncBatchNorm or None, got {type(norm).__name__}")
+    if norm is not None and norm.running_mean is None:
+        raise ValueError(f"fuse: norm of {name} must keep running statistics, got track_running_stats=False")
+
+
+def _replace_blocks(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Put a FusedConvBlock in place of each ConvBlock; a module that is used twice stays one module."""
+    if module not in done:
+        done[module] = FusedConvBlock(module) if isinstance(module, ConvBlock) else module
+        for name, child in done[module]._modules.items():
+            if child is not None:
+                done[module]._modules[name] = _replace_blocks(child, done)
+    return done[module]
+
+
+class FusedConvBlock(nn.Module):
+    """``activation(conv(x) + residual)`` in one operator; :func:`fuse` makes it from a ConvBlock in eval mode."""
+
+    def __init__(self, block: ConvBlock):
+        super().__init__()
+        self.conv = block.conv
+        if block.norm is not None:
+            _fold(self.conv, block.norm)
+        self.conv.requires_grad_(False)
+        is_fused = isinstance(block.activation, ReLU | LeakyReLU)
+        self.negative_slope = getattr(block.activation, "negative_slope", 0.0) if is_fused else 1.0
+        self.activation = None if is_fused else block.activation  # after the operator, which does not know it
+        self.eval()
+
+    def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
+        kernel_map = self.conv.kernel_map(x)
+        if residual is not None:
+            check_residual(residual, kernel_map.target)
+        feats = ops.sparse_conv_fused(
+            x.feats,
+            self.conv.tap_weights,
+            kernel_map.neighbors,
+            self.conv.bias,
+            None if residual is None else residual.feats,
+            groups=self.conv.groups,
+            negative_slope=self.negative_slope,
+        )
+        out = SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
+        return out if self.activation is None else self.activation(out)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+@torch.no_grad()
+def _fold(conv: SparseConvBase, norm: BatchNorm | SyncBatchNorm) -> None:
+    """Change weight and bias so that ``conv(x)`` becomes ``norm(conv(x))``."""
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() if conv.bias is None else conv.bias.double() - norm.running_mean.double()
+    bias = shift * scale if norm.bias is None else shift * scale + norm.bias.double()
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter((conv.weight.double() * scale).to(dtype))
+    conv.bias = nn.Parameter(bias.to(dtype))

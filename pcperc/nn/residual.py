@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution with norm and activation, and the residual block of two of them."""
+
+from torch import nn
+
+from pcperc.nn.activation import ReLU
+from pcperc.nn.conv import PerAxis, SparseConvBase, SubMConv3d
+from pcperc.nn.norm import BatchNorm
+from pcperc.sparse import SparseTensor, Topology
+from pcperc.sparse._checks import check_same_voxels
+
+
+class ConvBlock(nn.Module):
+    """``activation(norm(conv(x)) + residual)``: the unit that :func:`pcperc.nn.fuse` turns into one operator.
+
+    Args:
+        conv: any sparse convolution of this package.
+        norm: a norm over ``conv.out_channels`` channels, or None.
+        activation: a layer of pcperc.nn that treats every number alone, or None.
+    Shape: as ``conv``; ``residual`` is a SparseTensor on the voxels of the output with as many channels.
+    Raises:
+        TypeError: conv is no sparse convolution.
+        ValueError: a residual on other voxels; what the parts raise.
+    """
+
+    def __init__(self, conv: SparseConvBase, norm: nn.Module | None = None, activation: nn.Module | None = None):
+        super().__init__()
+        if not isinstance(conv, SparseConvBase):
+            raise TypeError(f"ConvBlock: conv must be a sparse convolution of pcperc.nn, got {type(conv).__name__}")
+        self.conv, self.norm, self.activation = conv, norm, activation
+
+    def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        if residual is not None:
+            check_residual(residual, x.topology)
+            x = x.replace(feats=x.feats + residual.feats)
+        return x if self.activation is None else self.activation(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two submanifold convolutions with batch norm around a shortcut, which is projected where the channels change.
+
+    ``relu(norm(conv(relu(norm(conv(x))))) + shortcut(x))``; the shortcut is x, or a convolution of one tap and a norm.
+
+    Args:
+        in_channels, out_channels: channels, >= 1.
+        kernel_size, dilation: of both convolutions, one number for all axes or one each.
+    Shape: SparseTensor with (M, in_channels) features to one of the same voxels with (M, out_channels).
+    Raises:
+        TypeError, ValueError: an argument, or an input of other channels or dimensions.
+    Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, figure 2 and equation 2, as in Choy et
+        al., "4D Spatio-Temporal ConvNets: Minkowski Convolutional Neural Networks", CVPR 2019.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: PerAxis = 3, *, dilation: PerAxis = 1):
+        super().__init__()
+        conv, options = SubMConv3d, dict(dilation=dilation, bias=False)
+        conv1 = conv(in_channels, out_channels, kernel_size, **options)
+        conv2 = conv(out_channels, out_channels, kernel_size, **options)
+        self.block1 = ConvBlock(conv1, BatchNorm(out_channels), ReLU())
+        self.block2 = ConvBlock(conv2, BatchNorm(out_channels), ReLU())
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = ConvBlock(conv(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels))
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        residual = x if self.shortcut is None else self.shortcut(x)
+        return self.block2(self.block1(x), residual)
+
+
+def check_residual(residual: SparseTensor, topology: Topology) -> None:
+    """Require a sparse tensor on these voxels; they are compared where the topology is another."""
+    if not isinstance(residual, SparseTensor):
+        raise TypeError(f"ConvBlock: residual must be a SparseTensor, got {type(residual).__name__}")
+    check_same_voxels("ConvBlock", topology, residual.topology, advice="a residual is added to the convolution's output")

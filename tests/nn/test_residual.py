@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks against their formula in plain torch, and fused blocks against unfused ones."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import pcperc.nn as spnn
+from pcperc import SparseTensor
+from tests.nn.test_conv import dense_weight, sparse_grid
+from tests.ops.clouds import coords_of, random_coords
+from tests.tolerances import tolerances
+
+
+def voxels(channels=4, count=120, dtype=torch.float32, device="cpu"):
+    coords = random_coords(count)
+    return SparseTensor(coords.to(device), torch.randn(len(coords), channels, dtype=dtype, device=device), 2)
+
+
+def randomised(module):
+    """Give batch norms statistics and factors that do something."""
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm):
+            for values in (norm.running_mean, norm.weight, norm.bias):
+                if values is not None:
+                    torch.nn.init.normal_(values)
+            norm.running_var.uniform_(0.5, 2)
+    return module.eval()
+
+
+def batch_norm(norm, feats):
+    return F.batch_norm(feats, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0, norm.eps)
+
+
+@pytest.mark.parametrize("out_channels", [3, 5])
+def test_residual_block_is_its_formula_on_a_dense_grid(out_channels, device):
+    x = sparse_grid(device=device)
+    block = randomised(spnn.ResidualBlock(3, out_channels).double().to(device))
+    b, i, j, k = x.coords.long().unbind(1)
+
+    def conv_norm(layer, feats, padding):
+        grid = F.conv3d(x.replace(feats=feats).dense(), dense_weight(layer.conv), padding=padding)
+        return batch_norm(layer.norm, grid[b, :, i, j, k])
+
+    shortcut = x.feats if out_channels == 3 else conv_norm(block.shortcut, x.feats, 0)
+    expected = (conv_norm(block.block2, conv_norm(block.block1, x.feats, 1).relu(), 1) + shortcut).relu()
+    torch.testing.assert_close(block(x).feats, expected)
+
+
+BLOCKS = {
+    "relu": lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3, bias=False), spnn.BatchNorm(6), spnn.ReLU()),
+    "conv_bias": lambda: spnn.ConvBlock(spnn.SparseConv3d(4, 6, 2, 2), spnn.BatchNorm(6), spnn.ReLU()),
+    "leaky": lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), spnn.BatchNorm(6), spnn.LeakyReLU(0.2)),
+    "other_activation": lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), spnn.BatchNorm(6), spnn.GELU()),
+    "no_norm": lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), None, spnn.ReLU()),
+    "no_activation": lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), spnn.BatchNorm(6)),
+    "plain_norm": lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3, bias=False), spnn.BatchNorm(6, affine=False)),
+    "residual": lambda: spnn.ResidualBlock(4, 4),
+    "projection": lambda: spnn.ResidualBlock(4, 6),
+    "nested": lambda: torch.nn.Sequential(
+        spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), spnn.BatchNorm(6), spnn.ReLU()), spnn.BatchNorm(6), spnn.Linear(6, 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", BLOCKS.values(), ids=BLOCKS)
+def test_fused_equals_unfused(make, dtype, device):
+    exact = randomised(make()).double().to(device)
+    x = voxels(dtype=dtype, device=device)
+    model = copy.deepcopy(exact).to(dtype)
+    before = copy.deepcopy(model.state_dict())
+    fused = spnn.fuse(model)
+    expected = copy.deepcopy(model).double()(x.replace(feats=x.feats.double())).feats
+    # Two convolutions of 108 terms each; the fold rounds the weights once more.
+    torch.testing.assert_close(fused(x).feats.double(), expected, **tolerances(dtype, 27 * 6 * 4))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not any(isinstance(module, spnn.ConvBlock) for module in fused.modules())
+    assert not fused.training and not any(p.requires_grad for n, p in fused.named_parameters() if ".conv." in n)
+
+
+def test_a_block_used_twice_is_fused_once():
+    block = randomised(spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), spnn.BatchNorm(4), spnn.ReLU()))
+    model = torch.nn.Sequential(block, block).eval()
+    fused = spnn.fuse(model)
+    assert fused[0] is fused[1]
+    x = voxels()
+    torch.testing.assert_close(fused(x).feats, model(x).feats, **tolerances(torch.float32, 500))
+
+
+def test_a_fused_block_refuses_to_learn():
+    fused = spnn.fuse(randomised(spnn.ResidualBlock(4, 4)))
+    x = voxels()
+    x.feats.requires_grad_()
+    with pytest.raises(ValueError, match="gradient"):
+        fused(x)
+    with torch.no_grad():
+        assert fused(x).feats.shape == x.feats.shape
+
+
+def in_training():
+    model = torch.nn.Sequential(spnn.ResidualBlock(4, 4)).eval()
+    model[0].block2.norm.train()
+    return model
+
+
+class GroupNorm(torch.nn.GroupNorm):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: spnn.fuse(in_training()), ValueError, r"model.eval\(\)\), got 0.block2 in training mode"),
+        (lambda: spnn.fuse(torch.nn.Linear(2, 2)), ValueError, "model must contain a ConvBlock, got none in Linear"),
+        (lambda: spnn.fuse(spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), GroupNorm(2, 4)).eval()), TypeError,
+         "fuse: norm of model must be BatchNorm, SyncBatchNorm or None, got GroupNorm"),
+        (lambda: spnn.fuse(spnn.ConvBlock(
+            spnn.SubMConv3d(4, 4, 3), spnn.BatchNorm(4, track_running_stats=False)).eval()), ValueError,
+         "must keep running statistics"),
+        (lambda: spnn.ConvBlock(torch.nn.Linear(4, 4)), TypeError, "conv must be a sparse convolution .* got Linear"),
+        (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3))(voxels(), voxels().feats), TypeError,
+         "ConvBlock: residual must be a SparseTensor, got Tensor"),
+        (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3))(
+            voxels(), SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 4))), ValueError,
+         "ConvBlock: both must have the same voxels in the same order, got 116 and 1 voxels; a residual is added"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
