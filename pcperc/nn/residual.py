@@ -74,4 +74,6 @@ def check_residual(residual: SparseTensor, topology: Topology) -> None:
     """Require a sparse tensor on these voxels; they are compared where the topology is another."""
     if not isinstance(residual, SparseTensor):
         raise TypeError(f"ConvBlock: residual must be a SparseTensor, got {type(residual).__name__}")
-    check_same_voxels("ConvBlock", topology, residual.topology, advice="a residual is added to the convolution's output")
+    check_same_voxels(
+        "ConvBlock", topology, residual.topology, advice="a residual is added to the convolution's output"
+    )

@@ -126,7 +126,7 @@ class GroupNorm(torch.nn.GroupNorm):
          "ConvBlock: residual must be a SparseTensor, got Tensor"),
         (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3))(
             voxels(), SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 4))), ValueError,
-         "ConvBlock: both must have the same voxels in the same order, got 116 and 1 voxels; a residual is added"),
+         "ConvBlock: both must have the same voxels in the same order, got batch_size 2 and 1; a residual is added"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(call, error, message):
