@@ -19,9 +19,9 @@ PerAxis = int | Sequence[int]  # one number for all axes or one each
 class SparseConvBase(nn.Module):
     """Parameters, checks and the call that all sparse convolutions share; a subclass says which kernel map it uses.
 
-    ``weight`` is (*kernel_size, in_channels / groups, out_channels): the weight of ``torch.nn.Conv3d`` after
-    ``permute(2, 3, 4, 1, 0)``; that of ``torch.nn.ConvTranspose3d`` after ``permute(2, 3, 4, 0, 1)`` for one group.
-    ``bias`` is (out_channels,) or None.
+    ``weight`` is (*kernel_size, in_channels / groups, out_channels), for transposed layers too: the weight of
+    ``torch.nn.Conv3d`` after ``permute(2, 3, 4, 1, 0)``; for one group, that of ``torch.nn.ConvTranspose3d`` after
+    ``permute(2, 3, 4, 0, 1)``. ``bias`` is (out_channels,) or None.
     """
 
     dims: int  # number of spatial axes D
@@ -216,13 +216,49 @@ class SparseConv(SparseConvBase):
         return self._convolve(x, self.kernel_map(x, target))
 
 
+class SubMConv1d(SubMConv):
+    """:class:`SubMConv` over coords (M, 2) ``[batch, x]``."""
+
+    dims = 1
+
+
+class SubMConv2d(SubMConv):
+    """:class:`SubMConv` over coords (M, 3) ``[batch, x, y]``."""
+
+    dims = 2
+
+
 class SubMConv3d(SubMConv):
     """:class:`SubMConv` over coords (M, 4) ``[batch, x, y, z]``."""
 
     dims = 3
 
 
+class SubMConv4d(SubMConv):
+    """:class:`SubMConv` over coords (M, 5) ``[batch, x, y, z, t]``."""
+
+    dims = 4
+
+
+class SparseConv1d(SparseConv):
+    """:class:`SparseConv` over coords (M, 2) ``[batch, x]``."""
+
+    dims = 1
+
+
+class SparseConv2d(SparseConv):
+    """:class:`SparseConv` over coords (M, 3) ``[batch, x, y]``."""
+
+    dims = 2
+
+
 class SparseConv3d(SparseConv):
     """:class:`SparseConv` over coords (M, 4) ``[batch, x, y, z]``."""
 
     dims = 3
+
+
+class SparseConv4d(SparseConv):
+    """:class:`SparseConv` over coords (M, 5) ``[batch, x, y, z, t]``."""
+
+    dims = 4

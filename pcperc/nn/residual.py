@@ -4,10 +4,12 @@
 from torch import nn
 
 from pcperc.nn.activation import ReLU
-from pcperc.nn.conv import PerAxis, SparseConvBase, SubMConv3d
+from pcperc.nn.conv import PerAxis, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
 from pcperc.nn.norm import BatchNorm
 from pcperc.sparse import SparseTensor, Topology
 from pcperc.sparse._checks import check_same_voxels
+
+_SUBM_CONVS = {1: SubMConv1d, 2: SubMConv2d, 3: SubMConv3d, 4: SubMConv4d}
 
 
 class ConvBlock(nn.Module):
@@ -47,6 +49,7 @@ class ResidualBlock(nn.Module):
     Args:
         in_channels, out_channels: channels, >= 1.
         kernel_size, dilation: of both convolutions, one number for all axes or one each.
+        dims: number of spatial axes, 1 to 4.
     Shape: SparseTensor with (M, in_channels) features to one of the same voxels with (M, out_channels).
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions.
@@ -54,9 +57,13 @@ class ResidualBlock(nn.Module):
         al., "4D Spatio-Temporal ConvNets: Minkowski Convolutional Neural Networks", CVPR 2019.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: PerAxis = 3, *, dilation: PerAxis = 1):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: PerAxis = 3, *, dilation: PerAxis = 1, dims: int = 3
+    ):
         super().__init__()
-        conv, options = SubMConv3d, dict(dilation=dilation, bias=False)
+        if dims not in _SUBM_CONVS:
+            raise ValueError(f"ResidualBlock: dims must be 1, 2, 3 or 4, got {dims!r}")
+        conv, options = _SUBM_CONVS[dims], dict(dilation=dilation, bias=False)
         conv1 = conv(in_channels, out_channels, kernel_size, **options)
         conv2 = conv(out_channels, out_channels, kernel_size, **options)
         self.block1 = ConvBlock(conv1, BatchNorm(out_channels), ReLU())

@@ -152,10 +152,40 @@ class SparseInverseConv(SparseConvBase):
         return x.kernel_maps.that_made(x.topology, kernel_size=self.kernel_size, op=type(self).__name__).inverse
 
 
+class SparseConvTranspose1d(SparseConvTranspose):
+    """:class:`SparseConvTranspose` over coords (M, 2) ``[batch, x]``."""
+
+    dims = 1
+
+
+class SparseConvTranspose2d(SparseConvTranspose):
+    """:class:`SparseConvTranspose` over coords (M, 3) ``[batch, x, y]``."""
+
+    dims = 2
+
+
 class SparseConvTranspose3d(SparseConvTranspose):
     """:class:`SparseConvTranspose` over coords (M, 4) ``[batch, x, y, z]``."""
 
     dims = 3
+
+
+class SparseConvTranspose4d(SparseConvTranspose):
+    """:class:`SparseConvTranspose` over coords (M, 5) ``[batch, x, y, z, t]``."""
+
+    dims = 4
+
+
+class SparseGenerativeConvTranspose1d(SparseGenerativeConvTranspose):
+    """:class:`SparseGenerativeConvTranspose` over coords (M, 2) ``[batch, x]``."""
+
+    dims = 1
+
+
+class SparseGenerativeConvTranspose2d(SparseGenerativeConvTranspose):
+    """:class:`SparseGenerativeConvTranspose` over coords (M, 3) ``[batch, x, y]``."""
+
+    dims = 2
 
 
 class SparseGenerativeConvTranspose3d(SparseGenerativeConvTranspose):
@@ -164,7 +194,31 @@ class SparseGenerativeConvTranspose3d(SparseGenerativeConvTranspose):
     dims = 3
 
 
+class SparseGenerativeConvTranspose4d(SparseGenerativeConvTranspose):
+    """:class:`SparseGenerativeConvTranspose` over coords (M, 5) ``[batch, x, y, z, t]``."""
+
+    dims = 4
+
+
+class SparseInverseConv1d(SparseInverseConv):
+    """:class:`SparseInverseConv` over coords (M, 2) ``[batch, x]``."""
+
+    dims = 1
+
+
+class SparseInverseConv2d(SparseInverseConv):
+    """:class:`SparseInverseConv` over coords (M, 3) ``[batch, x, y]``."""
+
+    dims = 2
+
+
 class SparseInverseConv3d(SparseInverseConv):
     """:class:`SparseInverseConv` over coords (M, 4) ``[batch, x, y, z]``."""
 
     dims = 3
+
+
+class SparseInverseConv4d(SparseInverseConv):
+    """:class:`SparseInverseConv` over coords (M, 5) ``[batch, x, y, z, t]``."""
+
+    dims = 4
