@@ -162,6 +162,7 @@ def down(*geometry):
         (lambda x: spnn.SparseConv3d(3, 4, 3, stride=0), ValueError, "SparseConv3d: stride"),
         (lambda x: spnn.SubMConv3d(5, 4, 3)(x), ValueError, "input must have 5 channels, got 3"),
         (lambda x: spnn.SubMConv3d(3, 4, 3)(x.feats), TypeError, "input must be a SparseTensor, got Tensor"),
+        (lambda x: spnn.SubMConv2d(3, 4, 3)(x), ValueError, "SubMConv2d: input must have 2 spatial axes, got 3"),
         (lambda x: down(9)(x), ValueError, r"SparseConv3d: .* must leave an output of size >= 1, got \(6, 5, 7\)"),
         (lambda x: down(2)(x, target=x.feats), TypeError, "target must be a SparseTensor, got Tensor"),
         (lambda x: down(2, 2)(x, target=x), ValueError, r"tensor_stride \(2, 2, 2\), got \(1, 1, 1\)"),

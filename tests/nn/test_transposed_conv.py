@@ -103,6 +103,54 @@ def test_inverse_conv_refuses_where_two_maps_fit():
         spnn.SparseInverseConv3d(1, 1, 2)(middle)
 
 
+def test_spacing_becomes_a_fraction_and_whole_again():
+    x = SparseTensor(coords_of((0, 3, 0, 1)), torch.ones(1, 1))
+    up, down = spnn.SparseConvTranspose3d(1, 1, 1, stride=(2, 1, 3)), spnn.SparseConv3d(1, 1, 1, stride=(4, 1, 3))
+    y = up(x)
+    assert y.tensor_stride == (Fraction(1, 2), 1, Fraction(1, 3)) and y.coords.tolist() == [[0, 6, 0, 3]]
+    z = down(SparseTensor(y.coords, y.feats, kernel_maps=y.kernel_maps))
+    assert z.tensor_stride == (4, 1, 3) and len(z) == 0  # 6 is no multiple of 4
+    z = spnn.SparseConv3d(1, 1, 1, stride=(2, 1, 3))(y)
+    assert z.tensor_stride == (1, 1, 1) and all(isinstance(s, int) for s in z.tensor_stride)
+    assert z.coords.tolist() == [[0, 3, 0, 1]]
+
+
+def test_generative_conv_makes_every_voxel_under_a_centred_kernel():
+    x = SparseTensor(coords_of((0, 2, -1, 0)), torch.ones(1, 1))
+    layer = spnn.SparseGenerativeConvTranspose3d(1, 1, (3, 2, 1), stride=2, dilation=(2, 1, 1), bias=False)
+    y = layer(x)
+    # x: an odd kernel reaches 2 * 2 - 2 ... 2 * 2 + 2 in steps of 2; y: an even one 2 * -1 and the voxel after it
+    assert y.coords.tolist() == [[0, i, j, 0] for i in (2, 4, 6) for j in (-2, -1)]
+    assert torch.equal(y.feats.flatten(), layer.weight.flatten())
+
+
+def test_generative_conv_on_a_bounded_lattice_stays_inside():
+    x = SparseTensor(coords_of((0, 0, 1, 1)), torch.ones(1, 1), spatial_shape=(2, 2, 3))
+    y = spnn.SparseGenerativeConvTranspose3d(1, 1, 3, stride=2)(x)
+    assert y.spatial_shape == (4, 4, 6)
+    assert y.coords[:, 1:].amin(0).tolist() == [0, 1, 1] and y.coords[:, 1:].amax(0).tolist() == [1, 3, 3]
+
+
+def test_layers_with_one_geometry_share_new_voxels_and_their_map():
+    x = SparseTensor(random_coords(40), torch.randn(len(random_coords(40)), 2))
+    layers = [spnn.SparseConvTranspose3d(2, 2, 2, 2), spnn.SparseConvTranspose3d(2, 2, 2, 2)]
+    layers += [spnn.SparseGenerativeConvTranspose3d(2, 2, 2, 2)]
+    first, *others = [layer(x) for layer in layers]
+    assert all(other.topology is first.topology for other in others) and len(x.kernel_maps) == 1
+
+
+def test_empty_clouds_pass_through_every_layer(device):
+    net = torch.nn.Sequential(
+        spnn.SparseConv3d(2, 4, 2, 2),
+        spnn.SparseInverseConv3d(4, 4, 2),
+        spnn.SparseConvTranspose3d(4, 4, 3, 2),
+        spnn.SparseGenerativeConvTranspose3d(4, 3, 3, 2),
+    ).to(device)
+    y = net(SparseTensor(coords_of().to(device), torch.zeros(0, 2, device=device, requires_grad=True), 2))
+    assert y.feats.shape == (0, 3) and y.batch_size == 2
+    y.feats.sum().backward()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
