@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
+from pcperc.nn import peer_backends
 from pcperc.ops._checks import to_tuple
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse import KernelMap, SparseTensor
@@ -21,7 +22,8 @@ class SparseConvBase(nn.Module):
 
     ``weight`` is (*kernel_size, in_channels / groups, out_channels), for transposed layers too: the weight of
     ``torch.nn.Conv3d`` after ``permute(2, 3, 4, 1, 0)``; for one group, that of ``torch.nn.ConvTranspose3d`` after
-    ``permute(2, 3, 4, 0, 1)``. ``bias`` is (out_channels,) or None.
+    ``permute(2, 3, 4, 0, 1)``. ``bias`` is (out_channels,) or None. ``backend`` may be set at any time, for checks side
+    by side: "spconv" and "torchsparse", where installed, then compute the layer; None is our own operator.
     """
 
     dims: int  # number of spatial axes D
@@ -37,9 +39,12 @@ class SparseConvBase(nn.Module):
         dilation: PerAxis = 1,
         groups: int = 1,
         bias: bool = True,
+        backend: str | None = None,
     ):
         super().__init__()
         name = type(self).__name__
+        peer_backends.check_backend(name, backend)
+        self.backend = backend
         for argument, value in {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}.items():
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name}: {argument} must be a whole number >= 1, got {value!r}")
@@ -80,14 +85,17 @@ class SparseConvBase(nn.Module):
 
     def _convolve(self, x: SparseTensor, kernel_map: KernelMap) -> SparseTensor:
         needs_both = torch.is_grad_enabled() and x.feats.requires_grad
-        feats = ops.sparse_conv(
-            x.feats,
-            self.tap_weights,
-            kernel_map.neighbors,
-            kernel_map.reverse_neighbors if needs_both else None,
-            self.bias,
-            groups=self.groups,
-        )
+        if self.backend is not None:
+            feats = peer_backends.convolve(self, x.feats, kernel_map)
+        else:
+            feats = ops.sparse_conv(
+                x.feats,
+                self.tap_weights,
+                kernel_map.neighbors,
+                kernel_map.reverse_neighbors if needs_both else None,
+                self.bias,
+                groups=self.groups,
+            )
         return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
 
     @property
@@ -127,7 +135,8 @@ class SparseConvBase(nn.Module):
             value = getattr(self, name, (default,))
             text += f", {name}={value}" if any(v != default for v in value) else ""
         text += f", groups={self.groups}" if self.groups != 1 else ""
-        return text if self.bias is not None else text + ", bias=False"
+        text += "" if self.bias is not None else ", bias=False"
+        return text if self.backend is None else text + f", backend={self.backend!r}"
 
 
 class SubMConv(SparseConvBase):
@@ -141,6 +150,7 @@ class SubMConv(SparseConvBase):
         kernel_size, dilation: one number for all axes or one each.
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias.
+        backend: None, or the library that computes it instead, see ``SparseConvBase``.
     Shape: SparseTensor with (M, in_channels) features to one with (M, out_channels); M may be 0.
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions; repeated coords.
@@ -157,13 +167,13 @@ class SubMConv(SparseConvBase):
         dilation: PerAxis = 1,
         groups: int = 1,
         bias: bool = True,
+        backend: str | None = None,
     ):
         kernel_size = self._per_axis("kernel_size", kernel_size, low=1)
         dilation = self._per_axis("dilation", dilation, low=1)
         padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel_size, strict=True))
-        super().__init__(
-            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=bias
-        )
+        options = dict(padding=padding, dilation=dilation, groups=groups, bias=bias, backend=backend)
+        super().__init__(in_channels, out_channels, kernel_size, **options)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
         self._check_input(x)
@@ -181,6 +191,7 @@ class SparseConv(SparseConvBase):
         kernel_size, stride, padding, dilation: one number for all axes or one each.
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias (to the output voxels only).
+        backend: None, or the library that computes it instead, see ``SparseConvBase``.
     Shape: SparseTensor with (N, in_channels) features to one with (M, out_channels) and ``tensor_stride`` times stride;
         M may be 0. ``target``: SparseTensor of the same batch_size, on the lattice of the output.
     Raises:
@@ -198,9 +209,11 @@ class SparseConv(SparseConvBase):
         dilation: PerAxis = 1,
         groups: int = 1,
         bias: bool = True,
+        *,
+        backend: str | None = None,
     ):
-        geometry = dict(stride=stride, padding=padding, dilation=dilation)
-        super().__init__(in_channels, out_channels, kernel_size, **geometry, groups=groups, bias=bias)
+        options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias, backend=backend)
+        super().__init__(in_channels, out_channels, kernel_size, **options)
 
     def kernel_map(self, x: SparseTensor, target: SparseTensor | None = None) -> KernelMap:
         self._check_input(x)

@@ -25,7 +25,8 @@ def fuse(model: nn.Module) -> nn.Module:
         model: in eval mode; it is not changed.
     Raises:
         TypeError: the norm of a block is no batch norm.
-        ValueError: a block is in training mode, or its norm keeps no running statistics, or there is no block.
+        ValueError: a block is in training mode, its norm keeps no running statistics or its convolution has another
+            backend; or there is no block.
     """
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, ConvBlock)}
     if not blocks:
@@ -39,6 +40,8 @@ def _check_block(name: str, block: ConvBlock) -> None:
     norm = block.norm
     if any(module.training for module in block.modules()):
         raise ValueError(f"fuse: model must be in eval mode (model.eval()), got {name} in training mode")
+    if block.conv.backend is not None:
+        raise ValueError(f"fuse: conv of {name} must have backend None, got {block.conv.backend!r}")
     if norm is not None and not isinstance(norm, BatchNorm | SyncBatchNorm):
         raise TypeError(f"fuse: norm of {name} must be BatchNorm, SyncBatchNorm or None, got {type(norm).__name__}")
     if norm is not None and norm.running_mean is None:

@@ -21,6 +21,7 @@ class SparseConvTranspose(SparseConvBase):
         output_padding: added to the size of the output at its end; less than stride or dilation.
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias (to the output voxels only).
+        backend: None, or "spconv": spconv computes it instead, see ``SparseConvBase``.
     Shape: SparseTensor with (N, in_channels) features to one with (M, out_channels) and ``tensor_stride`` divided by
         stride, a ``fractions.Fraction`` where that is no whole number; M may be 0. ``target``: SparseTensor of the same
         batch_size on that lattice; where both lattices are bounded, of a size that torch's ``output_size`` may have.
@@ -40,9 +41,11 @@ class SparseConvTranspose(SparseConvBase):
         groups: int = 1,
         bias: bool = True,
         dilation: PerAxis = 1,
+        *,
+        backend: str | None = None,
     ):
-        geometry = dict(stride=stride, padding=padding, dilation=dilation)
-        super().__init__(in_channels, out_channels, kernel_size, **geometry, groups=groups, bias=bias)
+        options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias, backend=backend)
+        super().__init__(in_channels, out_channels, kernel_size, **options)
         self.output_padding = self._per_axis("output_padding", output_padding, low=0)
         limits = tuple(max(s, d) for s, d in zip(self.stride, self.dilation, strict=True))
         if any(p >= limit for p, limit in zip(self.output_padding, limits, strict=True)):
@@ -136,6 +139,7 @@ class SparseInverseConv(SparseConvBase):
         kernel_size: that of the layer to undo.
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias.
+        backend: None, or the library that computes it instead, see ``SparseConvBase``.
     Shape: SparseTensor with (M, in_channels) features to one with (N, out_channels).
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions; none or more than one layer
@@ -143,9 +147,16 @@ class SparseInverseConv(SparseConvBase):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: PerAxis, *, groups: int = 1, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: PerAxis,
+        *,
+        groups: int = 1,
+        bias: bool = True,
+        backend: str | None = None,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, groups=groups, bias=bias)
+        super().__init__(in_channels, out_channels, kernel_size, groups=groups, bias=bias, backend=backend)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
         self._check_input(x)
