@@ -87,8 +87,8 @@ def fill_scene(scene, *, offset_us: int) -> None:
         scene.add_annotation(sample, "dog", "animal", [105, 205, 0.5, 1, 0.4, 0.6, 0], num_lidar_pts=3)
 
 
-def write_tiny_root(root: Path) -> Path:
-    with NuScenesWriter(root, VERSION) as writer:
+def write_tiny_root(root: Path, *, version: str = VERSION) -> Path:
+    with NuScenesWriter(root, version) as writer:
         for index, split in enumerate(SPLITS):
             scene = writer.new_scene(f"sim-{index:04d}", split=split, location="boston-seaport")
             fill_scene(scene, offset_us=index * 100_000_000)

@@ -91,6 +91,40 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
     prepare_nuscenes_for_training(root, version, splits=splits, num_sweeps=num_sweeps, gt_database=pastes)
 
 
+def configs_with_data(path: str | Path, data_root: str | Path | None = None) -> list[Config]:
+    """Return the config and its profiles, in this order, as far as the data of each is there.
+
+    Args:
+        path: of the config.
+        data_root: where the data is now, if not where the configs say.
+    Raises:
+        DataMissing: there is no data for any of them.
+        ConfigError: an unknown key or type.
+    """
+    path = Path(path)
+    overrides = {}
+    if data_root is not None:
+        overrides = {"data_root": str(data_root), "test_dataloader.dataset.root": str(data_root)}
+    own = load_config(path, overrides)
+    profiles = [load_config(path.parent / name, overrides) for name in own.get("profiles", {}).values()]
+    found = [cfg for cfg in (own, *profiles) if data_is_there(cfg)]
+    if not found:
+        raise DataMissing(
+            f"{own.get('data_root')} is missing, and so is the data of the profiles of {path}; "
+            "data/README.md shows the tree, tools/simulate.py nuscenes makes simulated data"
+        )
+    return found
+
+
+def build_test_dataset(cfg: Config, split: str | None = None) -> Any:
+    """Return the data set of the config's test split, or of another one; it is prepared where it is not yet."""
+    if split is not None:
+        cfg.test_dataloader.dataset["split"] = split
+    loaders = Config({key: cfg[key] for key in ("data_root", "data_version", "test_dataloader") if key in cfg})
+    provide_data(loaders, simulate=None)
+    return DATASETS.build(cfg.test_dataloader.dataset)
+
+
 def _is_prepared(root: Path, version: str, splits: list[str], with_gt_database: bool) -> bool:
     """True where the index of every split, and the GT-paste database of the training split, are complete."""
     files = [index_path(root, version, split) for split in splits]

@@ -139,10 +139,13 @@ def _check_agreement(
             return
         differences[str(file)] = difference
     made_with = meta.get("config_file", "?")
-    # The file it says it was made with tells most; otherwise the config that the user named.
-    difference = differences.get(made_with, differences[str(config)])
+    # What tells most: the file it was made with, then one with the same model, then the config that the user named.
+    same_model = [file for file, difference in differences.items() if not difference.startswith("model")]
+    nearest = made_with if made_with in differences else next(iter(same_model), str(config))
+    name = str(config) if nearest == str(config) else f"{nearest} (a profile of {config})"
+    difference = differences[nearest]
     hint = "; --data-root says where the data is now" if difference.split(":")[0].endswith("root") else ""
-    raise ConfigError(f"{path} was made with {made_with} and does not fit {config}: {difference}{hint}")
+    raise ConfigError(f"{path} was made with {made_with} and does not fit {name}: {difference}{hint}")
 
 
 def _comparable(cfg: Config | dict, keys: tuple[str, ...], data_root: str | Path | None) -> dict:

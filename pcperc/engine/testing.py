@@ -119,12 +119,19 @@ def _data_name(cfg: Config) -> str:
     return f"{simulated}{cfg.get('data_root', 'its data')} {split}".strip()
 
 
+def _title(opened: LoadedCheckpoint, cfg: Config) -> str:
+    """Return what was scored on what; the profile only where the checkpoint's config has a choice of them."""
+    profile = opened.meta.get("profile", "full")
+    named = f", profile {profile}" if profile != "full" or "profiles" in opened.cfg else ""
+    return f"{opened.path}{named}, {_data_name(cfg)}"
+
+
 def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metrics: dict[str, float]) -> None:
     """Print the devkit's table, or the numbers of another metric one a line; a simulated score says so."""
     if not _is_nuscenes(cfg.test_evaluator):
         say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
         return
     summary = json.loads((work_dir / "metrics_summary.json").read_text())
-    say(f"\n{opened.path}, profile {opened.meta.get('profile', 'full')}, {_data_name(cfg)}")
+    say(f"\n{_title(opened, cfg)}")
     say(format_summary(summary, title="nuScenes detection"))
     say(f"results: {work_dir / 'results_nusc.json'}")

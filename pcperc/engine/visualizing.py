@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions beside the truth: an interactive scene, or pictures in a folder."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from torch import nn
 
 from pcperc.datasets import CAMERAS, NuScenesDataset, collate
 from pcperc.datasets.nuscenes import MODALITIES
-from pcperc.engine.config import ConfigError, load_config
-from pcperc.engine.data import DataMissing, data_is_there, provide_data
+from pcperc.engine.config import ConfigError
+from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
@@ -31,7 +31,7 @@ from pcperc.visualization import (
     render_scene,
     save_png,
 )
-from pcperc.visualization.scene import HELP
+from pcperc.visualization.scene_viewer import HELP
 
 Predict = Callable[[int, dict], Detections | None]
 
@@ -155,49 +155,21 @@ def _source(options: VisualizeOptions) -> tuple[Config, Any, Predict]:
         device = pick_device(options.device)
         opened = open_checkpoint(options.checkpoint, options.config, data_root=options.data_root)
         cfg = Config(dict(opened.cfg.items()))
-        dataset = _build_dataset(cfg, options)
+        dataset = build_test_dataset(cfg, options.split)
         return cfg, dataset, _from_model(build_model(opened, device), dataset)
-    candidates = list(_configs_with_data(options))
+    candidates = configs_with_data(options.config, options.data_root)
     if options.results is None:
         cfg = candidates[0]
-        return cfg, _build_dataset(cfg, options), lambda index, sample: None
+        return cfg, build_test_dataset(cfg, options.split), lambda index, sample: None
     results = read_results(options.results)
     for cfg in candidates:
-        dataset = _build_dataset(cfg, options)
+        dataset = build_test_dataset(cfg, options.split)
         if all(dataset.read_record(index)["sample_token"] in results for index in range(len(dataset))):
             return cfg, dataset, _from_results(results, dataset)
     raise ConfigError(
         f"{options.results} must hold every sample of {options.split or 'the test split'} of {options.config}, "
         f"but lacks some; --split and --data-root choose other data"
     )
-
-
-def _configs_with_data(options: VisualizeOptions) -> Iterator[Config]:
-    """Yield the config and then those of its profiles whose data is there; raise DataMissing where none is."""
-    overrides = {}
-    if options.data_root is not None:
-        overrides = {"data_root": options.data_root, "test_dataloader.dataset.root": options.data_root}
-    own = load_config(options.config, overrides)
-    files = [options.config.parent / name for name in own.get("profiles", {}).values()]
-    found = False
-    for cfg in (own, *(load_config(file, overrides) for file in files)):
-        if data_is_there(cfg):
-            found = True
-            yield cfg
-    if not found:
-        raise DataMissing(
-            f"{own.get('data_root')} is missing, and so is the data of the profiles of {options.config}; "
-            "data/README.md shows the tree, tools/simulate.py nuscenes makes simulated data"
-        )
-
-
-def _build_dataset(cfg: Config, options: VisualizeOptions) -> Any:
-    """Return the data set of the test split, or of the one that is asked for."""
-    if options.split is not None:
-        cfg.test_dataloader.dataset["split"] = options.split
-    loaders = Config({key: cfg[key] for key in ("data_root", "data_version", "test_dataloader") if key in cfg})
-    provide_data(loaders, simulate=None)
-    return DATASETS.build(cfg.test_dataloader.dataset)
 
 
 def _with_all_sensors(dataset: Any, cfg: dict) -> Any:

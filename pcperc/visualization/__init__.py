@@ -6,7 +6,8 @@ from pcperc.visualization.camera_overlay import draw_camera_mosaic, draw_camera_
 from pcperc.visualization.colors import CLASS_COLORS
 from pcperc.visualization.drawing import save_png
 from pcperc.visualization.frame import Frame
-from pcperc.visualization.scene import SceneError, SceneViewer, open3d_problem, render_scene
+from pcperc.visualization.scene import SceneError, open3d_problem, render_scene
+from pcperc.visualization.scene_viewer import SceneViewer
 
 __all__ = [
     "CLASS_COLORS",

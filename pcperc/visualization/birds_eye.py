@@ -24,8 +24,9 @@ def draw_birds_eye(frame: Frame, *, extent: float = 54.0, size: int = 1080, colo
         size: height of the picture in pixels; the legend makes it wider.
         color_by: "height" or "intensity".
     Returns:
-        (size, size + legend, 3) uint8 RGB.
+        (size, size + legend, 3) uint8 RGB. The legend counts the boxes that reach into the picture.
     """
+    frame = frame.keep({kind: _reaches_in(frame.boxes_in_ego(boxes), extent) for kind, boxes in frame.layers()})
     image = np.full((size, size, 3), BACKGROUND, np.uint8)
     _draw_grid(image, extent)
     points = frame.points_in_ego()
@@ -41,6 +42,12 @@ def draw_birds_eye(frame: Frame, *, extent: float = 54.0, size: int = 1080, colo
             _draw_box(image, box, color, extent=extent, thickness=1 if small else thickness)
     _draw_ego(image, extent)
     return beside_legend(image, frame)
+
+
+def _reaches_in(boxes: np.ndarray, extent: float) -> np.ndarray:
+    """Return (K,) bool: whether the rectangle around a box's footprint meets the picture."""
+    corners = box_corners(boxes)[:, :4, :2]
+    return ((corners.min(axis=1) < extent) & (corners.max(axis=1) > -extent)).all(axis=1)
 
 
 def _draw_box(image: np.ndarray, box: np.ndarray, color, *, extent: float, thickness: int) -> None:

@@ -31,6 +31,11 @@ def draw_camera_overlay(frame: Frame, view: int, *, width: int | None = None) ->
     Returns:
         (H, W, 3) uint8 RGB. Box bottoms and sides by class colour; the front face is crossed by a diagonal.
     """
+    return _overlay(frame, view, width=width)[0]
+
+
+def _overlay(frame: Frame, view: int, *, width: int | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the picture of `draw_camera_overlay` and, by layer, which boxes are seen in it, (K,) bool."""
     image = frame.images[view]
     height, full_width = image.shape[:2]
     size = (full_width, height) if width is None else (width, round(height * width / full_width))
@@ -42,7 +47,9 @@ def draw_camera_overlay(frame: Frame, view: int, *, width: int | None = None) ->
     resize = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]])
     augmentation = resize if frame.image_aug is None else resize @ frame.image_aug[view]
     camera = _Camera(picture, frame.camera2image[view], augmentation)
+    seen = {}
     for kind, detections in frame.layers():
+        seen[kind] = np.zeros(len(detections), bool)
         boxes = np.asarray(detections.boxes, np.float64)
         corners = transform_points(box_corners(boxes).reshape(-1, 3), frame.lidar2camera[view]).reshape(-1, 8, 3)
         far_first = np.argsort(-corners[..., 2].mean(axis=1))
@@ -50,13 +57,13 @@ def draw_camera_overlay(frame: Frame, view: int, *, width: int | None = None) ->
             label = int(np.asarray(detections.labels)[k])
             color, thickness = line_style(frame, kind, class_color(frame.classes[label], label))
             lines = [(corners[k, a], corners[k, b]) for a, b in (*BOX_EDGES, (FRONT_FACE[0], FRONT_FACE[2]))]
-            camera.draw(lines, color, thickness=thickness)
+            seen[kind][k] = camera.draw(lines, color, thickness=thickness)
             camera.draw_velocity(boxes[k], frame.lidar2camera[view], color)
-    return picture
+    return picture, seen
 
 
 def draw_camera_mosaic(frame: Frame, *, tile_width: int = 640) -> np.ndarray:
-    """Return all images with boxes in rows of three, front above back, beside a legend.
+    """Return all images with boxes in rows of three, front above back, beside a legend of the boxes that are seen.
 
     Raises:
         ValueError: the frame has no image.
@@ -65,8 +72,10 @@ def draw_camera_mosaic(frame: Frame, *, tile_width: int = 640) -> np.ndarray:
         raise ValueError(f"draw_camera_mosaic: frame {frame.token} must have images, got none")
     order = sorted(range(len(frame.images)), key=lambda view: _place(frame.cameras[view]))
     tiles = []
+    seen = {kind: np.zeros(len(detections), bool) for kind, detections in frame.layers()}
     for view in order:
-        tile = draw_camera_overlay(frame, view, width=tile_width)
+        tile, here = _overlay(frame, view, width=tile_width)
+        seen = {kind: seen[kind] | here[kind] for kind in seen}
         draw_text(tile, frame.cameras[view], (10, 22), scale=0.55, plate=True)
         tiles.append(tile)
     height = max(tile.shape[0] for tile in tiles)
@@ -80,7 +89,7 @@ def draw_camera_mosaic(frame: Frame, *, tile_width: int = 640) -> np.ndarray:
         mosaic[row * height] = MUTED
     for column in range(1, columns):
         mosaic[:, column * tile_width] = MUTED
-    return beside_legend(mosaic, frame)
+    return beside_legend(mosaic, frame.keep(seen))
 
 
 class _Camera:
@@ -89,11 +98,17 @@ class _Camera:
     def __init__(self, picture: np.ndarray, camera2image: np.ndarray, augmentation: np.ndarray) -> None:
         self.picture, self.camera2image, self.augmentation = picture, camera2image, augmentation
 
-    def draw(self, lines, color, *, thickness: int) -> None:
+    def draw(self, lines, color, *, thickness: int) -> bool:
+        """Draw lines; return whether any of them is in the picture."""
+        height, width = self.picture.shape[:2]
+        seen = False
         for a, b in lines:
             ends = self._pixels(a, b)
             if ends is not None:
                 draw_line(self.picture, *ends, color, thickness=thickness)
+                start, end = (tuple(int(v) for v in np.clip(np.rint(point), -1e6, 1e6)) for point in ends)
+                seen = seen or cv2.clipLine((0, 0, width, height), start, end)[0]
+        return seen
 
     def draw_velocity(self, box: np.ndarray, lidar2camera: np.ndarray, color) -> None:
         """An arrow on the ground from the centre, as long as one second of motion."""

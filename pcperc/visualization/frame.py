@@ -96,6 +96,11 @@ class Frame:
             return self
         return replace(self, predictions=self.predictions.filter(self.predictions.scores >= score_threshold))
 
+    def keep(self, masks: dict[str, np.ndarray]) -> Frame:
+        """Return the frame with only the boxes that ``masks`` names: (K,) bool for TRUTH and for PREDICTION."""
+        kept = {kind: detections.filter(masks[kind]) for kind, detections in self.layers()}
+        return replace(self, truth=kept.get(TRUTH), predictions=kept.get(PREDICTION))
+
     def layers(self) -> list[tuple[str, Detections]]:
         """Return what there is to draw, truth first: (TRUTH or PREDICTION, detections)."""
         layers = ((TRUTH, self.truth), (PREDICTION, self.predictions))

@@ -1,86 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw point files and images with a calibration: what is read, and what is refused."""
+"""tools/infer.py: what it refuses and what it writes; and samples exported for it."""
 
 import json
-import math
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+import torch
 
 from pcperc.datasets import CLASSES
 from pcperc.engine.config import ConfigError
-from pcperc.engine.inference import InferOptions, describe, infer, read_cameras, read_points
+from pcperc.engine.exporting import ExportOptions, export_samples
+from pcperc.engine.inference import InferOptions, describe, infer
+from pcperc.engine.raw_files import read_cameras, read_points
 from pcperc.geometry import Detections
-
-POINTS = np.arange(20, dtype=np.float32).reshape(4, 5)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("a.pcd.bin", POINTS, np.c_[POINTS[:, :4], np.zeros(4)]),
-        ("a.bin", POINTS[:, :4], np.c_[POINTS[:, :4], np.zeros(4)]),
-        ("a.npy", POINTS, POINTS),
-        ("a.npy", POINTS[:, :3], np.c_[POINTS[:, :3], np.zeros((4, 2))]),
-        ("a.npz", POINTS.astype(np.float64), POINTS),
-    ],
-)
-def test_kinds_of_files(tmp_path, name, content, expected):
-    path = tmp_path / name
-    if name.endswith(".bin"):
-        content.astype("<f4").tofile(path)
-    elif name.endswith(".npy"):
-        np.save(path, content)
-    else:
-        np.savez(path, other=np.zeros(3), points=content)
-    points = read_points(path)
-    assert points.dtype == np.float32
-    np.testing.assert_array_equal(points, expected)
-    np.testing.assert_array_equal(read_points(path, intensity_scale=2.0)[:, 3], 2 * expected[:, 3])
-
-
-def test_columns_of_a_plain_bin(tmp_path):
-    POINTS.tofile(tmp_path / "a.bin")
-    assert read_points(tmp_path / "a.bin").shape == (5, 5), "80 bytes are five rows of four"
-    assert read_points(tmp_path / "a.bin", columns=5).shape == (4, 5)
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "message"),
-    [
-        ("no.bin", lambda p: None, "no such point file"),
-        ("a.ply", lambda p: p.touch(), "must be one of .pcd.bin, .bin, .npy, .npz"),
-        (
-            "a.bin",
-            lambda p: p.write_bytes(b"x" * 20),
-            "must hold float32 rows of 4 (16 bytes each), got 20 bytes; --columns",
-        ),
-        ("a.bin", lambda p: p.touch(), "must hold float32 rows of 4 (16 bytes each), got 0 bytes"),
-        ("a.pcd.bin", lambda p: p.write_bytes(b"x" * 19), "must hold float32 rows of 5 (20 bytes each), got 19 bytes"),
-        ("a.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "not a readable array of numbers"),
-        (
-            "a.npy",
-            lambda p: np.save(p, np.zeros((3, 2))),
-            "must hold (N, 3), (N, 4) or (N, 5) points with N > 0, got (3, 2)",
-        ),
-        ("a.npy", lambda p: np.save(p, np.zeros(4)), "must hold (N, 3), (N, 4) or (N, 5) numbers, got (4,) float64"),
-        ("a.npy", lambda p: np.save(p, np.array([[1, np.nan, 2]])), "must be finite, got NaN or infinity in 1 points"),
-        (
-            "a.npy",
-            lambda p: np.save(p, np.array([{}]), allow_pickle=True),
-            "not a readable array of numbers (it holds other things)",
-        ),
-        ("a.npz", lambda p: np.savez(p), "must hold (N, 3), (N, 4) or (N, 5) points with N > 0, got (0, 3)"),
-    ],
-)
-def test_bad_point_files(tmp_path, name, make, message):
-    path = tmp_path / name
-    make(path)
-    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)) as error:
-        read_points(path)
-    assert str(path) in str(error.value)
+from tests.engine.helpers import ENVIRONMENT, ROOT
+from tests.nuscenes_root import write_tiny_root
 
 
 def test_two_files_of_one_name_would_share_a_result(tmp_path):
@@ -89,49 +28,7 @@ def test_two_files_of_one_name_would_share_a_result(tmp_path):
         infer(InferOptions(tmp_path / "config.py", tmp_path / "a.pth", files))
 
 
-def test_cameras(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 6, 3), (1, 2, 3), np.uint8))
-    camera = {"image": "a.png", "lidar2camera": np.eye(4).tolist(), "camera2image": np.eye(3).tolist()}
-    path = tmp_path / "c.json"
-    path.write_text(json.dumps({"cameras": [camera, camera]}))
-    sample = read_cameras(path)
-    assert sample["images"][0].shape == (4, 6, 3) and sample["images"][0][0, 0].tolist() == [3, 2, 1]
-    assert sample["lidar2camera"].shape == (2, 4, 4) and sample["image_aug"].shape == (2, 3, 3)
-
-
-LIDAR2CAMERA = "camera 0: 'lidar2camera' must be 4 x 4 finite numbers that can be inverted"
-
-
-def camera_file(lidar2camera: str) -> str:
-    return f'{{"cameras": [{{"image": "a.png", "lidar2camera": {lidar2camera}}}]}}'
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "must be JSON with a list under 'cameras'"),
-        ('{"camera": []}', "must be JSON with a list under 'cameras'"),
-        ('{"cameras": []}', "'cameras' must be a list of at least one camera, got []"),
-        ('{"cameras": [5]}', "camera 0: must be an object with 'image', the name of a file"),
-        ('{"cameras": [{"image": 7}]}', "camera 0: must be an object with 'image', the name of a file"),
-        ('{"cameras": [{"image": "a.png"}]}', f"{LIDAR2CAMERA}, got None"),
-        (camera_file("[[1, 2]]"), f"{LIDAR2CAMERA}, got (1, 2)"),
-        (camera_file("[[1, 2], [3]]"), f"{LIDAR2CAMERA}, got [[1, 2], [3]]"),
-        (camera_file('"abc"'), f"{LIDAR2CAMERA}, got abc"),
-        (camera_file(json.dumps([[0.0] * 4] * 4)), f"{LIDAR2CAMERA}, got [[0.0"),
-        (camera_file(json.dumps([[math.nan] * 4] * 4)), f"{LIDAR2CAMERA}, got [[nan"),
-    ],
-)
-def test_bad_calibrations(tmp_path, content, message):
-    path = tmp_path / "c.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
-        read_cameras(path)
-
-
 def test_description_of_detections():
-    import torch
-
     box = torch.tensor([[1.0, 2, 3, 4, 5, 6, 0.5, -1, 0.25]])
     rows = describe(Detections(box, torch.tensor([0.75]), torch.tensor([8])), CLASSES)
     assert rows == [
@@ -144,3 +41,59 @@ def test_description_of_detections():
             "velocity": [-1, 0.25],
         }
     ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder like the repository's root, with a tiny data set where the demonstration profile wants one."""
+    folder = tmp_path_factory.mktemp("root")
+    for name in ("configs", "tools"):
+        (folder / name).symlink_to(ROOT / name)
+    write_tiny_root(folder / "data/simulated/nuscenes", version="v1.0-sim")
+    return folder
+
+
+def test_the_commands_of_the_page_run(folder):
+    """Those of tools/README.md that export samples and detect objects in them."""
+    page = (ROOT / "tools/README.md").read_text()
+    commands = re.search(r"```bash\n(python tools/export_samples.*?)```", page, re.S)[1]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{ENVIRONMENT['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands], cwd=folder, env={**ENVIRONMENT, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    results = sorted((folder / "predictions").iterdir())
+    assert [path.name for path in results] == ["0000.npy.json", "0002.npy.json"]
+    record = json.loads(results[0].read_text())
+    assert record["file"] == "samples/0000.npy" and record["trained_on_simulated_data"]
+    assert isinstance(record["detections"], list)
+
+
+def test_an_exported_sample_is_read_as_it_was_recorded(folder, tmp_path, monkeypatch, capsys):
+    from pcperc.datasets import NuScenesDataset
+
+    monkeypatch.chdir(folder)
+    written = export_samples(ExportOptions(Path("configs/bevfusion.py"), index=[1], out=tmp_path, split="sim_train"))
+    assert len(written) == 8 and f"{tmp_path}/*.npy --calibration {tmp_path}/*.json" in capsys.readouterr().out
+    sample = NuScenesDataset(
+        root="data/simulated/nuscenes", version="v1.0-sim", split="sim_train", num_sweeps=2
+    ).read_sample(1)
+    np.testing.assert_array_equal(read_points(tmp_path / "0001.npy"), sample["points"])
+    cameras = read_cameras(tmp_path / "0001.json")
+    for key in ("images", "lidar2camera", "camera2image", "image_aug"):
+        np.testing.assert_array_equal(cameras[key], sample[key])
+
+
+def test_what_cannot_be_exported(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError, match="^--index must be 0 to 2, got 3$"):
+        export_samples(ExportOptions(Path("configs/bevfusion.py"), index=[0, 3], out=tmp_path / "out"))
+    with pytest.raises(ConfigError, match="toy_config.py: ToyDataset has no read_sample, so it cannot be exported"):
+        export_samples(ExportOptions(ROOT / "tests/engine/toy_config.py"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_points_alone_where_the_config_has_no_cameras(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    written = export_samples(ExportOptions(Path("configs/bevfusion/lidar_only_demo.py"), out=tmp_path))
+    assert written == [tmp_path / "0000.npy"] and "--calibration" not in capsys.readouterr().out

@@ -12,7 +12,7 @@ from pcperc.engine import load_model, open_checkpoint
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_finished_marker
 from pcperc.engine.config import ConfigError
 from pcperc.engine.runner import _free_folder_name
-from pcperc.engine.testing import BlankImages, TestOptions, test
+from pcperc.engine.testing import BlankImages, TestOptions, _title, test, test_config
 from pcperc.engine.training import TrainOptions, train
 from tests.engine.helpers import TOY, run_tool
 
@@ -64,6 +64,22 @@ def test_a_profile_of_the_config_agrees(trained, tmp_path):
     assert open_checkpoint(trained, config).meta["profile"] == "full"
 
 
+def test_the_profile_with_the_same_model_is_named(trained, tmp_path):
+    """Of weights that were made with a third file, on other data."""
+    (tmp_path / "demo.py").write_text(Path(TOY).read_text() + "data_root = 'data/here'\n")
+    config = tmp_path / "full.py"
+    config.write_text(Path(TOY).read_text().replace("width=8", "width=20") + "profiles = dict(demo='demo.py')\n")
+    path = edited(
+        trained, tmp_path, lambda meta: (meta.update(config_file="x.py"), meta["config"].update(data_root="data/there"))
+    )
+    message = (
+        f"{path} was made with x.py and does not fit {tmp_path / 'demo.py'} (a profile of {config}): data_root: "
+        "'data/here' here, 'data/there' there; --data-root says where the data is now"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        open_checkpoint(path, config)
+
+
 @pytest.mark.parametrize("name", ["os.system", "subprocess.Popen", "ToyModle"])
 def test_names_in_a_checkpoint_are_never_imported(trained, tmp_path, name):
     path = edited(trained, tmp_path, lambda meta: meta["config"].update(model={"type": name, "command": "false"}))
@@ -82,6 +98,16 @@ def test_testing_takes_the_newest_finished_checkpoint(trained, capsys):
     assert set(metrics) == {"toy/mean"} and metrics["toy/mean"] > 0
     printed = capsys.readouterr().out
     assert f"testing {trained}" in printed and f"\ntoy/mean: {metrics['toy/mean']:.4f}\n" in printed
+
+
+def test_the_profile_is_said_where_there_is_a_choice(trained, tmp_path):
+    plain = open_checkpoint(trained)
+    cfg = test_config(plain, TestOptions(config=Path(TOY)), tmp_path)
+    assert _title(plain, cfg) == f"{trained}, its data"
+    demo = open_checkpoint(edited(trained, tmp_path, lambda meta: meta.update(profile="demo")))
+    assert _title(demo, cfg) == f"{demo.path}, profile demo, its data"
+    full = open_checkpoint(edited(trained, tmp_path, lambda meta: meta["config"].update(profiles={"demo": "demo.py"})))
+    assert _title(full, cfg) == f"{full.path}, profile full, its data"
 
 
 def test_testing_uses_the_averaged_weights(trained):

@@ -106,6 +106,34 @@ def test_mosaic_holds_every_camera_and_needs_one(make_frame):
         draw_camera_mosaic(Frame(**{**vars(frame), "images": ()}))
 
 
+@pytest.mark.parametrize(
+    ("draw", "counted"),
+    [(draw_birds_eye, ["car", "bus", "truck"]), (draw_camera_mosaic, ["car", "trailer", "barrier"])],
+)
+def test_the_legend_counts_what_is_drawn(make_frame, monkeypatch, draw, counted):
+    truth = detections(
+        ("car", CAR_AHEAD),
+        ("bus", [-30, 0, 0, 10, 3, 3, 0, 0, 0]),  # behind
+        ("truck", [-30, 54.5, 0, 8, 3, 3, 0, 0, 0]),  # its right side is within 54 m
+        ("trailer", [80, 0, 0, 10, 3, 3, 0, 0, 0]),  # far ahead
+        ("barrier", [60, 48.5, 0, 1, 1, 1, 0, 0, 0]),  # 160 pixels to the left: at the edge of the image
+        ("bicycle", [60, 52, 0, 1, 1, 1, 0, 0, 0]),
+    )
+    legends = []
+
+    def legend(picture, frame):
+        legends.append(frame)
+        return picture
+
+    monkeypatch.setattr(f"{draw.__module__}.beside_legend", legend)
+    draw(make_frame(truth, detections(("car", CAR_AHEAD), ("bus", [0, 90, 0, 10, 3, 3, 0, 0, 0]))))
+    (frame,) = legends
+    assert [frame.classes[label] for label in frame.truth.labels] == counted
+    assert [frame.classes[label] for label in frame.predictions.labels] == ["car"]
+    draw(make_frame())
+    assert legends[1].truth is None and legends[1].predictions is None
+
+
 @pytest.mark.parametrize("draw", [draw_birds_eye, draw_camera_mosaic])
 def test_simulated_data_is_labelled(make_frame, draw):
     def label(picture):

@@ -88,7 +88,10 @@ def test_window_without_a_display_is_refused(make_frame, monkeypatch, display):
     monkeypatch.delenv("DISPLAY", raising=False)
     if display:
         monkeypatch.setenv("DISPLAY", display)
-    with pytest.raises(SceneError, match=rf"{display or '.DISPLAY'} is not a display; --save DIR draws without one"):
+    why = (
+        rf"the display {display} \(\$DISPLAY\) does not" if display else r"there is no display \(\$DISPLAY is not set\)"
+    )
+    with pytest.raises(SceneError, match=f"a window cannot be opened: {why}.*; with --save DIR pictures are drawn"):
         SceneViewer([make_frame()])
 
 
@@ -110,6 +113,16 @@ def test_picture_without_a_display(make_frame, find, monkeypatch):
     without = render_scene(make_frame(detections(("pedestrian", [10, 8, 1, 1, 1, 2, 0, 0, 0]))), width=640, height=400)
     changed = np.argwhere((picture != without).any(axis=2))[:, ::-1]
     np.testing.assert_allclose(changed.mean(axis=0), pixel([10, -8, 1]), atol=1)
+
+
+@needs_open3d
+def test_the_legend_counts_what_is_in_view(make_frame, monkeypatch):
+    places = {"car": [10.0, 0, 1], "bus": [-40.0, 0, 1], "truck": [0.0, 80, 1]}  # in view, behind the eye, far aside
+    truth = detections(*((name, [*place, 4, 2, 2, 0, 0, 0]) for name, place in places.items()))
+    legends = []
+    monkeypatch.setattr("pcperc.visualization.scene.beside_legend", lambda picture, frame: legends.append(frame))
+    render_scene(make_frame(truth), width=64, height=40)
+    assert [legends[0].classes[label] for label in legends[0].truth.labels] == ["car"]
 
 
 DRIVER = """

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples of a data set as raw files, for tools/infer.py and for other programs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pcperc.datasets import CAMERAS, NuScenesDataset
+from pcperc.engine.config import ConfigError
+from pcperc.engine.data import build_test_dataset, configs_with_data
+from pcperc.engine.messages import say
+from pcperc.engine.progress import ProgressDisplay
+from pcperc.engine.raw_files import write_raw_sample
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the command line says; see tools/README.md."""
+
+    config: Path
+    index: Sequence[int] = (0,)
+    out: Path = Path("samples")
+    split: str | None = None
+    data_root: str | None = None
+
+
+def export_samples(options: ExportOptions) -> list[Path]:
+    """Write samples of the config's test split, as they were recorded, as points, calibration and images.
+
+    Returns:
+        The files, sample by sample.
+    Raises:
+        ConfigError: no such sample, or a data set that gives no samples without transforms.
+        DataMissing: neither the data of the config nor that of a profile is there.
+    """
+    dataset = build_test_dataset(configs_with_data(options.config, options.data_root)[0], options.split)
+    if not hasattr(dataset, "read_sample"):
+        raise ConfigError(f"{options.config}: {type(dataset).__name__} has no read_sample, so it cannot be exported")
+    wrong = next((index for index in options.index if not 0 <= index < len(dataset)), None)
+    if wrong is not None:
+        raise ConfigError(f"--index must be 0 to {len(dataset) - 1}, got {wrong}")
+    cameras = CAMERAS if isinstance(dataset, NuScenesDataset) else ()
+    written = []
+    with ProgressDisplay("exporting", len(options.index)) as display:
+        for index in options.index:
+            sample = dataset.read_sample(index)
+            written += write_raw_sample(sample, options.out, f"{index:04d}", cameras=cameras)
+            display.advance(sample.get("sample_token", ""))
+    calibration = f" --calibration {options.out}/*.json" if any(path.suffix == ".json" for path in written) else ""
+    say(f"detect in them: python tools/infer.py {options.config} CHECKPOINT {options.out}/*.npy{calibration}")
+    return written
