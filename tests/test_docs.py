@@ -15,7 +15,8 @@ import pytest
 from pcperc.registry import ALL
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "docs/add_a_dataset.md"]
+PAGES = ["README.md", "docs/add_a_dataset.md", "docs/sparse_tensor.md", "docs/migrate.md"]
+NAME = re.compile(r"\b(?:pcperc|spnn)(?:\.\w+)+")
 BLOCK = re.compile(r"^```python(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -49,3 +50,14 @@ def test_code_of_the_page_runs(page, folder):
             (folder / block["title"]).write_text(block["code"])
         else:  # empty lines in front, so that a traceback shows the line of the page
             exec(compile("\n" * line + block["code"], str(ROOT / page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_of_the_page_exist(page):
+    for name in sorted(set(NAME.findall((ROOT / page).read_text()))):
+        module, *attributes = name.replace("spnn.", "pcperc.nn.").split(".")
+        found = importlib.import_module(module)
+        for attribute in attributes:
+            if not hasattr(found, attribute):
+                importlib.import_module(f"{found.__name__}.{attribute}")
+            found = getattr(found, attribute)

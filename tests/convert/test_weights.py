@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pcperc.nn as spnn
-from pcperc import SparseTensor
+from pcperc import SparseTensor, ops
 from pcperc.convert import SOURCES, convert_weight
 from tests.ops.clouds import random_coords
 from tests.oracles_peers import convolve, tap_offsets
@@ -126,3 +126,19 @@ def test_the_result_is_a_copy():
 def test_other_shapes_are_named(source, shape, message):
     with pytest.raises(ValueError, match=f"convert_weight: {message}"):
         convert_weight(torch.zeros(shape), source=source, kernel_size=(3, 3, 3))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5, (1, 3, 5)], ids=str)
+def test_strided_odd_kernels_of_minkowski_at_the_outputs_that_it_keeps(kernel_size):
+    """docs/migrate.md: centred, and given the voxels' own coordinates rounded down as the target."""
+    x = cloud()
+    sizes = (kernel_size,) * 3 if isinstance(kernel_size, int) else kernel_size
+    flat = flat_weight(sizes)
+    rows = ops.unique_coords(torch.cat([x.coords[:, :1], x.coords[:, 1:] // 2], 1)).coords
+    target = SparseTensor(rows, torch.zeros(len(rows), 0, dtype=torch.float64), 2, tensor_stride=2)
+    padding = [(size - 1) // 2 for size in sizes]
+    layer = spnn.SparseConv3d(CIN, COUT, kernel_size, 2, padding, bias=False).double()
+    layer.load_state_dict({"weight": convert_weight(flat, source="minkowski", kernel_size=sizes)})
+    offsets = tap_offsets("minkowski", sizes)
+    expected = convolve(x.coords.numpy(), x.feats.numpy(), rows.numpy(), flat.numpy(), offsets, stride=2)
+    torch.testing.assert_close(layer(x, target=target).feats.detach(), torch.from_numpy(expected))
