@@ -34,6 +34,32 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
       "bool with_bias, int groups=1, bool allow_tf32=False) -> (Tensor, Tensor)");
+  // Pooling along a neighbour table, entries outside [0, N) left out. How many neighbours each row has.
+  m.def("neighbor_counts(Tensor neighbors, SymInt num_inputs) -> Tensor");
+  // out[m] = (sum over neighbours n of feats[n] / in_counts[n]) / out_counts[m]; counts that are not given are 1.
+  m.def(
+      "sparse_sum_pool(Tensor feats, Tensor neighbors, Tensor? reverse_neighbors, Tensor? in_counts, "
+      "Tensor? out_counts) -> Tensor");
+  // The largest neighbour by channel, and the row it is in or -1.
+  m.def("sparse_max_pool(Tensor feats, Tensor neighbors, Tensor? reverse_neighbors) -> (Tensor, Tensor)");
+  // Values (M, C) to the rows (M, C) that they were the maximum of, summed: (N, C); and its adjoint, from there back to (M, C).
+  m.def("sparse_max_unpool(Tensor feats, Tensor rows, Tensor reverse_neighbors) -> Tensor");
+  m.def("sparse_max_take(Tensor feats, Tensor rows, Tensor reverse_neighbors) -> Tensor");
+
+  // Long segments of rows [index, order, starts] (csrc/segment_reduce.h), such as the voxels of a batch item.
+  // Sum of feats, times factor where given, over each segment: (S, C) float32, float64 for float64.
+  m.def("segment_dot(Tensor feats, Tensor? factor, Tensor index, Tensor order, Tensor starts) -> Tensor");
+  // feats[m] * scale[index[m]] + shift[index[m]]; feats that are not given are 0, scale 1, shift 0.
+  m.def(
+      "segment_affine(Tensor? feats, Tensor? scale, Tensor? shift, Tensor index, Tensor order, Tensor starts) -> Tensor");
+  // The largest value of each segment by channel, and the row it is in or -1.
+  m.def("segment_max(Tensor feats, Tensor index, Tensor order, Tensor starts) -> (Tensor, Tensor)");
+
+  // out[p] = sum over j of weights[p, j] * feats[rows[p, j]], rows outside feats left out; gradients of feats need the entries
+  // of rows sorted by value (csrc/weighted_gather.h). Then its adjoint, (M, C), and the gradient of weights, (P, J).
+  m.def("weighted_gather(Tensor feats, Tensor rows, Tensor weights, Tensor? order, Tensor? starts) -> Tensor");
+  m.def("weighted_scatter(Tensor grad, Tensor rows, Tensor weights, Tensor order, Tensor starts) -> Tensor");
+  m.def("weighted_gather_dot(Tensor grad, Tensor feats, Tensor rows, Tensor? order, Tensor? starts) -> Tensor");
 
   // Points and boxes.
   // Key of the grid cell of each point, ((batch * X + x) * Y + y) * Z + z, or -1 outside and for NaN.

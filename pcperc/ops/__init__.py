@@ -9,12 +9,21 @@ from pcperc.ops.box_iou import box_iou_3d as box_iou_3d
 from pcperc.ops.box_iou import box_iou_bev as box_iou_bev
 from pcperc.ops.box_iou import circle_nms as circle_nms
 from pcperc.ops.box_iou import nms_bev as nms_bev
+from pcperc.ops.interpolate import make_interpolation_plan as make_interpolation_plan
 from pcperc.ops.kernel_map import build_kernel_map as build_kernel_map
 from pcperc.ops.kernel_map import reverse_kernel_map as reverse_kernel_map
 from pcperc.ops.points_in_boxes import points_in_boxes as points_in_boxes
 from pcperc.ops.points_in_boxes import points_in_boxes_mask as points_in_boxes_mask
+from pcperc.ops.segment_reduce import Segments as Segments
+from pcperc.ops.segment_reduce import make_segments as make_segments
+from pcperc.ops.segment_reduce import segment_affine as segment_affine
+from pcperc.ops.segment_reduce import segment_dot as segment_dot
+from pcperc.ops.segment_reduce import segment_reduce as segment_reduce
 from pcperc.ops.sparse_conv import sparse_conv as sparse_conv
 from pcperc.ops.sparse_conv import sparse_conv_fused as sparse_conv_fused
+from pcperc.ops.sparse_pool import sparse_max_pool as sparse_max_pool
+from pcperc.ops.sparse_pool import sparse_max_unpool as sparse_max_unpool
+from pcperc.ops.sparse_pool import sparse_pool as sparse_pool
 from pcperc.ops.unique_coords import UniqueCoords as UniqueCoords
 from pcperc.ops.unique_coords import downsample_coords as downsample_coords
 from pcperc.ops.unique_coords import unique_coords as unique_coords
@@ -26,3 +35,5 @@ from pcperc.ops.voxelize import voxel_grid_shape as voxel_grid_shape
 from pcperc.ops.voxelize import voxelize_hard as voxelize_hard
 from pcperc.ops.voxelize import voxelize_hard_mean as voxelize_hard_mean
 from pcperc.ops.voxelize import voxelize_mean as voxelize_mean
+from pcperc.ops.weighted_gather import GatherPlan as GatherPlan
+from pcperc.ops.weighted_gather import weighted_gather as weighted_gather

@@ -10,6 +10,11 @@ from torch import Tensor
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which sums of a floating point type run."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def describe(value: object) -> str:
     """Say what was given: shape, dtype and device of a tensor, else the type's name."""
     if isinstance(value, Tensor):
