@@ -70,6 +70,17 @@ inline ScalarType accumulator_dtype(ScalarType feats) {
   return feats == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+// What is reduced: feats (M, C), contiguous, and factor like it, where there is one.
+inline LongSegments check_dot(const char* op, const Tensor& feats, const std::optional<Tensor>& factor, const Tensor& index,
+                              const Tensor& order, const Tensor& starts) {
+  const LongSegments s = check_long_segments(op, index, order, starts);
+  check_matrix(feats, op, "feats");
+  check_rows_of(op, "feats", feats, s.num_rows, feats.size(1));
+  if (factor) check_rows_of(op, "factor", *factor, s.num_rows, feats.size(1));
+  if (factor) check_dtype(*factor, feats.scalar_type(), op, "factor");
+  return s;
+}
+
 // What segment_affine is given: feats (M, C), scale and shift (S, C) in the type of the sums. Returns C.
 inline int64_t check_affine(const char* op, std::optional<Tensor>& feats, std::optional<Tensor>& scale,
                             std::optional<Tensor>& shift, const LongSegments& s) {

@@ -61,6 +61,24 @@ inline unsigned grid_size(int64_t count, int threads = kThreads) {
   for (int64_t index = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; index < (count); \
        index += static_cast<int64_t>(gridDim.x) * blockDim.x)
 
+// A block of rows by channels: neighbouring threads take neighbouring channels, and no index is divided.
+struct ChannelLaunch {
+  dim3 block, grid;
+
+  ChannelLaunch(int64_t rows, int64_t channels) {
+    unsigned lanes = 1;
+    while (lanes < channels && lanes < 128) lanes *= 2;
+    block = dim3(lanes, kThreads / lanes);
+    grid = dim3(grid_size(rows, block.y));
+  }
+};
+
+// For a kernel launched by ChannelLaunch: one pass for each row and channel.
+#define PCPERC_CHANNEL_LOOP(row, channel, rows, channels)                                                \
+  for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y; row < (rows);           \
+       row += static_cast<int64_t>(gridDim.x) * blockDim.y)                                               \
+    for (int64_t channel = threadIdx.x; channel < (channels); channel += blockDim.x)
+
 // An uninitialised tensor on the device of `like`, from torch's caching allocator: it may be freed (go out of scope) as soon
 // as the work that uses it is queued on the current stream.
 inline torch::stable::Tensor empty_on(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes,

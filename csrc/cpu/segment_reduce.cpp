@@ -19,16 +19,10 @@ constexpr int64_t kGrain = 256;
 Tensor segment_dot(Tensor feats, std::optional<Tensor> factor, const Tensor& index, const Tensor& order,
                    const Tensor& starts) {
   constexpr const char* op = "segment_dot";
-  const LongSegments s = check_long_segments(op, index, order, starts);
   feats = torch::stable::contiguous(feats);
-  check_matrix(feats, op, "feats");
+  if (factor) factor = torch::stable::contiguous(*factor);
+  const LongSegments s = check_dot(op, feats, factor, index, order, starts);
   const int64_t channels = feats.size(1);
-  check_rows_of(op, "feats", feats, s.num_rows, channels);
-  if (factor) {
-    factor = torch::stable::contiguous(*factor);
-    check_rows_of(op, "factor", *factor, s.num_rows, channels);
-    check_dtype(*factor, feats.scalar_type(), op, "factor");
-  }
   Tensor result = torch::stable::new_zeros(feats, {s.count, channels}, accumulator_dtype(feats.scalar_type()));
   dispatch_float(feats.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
@@ -77,11 +71,9 @@ void take_max(const T* values, const Row& row_of, int64_t channels, A* best, int
 
 std::tuple<Tensor, Tensor> segment_max(Tensor feats, const Tensor& index, const Tensor& order, const Tensor& starts) {
   constexpr const char* op = "segment_max";
-  const LongSegments s = check_long_segments(op, index, order, starts);
   feats = torch::stable::contiguous(feats);
-  check_matrix(feats, op, "feats");
+  const LongSegments s = check_dot(op, feats, std::nullopt, index, order, starts);
   const int64_t channels = feats.size(1);
-  check_rows_of(op, "feats", feats, s.num_rows, channels);
   Tensor values = torch::stable::new_empty(feats, {s.count, channels});
   Tensor rows = torch::stable::new_empty(feats, {s.count, channels}, ScalarType::Int);
   dispatch_float(feats.scalar_type(), op, [&](auto zero) {

@@ -13,8 +13,26 @@ from pcperc.nn.conv import (
     SubMConv4d,
 )
 from pcperc.nn.fuse import fuse
-from pcperc.nn.norm import BatchNorm
+from pcperc.nn.interpolate import Interpolate
+from pcperc.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from pcperc.nn.pool import (
+    GlobalPool,
+    SparseAvgPool1d,
+    SparseAvgPool2d,
+    SparseAvgPool3d,
+    SparseAvgPool4d,
+    SparseMaxPool1d,
+    SparseMaxPool2d,
+    SparseMaxPool3d,
+    SparseMaxPool4d,
+    SparseSumPool1d,
+    SparseSumPool2d,
+    SparseSumPool3d,
+    SparseSumPool4d,
+)
 from pcperc.nn.residual import ConvBlock, ResidualBlock
+from pcperc.nn.squeeze_excite import SqueezeExcite
+from pcperc.nn.sync_norm import SyncBatchNorm, convert_sync_batchnorm
 from pcperc.nn.transposed_conv import (
     SparseConvTranspose1d,
     SparseConvTranspose2d,
@@ -29,18 +47,37 @@ from pcperc.nn.transposed_conv import (
     SparseInverseConv3d,
     SparseInverseConv4d,
 )
+from pcperc.nn.unpool import (
+    SparseMaxUnpool1d,
+    SparseMaxUnpool2d,
+    SparseMaxUnpool3d,
+    SparseMaxUnpool4d,
+    SparseUnpool1d,
+    SparseUnpool2d,
+    SparseUnpool3d,
+    SparseUnpool4d,
+)
 
 __all__ = [
     "BatchNorm",
     "ConvBlock",
     "Dropout",
     "GELU",
+    "GlobalPool",
+    "GroupNorm",
+    "InstanceNorm",
+    "Interpolate",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "ReLU",
     "ResidualBlock",
     "SiLU",
     "Sigmoid",
+    "SparseAvgPool1d",
+    "SparseAvgPool2d",
+    "SparseAvgPool3d",
+    "SparseAvgPool4d",
     "SparseConv1d",
     "SparseConv2d",
     "SparseConv3d",
@@ -57,10 +94,29 @@ __all__ = [
     "SparseInverseConv2d",
     "SparseInverseConv3d",
     "SparseInverseConv4d",
+    "SparseMaxPool1d",
+    "SparseMaxPool2d",
+    "SparseMaxPool3d",
+    "SparseMaxPool4d",
+    "SparseMaxUnpool1d",
+    "SparseMaxUnpool2d",
+    "SparseMaxUnpool3d",
+    "SparseMaxUnpool4d",
+    "SparseSumPool1d",
+    "SparseSumPool2d",
+    "SparseSumPool3d",
+    "SparseSumPool4d",
+    "SparseUnpool1d",
+    "SparseUnpool2d",
+    "SparseUnpool3d",
+    "SparseUnpool4d",
+    "SqueezeExcite",
     "SubMConv1d",
     "SubMConv2d",
     "SubMConv3d",
     "SubMConv4d",
+    "SyncBatchNorm",
     "Tanh",
+    "convert_sync_batchnorm",
     "fuse",
 ]

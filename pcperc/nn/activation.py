@@ -6,7 +6,7 @@ from torch import nn
 from pcperc.sparse import SparseTensor
 
 
-class _OnFeats:
+class OnFeats:
     """Mixed in before a torch module: its forward then maps SparseTensor to SparseTensor, voxels unchanged."""
 
     def forward(self, x: SparseTensor) -> SparseTensor:
@@ -15,33 +15,33 @@ class _OnFeats:
         return x.replace(feats=super().forward(x.feats))
 
 
-class ReLU(_OnFeats, nn.ReLU):
+class ReLU(OnFeats, nn.ReLU):
     """torch.nn.ReLU on the features."""
 
 
-class LeakyReLU(_OnFeats, nn.LeakyReLU):
+class LeakyReLU(OnFeats, nn.LeakyReLU):
     """torch.nn.LeakyReLU on the features."""
 
 
-class GELU(_OnFeats, nn.GELU):
+class GELU(OnFeats, nn.GELU):
     """torch.nn.GELU on the features."""
 
 
-class SiLU(_OnFeats, nn.SiLU):
+class SiLU(OnFeats, nn.SiLU):
     """torch.nn.SiLU on the features."""
 
 
-class Sigmoid(_OnFeats, nn.Sigmoid):
+class Sigmoid(OnFeats, nn.Sigmoid):
     """torch.nn.Sigmoid on the features."""
 
 
-class Tanh(_OnFeats, nn.Tanh):
+class Tanh(OnFeats, nn.Tanh):
     """torch.nn.Tanh on the features."""
 
 
-class Dropout(_OnFeats, nn.Dropout):
+class Dropout(OnFeats, nn.Dropout):
     """torch.nn.Dropout on the features: single numbers, not whole voxels, are dropped."""
 
 
-class Linear(_OnFeats, nn.Linear):
+class Linear(OnFeats, nn.Linear):
     """torch.nn.Linear on the features of each voxel."""

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Normalisation over the features of a sparse tensor."""
 
+import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from pcperc import ops
+from pcperc.nn.activation import OnFeats
+from pcperc.ops._checks import sum_dtype
 from pcperc.sparse import SparseTensor
 
 
@@ -37,3 +41,65 @@ class BatchNorm(nn.BatchNorm1d):
             dtype = feats.dtype if self.weight is None else self.weight.dtype
             mean, var = feats.new_zeros(self.num_features, dtype=dtype), feats.new_ones(self.num_features, dtype=dtype)
         return F.batch_norm(feats, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch.nn.GroupNorm over the voxels of each batch item: on a tensor that is full everywhere the two are equal.
+
+    Each group of channels of an item is normalised by its own mean and variance, in training and evaluation alike.
+    Sums and parameters are used in float32 (float64 for float64 features).
+
+    Args:
+        num_groups: divides num_channels.
+        num_channels, eps, affine: as in ``torch.nn.GroupNorm``.
+    Shape: SparseTensor with (M, num_channels) features to one of the same voxels and dtype. An item without voxels
+        takes no part; where a group is one value (one voxel, one channel) its variance is 0 and it becomes the bias.
+    Raises:
+        TypeError: not a SparseTensor.
+        ValueError: an argument, or an input with other channels.
+    """
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        name = type(self).__name__
+        if not isinstance(x, SparseTensor):
+            raise TypeError(f"{name}: input must be a SparseTensor, got {type(x).__name__}")
+        if x.feats.shape[1] != self.num_channels:
+            raise ValueError(f"{name}: input must have {self.num_channels} channels, got {x.feats.shape[1]}")
+        items = x.topology.batch_segments
+        feats = x.feats.to(sum_dtype(x.dtype))
+        mean = self._group_means(ops.segment_dot(feats, items), items)
+        centred = ops.segment_affine(feats, items, shift=-mean)
+        scale = torch.rsqrt(self._group_means(ops.segment_dot(centred, items, centred), items) + self.eps)
+        shift = None
+        if self.affine:
+            scale, shift = scale * self.weight, self.bias.expand(scale.shape)
+        return x.replace(feats=ops.segment_affine(centred, items, scale=scale, shift=shift).to(x.dtype))
+
+    def _group_means(self, sums: Tensor, items: ops.Segments) -> Tensor:
+        """(B, C) sums over an item's voxels to the mean over its voxels and the channels of the group, (B, C)."""
+        means = sums / items.counts.clamp(min=1)[:, None]
+        of_group = means.unflatten(1, (self.num_groups, -1)).mean(2)
+        return of_group.repeat_interleave(self.num_channels // self.num_groups, dim=1)
+
+
+class InstanceNorm(GroupNorm):
+    """torch.nn.InstanceNorm3d over the voxels of each batch item: :class:`GroupNorm` with a group for each channel.
+
+    There are no running statistics: an item is normalised by its own in evaluation too, torch's default. torch raises
+    for an item of one voxel in training; here it becomes the bias, or 0.
+
+    Args:
+        num_features: channels.
+        eps, affine: as in ``torch.nn.InstanceNorm3d``.
+    Shape, Raises: as :class:`GroupNorm`.
+    """
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, affine: bool = False):
+        super().__init__(num_features, num_features, eps=eps, affine=affine)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, eps={self.eps}, affine={self.affine}"
+
+
+class LayerNorm(OnFeats, nn.LayerNorm):
+    """torch.nn.LayerNorm on the features: each voxel is normalised over its channels, other voxels take no part."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+REDUCTIONS = ("max", "mean", "sum")
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -20,6 +21,12 @@ def describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
     return type(value).__name__
+
+
+def check_choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
+    """Require one of a few words."""
+    if value not in choices:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_tensor(op: str, name: str, value: object) -> None:

@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import check_coords, check_float_matrix, check_same_device, describe
+from pcperc.ops._checks import check_choice, check_coords, check_float_matrix, check_same_device, describe
 from pcperc.ops.kernel_map import build_kernel_map
 from pcperc.ops.weighted_gather import GatherPlan
 
@@ -42,8 +42,7 @@ def make_interpolation_plan(
     check_float_matrix(op, "points", points, columns=f"(P, {columns})", least=columns, exact=True)
     if points.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{op}: points must be float32 or float64, got {describe(points)}")
-    if mode not in _MODES:
-        raise ValueError(f"{op}: mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    check_choice(op, "mode", mode, _MODES)
     check_same_device(op, coords=coords, points=points)
 
     shift = 0.5 if mode == "nearest" else 0.0

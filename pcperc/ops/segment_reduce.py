@@ -7,9 +7,15 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe, sum_dtype
-
-_MODES = ("max", "mean", "sum")
+from pcperc.ops._checks import (
+    REDUCTIONS,
+    check_choice,
+    check_float_matrix,
+    check_same_device,
+    check_tensor,
+    describe,
+    sum_dtype,
+)
 
 
 class Segments(NamedTuple):
@@ -68,8 +74,7 @@ def segment_reduce(feats: Tensor, segments: Segments, *, mode: str) -> Tensor:
     times.
     """
     op = "segment_reduce"
-    if mode not in _MODES:
-        raise ValueError(f"{op}: mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    check_choice(op, "mode", mode, REDUCTIONS)
     _check(op, feats, segments)
     if mode == "max":
         return torch.ops.pcperc.segment_max(feats, *segments)[0]

@@ -5,9 +5,15 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import check_float_matrix, check_same_device, check_table, check_tensor, describe
-
-_MODES = ("max", "mean", "sum")
+from pcperc.ops._checks import (
+    REDUCTIONS,
+    check_choice,
+    check_float_matrix,
+    check_same_device,
+    check_table,
+    check_tensor,
+    describe,
+)
 
 
 def sparse_pool(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None = None, *, mode: str) -> Tensor:
@@ -15,7 +21,7 @@ def sparse_pool(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | No
 
     Args:
         feats: (N, C) float64, float32, float16 or bfloat16. Differentiable.
-        neighbors: (K, M) int32 from ``build_kernel_map``. An entry outside [0, N) is an absent neighbour, without an error.
+        neighbors: (K, M) int32 from ``build_kernel_map``. An entry outside [0, N) is an absent neighbour: no error.
         reverse_neighbors: (K, N) int32 from ``reverse_kernel_map``: the gradient runs along it. May be None where feats
             need no gradient.
         mode: "max", see :func:`sparse_max_pool`; "sum"; or "mean", over the neighbours that are present, which is
@@ -29,8 +35,7 @@ def sparse_pool(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | No
     times.
     """
     op = "sparse_pool"
-    if mode not in _MODES:
-        raise ValueError(f"{op}: mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    check_choice(op, "mode", mode, REDUCTIONS)
     _check(op, feats, neighbors, reverse_neighbors)
     if mode == "max":
         return torch.ops.pcperc.sparse_max_pool(feats, neighbors, reverse_neighbors)[0]
@@ -38,9 +43,7 @@ def sparse_pool(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | No
     return torch.ops.pcperc.sparse_sum_pool(feats, neighbors, reverse_neighbors, None, counts)
 
 
-def sparse_max_pool(
-    feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def sparse_max_pool(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the largest neighbour of each output row, channel by channel, and the row that it is in.
 
     As in ``torch.nn.MaxPool3d`` the first of equal neighbours, in the order of the taps, is taken, and a NaN wins over

@@ -115,7 +115,9 @@ def _dot_backward(ctx, upstream):
 
 def _require(order: Tensor | None, starts: Tensor | None) -> tuple[Tensor, Tensor]:
     if order is None or starts is None:
-        raise RuntimeError("weighted_gather: the gradient of feats needs order and starts, which this call was made without")
+        raise RuntimeError(
+            "weighted_gather: the gradient of feats needs order and starts, which this call was made without"
+        )
     return order, starts
 
 

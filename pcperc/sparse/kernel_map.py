@@ -23,11 +23,19 @@ class Topology:
     batch_size: int
     spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
+    _parts: dict[str, ops.Segments] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def dims(self) -> int:
         """Number of spatial axes D."""
         return self.coords.shape[1] - 1
+
+    @property
+    def batch_segments(self) -> ops.Segments:
+        """The rows of each batch item, grouped when first asked for."""
+        if "batch" not in self._parts:  # not functools.cached_property: torch.compile cannot enter its lock
+            self._parts["batch"] = ops.make_segments(self.coords[:, 0], num_segments=self.batch_size)
+        return self._parts["batch"]
 
 
 @dataclass(frozen=True, eq=False)

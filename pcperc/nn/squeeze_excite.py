@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels weighted by a look at the whole cloud."""
+
+from torch import nn
+
+from pcperc import ops
+from pcperc.sparse import SparseTensor
+
+
+class SqueezeExcite(nn.Module):
+    """Multiply the channels of each batch item by gates in (0, 1), computed from the mean of its voxels.
+
+    ``gate = sigmoid(excite(relu(squeeze(mean))))`` with two linear layers.
+
+    Args:
+        channels: C, >= 1.
+        reduction: the layer between has max(C // reduction, 1) channels; >= 1.
+    Shape: SparseTensor with (M, C) features to one of the same voxels. An item without voxels takes no part.
+    Raises:
+        TypeError: not a SparseTensor.
+        ValueError: an argument, or an input with other channels.
+    Source: Hu, Shen, Sun, "Squeeze-and-Excitation Networks", CVPR 2018, section 3.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        if min(channels, reduction) < 1:
+            raise ValueError(f"SqueezeExcite: channels and reduction must be >= 1, got {channels} and {reduction}")
+        self.channels = channels
+        self.squeeze = nn.Linear(channels, max(channels // reduction, 1))
+        self.excite = nn.Linear(self.squeeze.out_features, channels)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        if not isinstance(x, SparseTensor):
+            raise TypeError(f"SqueezeExcite: input must be a SparseTensor, got {type(x).__name__}")
+        if x.feats.shape[1] != self.channels:
+            raise ValueError(f"SqueezeExcite: input must have {self.channels} channels, got {x.feats.shape[1]}")
+        items = x.topology.batch_segments
+        means = ops.segment_reduce(x.feats, items, mode="mean")
+        gates = self.excite(self.squeeze(means).relu()).sigmoid()
+        return x.replace(feats=ops.segment_affine(x.feats, items, scale=gates))
