@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the outputs of a strided layer back to the voxels that it started from, without weights, in 1 to 4 dimensions."""
+"""Unpooling in 1 to 4 dimensions: from the outputs of a strided layer back to the voxels that it started from."""
 
 from torch import Tensor
 

@@ -21,15 +21,15 @@ def make_interpolation_plan(
     therefore at ``(p - lower) / voxel_size - 0.5``.
 
     Args:
-        coords: (M, 4) int32 ``[batch, x, y, z]``, distinct rows in any order.
-        points: (P, 4) float32 or float64 ``[batch, x, y, z]``, x, y, z in cells. Differentiable in mode "linear". A
+        coords: (M, 1 + D) int32 ``[batch, x, y, z]`` for D = 3, distinct rows in any order.
+        points: (P, 1 + D) float32 or float64 ``[batch, x, y, z]``, x, y, z in cells. Differentiable in mode "linear". A
             point that is not finite, or outside the batches or the range of coords, finds no voxel.
-        mode: "nearest", the voxel at ``floor(xyz + 0.5)``; or "linear", the 8 voxels around the point, weighted by the
-            product over the axes of 1 - distance.
+        mode: "nearest", the voxel at ``floor(xyz + 0.5)``; or "linear", the 2^D voxels around the point, weighted by
+            the product over the axes of 1 - distance (bilinear for D = 2, trilinear for D = 3).
         renormalize: whether to divide the weights of a point by the sum of those whose voxel is there. Without it a
             missing voxel counts as one with value 0.
     Returns:
-        GatherPlan with J = 1 ("nearest") or 8 ("linear", z fastest), weights in the dtype of points.
+        GatherPlan with J = 1 ("nearest") or 2^D ("linear", last axis fastest), weights in the dtype of points.
     Raises:
         TypeError: not a tensor, or points not floating point.
         ValueError: wrong shape, dtype, device or mode; coords that are repeated or out of range (the first is named).

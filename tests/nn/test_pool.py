@@ -40,6 +40,35 @@ def test_pooling_a_full_grid_equals_torchs(mode, geometry, device):
     torch.testing.assert_close(torch.autograd.grad(y.dense(), x.feats, upstream), wanted)
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+def test_lines_and_images_are_pooled_as_by_torch(dims):
+    x = full_grid(shape=(7, 5)[:dims])
+    for name, dense in (("Max", f"max_pool{dims}d"), ("Avg", f"avg_pool{dims}d")):
+        layer = getattr(spnn, f"Sparse{name}Pool{dims}d")(3, 2, 1)
+        options = {} if name == "Max" else {"count_include_pad": False}
+        torch.testing.assert_close(layer(x).dense(), getattr(F, dense)(x.dense(), 3, 2, 1, **options))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 4])
+def test_pooling_and_unpooling_in_every_dimension(dims):
+    """Windows that do not overlap: what goes up comes down."""
+    coords = random_coords(60, dims=dims, low=-3, high=3)
+    x = SparseTensor(coords, torch.randn(len(coords), 3, dtype=torch.float64), 2)
+    max_pool, avg_pool, sum_pool, unpool, max_unpool = (
+        getattr(spnn, f"Sparse{name}{dims}d") for name in ("MaxPool", "AvgPool", "SumPool", "Unpool", "MaxUnpool")
+    )
+    means = unpool(2)(avg_pool(2)(x))
+    sums = unpool(2)(sum_pool(2)(x))
+    counts = unpool(2)(sum_pool(2)(x.replace(feats=torch.ones_like(x.feats))))
+    torch.testing.assert_close(means.feats * counts.feats, sums.feats)
+    pooled, rows = max_pool(2, return_indices=True)(x)
+    is_maximum = unpool(2)(pooled).feats == x.feats
+    assert torch.equal(max_unpool(2)(pooled, rows).feats, torch.where(is_maximum, x.feats, 0))
+    assert pooled.tensor_stride == (2,) * dims
+    with pytest.raises(ValueError, match=f"SparseMaxPool{dims % 4 + 1}d: input must have {dims % 4 + 1} spatial axes"):
+        getattr(spnn, f"SparseMaxPool{dims % 4 + 1}d")(2)(x)
+
+
 def test_dilated_max_pool_equals_torchs(device):
     x = full_grid(device=device)
     geometry = dict(kernel_size=2, stride=1, padding=1, dilation=(1, 2, 3))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pcperc import ops
 from tests import oracles_pool
 from tests.op_contract import DifferentiableOpContract, Mistake, Sample
-from tests.ops.clouds import CLOUDS, coords_of, random_coords
+from tests.ops.clouds import CLOUDS, coords_of, limit_coords, random_coords
 
 
 def sample_of(name, coords, points, **options):
@@ -19,7 +19,8 @@ def sample_of(name, coords, points, **options):
 def points_among(coords, count=12):
     """Points near voxels, away from the planes where a linear interpolation has a kink."""
     cells = coords[torch.randint(len(coords), (count,))].float()
-    cells[:, 1:] += torch.randint(-1, 2, (count, 3)) + 0.25 * torch.randint(1, 4, (count, 3))
+    shape = (count, coords.shape[1] - 1)
+    cells[:, 1:] += torch.randint(-1, 2, shape) + 0.25 * torch.randint(1, 4, shape)
     return cells
 
 
@@ -39,6 +40,9 @@ class TestInterpolate(DifferentiableOpContract):
             name = mode + "_renormalized" * renormalize
             shifted = points + torch.tensor([0.0, *[0.125 * (mode == "nearest")] * 3])  # off the borders of cells
             found.append(sample_of(name, coords, shifted, **options))
+        for dims in (1, 2, 4):
+            coords_d = random_coords(40, dims=dims, low=-1, high=1)
+            found.append(sample_of(f"linear_{dims}d", coords_d, points_among(coords_d, 6), mode="linear"))
         found.append(sample_of("no_voxels", CLOUDS["empty"], points))
         found.append(sample_of("no_points", coords, points[:0]))
         found.append(sample_of("nowhere", coords, points + 100, renormalize=True))
@@ -91,6 +95,15 @@ def test_a_full_grid_is_sampled_as_by_torch(device):
         got = ops.weighted_gather(feats, ops.make_interpolation_plan(coords, points, mode=mode))
         wanted = F.grid_sample(grid, place, mode=theirs, padding_mode="zeros", align_corners=True)
         torch.testing.assert_close(got.cpu().view(2, 20, 6), wanted[..., 0, 0].transpose(1, 2))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 4])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_voxels_at_the_limits_of_the_key_are_found(dims, mode):
+    coords = limit_coords(dims)
+    feats = torch.randn(len(coords), 2)
+    plan = ops.make_interpolation_plan(coords, coords.double(), mode=mode)
+    assert torch.equal(ops.weighted_gather(feats, plan), feats)
 
 
 def test_points_that_are_nowhere_find_nothing_and_spoil_no_gradient(device):
