@@ -1,81 +1,111 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The matrix product that one block holds in registers: sums (kRows, kCols) += A (kRows, kDepth) @ B (kDepth, kCols), with A
-// and B in shared memory. Tensor cores for half precision, plain fused multiply-adds for float32 and float64.
+// and B in shared memory. Tensor cores for half precision and TF32, plain fused multiply-adds for float32 and float64.
 //
-// kTransposed: A lies in memory as (kDepth, kRows). Rows in shared memory are padded by 16 bytes against bank conflicts;
-// wmma needs the start of each 16 x 16 piece on 32 bytes, which 16 rows of a padded tile keep.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <mma.h>
-
+// kTransposed: A lies in memory as (kDepth, kRows). Rows in shared memory start on 16 bytes and are padded so that the reads
+// of a warp meet no bank twice.
 #include <type_traits>
 
 #include "common/dispatch.h"
+#include "cuda/tensor_core.cuh"
 
 namespace pcperc {
 
-// Shapes and strides that both kinds of tile share.
-template <class T, int kColumns, int kDepthOf, int kStagesOf, int kThreadsOf, bool kTransposedA>
+// Shapes and strides that both kinds of tile share; a step is 64 bytes deep.
+template <class T, int kRowsOf, int kColsOf, int kStagesOf, int kThreadsOf, bool kTransposedA, int kPadA, int kPadB>
 struct TileShape {
   using Value = T;
   using Sum = Accumulator<T>;
   static constexpr bool kTransposed = kTransposedA;
-  static constexpr int kRows = 64, kCols = kColumns, kDepth = kDepthOf, kStages = kStagesOf, kThreads = kThreadsOf;
+  static constexpr int kRows = kRowsOf, kCols = kColsOf, kStages = kStagesOf, kThreads = kThreadsOf;
   static constexpr int kChunk = 16 / sizeof(T);  // values in one 16-byte copy
-  static constexpr int kStrideA = (kTransposed ? kRows : kDepth) + kChunk, kStrideB = kCols + kChunk;
+  static constexpr int kDepth = 4 * kChunk;
+  static constexpr int kStrideA = (kTransposed ? kRows : kDepth) + kPadA, kStrideB = kCols + kPadB;
   static constexpr int kSizeA = (kTransposed ? kDepth : kRows) * kStrideA, kSizeB = kDepth * kStrideB;
-  static constexpr int kStrideSums = kCols + 4;
+  static constexpr int kStrideSums = kCols + 8;
   static constexpr int kPipelineBytes = kStages * (kSizeA + kSizeB) * static_cast<int>(sizeof(T));
   static constexpr int kSumsBytes = kRows * kStrideSums * static_cast<int>(sizeof(Sum));
   static constexpr int kBytes = kPipelineBytes > kSumsBytes ? kPipelineBytes : kSumsBytes;
 };
 
-// Half precision: 4 warps, 2 x 2, each 32 x kCols / 2, in float32 sums.
-template <class T, int kColumns, bool kTransposedA>
-struct TensorCoreTile : TileShape<T, kColumns, 32, 3, 128, kTransposedA> {
-  using Shape = TileShape<T, kColumns, 32, 3, 128, kTransposedA>;
-  using LayoutA = std::conditional_t<kTransposedA, nvcuda::wmma::col_major, nvcuda::wmma::row_major>;
-  static constexpr int kPiecesN = kColumns / 32;
-  nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> sums[2][kPiecesN];
+// The padding of a matrix that ldmatrix reads, and of one whose float32 values are read singly: there t steps a row on.
+template <class T>
+constexpr int kMatrixPad = 16 / sizeof(T);
+template <class T>
+constexpr int kSinglePad = 8;
 
-  __device__ TensorCoreTile() {
-    for (int i = 0; i < 2; ++i) {
-      for (int j = 0; j < kPiecesN; ++j) nvcuda::wmma::fill_fragment(sums[i][j], 0.0f);
+// __half, __nv_bfloat16, or float for TF32. Each of the kWarpRows x kWarpCols warps owns a part of the sums.
+template <class T, int kRows, int kCols, int kStages, int kWarpRows, int kWarpCols, bool kTransposedA>
+struct TensorCoreTile : TileShape<T, kRows, kCols, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
+                                  kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kSinglePad<T>> {
+  using Shape = TileShape<T, kRows, kCols, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
+                          kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kSinglePad<T>>;
+  static constexpr int kStep = 2 * Shape::kChunk;  // depth of one product
+  static constexpr int kPiecesM = kRows / kWarpRows / 16, kPiecesN = kCols / kWarpCols / 8;
+  static_assert(kPiecesM * kWarpRows * 16 == kRows && kPiecesN * kWarpCols * 8 == kCols && kPiecesN % 2 == 0, "whole pieces");
+  float sums[kPiecesM][kPiecesN][4] = {};
+
+  __device__ static int lane() { return threadIdx.x % 32; }
+  __device__ static int first_row() { return threadIdx.x / 32 / kWarpCols * (kRows / kWarpRows); }
+  __device__ static int first_col() { return threadIdx.x / 32 % kWarpCols * (kCols / kWarpCols); }
+
+  // A's fragment of rows [row, row + 16) and depth [k, k + kStep).
+  __device__ static void load_left(uint32_t (&to)[4], const T* a, int row, int k) {
+    if constexpr (!kTransposedA) {
+      load_matrices(to, a + (row + lane() % 16) * Shape::kStrideA + k + lane() / 16 * Shape::kChunk);
+      if constexpr (sizeof(T) == 4) {
+#pragma unroll
+        for (uint32_t& value : to) value = round_to_tf32(__uint_as_float(value));
+      }
+    } else if constexpr (sizeof(T) == 2) {
+      load_matrices_transposed(to, a + (k + lane() / 16 * 8 + lane() % 8) * Shape::kStrideA + row + lane() / 8 % 2 * 8);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        to[i] = round_to_tf32(a[(k + lane() % 4 + i / 2 * 4) * Shape::kStrideA + row + lane() / 4 + i % 2 * 8]);
+      }
     }
   }
 
-  __device__ int first_row() const { return threadIdx.x / 64 * 32; }
-  __device__ int first_col() const { return threadIdx.x / 32 % 2 * (kColumns / 2); }
+  // B's fragments of depth [k, k + kStep) and columns [col, col + 8) and [col + 8, col + 16).
+  __device__ static void load_right(uint32_t (&first)[2], uint32_t (&second)[2], const T* b, int k, int col) {
+    uint32_t both[4];
+    if constexpr (sizeof(T) == 2) {
+      load_matrices_transposed(both, b + (k + lane() % 16) * Shape::kStrideB + col + lane() / 16 * 8);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        both[i] = round_to_tf32(b[(k + lane() % 4 + i % 2 * 4) * Shape::kStrideB + col + lane() / 4 + i / 2 * 8]);
+      }
+    }
+    first[0] = both[0], first[1] = both[1], second[0] = both[2], second[1] = both[3];
+  }
 
   __device__ void multiply(const T* a, const T* b) {
 #pragma unroll
-    for (int k = 0; k < Shape::kDepth; k += 16) {
-      nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, T, LayoutA> left[2];
-      nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, T, nvcuda::wmma::row_major> right[kPiecesN];
+    for (int k = 0; k < Shape::kDepth; k += kStep) {
+      uint32_t left[kPiecesM][4], right[kPiecesN][2];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int row = first_row() + 16 * i;
-        const T* from = kTransposedA ? a + k * Shape::kStrideA + row : a + row * Shape::kStrideA + k;
-        nvcuda::wmma::load_matrix_sync(left[i], from, Shape::kStrideA);
-      }
+      for (int i = 0; i < kPiecesM; ++i) load_left(left[i], a, first_row() + 16 * i, k);
 #pragma unroll
-      for (int j = 0; j < kPiecesN; ++j) {
-        nvcuda::wmma::load_matrix_sync(right[j], b + k * Shape::kStrideB + first_col() + 16 * j, Shape::kStrideB);
-      }
+      for (int j = 0; j < kPiecesN; j += 2) load_right(right[j], right[j + 1], b, k, first_col() + 8 * j);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < kPiecesM; ++i) {
 #pragma unroll
-        for (int j = 0; j < kPiecesN; ++j) nvcuda::wmma::mma_sync(sums[i][j], left[i], right[j], sums[i][j]);
+        for (int j = 0; j < kPiecesN; ++j) multiply_fragments<T>(sums[i][j], left[i], right[j]);
       }
     }
   }
 
   __device__ void store(float* to) const {
-    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+    for (int i = 0; i < kPiecesM; ++i) {
+#pragma unroll
       for (int j = 0; j < kPiecesN; ++j) {
-        float* piece = to + (first_row() + 16 * i) * Shape::kStrideSums + first_col() + 16 * j;
-        nvcuda::wmma::store_matrix_sync(piece, sums[i][j], Shape::kStrideSums, nvcuda::wmma::mem_row_major);
+        const int row = first_row() + 16 * i + lane() / 4, col = first_col() + 8 * j + lane() % 4 * 2;
+        *reinterpret_cast<float2*>(to + row * Shape::kStrideSums + col) = make_float2(sums[i][j][0], sums[i][j][1]);
+        *reinterpret_cast<float2*>(to + (row + 8) * Shape::kStrideSums + col) = make_float2(sums[i][j][2], sums[i][j][3]);
       }
     }
   }
@@ -83,12 +113,12 @@ struct TensorCoreTile : TileShape<T, kColumns, 32, 3, 128, kTransposedA> {
 
 // float32 and float64: 16 x 16 threads, each 4 x 4 sums.
 template <class T, bool kTransposedA>
-struct PlainTile : TileShape<T, 64, 16, 2, 256, kTransposedA> {
-  using Shape = TileShape<T, 64, 16, 2, 256, kTransposedA>;
+struct PlainTile : TileShape<T, 64, 64, 2, 256, kTransposedA, kMatrixPad<T>, kMatrixPad<T>> {
+  using Shape = TileShape<T, 64, 64, 2, 256, kTransposedA, kMatrixPad<T>, kMatrixPad<T>>;
   T sums[4][4] = {};
 
-  __device__ int first_row() const { return threadIdx.x / 16 * 4; }
-  __device__ int first_col() const { return threadIdx.x % 16 * 4; }
+  __device__ static int first_row() { return threadIdx.x / 16 * 4; }
+  __device__ static int first_col() { return threadIdx.x % 16 * 4; }
 
   __device__ void multiply(const T* a, const T* b) {
 #pragma unroll

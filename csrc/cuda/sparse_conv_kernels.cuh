@@ -1,231 +1,161 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The two kernels of the sparse convolution. Neither uses atomics: every sum has one owner and one fixed order.
-#include <cuda_pipeline.h>
-
-#include "common/sparse_conv_args.h"
-#include "cuda/matrix_tiles.cuh"
+// The forward kernels of the sparse convolution, which are those of the input gradient too: a masked matrix product, and a
+// plain sum where a group has too few channels to fill one. Every sum has one owner and one fixed order.
+#include "cuda/sparse_conv_shape.cuh"
+#include "cuda/tile_pipeline.cuh"
 
 namespace pcperc {
 
-// Copy 16 bytes to shared memory; values at and behind `valid` become 0. Asynchronous where both sides are aligned, and then
-// `valid` is none or all.
-template <class T, bool kAligned>
-__device__ __forceinline__ void copy_chunk(T* to, const T* from, int64_t valid) {
-  constexpr int count = 16 / sizeof(T);
-  if constexpr (kAligned) {
-    __pipeline_memcpy_async(to, from, 16, valid > 0 ? 0 : 16);
-  } else {
-    for (int i = 0; i < count; ++i) to[i] = i < valid ? from[i] : T(0.0f);
-  }
-}
-
-// Run `steps` steps of load(step, a, b) and multiply over a ring of shared-memory stages: the copies of the steps ahead run
-// while a step is multiplied. One barrier a step is enough: behind it, all threads have finished with the stage of the step
-// before, which is the one filled next. Ends with no copy in flight and all threads past the last multiply.
-template <class Tile, class Load>
-__device__ __forceinline__ void run_pipeline(Tile& tile, typename Tile::Value* stages, int steps, const Load& load) {
-  constexpr int stage_size = Tile::kSizeA + Tile::kSizeB;
-  const auto fetch = [&](int step) {
-    typename Tile::Value* stage = stages + step % Tile::kStages * stage_size;
-    if (step < steps) load(step, stage, stage + Tile::kSizeA);
-    __pipeline_commit();
-  };
-  for (int step = 0; step < Tile::kStages - 1; ++step) fetch(step);
-  for (int step = 0; step < steps; ++step) {
-    __pipeline_wait_prior(Tile::kStages - 2);
-    __syncthreads();
-    fetch(step + Tile::kStages - 1);
-    const typename Tile::Value* stage = stages + step % Tile::kStages * stage_size;
-    tile.multiply(stage, stage + Tile::kSizeA);
-  }
-  __pipeline_wait_prior(0);
-  __syncthreads();
-}
-
-// Copy `rows` x `cols` values in 16-byte chunks: row r comes from source(r), or is zero where that is null; values at and
-// behind column `valid_cols` are zero. `any` is an address that may be named but is not read.
-template <class Tile, bool kAligned, int kRowCount, int kColCount, int kStride, class T, class Source>
-__device__ __forceinline__ void load_rows(T* to, int64_t valid_cols, const T* any, const Source& source) {
-  constexpr int chunks = kColCount / Tile::kChunk;
-  for (int i = threadIdx.x; i < kRowCount * chunks; i += Tile::kThreads) {
-    const int row = i / chunks, col = i % chunks * Tile::kChunk;
-    const T* from = source(row);
-    const int64_t valid = from == nullptr ? 0 : valid_cols - col;
-    copy_chunk<T, kAligned>(to + row * kStride + col, valid > 0 ? from + col : any, valid);
-  }
-}
-
-// The taps under which any row of the tile has a neighbour, in ascending order. All threads get the count.
-template <int kThreads, int kRows>
-__device__ int find_active_taps(const int32_t* neighbors, const ConvSizes& sizes, int64_t first_row, uint16_t* taps,
-                                uint8_t* flags) {
-  __shared__ int num_active;
-  const int lane = threadIdx.x % 32, volume = static_cast<int>(sizes.volume);
-  for (int tap = threadIdx.x / 32; tap < volume; tap += kThreads / 32) {
-    bool any = false;
-    for (int row = lane; row < kRows; row += 32) {
-      const int64_t m = first_row + row;
-      any |= m < sizes.num_out && sizes.is_input_row(neighbors[tap * sizes.num_out + m]);
-    }
-    any = __any_sync(0xffffffff, any);
-    if (lane == 0) flags[tap] = any;
-  }
-  __syncthreads();
-  if (threadIdx.x < 32) {
-    int count = 0;
-    for (int base = 0; base < volume; base += 32) {
-      const bool any = base + lane < volume && flags[base + lane];
-      const unsigned ballot = __ballot_sync(0xffffffff, any);
-      if (any) taps[count + __popc(ballot & ((1u << lane) - 1))] = static_cast<uint16_t>(base + lane);
-      count += __popc(ballot);
-    }
-    if (lane == 0) num_active = count;
-  }
-  __syncthreads();
-  return num_active;
-}
-
-// out[m] = bias + sum over taps and input channels. Block (x, y) owns 64 output rows and kCols output channels; its steps are
-// the active taps times the slices of kDepth input channels. Dynamic shared memory: 3 bytes a tap.
-template <class Tile, bool kAligned>
-__global__ void __launch_bounds__(Tile::kThreads)
-    convolve_kernel(const typename Tile::Value* feats, const typename Tile::Value* weight, const int32_t* neighbors,
-                    const typename Tile::Sum* bias, typename Tile::Value* output, ConvSizes sizes) {
-  using T = typename Tile::Value;
-  using Sum = typename Tile::Sum;
-  __shared__ __align__(128) unsigned char memory[Tile::kBytes];
-  extern __shared__ uint16_t taps[];
-  const int64_t first_row = blockIdx.x * int64_t{Tile::kRows}, first_col = blockIdx.y * int64_t{Tile::kCols};
-  const int num_active = find_active_taps<Tile::kThreads, Tile::kRows>(neighbors, sizes, first_row, taps,
-                                                                       reinterpret_cast<uint8_t*>(taps + sizes.volume));
-  const int slices = static_cast<int>((sizes.in_channels + Tile::kDepth - 1) / Tile::kDepth);
-  const auto load = [&](int step, T* a, T* b) {
-    const int64_t tap = taps[step / slices], channel = step % slices * Tile::kDepth;
-    load_rows<Tile, kAligned, Tile::kRows, Tile::kDepth, Tile::kStrideA>(
-        a, sizes.in_channels - channel, feats, [&](int row) -> const T* {
-          const int64_t m = first_row + row;
-          const int64_t n = m < sizes.num_out ? neighbors[tap * sizes.num_out + m] : -1;
-          return sizes.is_input_row(n) ? feats + n * sizes.in_channels + channel : nullptr;
-        });
-    load_rows<Tile, kAligned, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
-        b, sizes.out_channels - first_col, weight, [&](int row) -> const T* {
-          const int64_t c = channel + row;
-          return c < sizes.in_channels ? weight + (tap * sizes.in_channels + c) * sizes.out_channels + first_col : nullptr;
-        });
-  };
-  Tile tile;
-  run_pipeline(tile, reinterpret_cast<T*>(memory), num_active * slices, load);
-  Sum* sums = reinterpret_cast<Sum*>(memory);
-  tile.store(sums);
-  __syncthreads();
-  for (int i = threadIdx.x; i < Tile::kRows * Tile::kCols; i += Tile::kThreads) {
-    const int64_t m = first_row + i / Tile::kCols, channel = first_col + i % Tile::kCols;
-    if (m >= sizes.num_out || channel >= sizes.out_channels) continue;
-    const Sum sum = sums[i / Tile::kCols * Tile::kStrideSums + i % Tile::kCols];
-    output[m * sizes.out_channels + channel] = static_cast<T>(sum + (bias ? bias[channel] : Sum(0)));
-  }
-}
-
-constexpr int kWindow = 512;  // output rows whose pairs are listed at a time
-
-// The pairs of one tap within a window of output rows, in ascending order of the output row.
-struct PairWindow {
-  int32_t in_rows[kWindow], out_rows[kWindow];
+template <class T>
+struct ConvArgs {
+  using Sum = Accumulator<T>;
+  const T *feats, *weight;
+  const int32_t* neighbors;
+  const Sum* bias;      // (Cout), or null
+  const T* residual;    // (M, Cout), or null
+  Sum negative_slope;   // 1: no activation
+  T* output;
+  ConvShape shape;
 };
 
-// List the pairs of rows [begin, end); all threads get their number.
-template <int kThreads>
-__device__ int list_pairs(PairWindow& pairs, const int32_t* tap_neighbors, const ConvSizes& sizes, int64_t begin, int64_t end) {
-  __shared__ int warp_counts[kThreads / 32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int count = 0;
-  for (int base = 0; base < kWindow; base += kThreads) {
-    const int64_t m = begin + base + threadIdx.x;
-    const int32_t n = m < end ? tap_neighbors[m] : -1;
-    const bool present = sizes.is_input_row(n);
-    const unsigned ballot = __ballot_sync(0xffffffff, present);
-    if (lane == 0) warp_counts[warp] = __popc(ballot);
-    __syncthreads();  // also behind the last reads of the list of the window before
-    int place = count + __popc(ballot & ((1u << lane) - 1));
-    for (int w = 0; w < kThreads / 32; ++w) {
-      if (w < warp) place += warp_counts[w];
-      count += warp_counts[w];
-    }
-    if (present) pairs.in_rows[place] = n, pairs.out_rows[place] = static_cast<int32_t>(m);
-    __syncthreads();
+// Store kVector neighbouring channels of output row m: act(sums + bias + residual), rounded once.
+template <int kVector, class T>
+__device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t m, int64_t channel,
+                                              const Vector<Accumulator<T>, kVector>& sums) {
+  using Sum = Accumulator<T>;
+  const int64_t place = m * args.shape.out_channels + channel;
+  Vector<T, kVector> result, residual;
+  if (args.residual) residual = load_vector<kVector>(args.residual + place);
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    Sum value = sums.values[i];
+    if (args.bias) value += args.bias[channel + i];
+    if (args.residual) value += static_cast<Sum>(residual.values[i]);
+    // A slope of 0 makes 0 of minus infinity too; NaN stays.
+    if (value < Sum(0)) value = args.negative_slope == Sum(0) ? Sum(0) : value * args.negative_slope;
+    result.values[i] = static_cast<T>(value);
   }
-  return count;
+  *reinterpret_cast<Vector<T, kVector>*>(args.output + place) = result;
 }
 
-// partial[z, tap] = sum over the pairs of split z of feats[in]^T grad[out]. Block (x, y, z) owns one 64 x kCols piece of the
-// weights of tap y, and the output rows [z * split_rows, (z + 1) * split_rows).
+constexpr int kTapChunk = 32;  // taps whose neighbours a block holds at a time: one bit each in a word
+
+// The input rows that a tile sees under kTapChunk taps; absent neighbours are -1.
+template <int kRows>
+struct NeighborChunk {
+  int32_t rows[kTapChunk][kRows];
+  uint8_t any[kTapChunk];
+};
+
+// Fill the chunk from tap `first_tap` on; all threads get the word of the taps under which any row has a neighbour.
+template <int kThreads, int kRows>
+__device__ uint32_t load_neighbors(NeighborChunk<kRows>& chunk, const int32_t* neighbors, const ConvShape& shape,
+                                   int64_t first_row, int64_t first_tap) {
+  const int lane = threadIdx.x % 32;
+  for (int tap = threadIdx.x / 32; tap < kTapChunk; tap += kThreads / 32) {
+    bool any = false;
+#pragma unroll
+    for (int row = lane; row < kRows; row += 32) {
+      const int64_t m = first_row + row;
+      int32_t n = -1;
+      if (first_tap + tap < shape.volume && m < shape.num_out) n = neighbors[(first_tap + tap) * shape.num_out + m];
+      if (!shape.is_input_row(n)) n = -1;
+      chunk.rows[tap][row] = n;
+      any |= n >= 0;
+    }
+    any = __any_sync(0xffffffff, any);
+    if (lane == 0) chunk.any[tap] = any;
+  }
+  __syncthreads();
+  return __ballot_sync(0xffffffff, chunk.any[lane]);
+}
+
+template <class Tile>
+constexpr int kConvolveBytes = Tile::kBytes + static_cast<int>(sizeof(NeighborChunk<Tile::kRows>));
+
+// out[m] = act(bias + residual + sum over taps and input channels). A block owns kRows output rows and kCols output channels
+// of one group, blocks of the same rows side by side; its steps are the taps under which any of its rows has a neighbour,
+// in ascending order, times the slices of kDepth input channels.
 template <class Tile, bool kAligned>
-__global__ void __launch_bounds__(Tile::kThreads)
-    weight_grad_kernel(const typename Tile::Value* feats, const typename Tile::Value* grad, const int32_t* neighbors,
-                       typename Tile::Sum* partial, ConvSizes sizes, int64_t split_rows) {
+__global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typename Tile::Value> args) {
   using T = typename Tile::Value;
   using Sum = typename Tile::Sum;
-  __shared__ __align__(128) unsigned char memory[Tile::kBytes];
-  __shared__ PairWindow pairs;
-  const int64_t col_tiles = (sizes.out_channels + Tile::kCols - 1) / Tile::kCols;
-  const int64_t first_in = blockIdx.x / col_tiles * Tile::kRows, first_out = blockIdx.x % col_tiles * Tile::kCols;
-  const int64_t tap = blockIdx.y, begin = blockIdx.z * split_rows, end = min(begin + split_rows, sizes.num_out);
+  extern __shared__ __align__(128) unsigned char memory[];
+  auto& chunk = *reinterpret_cast<NeighborChunk<Tile::kRows>*>(memory + Tile::kBytes);
+  const ConvShape& shape = args.shape;
+  const int64_t col_tiles = ceil_div(shape.out_width, Tile::kCols), tiles = shape.groups * col_tiles;
+  const int64_t first_row = blockIdx.x / tiles * Tile::kRows, group = blockIdx.x % tiles / col_tiles;
+  const int64_t col = blockIdx.x % col_tiles * Tile::kCols, first_col = group * shape.out_width + col;
+  const T* feats = args.feats + group * shape.in_width;
   Tile tile;
-  for (int64_t window = begin; window < end; window += kWindow) {
-    const int count = list_pairs<Tile::kThreads>(pairs, neighbors + tap * sizes.num_out, sizes, window, end);
-    const auto load = [&](int step, T* a, T* b) {
-      const int first = step * Tile::kDepth;
-      load_rows<Tile, kAligned, Tile::kDepth, Tile::kRows, Tile::kStrideA>(
-          a, sizes.in_channels - first_in, feats, [&](int p) -> const T* {
-            return first + p < count ? feats + pairs.in_rows[first + p] * sizes.in_channels + first_in : nullptr;
+  for (int64_t first_tap = 0; first_tap < shape.volume; first_tap += kTapChunk) {
+    uint32_t taps = load_neighbors<Tile::kThreads>(chunk, args.neighbors, shape, first_row, first_tap);
+    const int steps = __popc(taps) * static_cast<int>(ceil_div(shape.in_width, Tile::kDepth));
+    int64_t channel = 0;
+    run_pipeline(tile, reinterpret_cast<T*>(memory), steps, [&](T* a, T* b) {
+      const int tap = __ffs(taps) - 1;
+      load_rows<Tile, kAligned, Tile::kRows, Tile::kDepth, Tile::kStrideA>(
+          a, shape.in_width - channel, feats, [&](int row) -> const T* {
+            const int64_t n = chunk.rows[tap][row];
+            return n >= 0 ? feats + n * shape.in_channels + channel : nullptr;
           });
       load_rows<Tile, kAligned, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
-          b, sizes.out_channels - first_out, grad, [&](int p) -> const T* {
-            return first + p < count ? grad + pairs.out_rows[first + p] * sizes.out_channels + first_out : nullptr;
+          b, shape.out_width - col, args.weight, [&](int row) -> const T* {
+            const int64_t c = channel + row;
+            if (c >= shape.in_width) return nullptr;
+            return args.weight + ((first_tap + tap) * shape.in_width + c) * shape.out_channels + first_col;
           });
-    };
-    run_pipeline(tile, reinterpret_cast<T*>(memory), (count + Tile::kDepth - 1) / Tile::kDepth, load);
+      channel += Tile::kDepth;
+      if (channel >= shape.in_width) channel = 0, taps &= taps - 1;
+    });
   }
   Sum* sums = reinterpret_cast<Sum*>(memory);
   tile.store(sums);
   __syncthreads();
-  Sum* to = partial + (blockIdx.z * sizes.volume + tap) * sizes.in_channels * sizes.out_channels;
-  for (int i = threadIdx.x; i < Tile::kRows * Tile::kCols; i += Tile::kThreads) {
-    const int64_t in = first_in + i / Tile::kCols, out = first_out + i % Tile::kCols;
-    if (in >= sizes.in_channels || out >= sizes.out_channels) continue;
-    to[in * sizes.out_channels + out] = sums[i / Tile::kCols * Tile::kStrideSums + i % Tile::kCols];
+  constexpr int vector = kAligned ? Tile::kChunk : 1, vectors = Tile::kCols / vector;
+  for (int i = threadIdx.x; i < Tile::kRows * vectors; i += Tile::kThreads) {
+    const int row = i / vectors, offset = i % vectors * vector;
+    if (first_row + row >= shape.num_out || col + offset >= shape.out_width) continue;
+    store_outputs(args, first_row + row, first_col + offset, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
   }
 }
 
-constexpr int kSumColumns = 32, kSumLanes = 8;
+constexpr int kTapBatch = 8;  // taps whose loads a thread has in flight
 
-// partial[y, channel] = sum of grad over the output rows of split y. Block (x, y) owns 32 channels; its 8 lanes take every
-// eighth row, and are added in order.
-template <class T, class Sum>
-__global__ void __launch_bounds__(kSumColumns * kSumLanes)
-    bias_grad_kernel(const T* grad, Sum* partial, ConvSizes sizes, int64_t split_rows) {
-  __shared__ Sum lanes[kSumLanes][kSumColumns];
-  const int64_t channel = blockIdx.x * int64_t{kSumColumns} + threadIdx.x;
-  const int64_t begin = blockIdx.y * split_rows, end = min(begin + split_rows, sizes.num_out);
-  Sum sum = 0;
-  for (int64_t m = begin + threadIdx.y; m < end && channel < sizes.out_channels; m += kSumLanes) {
-    sum += static_cast<Sum>(grad[m * sizes.out_channels + channel]);
-  }
-  lanes[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y != 0 || channel >= sizes.out_channels) return;
-  for (int lane = 1; lane < kSumLanes; ++lane) sum += lanes[lane][threadIdx.x];
-  partial[blockIdx.y * sizes.out_channels + channel] = sum;
-}
-
-// output[i] = sum of partial[split, i] over the splits, in order.
-template <class Sum>
-__global__ void sum_splits_kernel(const Sum* partial, int64_t splits, int64_t count, Sum* output) {
-  PCPERC_GRID_LOOP(i, count) {
-    Sum sum = 0;
-    for (int64_t split = 0; split < splits; ++split) sum += partial[split * count + i];
-    output[i] = sum;
+// The same without a matrix product, for groups of few channels. A thread owns kVector neighbouring output channels of one
+// row; kVector > 1 is for the depthwise convolution, where they see as many neighbouring input channels.
+template <class T, int kVector>
+__global__ void __launch_bounds__(kThreads) narrow_conv_kernel(ConvArgs<T> args) {
+  using Sum = Accumulator<T>;
+  const ConvShape& shape = args.shape;
+  const int64_t m = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y;
+  if (m >= shape.num_out) return;
+  for (int64_t channel = threadIdx.x * kVector; channel < shape.out_channels; channel += blockDim.x * kVector) {
+    const T* feats = args.feats + channel / shape.out_width * shape.in_width;
+    Vector<Sum, kVector> sums = {};
+    for (int64_t first = 0; first < shape.volume; first += kTapBatch) {
+      int32_t rows[kTapBatch];
+#pragma unroll
+      for (int i = 0; i < kTapBatch; ++i) {
+        rows[i] = first + i < shape.volume ? args.neighbors[(first + i) * shape.num_out + m] : -1;
+      }
+      for (int64_t c = 0; c < shape.in_width; ++c) {
+        Vector<T, kVector> values[kTapBatch];
+#pragma unroll
+        for (int i = 0; i < kTapBatch; ++i) {
+          if (shape.is_input_row(rows[i])) values[i] = load_vector<kVector>(feats + rows[i] * shape.in_channels + c);
+        }
+#pragma unroll
+        for (int i = 0; i < kTapBatch; ++i) {
+          if (!shape.is_input_row(rows[i])) continue;
+          const auto weight = load_vector<kVector>(args.weight + ((first + i) * shape.in_width + c) * shape.out_channels + channel);
+#pragma unroll
+          for (int v = 0; v < kVector; ++v) sums.values[v] += static_cast<Sum>(values[i].values[v]) * static_cast<Sum>(weight.values[v]);
+        }
+      }
+    }
+    store_outputs(args, m, channel, sums);
   }
 }
 

@@ -26,6 +26,10 @@ def sparse_conv(
     ``out[m] = bias + sum_k feats[neighbors[k, m]] @ weight[k]``, taps without a neighbour left out.
 
     Under autocast, feats that are not float64 are cast to the autocast dtype. Sums are float32 (float64 for float64).
+    On CUDA, float32 products use TF32 tensor cores, which round feats and weight to 11 significant bits, where torch's
+    own switch for float32 matrix products says so: ``torch.backends.cuda.matmul.allow_tf32 = True``, its newer form
+    ``torch.backends.cuda.matmul.fp32_precision = "tf32"`` or ``torch.set_float32_matmul_precision``. It is off by
+    default; both gradients are computed as the forward pass was, however the switch stands by then.
 
     Args:
         feats: (N, Cin) float64, float32, float16 or bfloat16. Differentiable.
@@ -49,7 +53,7 @@ def sparse_conv(
     feats, weight, bias = _autocast(feats, weight, bias)
     _check("sparse_conv", feats, weight, neighbors, bias, groups)
     _check_reverse(feats, neighbors, reverse_neighbors)
-    return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups)
+    return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups, _allow_tf32(feats))
 
 
 def sparse_conv_fused(
@@ -69,7 +73,7 @@ def sparse_conv_fused(
     results are rounded once, not after each step.
 
     Args:
-        feats, weight, neighbors, bias, groups: as in ``sparse_conv``.
+        feats, weight, neighbors, bias, groups: as in ``sparse_conv``; TF32 too.
         residual: (M, Cout) in the dtype of feats, or None.
         negative_slope: 1 is no activation, 0 is ReLU; any finite number.
     Returns:
@@ -95,7 +99,7 @@ def sparse_conv_fused(
         if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
             raise ValueError(f"{op}: {name} must need no gradient (inference only: torch.no_grad()), got requires_grad")
     return torch.ops.pcperc.sparse_conv_fused(
-        feats, weight, neighbors, bias, residual, groups, False, float(negative_slope)
+        feats, weight, neighbors, bias, residual, groups, _allow_tf32(feats), float(negative_slope)
     )
 
 
@@ -109,6 +113,20 @@ def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     if isinstance(weight, Tensor) and weight.dtype in _HALF_DTYPES:
         weight, bias = weight.to(feats.dtype), None if bias is None else bias.to(feats.dtype)
     return feats, weight, bias
+
+
+def _allow_tf32(feats: Tensor) -> bool:
+    return feats.is_cuda and feats.dtype == torch.float32 and _tf32_is_on()
+
+
+def _tf32_is_on() -> bool:
+    """Read torch's switch. ``fp32_precision`` follows every way to set it; the older name fails where both are used."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+# torch.compile cannot trace the switch but compiles anew where it changes, so that a traced value stays true. This is
+# torch.compiler.assume_constant_result without its import of torch._dynamo, which takes longer than that of torch.
+_tf32_is_on._dynamo_marked_constant = True
 
 
 def _check(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, bias: Tensor | None, groups: int) -> None:

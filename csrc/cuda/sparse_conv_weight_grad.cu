@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weight and bias gradients of the sparse convolution on the GPU: launches and registration. The kernels are in
+// sparse_conv_weight_grad.cuh.
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "cuda/sparse_conv_weight_grad.cuh"
+
+namespace pcperc {
+namespace {
+
+constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
+
+// How an operator's output rows are cut; by the sizes alone, so that the sums repeat bit for bit.
+struct Splits {
+  int64_t count, rows;
+
+  Splits(int64_t num_out, int64_t split_rows, int64_t max_count)
+      : count(std::clamp<int64_t>(ceil_div(num_out, split_rows), 1, max_count)), rows(std::max<int64_t>(ceil_div(num_out, count), 1)) {}
+};
+
+template <class Sum>
+void launch_sum_splits(const Tensor& partial, int64_t splits, const Tensor& output, cudaStream_t stream) {
+  const int64_t count = output.numel();
+  launch_kernel(sum_splits_kernel<Sum>, {grid_size(count)}, kThreads, 0, stream, data_of<Sum>(partial), splits, count,
+                data_of<Sum>(output));
+}
+
+template <class Arithmetic>
+using TileOf = std::conditional_t<Arithmetic::kTensorCores, TensorCoreTile<typename Arithmetic::Value, 64, 64, 3, 2, 2, true>,
+                                  PlainTile<typename Arithmetic::Value, true>>;
+
+template <class Tile, bool kAligned, class T>
+void launch_tiles(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
+  const ConvShape& shape = args.shape;
+  const int64_t tiles = ceil_div(shape.in_width, Tile::kRows) * ceil_div(shape.out_width, Tile::kCols);
+  launch_kernel(weight_grad_kernel<Tile, kAligned>, {tiles * shape.groups * shape.volume, splits}, Tile::kThreads, Tile::kBytes,
+                stream, args);
+}
+
+template <int kVector, class T>
+void launch_narrow(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
+  const ConvShape& shape = args.shape;
+  const int64_t vectors = shape.in_width * shape.out_channels / kVector;
+  const dim3 threads = narrow_block(vectors);
+  const int64_t blocks = ceil_div(vectors, threads.x) * ceil_div(shape.volume, kGradTaps);
+  launch_kernel(narrow_weight_grad_kernel<T, kVector>, {blocks, splits}, threads, 0, stream, args);
+}
+
+template <class Arithmetic>
+void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors, const ConvShape& shape,
+                        const Tensor& output, cudaStream_t stream) {
+  using T = typename Arithmetic::Value;
+  using Sum = Accumulator<T>;
+  using Tile = TileOf<Arithmetic>;
+  const int64_t affordable = std::max<int64_t>(kMaxPartialBytes / (output.numel() * static_cast<int64_t>(sizeof(Sum))), 1);
+  const Splits splits = shape.is_narrow() ? Splits(shape.num_out, 1024, std::min<int64_t>(64, affordable))
+                                          : Splits(shape.num_out, 4096, std::min<int64_t>(32, affordable));
+  const Tensor partial = splits.count == 1 ? output : empty_on(feats, {splits.count, output.numel()}, output.scalar_type());
+  const WeightGradArgs<T> args{data_of<T>(feats), data_of<T>(grad), data_of<int32_t>(neighbors), data_of<Sum>(partial), splits.rows, shape};
+  if (shape.is_narrow()) {
+    constexpr int vector = 16 / sizeof(Sum);
+    const int64_t bytes = vector * sizeof(T);
+    const bool aligned = shape.is_depthwise() && is_aligned(feats, shape.in_channels * sizeof(T), bytes) &&
+                         is_aligned(grad, shape.out_channels * sizeof(T), bytes);
+    aligned ? launch_narrow<vector>(args, splits.count, stream) : launch_narrow<1>(args, splits.count, stream);
+  } else {
+    const bool aligned = is_aligned(feats, shape.in_width * sizeof(T)) && is_aligned(grad, shape.out_width * sizeof(T));
+    aligned ? launch_tiles<Tile, true>(args, splits.count, stream) : launch_tiles<Tile, false>(args, splits.count, stream);
+  }
+  if (splits.count > 1) launch_sum_splits<Sum>(partial, splits.count, output, stream);
+}
+
+template <class T>
+void launch_bias_grad(const Tensor& grad, const ConvShape& shape, const Tensor& output, cudaStream_t stream) {
+  using Sum = Accumulator<T>;
+  const Splits splits(shape.num_out, 1024, 256);
+  const Tensor partial = empty_on(grad, {splits.count, shape.out_channels}, output.scalar_type());
+  launch_kernel(bias_grad_kernel<T, Sum>, {ceil_div(shape.out_channels, kSumColumns), splits.count}, dim3(kSumColumns, kSumLanes), 0,
+                stream, data_of<T>(grad), data_of<Sum>(partial), shape.num_out, shape.out_channels, splits.rows);
+  launch_sum_splits<Sum>(partial, splits.count, output, stream);
+}
+
+std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
+                                                   std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
+                                                   bool allow_tf32) {
+  const ConvShape shape(check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups));
+  check_one_device("sparse_conv_weight_grad", {feats, grad_output, neighbors});
+  const CudaScope scope(feats);
+  const ScalarType sums = sum_dtype(feats.scalar_type());
+  const Tensor x = torch::stable::contiguous(feats), g = torch::stable::contiguous(grad_output);
+  const Tensor table = torch::stable::contiguous(neighbors);
+  Tensor grad_weight = empty_on(feats, {shape.volume, shape.in_width, shape.out_channels}, sums);
+  Tensor grad_bias = empty_on(feats, {with_bias ? shape.out_channels : 0}, sums);
+  dispatch_arithmetic(feats.scalar_type(), allow_tf32, "sparse_conv_weight_grad", [&](auto arithmetic) {
+    using Chosen = decltype(arithmetic);
+    if (grad_weight.numel() > 0) launch_weight_grad<Chosen>(x, g, table, shape, grad_weight, scope.stream());
+    if (grad_bias.numel() > 0) launch_bias_grad<typename Chosen::Value>(g, shape, grad_bias, scope.stream());
+  });
+  return {grad_weight, grad_bias};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) { m.impl("sparse_conv_weight_grad", TORCH_BOX(&sparse_conv_weight_grad)); }
+
+}  // namespace pcperc
