@@ -3,16 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+# What `make test-wheel` installs the wheel beside: interpreter and version of torch.
+WHEEL_ENVIRONMENTS ?= python3.10:2.10.0 python3.13:2.11.0 $(PYTHON):2.13.0
 PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*)
 
-.PHONY: help install build demo test test-gpu test-large check lint format system-packages clean
+.PHONY: help install build demo test test-gpu test-large wheel test-wheel sanitize check lint format system-packages clean
 
 help:
 	@echo "make demo             simulate, fine-tune, score and draw BEVFusion at demonstration size (15 minutes, 2 cores)"
 	@echo "make test             everything a CPU can show"
 	@echo "make test-gpu         the operator and model tests on a GPU"
 	@echo "make test-large       big clouds and long runs, up to an hour"
+	@echo "make wheel            dist/: a source archive, and from it one wheel for Python 3.10 and later, torch 2.10 and later"
+	@echo "make test-wheel       the operator tests on that wheel, in fresh environments with three versions of torch"
+	@echo "make sanitize         the operator tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make check            ruff + make test: what continuous integration runs"
 	@echo "make system-packages  apt packages for Open3D's off-screen pictures (asks for root)"
 	@echo "make build            .venv with pinned versions and the compiled operators; the others do it by themselves"
@@ -43,6 +48,18 @@ test-gpu: build
 
 test-large: build
 	$(PYTEST) -m large
+
+wheel: build
+	rm -rf dist
+	$(BIN)/python setup.py -q sdist --dist-dir dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist dist/*.tar.gz
+	@ls -l dist
+
+test-wheel: wheel
+	$(BIN)/python tools/test_wheel.py dist/*.whl $(WHEEL_ENVIRONMENTS)
+
+sanitize: build
+	PYTHON=$(BIN)/python tools/sanitize_cpu.sh
 
 lint: build
 	$(BIN)/ruff check .

@@ -12,10 +12,16 @@ import torch
 
 import pcperc
 import pcperc.nn as spnn
+from pcperc.benchmark.config_model import measure_config
 from pcperc.benchmark.inputs import load_sweep, synthetic_points
-from pcperc.benchmark.libraries import Layer, open_peers
+from pcperc.benchmark.libraries import Layer, Pcperc, open_libraries
+from pcperc.benchmark.peer_unet import PeerUNet
 from pcperc.benchmark.reference import relative_error
+from pcperc.benchmark.unet import CASES as MODEL_CASES
+from pcperc.benchmark.unet import ModelOptions, measure_unet
+from pcperc.models.minkunet import MinkUNet
 from tests.ops.clouds import random_coords
+from tests.tolerances import tolerances
 
 ROOT = Path(__file__).parent.parent
 ROW = {
@@ -60,12 +66,29 @@ def test_op_writes_every_value(sweep_file, tmp_path):
     assert "subm_k3" in done.stdout and "not measured, 1 x spconv_triton" in done.stdout
 
 
+def test_model_writes_every_value(sweep_file, tmp_path):
+    out = tmp_path / "rows.json"
+    options = {"input": sweep_file, "voxel_size": 2.0, "runs": 2, "device": "cpu", "json": out}
+    measure_unet(ModelOptions(dtype=("float32", "bfloat16"), **options))
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["case"] for row in rows] == [case for case in MODEL_CASES for _ in range(2)]
+    for row in rows:
+        assert set(row) >= {"library", "num_voxels", "median_ms", "p95_ms", "flop", "gflops", "peak_share", "peak_mib"}
+        assert (row["error"] is None) == (row["case"] == "training_step")
+        assert (row["error"] or 0) < (1e-5 if row["dtype"] == "float32" else 0.1)
+        assert ("vs_inference" in row) == (row["case"] != "inference")
+        assert ("vs_first_dtype" in row) == (row["dtype"] == "bfloat16")
+    config = ROOT / "configs/bevfusion/demo.py"
+    (row,) = measure_config(ModelOptions(config=config, **options)).rows
+    assert row["parameters"] > 1e6 and 0 < row["num_points"] < 400 and row["median_ms"] > 0
+
+
 def test_what_is_wrong_is_said(tmp_path):
     np.savez(tmp_path / "other.npz", points=np.zeros((3, 3)))
     with pytest.raises(ValueError, match=r"must hold an array pc \(N, 3 or more\), got \['points'\]"):
         load_sweep(tmp_path / "other.npz", 0.1)
     with pytest.raises(ValueError, match="peers must be of spconv, spconv_triton, torchsparse, got me"):
-        open_peers(["me"])
+        open_libraries(["me"])
 
 
 def test_a_sweep_is_distinct_voxels_from_zero(sweep_file, monkeypatch):
@@ -75,6 +98,25 @@ def test_a_sweep_is_distinct_voxels_from_zero(sweep_file, monkeypatch):
     monkeypatch.delenv("PCPERC_REALDATA", raising=False)
     assert load_sweep(None, 2.0).name == "synthetic sweep"
     assert (np.linalg.norm(synthetic_points(azimuths=90)[:, :2], axis=1) < 80).all()
+
+
+class Mirror(Pcperc):
+    """A peer that is pcperc itself, its features moved to other rows and back."""
+
+    name = "mirror"
+
+    def tensor(self, coords, feats):
+        return super().tensor(coords.flip(0), feats.flip(0))
+
+
+def test_a_peer_network_computes_the_same(sweep_file):
+    coords = load_sweep(sweep_file, 1.0).coords
+    feats = torch.randn(len(coords), 4)
+    net = MinkUNet(4, width=0.25).eval()
+    peer = PeerUNet(Mirror(), net).eval()
+    with torch.no_grad():
+        ours, theirs = net(pcperc.SparseTensor(coords, feats)).feats, peer(Mirror().tensor(coords, feats)).feats.flip(0)
+    torch.testing.assert_close(theirs, ours, **tolerances(torch.float32, 1000))
 
 
 @pytest.mark.parametrize("kind", ["submanifold", "strided", "inverse"])

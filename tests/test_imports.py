@@ -22,7 +22,7 @@ ALLOWED = {
     "evaluation": {"ops", "datasets"} | LOW,
     "visualization": {"ops", "datasets", "evaluation"} | LOW,
     "engine": {"models", "datasets", "transforms", "evaluation", "visualization", "nn", "sparse", "ops"} | LOW,
-    "benchmark": {"engine", "models", "nn", "sparse", "ops"} | LOW,
+    "benchmark": {"engine", "models", "datasets", "nn", "sparse", "ops"} | LOW,
     "simulation": {"ops"} | LOW,
 }
 

@@ -19,6 +19,7 @@ INPUT_HELP = (
 
 def parse_arguments() -> argparse.Namespace:
     from pcperc.benchmark.layers import CASES, PASSES
+    from pcperc.benchmark.unet import CASES as MODEL_CASES
 
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -35,9 +36,23 @@ def parse_arguments() -> argparse.Namespace:
         help=f"{', '.join(PASSES)}; the first two with the kernel map ready, map is the kernel map alone",
     )
     op.add_argument("--channels", nargs="+", type=int, default=[16, 32, 64, 128, 256], metavar="C")
-    op.add_argument("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
-    for command in (op,):
+    model = commands.add_parser(
+        "model",
+        help="MinkUNet of 42 convolutions, or the model of a config",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    model.add_argument("config", nargs="?", type=Path, help="without it MinkUNet; its kernel maps are in the time")
+    model.add_argument(
+        "--cases",
+        nargs="+",
+        choices=MODEL_CASES,
+        default=list(MODEL_CASES),
+        metavar="CASE",
+        help=f"{', '.join(MODEL_CASES)}; a config has inference alone",
+    )
+    for command in (op, model):
         add = command.add_argument
+        add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
         add("--dtype", nargs="+", choices=DTYPES, default=["float32"], metavar="TYPE", help=", ".join(DTYPES))
         add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
         add("--input", type=Path, metavar="FILE.npz", help=INPUT_HELP)
@@ -50,10 +65,15 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = vars(parse_arguments())
-    arguments.pop("command")
-    from pcperc.benchmark.layers import OpOptions, measure_layers
+    from pcperc.benchmark.config_model import measure_config
+    from pcperc.benchmark.op import OpOptions, measure_ops
+    from pcperc.benchmark.unet import ModelOptions, measure_unet
 
-    measure_layers(OpOptions(**arguments))
+    if arguments.pop("command") == "op":
+        measure_ops(OpOptions(**arguments))
+    else:
+        measure = measure_unet if arguments["config"] is None else measure_config
+        measure(ModelOptions(**arguments))
 
 
 if __name__ == "__main__":

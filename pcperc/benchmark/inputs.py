@@ -12,11 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sweep:
-    """Voxels of one LiDAR sweep.
+    """Points and voxels of one LiDAR sweep.
 
+    points: (N, 3) float32 in metres.
     coords: (M, 4) int32 ``[0, x, y, z]`` >= 0 on the CPU, distinct, in one shuffled order that is always the same.
     """
 
+    points: np.ndarray
     coords: Tensor
     name: str
     voxel_size: float
@@ -42,12 +44,12 @@ def load_sweep(path: Path | None, voxel_size: float) -> Sweep:
     if path is None and folder:
         path = Path(folder, "waymo", "benchmark-pc.npz")
     if path is None:
-        return Sweep(_voxelize(synthetic_points(), voxel_size), "synthetic sweep", voxel_size)
+        return _sweep(synthetic_points(), "synthetic sweep", voxel_size)
     with np.load(path, allow_pickle=False) as arrays:
         if "pc" not in arrays or arrays["pc"].ndim != 2 or arrays["pc"].shape[1] < 3:
             raise ValueError(f"benchmark: {path} must hold an array pc (N, 3 or more), got {sorted(arrays)}")
         points = arrays["pc"]
-    return Sweep(_voxelize(points, voxel_size), path.name, voxel_size)
+    return _sweep(points[:, :3].astype(np.float32), path.name, voxel_size)
 
 
 def synthetic_points(*, beams: int = 64, azimuths: int = 2650, num_objects: int = 60, seed: int = 0) -> np.ndarray:
@@ -74,8 +76,8 @@ def synthetic_points(*, beams: int = 64, azimuths: int = 2650, num_objects: int 
     return points[np.isfinite(points).all(1)].astype(np.float32)
 
 
-def _voxelize(points: np.ndarray, voxel_size: float) -> Tensor:
-    points = points[:, :3].astype(np.float32)
+def _sweep(points: np.ndarray, name: str, voxel_size: float) -> Sweep:
     cells = np.unique(np.floor((points - points.min(0)) / voxel_size).astype(np.int32), axis=0)
     cells = np.random.default_rng(0).permutation(cells)
-    return torch.from_numpy(np.concatenate([np.zeros((len(cells), 1), np.int32), cells], 1))
+    coords = np.concatenate([np.zeros((len(cells), 1), np.int32), cells], 1)
+    return Sweep(points, torch.from_numpy(coords), name, voxel_size)

@@ -3,6 +3,7 @@
 
 import importlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -231,20 +232,26 @@ class TorchSparse(Library):
 PEERS = {library.name: library for library in (Spconv, SpconvTriton, TorchSparse)}
 
 
-def open_peers(names: list[str]) -> tuple[list[Library], dict[str, str]]:
-    """Import the named peers.
+def open_libraries(peers: Sequence[str]) -> tuple[list[Library], list[dict[str, str]]]:
+    """pcperc and the named peers that can be imported, and why the others cannot.
 
-    Returns:
-        Those that are there, and why the others are not, by name.
     Raises:
         ValueError: an unknown name; the known ones are listed.
     """
-    found, missing = [], {}
-    for name in names:
+    found: list[Library] = [Pcperc()]
+    missing = []
+    for name in peers:
         if name not in PEERS:
             raise ValueError(f"benchmark: peers must be of {', '.join(PEERS)}, got {name}")
         try:
             found.append(PEERS[name]())
         except Exception as error:  # a peer built for another torch or CUDA fails in ways of its own
-            missing[name] = f"not importable: {one_line(error)}"
+            missing.append({"library": name, "reason": f"not importable: {one_line(error)}"})
     return found, missing
+
+
+def refusal(library: Library, error: Exception) -> dict[str, str]:
+    """What a peer could not do, as words of a row; pcperc's own errors are raised."""
+    if isinstance(library, Pcperc) and not isinstance(error, NotOffered):
+        raise error
+    return {"library": library.name, "reason": one_line(error)}

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import llvmlite.binding as llvm
 import torch
 
+from pcperc.benchmark.timing import with_tf32
+
 _CHAINS = 12  # independent sums: enough to hide the latency of an FMA, few enough for 16 registers
 _LOOPS = 20_000_000
 
@@ -25,7 +27,7 @@ def measure_peak(dtype: str, device: torch.device) -> dict[str, float | None]:
         the first two.
     """
     fma = _fma_gflops(dtype) if device.type == "cpu" else None
-    matmul = _matmul_gflops(torch_dtype(dtype), device)
+    matmul = with_tf32(dtype == "tf32", lambda: _matmul_gflops(torch_dtype(dtype), device))
     return {
         "fma_gflops": fma,
         "matmul_gflops": matmul,

@@ -5,6 +5,7 @@ import json
 import platform
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import pcperc
+from pcperc.benchmark.inputs import Sweep
+from pcperc.benchmark.libraries import Library
+from pcperc.benchmark.peak import measure_peak
 from pcperc.engine.checkpoint import save_text
 
 
@@ -29,9 +32,27 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
     not_measured: list[dict[str, Any]] = field(default_factory=list)  # library, reason and the words of a row
 
-    def save(self, path: Path) -> None:
-        """Write the report as JSON."""
-        save_text(json.dumps(asdict(self), indent=1), path)
+    def compare_libraries(self, words: Sequence[str]) -> None:
+        """Add ratios of medians to the rows that agree in ``words``.
+
+        ``pcperc_ratio`` is the time of pcperc over that of a peer in the same type, ``vs_first_dtype`` the time of a
+        library over its own in the type that was named first.
+        """
+        found = {(row["library"], row["dtype"], *(row[w] for w in words)): row["median_ms"] for row in self.rows}
+        first = next(iter(self.peaks), None)
+        for row in self.rows:
+            library, dtype, same = row["library"], row["dtype"], tuple(row[w] for w in words)
+            ours, in_first = found.get(("pcperc", dtype, *same)), found.get((library, first, *same))
+            if library != "pcperc" and ours is not None:
+                row["pcperc_ratio"] = ours / row["median_ms"]
+            if dtype != first and in_first is not None:
+                row["vs_first_dtype"] = row["median_ms"] / in_first
+
+    def finish(self, columns: dict[str, str], path: Path | None) -> None:
+        """Print the report and, where asked for, write it as JSON."""
+        self.show(columns)
+        if path is not None:
+            save_text(json.dumps(asdict(self), indent=1), path)
 
     def show(self, columns: dict[str, str]) -> None:
         """Print the rows, the columns given as {name of a value: form of it}, and what could not be measured."""
@@ -47,19 +68,22 @@ class Report:
             table.add_column(name, justify="left" if shown[name] == "" else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*("" if row.get(name) is None else format(row[name], form) for name, form in shown.items()))
-        Console(width=max(console.width, 200)).print(table)
+        Console(width=max(console.width, 260)).print(table)  # never cut
         for (library, reason), count in Counter((e["library"], e["reason"]) for e in self.not_measured).items():
             console.print(f"not measured, {count} x {library}: {reason}", markup=False)
 
 
-def describe_environment(device: torch.device, versions: dict[str, str]) -> dict[str, Any]:
-    """Device, threads, versions and commit; ``versions`` adds those of the peers."""
-    found: dict[str, Any] = {"device": _device_name(device)}
+def start_report(
+    kind: str, device: torch.device, libraries: Sequence[Library], sweep: Sweep, dtypes: Sequence[str]
+) -> Report:
+    """A report without rows: device, threads, versions, commit, input and what the machine can do at the most."""
+    facts: dict[str, Any] = {"device": _device_name(device)}
     if device.type == "cpu":
-        found |= {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
-    found |= {"commit": _commit(), "pcperc": pcperc.__version__, "python": platform.python_version()}
-    found |= {"torch": torch.__version__, "numpy": np.__version__} | versions
-    return found
+        facts |= {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+    facts |= {"commit": _commit(), "python": platform.python_version(), "torch": torch.__version__}
+    facts |= {"numpy": np.__version__} | {library.name: library.version for library in libraries}
+    source = {"name": sweep.name, "voxel_size": sweep.voxel_size, "num_voxels": len(sweep.coords)}
+    return Report(kind, facts, source, {dtype: measure_peak(dtype, device) for dtype in dtypes})
 
 
 def _device_name(device: torch.device) -> str:

@@ -2,7 +2,7 @@
 """Times of functions that take turns, so that what else the machine does falls on all of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 import torch
@@ -11,24 +11,25 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def time_in_turns(
-    functions: dict[str, Callable[[], object]],
+    functions: dict[Hashable, Callable[[], object]],
     *,
     device: torch.device,
     runs: int,
-    warm_up: int,
+    warm_up: int = 2,
     on_run: Callable[[], None] = lambda: None,
-) -> dict[str, np.ndarray]:
+) -> dict[Hashable, dict[str, float | int]]:
     """Call all functions one after the other, again and again.
 
     Args:
-        functions: by name, without arguments.
+        functions: by any name, without arguments.
         device: a GPU is timed with events around the call, a CPU by the clock.
         runs, warm_up: rounds that count (>= 1), and rounds before them that do not.
         on_run: called after each call, outside the times.
     Returns:
-        (runs,) milliseconds of each function, in the order they were measured.
+        For each function ``median_ms``, ``p5_ms``, ``p95_ms`` and ``runs``; on a GPU also ``kernel_ms``, the sum of the
+        kernel and copy durations of a call without the gaps between, and ``launches``, their number.
     """
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    times: dict[Hashable, list[float]] = {name: [] for name in functions}
     measure = _event_ms if device.type == "cuda" else _clock_ms
     for turn in range(warm_up + runs):
         for name, function in functions.items():
@@ -36,25 +37,39 @@ def time_in_turns(
             if turn >= warm_up:
                 times[name].append(elapsed)
             on_run()
-    return {name: np.array(values) for name, values in times.items()}
+    found = {name: _summary(values) for name, values in times.items()}
+    if device.type == "cuda":
+        for name, function in functions.items():
+            found[name] |= _kernel_times(function)
+    return found
 
 
-def summary(times: np.ndarray) -> dict[str, float | int]:
-    """Median, 5th and 95th percentile of milliseconds, and how many they are of."""
-    p5, median, p95 = np.percentile(times, (5, 50, 95))
-    return {"median_ms": float(median), "p5_ms": float(p5), "p95_ms": float(p95), "runs": len(times)}
+def with_tf32(enabled: bool, function: Callable[[], object]) -> object:
+    """Call the function with torch's switch for float32 products on tensor cores set so."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    try:
+        return function()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def gpu_time(function: Callable[[], object], *, runs: int = 5) -> tuple[float, int]:
-    """Sum of the kernel and copy durations of one call in milliseconds, without the gaps between, and their number."""
-    function()
+def _summary(times: list[float]) -> dict[str, float | int]:
+    p5, median, p95 = (float(value) for value in np.percentile(times, (5, 50, 95)))
+    return {"median_ms": median, "p5_ms": p5, "p95_ms": p95, "runs": len(times)}
+
+
+def _kernel_times(function: Callable[[], object], *, runs: int = 5) -> dict[str, float | int]:
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
         for _ in range(runs):
             function()
         torch.cuda.synchronize()
     events = [event for event in recorded.events() if event.device_type == DeviceType.CUDA]
-    return sum(event.device_time_total for event in events) / runs / 1e3, len(events) // runs
+    return {
+        "kernel_ms": sum(event.device_time_total for event in events) / runs / 1e3,
+        "launches": len(events) // runs,
+    }
 
 
 def _clock_ms(function: Callable[[], object]) -> float:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/benchmark.py model CONFIG: parameters, latency and memory of the model of a config, on one sweep."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from pcperc.benchmark.inputs import Sweep, load_sweep
+from pcperc.benchmark.libraries import Pcperc
+from pcperc.benchmark.memory import peak_memory
+from pcperc.benchmark.peak import torch_dtype
+from pcperc.benchmark.report import Report, start_report
+from pcperc.benchmark.timing import time_in_turns, with_tf32
+from pcperc.benchmark.unet import COLUMNS, ModelOptions
+from pcperc.datasets import collate
+from pcperc.engine.config import load_config
+from pcperc.engine.distributed import pick_device
+from pcperc.engine.inference import raw_sample
+from pcperc.engine.progress import ProgressDisplay
+from pcperc.registry import MODELS, TRANSFORMS
+
+_IMAGE_SIZE = 900, 1600  # height and width, as nuScenes records
+_FOCAL_LENGTH = 1266.0  # pixels
+
+
+def measure_config(options: ModelOptions) -> Report:
+    """Time predictions of a config's model, with initial weights, from points and images to boxes.
+
+    The sample is the sweep, with six cameras of noise where the model has cameras, behind the config's own test
+    transforms; half types are torch.autocast's.
+    """
+    device = pick_device(options.device)
+    cfg = load_config(options.config)
+    sweep = load_sweep(options.input, options.voxel_size)
+    model = MODELS.build(cfg.model).to(device).eval()
+    report = start_report("model", device, [Pcperc()], sweep, options.dtype)
+    report.input["config"] = str(options.config)
+    sample = _sample(sweep, with_cameras="camera" in cfg.model.get("encoders", {}))
+    for transform in cfg.test_dataloader.dataset.get("transforms", ()):
+        sample = TRANSFORMS.build(transform)(sample)
+    functions = {}
+    for copies in options.copies:
+        for dtype in options.dtype:
+            functions[copies, dtype] = partial(
+                with_tf32, dtype == "tf32", _predict(model, sample, copies, dtype, device)
+            )
+    with ProgressDisplay("measuring", len(functions) * (options.runs + 2)) as display:
+        times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
+    num_parameters = sum(math.prod(parameter.shape) for parameter in model.parameters())
+    for (copies, dtype), function in functions.items():
+        row = {"case": "inference", "dtype": dtype, "copies": copies, "library": "pcperc"}
+        row |= {"num_points": copies * len(sample["points"]), "parameters": num_parameters}
+        report.rows.append(row | times[copies, dtype] | {"peak_mib": peak_memory(function, device)})
+    report.compare_libraries(("case", "copies"))
+    report.finish(COLUMNS, options.json)
+    return report
+
+
+def _predict(model: nn.Module, sample: dict, copies: int, dtype: str, device: torch.device) -> Callable[[], object]:
+    batch = collate([sample] * copies)
+    number = torch_dtype(dtype)
+    is_half = number in (torch.float16, torch.bfloat16)
+
+    @torch.inference_mode()
+    def predict() -> object:
+        with torch.autocast(device.type, number if is_half else torch.bfloat16, enabled=is_half):
+            return model(**model.data_preprocessor(batch, False), mode="predict")
+
+    return predict
+
+
+def _sample(sweep: Sweep, *, with_cameras: bool) -> dict:
+    """A sample of docs/conventions.md: the sweep without intensity and time, and images of noise all around."""
+    points = np.zeros((len(sweep.points), 5), np.float32)
+    points[:, :3] = sweep.points
+    sample = raw_sample(points, sweep.name, None)
+    if not with_cameras:
+        return sample
+    height, width = _IMAGE_SIZE
+    rng = np.random.default_rng(0)
+    directions = np.radians([90, 30, 150, -90, -30, -150])
+    matrices = np.zeros((6, 4, 4))
+    for matrix, angle in zip(matrices, directions, strict=True):
+        c, s = np.cos(angle), np.sin(angle)
+        matrix[:] = [[s, -c, 0, 0], [0, 0, -1, 0], [c, s, 0, 0], [0, 0, 0, 1]]  # right, down, forward
+    camera2image = np.array([[_FOCAL_LENGTH, 0, width / 2], [0, _FOCAL_LENGTH, height / 2], [0, 0, 1]])
+    return sample | {
+        "images": [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in directions],
+        "lidar2camera": matrices,
+        "camera2image": np.tile(camera2image, (6, 1, 1)),
+        "image_aug": np.tile(np.eye(3), (6, 1, 1)),
+    }

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/benchmark.py model: MinkUNet with fresh coordinates in every run, so that all kernel maps are in the time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import pcperc.nn as spnn
+from pcperc.benchmark.inputs import load_sweep
+from pcperc.benchmark.libraries import Library, NotOffered, Pcperc, open_libraries, refusal
+from pcperc.benchmark.memory import peak_memory
+from pcperc.benchmark.peak import torch_dtype
+from pcperc.benchmark.peer_unet import PeerUNet
+from pcperc.benchmark.report import Report, start_report
+from pcperc.benchmark.timing import time_in_turns, with_tf32
+from pcperc.engine.distributed import pick_device
+from pcperc.engine.progress import ProgressDisplay
+from pcperc.models.minkunet import MinkUNet
+from pcperc.nn.conv import SparseConvBase
+from pcperc.sparse import SparseTensor
+
+CASES = ("inference", "fused_inference", "training_step")
+COLUMNS = {
+    "case": "", "dtype": "", "copies": "d", "library": "", "num_voxels": ",d", "num_points": ",d", "parameters": ",d",
+    "median_ms": ".2f", "p5_ms": ".2f", "p95_ms": ".2f", "kernel_ms": ".2f", "launches": "d", "pcperc_ratio": ".2f",
+    "vs_first_dtype": ".2f", "vs_inference": ".2f", "gflops": ".1f", "peak_share": ".1%", "peak_mib": ".0f",
+    "error": ".1e",
+}  # fmt: skip
+_IN_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the command line says; see tools/README.md."""
+
+    config: Path | None = None
+    cases: Sequence[str] = CASES
+    copies: Sequence[int] = (1,)
+    dtype: Sequence[str] = ("float32",)
+    peers: Sequence[str] = ()
+    input: Path | None = None
+    voxel_size: float = 0.1
+    runs: int = 10
+    device: str | None = None
+    json: Path | None = None
+
+
+def measure_unet(options: ModelOptions) -> Report:
+    """Measure the network in all libraries and types, in turns; print the table and write the JSON if asked for."""
+    device = pick_device(options.device)
+    libraries, missing = open_libraries(options.peers)
+    sweep = load_sweep(options.input, options.voxel_size)
+    report = start_report("model", device, libraries, sweep, options.dtype)
+    report.not_measured += missing
+    net = _with_statistics(MinkUNet(_IN_CHANNELS))
+    for copies in options.copies:
+        _measure(report, libraries, net, sweep.copies(copies).to(device), copies, options)
+    report.compare_libraries(("case", "copies"))
+    _compare_with_inference(report.rows)
+    report.finish(COLUMNS, options.json)
+    return report
+
+
+def _measure(
+    report: Report, libraries: Sequence[Library], net: MinkUNet, coords: Tensor, copies: int, options: ModelOptions
+) -> None:
+    device = coords.device
+    feats = torch.randn(len(coords), _IN_CHANNELS, device=device)
+    wanted, flop = _reference(net, coords, feats)
+    functions, errors = {}, {}
+    for case, dtype, library in _units(options, libraries):
+        key = case, dtype, library.name
+        try:
+            library.check(device, torch_dtype(dtype), training=case == "training_step")
+            function = partial(with_tf32, dtype == "tf32", _function(case, library, net, coords, feats, dtype))
+            out = function()
+            if case != "training_step":
+                errors[key] = float((out.cpu().double() - wanted).abs().max() / wanted.abs().max())
+            functions[key] = function
+        except Exception as error:
+            report.not_measured.append({"case": case, "dtype": dtype, "copies": copies} | refusal(library, error))
+    with ProgressDisplay("measuring", len(functions) * (options.runs + 2)) as display:
+        times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
+    for key, function in functions.items():
+        case, dtype, library = key
+        row = {"case": case, "dtype": dtype, "copies": copies, "library": library, "num_voxels": len(coords)}
+        row |= {"flop": flop * (3 if case == "training_step" else 1), "error": errors.get(key)} | times[key]
+        row["gflops"] = row["flop"] / row["median_ms"] / 1e6
+        row["peak_share"] = row["gflops"] / report.peaks[dtype]["peak_gflops"]
+        report.rows.append(row | {"peak_mib": peak_memory(function, device)})
+
+
+def _units(options: ModelOptions, libraries: Sequence[Library]) -> Iterator[tuple[str, str, Library]]:
+    for case in options.cases:
+        for dtype in options.dtype:
+            for library in libraries:
+                if case != "fused_inference" or isinstance(library, Pcperc):  # only pcperc has fused blocks
+                    yield case, dtype, library
+
+
+def _function(
+    case: str, library: Library, net: MinkUNet, coords: Tensor, feats: Tensor, dtype: str
+) -> Callable[[], Tensor]:
+    """What is timed: it gives the network's output, or the loss of a training step."""
+    is_training = case == "training_step"
+    number = torch_dtype(dtype)
+    own = deepcopy(net) if isinstance(library, Pcperc) else PeerUNet(library, net)
+    own = own.to(coords.device).train(is_training)
+    if case == "fused_inference":
+        own = spnn.fuse(own)
+    if is_training:
+        return _training_step(library, own, coords, feats, number)
+    own, values = own.to(number), feats.to(number)
+
+    @torch.inference_mode()
+    def infer() -> Tensor:
+        return library.feats(own(library.tensor(coords, values)))
+
+    return infer
+
+
+def _training_step(
+    library: Library, net: nn.Module, coords: Tensor, feats: Tensor, dtype: torch.dtype
+) -> Callable[[], Tensor]:
+    """Forward, backward and SGD with float32 weights; half types are torch.autocast's."""
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+    device, is_half = coords.device.type, dtype in (torch.float16, torch.bfloat16)
+    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
+    if dtype == torch.float64:
+        raise NotOffered("training steps are measured in float32 and below")
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, dtype if is_half else torch.bfloat16, enabled=is_half):
+            # torchsparse does not follow autocast; it takes the type of its input.
+            values = feats.to(dtype) if library.name == "torchsparse" else feats
+            loss = library.feats(net(library.tensor(coords, values))).float().pow(2).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return loss
+
+    return step
+
+
+@torch.inference_mode()
+def _reference(net: MinkUNet, coords: Tensor, feats: Tensor) -> tuple[Tensor, int]:
+    """The output in float64 on the CPU, and 2 x pairs x Cin x Cout over all convolutions."""
+    exact, flop = deepcopy(net).double(), []
+
+    def count(conv: SparseConvBase, inputs: tuple, output) -> None:
+        pairs = int((conv.kernel_map(inputs[0]).neighbors >= 0).sum())
+        flop.append(2 * pairs * conv.in_channels * conv.out_channels)
+
+    for module in exact.modules():
+        if isinstance(module, SparseConvBase):
+            module.register_forward_hook(count)
+    out = exact(SparseTensor(coords.cpu(), feats.cpu().double()))
+    return out.feats, sum(flop)
+
+
+def _with_statistics(net: MinkUNet) -> MinkUNet:
+    """In eval mode, with running statistics that a fold into the weights cannot ignore."""
+    generator = torch.Generator().manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, spnn.BatchNorm):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return net.eval()
+
+
+def _compare_with_inference(rows: list[dict[str, Any]]) -> None:
+    """Add the time of a training step and of fused inference over that of plain inference."""
+    words = ("dtype", "copies", "library")
+    plain = {tuple(row[w] for w in words): row["median_ms"] for row in rows if row["case"] == "inference"}
+    for row in rows:
+        same = plain.get(tuple(row[w] for w in words))
+        if row["case"] != "inference" and same:
+            row["vs_inference"] = row["median_ms"] / same
