@@ -65,7 +65,7 @@ class GroupNorm(nn.GroupNorm):
             raise TypeError(f"{name}: input must be a SparseTensor, got {type(x).__name__}")
         if x.feats.shape[1] != self.num_channels:
             raise ValueError(f"{name}: input must have {self.num_channels} channels, got {x.feats.shape[1]}")
-        items = x.topology.batch_segments
+        items = x.kernel_maps.batch_segments(x.topology)
         feats = x.feats.to(sum_dtype(x.dtype))
         mean = self._group_means(ops.segment_dot(feats, items), items)
         centred = ops.segment_affine(feats, items, shift=-mean)

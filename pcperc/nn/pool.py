@@ -126,7 +126,7 @@ class GlobalPool(nn.Module):
     def forward(self, x: SparseTensor) -> Tensor:
         if not isinstance(x, SparseTensor):
             raise TypeError(f"GlobalPool: input must be a SparseTensor, got {type(x).__name__}")
-        return ops.segment_reduce(x.feats, x.topology.batch_segments, mode=self.mode)
+        return ops.segment_reduce(x.feats, x.kernel_maps.batch_segments(x.topology), mode=self.mode)
 
     def extra_repr(self) -> str:
         return self.mode

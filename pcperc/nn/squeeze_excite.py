@@ -35,7 +35,7 @@ class SqueezeExcite(nn.Module):
             raise TypeError(f"SqueezeExcite: input must be a SparseTensor, got {type(x).__name__}")
         if x.feats.shape[1] != self.channels:
             raise ValueError(f"SqueezeExcite: input must have {self.channels} channels, got {x.feats.shape[1]}")
-        items = x.topology.batch_segments
+        items = x.kernel_maps.batch_segments(x.topology)
         means = ops.segment_reduce(x.feats, items, mode="mean")
         gates = self.excite(self.squeeze(means).relu()).sigmoid()
         return x.replace(feats=ops.segment_affine(x.feats, items, scale=gates))

@@ -23,19 +23,11 @@ class Topology:
     batch_size: int
     spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
-    _parts: dict[str, ops.Segments] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def dims(self) -> int:
         """Number of spatial axes D."""
         return self.coords.shape[1] - 1
-
-    @property
-    def batch_segments(self) -> ops.Segments:
-        """The rows of each batch item, grouped when first asked for."""
-        if "batch" not in self._parts:  # not functools.cached_property: torch.compile cannot enter its lock
-            self._parts["batch"] = ops.make_segments(self.coords[:, 0], num_segments=self.batch_size)
-        return self._parts["batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +127,7 @@ class KernelMapCache:
         self._convolved: dict[tuple, KernelMap] = {}  # those of them that a layer took in this direction
         self._downsampled: dict[tuple, KernelMap] = {}
         self._upsampled: dict[tuple, KernelMap] = {}
+        self._batch_segments: dict[Topology, ops.Segments] = {}
 
     def __len__(self) -> int:
         return len(self._between)
@@ -219,6 +212,13 @@ class KernelMapCache:
             f"{op}: input must have coordinates that exactly one convolution or pooling with kernel_size "
             f"{kernel_size} made, got {len(fitting)} (layers that made them: {found})"
         )
+
+    def batch_segments(self, topology: Topology) -> ops.Segments:
+        """Return the rows of each batch item."""
+        if topology not in self._batch_segments:
+            batch = topology.coords[:, 0]
+            self._batch_segments[topology] = ops.make_segments(batch, num_segments=topology.batch_size)
+        return self._batch_segments[topology]
 
 
 def _downsample(
