@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pcperc import ops
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
 
@@ -38,10 +39,9 @@ class BatchItems:
 
     def unbind(self) -> list:
         """All clouds of the batch, each with batch_size 1; ``collate`` puts them together again."""
-        batch = self.coords[:, 0]
-        counts = torch.bincount(batch, minlength=self.batch_size).tolist()
-        parts = batch.argsort(stable=True).split(counts)
-        return [self._item(rows, torch.zeros_like(batch[rows]), 1) for rows in parts[: self.batch_size]]
+        segments = ops.make_segments(self.coords[:, 0], num_segments=self.batch_size)
+        parts = segments.order.split(segments.counts.tolist())
+        return [self._item(rows, torch.zeros_like(rows), 1) for rows in parts[: self.batch_size]]
 
     def __iter__(self) -> Iterator:
         return iter(self.unbind())

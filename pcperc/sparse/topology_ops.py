@@ -69,9 +69,8 @@ def union(tensors: Sequence[SparseTensor]) -> SparseTensor:
         convolution with kernel_size 1 is recorded from each tensor's voxels to the new ones. Differentiable.
     Raises:
         TypeError: not sparse tensors.
-        ValueError: none given; lattice, batch_size, channels, dtype or device differ; repeated rows are named where a
-            tensor has them.
-    Deterministic: yes, forward and backward; features are added in the order of the tensors.
+        ValueError: none given; lattice, batch_size, channels, dtype or device differ; a tensor has a row twice.
+    Deterministic: yes, forward and backward; features are added in the order of the tensors, in float32 or better.
     """
     first = _check_tensors("union", tensors)
     for tensor in tensors[1:]:
@@ -79,13 +78,22 @@ def union(tensors: Sequence[SparseTensor]) -> SparseTensor:
     check_same_features("union", tensors)
     if all(tensor.topology is first.topology for tensor in tensors):
         return first.replace(feats=sum(tensor.feats for tensor in tensors))
-    coords = ops.unique_coords(torch.cat([tensor.coords for tensor in tensors])).coords
+    coords, rows, _ = ops.unique_coords(torch.cat([tensor.coords for tensor in tensors]))
     target = _like(first.topology, coords)
-    feats = first.feats.new_zeros(len(coords), first.num_channels)
     for tensor in tensors:
-        kernel_map = _identity_map(first.kernel_maps, tensor.topology, target)
-        # The rows of one tensor are distinct: each sum has one term here, so its order is that of the tensors.
-        feats = feats.index_add(0, kernel_map.reverse_neighbors[0].long(), tensor.feats)
+        _identity_map(first.kernel_maps, tensor.topology, target)
+    # A pooling with a tap for each tensor: row n of all of them goes, under its tensor's tap, to rows[n].
+    reverse = rows.new_full((len(tensors), len(rows)), -1, dtype=torch.int32)
+    start = 0
+    for tap, tensor in zip(reverse, tensors, strict=True):
+        end = start + len(tensor)
+        tap[start:end] = rows[start:end]
+        start = end
+    try:
+        neighbors = ops.reverse_kernel_map(reverse, num_inputs=coords.shape[0])
+    except ValueError as error:
+        raise ValueError(f"union: each tensor must have distinct rows, got one twice ({error})") from error
+    feats = ops.sparse_pool(torch.cat([tensor.feats for tensor in tensors]), neighbors, reverse, mode="sum")
     return SparseTensor.on_topology(target, feats, first.kernel_maps)
 
 

@@ -65,6 +65,16 @@ def test_strided_layers_and_their_inverse_are_spconvs(spconv, geometry):
     torch.testing.assert_close(z.feats, back(their_y).features)
 
 
+@pytest.mark.parametrize("geometry", [dict(kernel_size=2), dict(kernel_size=3, stride=2, padding=1)], ids=str)
+def test_max_pooling_is_spconvs(spconv, geometry):
+    theirs = peer_tensor(spconv)
+    theirs = theirs.replace_feature(
+        theirs.features.abs()
+    )  # its maximum starts at 0 on the CPU, ours at the first voxel
+    y = spnn.SparseMaxPool3d(**geometry)(SparseTensor.from_spconv(theirs))
+    assert_same(y, spconv.SparseMaxPool3d(**geometry)(theirs))
+
+
 def test_a_network_on_reversed_axes_is_spconvs(spconv):
     """Trained on [batch, z, y, x], run on [batch, x, y, z]."""
 
