@@ -21,11 +21,12 @@ from pcperc.sparse.arithmetic import Arithmetic
 from pcperc.sparse.batch_items import BatchItems
 from pcperc.sparse.interop import Interop
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
+from pcperc.sparse.placement import Placement
 
 Spacing = int | Fraction
 
 
-class SparseTensor(Arithmetic, BatchItems, Interop):
+class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
     """Features of the voxels of a batch of clouds. The voxels never change; features change by :meth:`replace`.
 
     ``x + y``, ``x * 2``, ``-x`` work on features where the voxels are the same; ``x[i]``, ``x[1:3]`` and ``for item in
@@ -105,7 +106,8 @@ class SparseTensor(Arithmetic, BatchItems, Interop):
         if mask.shape != shape or mask.dtype != torch.bool:
             raise ValueError(f"SparseTensor.from_dense: mask must be {shape} bool, got {describe(mask)}")
         check_same_device("SparseTensor.from_dense", grid=grid, mask=mask)
-        return cls(mask.nonzero().int(), grid.movedim(1, -1)[mask], shape[0], spatial_shape=shape[1:])
+        cells = mask.nonzero()
+        return cls(cells.int(), grid.movedim(1, -1)[cells.unbind(1)], shape[0], spatial_shape=shape[1:])
 
     def replace(self, *, feats: Tensor) -> "SparseTensor":
         """Return a tensor with the same voxels, in the same order, and other features (M, any)."""
@@ -178,65 +180,6 @@ class SparseTensor(Arithmetic, BatchItems, Interop):
         if self.spatial_shape is None:
             raise ValueError("SparseTensor.size: needs a spatial_shape, got an unbounded lattice")
         return torch.Size((self.batch_size, self.num_channels, *self.spatial_shape))
-
-    def to(
-        self,
-        device: torch.device | str | int | torch.dtype | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        non_blocking: bool = False,
-    ) -> "SparseTensor":
-        """Move to a device, cast the features, or both; as in torch, the first argument may be the dtype.
-
-        On the same device the voxels and their kernel maps are shared with this tensor. On another one the coordinates
-        are copied and the kernel maps are left behind: they are built there when a layer asks. So move the input
-        of a network, not tensors between its layers, whose way back (SparseInverseConv3d) is lost by it.
-
-        Returns:
-            This tensor itself where nothing changes. Differentiable.
-        """
-        if isinstance(device, torch.dtype):
-            device, dtype = None, device
-        feats = self._feats.to(device=device, dtype=dtype, non_blocking=non_blocking)
-        coords = self.coords.to(device=device, non_blocking=non_blocking)
-        if coords is self.coords:
-            return self if feats is self._feats else self.replace(feats=feats)
-        return self._with_moved(coords, feats)
-
-    def _with_moved(self, coords: Tensor, feats: Tensor) -> "SparseTensor":
-        topology = Topology(coords, self.batch_size, self.spatial_shape, self.tensor_stride)
-        return self.on_topology(topology, feats, KernelMapCache())
-
-    def cuda(self, device: torch.device | int | None = None, *, non_blocking: bool = False) -> "SparseTensor":
-        return self.to("cuda" if device is None else device, non_blocking=non_blocking)
-
-    def cpu(self) -> "SparseTensor":
-        return self.to("cpu")
-
-    def pin_memory(self) -> "SparseTensor":
-        """Copy into pinned memory, from which ``to(..., non_blocking=True)`` overlaps; torch's DataLoader calls it."""
-        return self._with_moved(self.coords.pin_memory(), self._feats.pin_memory())
-
-    def half(self) -> "SparseTensor":
-        return self.to(torch.float16)
-
-    def bfloat16(self) -> "SparseTensor":
-        return self.to(torch.bfloat16)
-
-    def float(self) -> "SparseTensor":
-        return self.to(torch.float32)
-
-    def double(self) -> "SparseTensor":
-        return self.to(torch.float64)
-
-    def detach(self) -> "SparseTensor":
-        """The same features, cut off from the graph that made them."""
-        return self.replace(feats=self._feats.detach())
-
-    def requires_grad_(self, requires_grad: bool = True) -> "SparseTensor":
-        """Have autograd record what happens to ``feats``, in place; returns this tensor."""
-        self._feats.requires_grad_(requires_grad)
-        return self
 
     def dense(self) -> Tensor:
         """Return (B, C, X, Y, Z) with zeros where there is no voxel. Differentiable in the features.

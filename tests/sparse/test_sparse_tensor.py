@@ -115,6 +115,8 @@ def test_autograd_switches():
         (lambda: SparseTensor(coords_of(), torch.ones(0, 1), tensor_stride=0), ValueError, "tensor_stride must be"),
         (lambda: SparseTensor(coords_of(), torch.ones(0, 1), tensor_stride=(1, 2)), ValueError, "must be a number > 0"),
         (lambda: SparseTensor(coords_of(), torch.ones(0, 1), tensor_stride=0.5), TypeError, "tensor_stride must be"),
+        (lambda: SparseTensor(coords_of(), torch.ones(0, 1)).to(torch.half, torch.half), TypeError, "and dtype"),
+        (lambda: SparseTensor(coords_of(), torch.ones(0, 1)).to(torch.int32), ValueError, "got .* int32"),
         (lambda: SparseTensor.from_dense(torch.ones(2, 2)), ValueError, r"grid must be \(B, C, X, ...\) floating"),
         (lambda: SparseTensor.from_dense(torch.ones(2, 2, 3, 3, 3).int()), ValueError, "got .* int32"),
         (

@@ -150,3 +150,17 @@ def test_joining_and_choosing_are_differentiable():
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call(cloud())
+
+
+def test_compiles_without_a_graph_break():
+    x = cloud()
+
+    def compute(x):
+        y = x.replace(feats=x.feats.relu())
+        z = (x + y) * 0.5 - 3 / (y + 1) + (-x)
+        kept = prune(cat([x, z]), x.feats[:, 0] > 0)
+        return union([kept, cat([x, x])]).feats, z.float().feats
+
+    compiled = torch.compile(compute, fullgraph=True, backend="aot_eager")
+    for got, expected in zip(compiled(x), compute(x), strict=True):
+        assert torch.equal(got, expected)
