@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pcperc import ops
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
 
@@ -39,7 +38,7 @@ class BatchItems:
 
     def unbind(self) -> list:
         """All clouds of the batch, each with batch_size 1; ``collate`` puts them together again."""
-        segments = ops.make_segments(self.coords[:, 0], num_segments=self.batch_size)
+        segments = self.kernel_maps.batch_segments(self.topology)
         parts = segments.order.split(segments.counts.tolist())
         return [self._item(rows, torch.zeros_like(rows), 1) for rows in parts[: self.batch_size]]
 
