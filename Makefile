@@ -48,6 +48,7 @@ test-gpu: build
 
 test-large: build
 	$(PYTEST) -m large
+	$(PYTEST) tests/sparse/test_key_limits.py
 
 wheel: build
 	rm -rf dist
