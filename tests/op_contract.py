@@ -6,7 +6,7 @@ equal to the oracle in every type on CPU and GPU, the same bits twice, strided i
 error messages; ``DifferentiableOpContract`` adds gradcheck in float64.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -126,6 +126,16 @@ def parametrize(metafunc) -> None:
         return
     for name, values in (("sample", cls.samples), ("mistake", cls.mistakes)):
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, values(), ids=lambda value: value.name)
+            found = values()
+            # gradcheck launches hundreds of kernels a sample: one of them is enough for tools/sanitize_gpu.sh.
+            few = found[:1] if metafunc.function.__name__ == "test_gradients" else []
+            metafunc.parametrize(name, _sanitized(found, few), ids=lambda value: value.name)
     if "dtype" in metafunc.fixturenames:
-        metafunc.parametrize("dtype", cls.dtypes, ids=lambda dtype: str(dtype).removeprefix("torch."))
+        few = [dtype for dtype in cls.dtypes if dtype in (torch.float32, torch.bfloat16)] or cls.dtypes[:1]
+        metafunc.parametrize("dtype", _sanitized(cls.dtypes, few), ids=lambda dtype: str(dtype).removeprefix("torch."))
+
+
+def _sanitized(values: Sequence[Any], few: Sequence[Any]) -> list:
+    """The values as parameters, those in ``few`` marked for tools/sanitize_gpu.sh."""
+    marks = [[pytest.mark.sanitizer] if any(value is chosen for chosen in few) else [] for value in values]
+    return [pytest.param(value, marks=mark) for value, mark in zip(values, marks, strict=True)]

@@ -84,6 +84,7 @@ def test_any_grouping(grouping, taps, dtype):
     check_against_oracle(inputs_of(widths, taps, 300, 200, dtype, groups=groups), dtype, groups=groups)
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize(
     "rows", [(0, 0), (0, 5), (5, 0), (1, 1), (63, 65), (64, 64), (129, 127), (2000, 9001)], ids=str
 )
@@ -94,6 +95,7 @@ def test_any_number_of_rows(rows, grouping, dtype):
     check_against_oracle(inputs_of(widths, 9, *rows, dtype, groups=groups), dtype, groups=groups)
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("widths", [(16, 72), (64, 128), (96, 264)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
 def test_wide_tiles_give_the_bits_of_small_ones(widths, dtype, tf32):
@@ -111,6 +113,7 @@ def test_wide_tiles_give_the_bits_of_small_ones(widths, dtype, tf32):
     torch.testing.assert_close(fused.double(), expected, **tolerances(dtype, 4))
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("grouping", [(16, 32, 1), (64, 64, 1), (64, 64, 64), (64, 64, 2)], ids=str)
 @pytest.mark.parametrize("name", ["feats", "weight", "residual", "bias"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -129,6 +132,7 @@ def test_tensors_that_start_anywhere(name, grouping, dtype):
     assert torch.equal(ops.sparse_conv_fused(**tensors | {name: moved}, groups=groups), expected)
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("groups", [1, 64])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_gradients_of_tensors_that_start_anywhere(groups, dtype):
