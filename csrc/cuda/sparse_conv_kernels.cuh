@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typen
   }
 }
 
-constexpr int kTapBatch = 8;  // taps whose loads a thread has in flight
+constexpr int kTapBatch = 4;  // taps whose loads a thread has in flight
 
 // The same without a matrix product, for groups of few channels. A thread owns kVector neighbouring output channels of one
 // row; kVector > 1 is for the depthwise convolution, where they see as many neighbouring input channels.
