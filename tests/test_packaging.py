@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a source archive holds, and what is said where the compiler is missing."""
+"""What a source archive and a wheel hold, and what is said where the compiler is missing."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +26,28 @@ def test_a_source_archive_holds_all_of_csrc(tmp_path):
     wanted = {str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.is_file()}
     assert wanted <= packed
     assert not any(name.endswith(".so") for name in packed)
+
+
+def test_a_wheel_is_one_for_every_python_and_torch(tmp_path):
+    folders = ("--bdist-dir", tmp_path / "files", "--dist-dir", tmp_path)
+    done = setup("egg_info", "--egg-base", tmp_path, "bdist_wheel", *folders, PCPERC_NO_CUDA="1")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith("pcperc-") and "-cp310-abi3-linux_" in wheel.name
+    with zipfile.ZipFile(wheel) as files:
+        names = files.namelist()
+        (metadata,) = (files.read(name).decode() for name in names if name.endswith("dist-info/METADATA"))
+        library = Path(files.extract("pcperc/_C.abi3.so", tmp_path))
+    assert [name for name in names if name.endswith(".so")] == ["pcperc/_C.abi3.so"] and "pcperc/nn/conv.py" in names
+    assert not any(name.startswith(("tests", "csrc", "tools")) for name in names)
+    assert "Requires-Dist: torch>=2.10" in metadata and "Requires-Python: <3.14,>=3.10" in metadata
+    # Of Python, and of torch but for its stable C interface, nothing is asked: their C++ changes between versions.
+    symbols = subprocess.run(
+        ["nm", "-D", "--undefined-only", library], capture_output=True, text=True, check=True
+    ).stdout
+    needed = {line.split()[-1] for line in symbols.splitlines()}
+    assert {name for name in needed if name.startswith(("aoti_torch_", "torch_"))}
+    assert not {name for name in needed if re.match("_?Py|_ZNK?(2at|3c10|5torch)", name)}
 
 
 def test_a_missing_compiler_is_named(tmp_path):
