@@ -28,7 +28,7 @@ ROW = {
     "case", "pass", "dtype", "channels", "copies", "library", "num_inputs", "num_outputs", "pairs", "median_ms",
     "p5_ms", "p95_ms", "runs", "ns_per_pair", "bytes", "gbs",
 }  # fmt: skip
-PRODUCTS = {"flop", "gflops", "peak_share", "error"}
+PRODUCTS = {"flop", "gflops", "peak_share"}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_op_writes_every_value(sweep_file, tmp_path):
     out = tmp_path / "rows.json"
     done = benchmark(
         "op", "--input", sweep_file, "--voxel-size", 1, "--channels", 4, "--runs", 2, "--copies", 1, 2, "--json", out,
-        "--device", "cpu", "--cases", "subm_k3", "inverse_k2s2", "--peers", "spconv_triton",
+        "--device", "cpu", "--cases", "subm_k3", "inverse_k2s2", "max_pool_k2s2", "--peers", "spconv_triton",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
@@ -54,9 +54,10 @@ def test_op_writes_every_value(sweep_file, tmp_path):
     assert report["input"]["name"] == "sweep.npz"
     assert {"fma_gflops", "matmul_gflops", "peak_gflops", "copy_gbs"} == set(report["peaks"]["float32"])
     assert report["not_measured"][0]["library"] == "spconv_triton"
-    assert len(report["rows"]) == 2 * 3 + 2 * 2  # copies x passes; the inverse layer has no map of its own
+    assert len(report["rows"]) == 2 * 3 + 2 * 2 + 2 * 3  # copies x passes; the inverse layer has no map of its own
     for row in report["rows"]:
-        assert set(row) >= ROW and (row["pass"] == "map" or set(row) >= PRODUCTS)
+        assert set(row) >= ROW and ("error" in row) == (row["pass"] != "map")
+        assert (set(row) >= PRODUCTS) == (row["case"] != "max_pool_k2s2" and row["pass"] != "map")
         assert row.get("error", 0) < 1e-5
         assert ("vs_fewest_copies" in row) == (row["copies"] == 2)
     one, two = (row for row in report["rows"] if (row["case"], row["pass"]) == ("subm_k3", "forward"))
@@ -119,7 +120,7 @@ def test_a_peer_network_computes_the_same(sweep_file):
     torch.testing.assert_close(theirs, ours, **tolerances(torch.float32, 1000))
 
 
-@pytest.mark.parametrize("kind", ["submanifold", "strided", "inverse"])
+@pytest.mark.parametrize("kind", ["submanifold", "strided", "inverse", "max_pool"])
 def test_the_float64_check_sees_a_wrong_layer(kind):
     """Against our own convolutions, which tests/nn compares with torch.nn.Conv3d."""
     x = pcperc.SparseTensor(random_coords(300), torch.randn(len(random_coords(300)), 4))
@@ -128,12 +129,14 @@ def test_the_float64_check_sees_a_wrong_layer(kind):
         "submanifold": (Layer("submanifold", 3), x, spnn.SubMConv3d(4, 6, 3, bias=False)),
         "strided": (Layer("strided", 3, 2, 1), x, down),
         "inverse": (Layer("inverse", 3, 2, 1), down(x), spnn.SparseInverseConv3d(4, 5, 3, bias=False)),
+        "max_pool": (Layer("max_pool", 3, 2, 1), x, spnn.SparseMaxPool3d(3, 2, 1)),
     }
     words, source, module = layer[kind]
     out = module(source)
     places = {"in_coords": source.coords, "in_feats": source.feats, "out_coords": out.coords}
-    weight = module.weight.flatten(0, 2)
+    weight = None if kind == "max_pool" else module.tap_weights
     assert relative_error(words, weight, **places, out_feats=out.feats) < 1e-6
-    assert relative_error(words, weight.flip(0), **places, out_feats=out.feats) > 0.1
+    if weight is not None:
+        assert relative_error(words, weight.flip(0), **places, out_feats=out.feats) > 0.1
     shifted = torch.cat([out.feats[1:], out.feats[:1]])
     assert relative_error(words, weight, **places, out_feats=shifted) > 0.1

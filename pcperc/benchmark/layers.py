@@ -19,6 +19,7 @@ CASES = {
     "down_k3s2": Layer("strided", 3, stride=2, padding=1),
     "inverse_k2s2": Layer("inverse", 2, stride=2),
     "depthwise_k3": Layer("submanifold", 3),
+    "max_pool_k2s2": Layer("max_pool", 2, stride=2),
 }
 PASSES = ("forward", "forward_backward", "forward_with_map", "map")
 

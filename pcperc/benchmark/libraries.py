@@ -91,13 +91,13 @@ class Pcperc(Library):
 
     def layer(self, layer):
         channels = layer.in_channels, layer.out_channels
-        groups = {} if layer.groups == 1 else {"groups": layer.groups}
+        options = {"groups": layer.groups, "bias": False}
         if layer.kind == "submanifold":
-            return spnn.SubMConv3d(*channels, layer.kernel_size, bias=False, **groups)
+            return spnn.SubMConv3d(*channels, layer.kernel_size, **options)
         if layer.kind == "strided":
-            return spnn.SparseConv3d(*channels, layer.kernel_size, layer.stride, layer.padding, bias=False, **groups)
+            return spnn.SparseConv3d(*channels, layer.kernel_size, layer.stride, layer.padding, **options)
         if layer.kind == "inverse":
-            return spnn.SparseInverseConv3d(*channels, layer.kernel_size, bias=False)
+            return spnn.SparseInverseConv3d(*channels, layer.kernel_size, **options)
         return spnn.SparseMaxPool3d(layer.kernel_size, layer.stride, layer.padding)
 
     def build_map(self, layer, coords):
