@@ -74,20 +74,30 @@ Tensor sparse_sum_pool(Tensor feats, Tensor neighbors, const std::optional<Tenso
   return result;
 }
 
-// The values so far are kept in the type of the sums; a maximum is one of the inputs, so nothing is rounded.
+// `best` is in the type of the sums; a maximum is one of the inputs, so nothing is rounded.
+template <class T>
+void start_max(const T* row, int32_t n, int64_t channels, Accumulator<T>* best, int32_t* best_row) {
+  for (int64_t c = 0; c < channels; ++c) best[c] = static_cast<Accumulator<T>>(row[c]), best_row[c] = n;
+}
+
+template <class T>
+void take_max(const T* __restrict row, int32_t n, int64_t channels, Accumulator<T>* __restrict best,
+              int32_t* __restrict best_row) {
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto value = static_cast<Accumulator<T>>(row[c]);
+    const bool replaces = replaces_max(value, best[c]);
+    best[c] = replaces ? value : best[c];
+    best_row[c] = replaces ? n : best_row[c];
+  }
+}
+
 template <class T>
 void max_of_row(const T* in, const int32_t* table, const PoolSizes& s, int64_t m, Accumulator<T>* best, int32_t* best_row) {
   bool is_first = true;
   for (int64_t tap = 0; tap < s.volume; ++tap) {
     const int32_t n = table[tap * s.num_out + m];
     if (!is_index(n, s.num_in)) continue;
-    const T* row = in + n * s.channels;
-    for (int64_t c = 0; c < s.channels; ++c) {
-      const auto value = static_cast<Accumulator<T>>(row[c]);
-      const bool replaces = is_first || replaces_max(value, best[c]);
-      best[c] = replaces ? value : best[c];
-      best_row[c] = replaces ? n : best_row[c];
-    }
+    (is_first ? start_max<T> : take_max<T>)(in + n * s.channels, n, s.channels, best, best_row);
     is_first = false;
   }
 }
@@ -118,6 +128,13 @@ std::tuple<Tensor, Tensor> sparse_max_pool(Tensor feats, Tensor neighbors,
   return {values, rows};
 }
 
+// Add the values that came from row n.
+template <class T>
+void add_where(const T* __restrict row, const int32_t* __restrict from, int32_t n, int64_t channels,
+               Accumulator<T>* __restrict sums) {
+  for (int64_t c = 0; c < channels; ++c) sums[c] += from[c] == n ? static_cast<Accumulator<T>>(row[c]) : Accumulator<T>(0);
+}
+
 Tensor sparse_max_unpool(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
   constexpr const char* op = "sparse_max_unpool";
   feats = torch::stable::contiguous(feats), rows = torch::stable::contiguous(rows);
@@ -139,8 +156,7 @@ Tensor sparse_max_unpool(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
         for (int64_t tap = 0; tap < s.volume; ++tap) {
           const int64_t m = table[tap * s.num_in + n];
           if (!is_index(m, s.num_out)) continue;
-          const int64_t first = m * s.channels;
-          for (int64_t c = 0; c < s.channels; ++c) sums[c] += from[first + c] == n ? static_cast<A>(in[first + c]) : A(0);
+          add_where(in + m * s.channels, from + m * s.channels, static_cast<int32_t>(n), s.channels, sums.data());
         }
         for (int64_t c = 0; c < s.channels; ++c) out[n * s.channels + c] = static_cast<T>(sums[c]);
       }
