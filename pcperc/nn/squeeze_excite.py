@@ -15,7 +15,7 @@ class SqueezeExcite(nn.Module):
     Args:
         channels: C, >= 1.
         reduction: the layer between has max(C // reduction, 1) channels; >= 1.
-    Shape: SparseTensor with (M, C) features to one of the same voxels. An item without voxels takes no part.
+    Shape: SparseTensor with (M, C) features to one of the same voxels and dtype. An item without voxels takes no part.
     Raises:
         TypeError: not a SparseTensor.
         ValueError: an argument, or an input with other channels.
@@ -36,6 +36,6 @@ class SqueezeExcite(nn.Module):
         if x.feats.shape[1] != self.channels:
             raise ValueError(f"SqueezeExcite: input must have {self.channels} channels, got {x.feats.shape[1]}")
         items = x.kernel_maps.batch_segments(x.topology)
-        means = ops.segment_reduce(x.feats, items, mode="mean")
+        means = ops.segment_reduce(x.feats, items, mode="mean").to(self.squeeze.weight.dtype)
         gates = self.excite(self.squeeze(means).relu()).sigmoid()
         return x.replace(feats=ops.segment_affine(x.feats, items, scale=gates))

@@ -127,13 +127,16 @@ def test_squeeze_excite_equals_the_dense_layer(device):
         torch.testing.assert_close(got, value)
 
 
-def test_squeeze_excite_under_autocast_and_without_voxels(device):
+def test_squeeze_excite_in_half_precision_and_without_voxels(device):
     layer = spnn.SqueezeExcite(6).to(device)
     assert layer.squeeze.out_features == 1
     coords = random_coords(30).to(device)
+    x = SparseTensor(coords, torch.randn(len(coords), 6, device=device))
     with torch.autocast(device.type, torch.bfloat16):
-        y = layer(SparseTensor(coords, torch.randn(len(coords), 6, device=device)))
+        y = layer(x)
     assert y.dtype == torch.float32
+    half = layer(x.replace(feats=x.feats.half()))
+    torch.testing.assert_close(half.feats, layer(x).feats.half(), rtol=2**-9, atol=2**-9)
     assert layer(SparseTensor(coords[:0], torch.zeros(0, 6, device=device), 2)).feats.shape == (0, 6)
 
 

@@ -4,12 +4,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
 
 import pcperc.nn as spnn
 from pcperc import SparseTensor
-from tests import oracles, oracles_pool
+from tests import oracles, oracles_pool, oracles_topology
 from tests.nn.test_conv import full_grid, sparse_grid
 from tests.ops.clouds import coords_of, random_coords
+from tests.ops.test_topology import clouds, for_every_dims, geometries
 
 GEOMETRIES = {
     "k2": dict(kernel_size=2),
@@ -67,6 +69,25 @@ def test_pooling_and_unpooling_in_every_dimension(dims):
     assert pooled.tensor_stride == (2,) * dims
     with pytest.raises(ValueError, match=f"SparseMaxPool{dims % 4 + 1}d: input must have {dims % 4 + 1} spatial axes"):
         getattr(spnn, f"SparseMaxPool{dims % 4 + 1}d")(2)(x)
+
+
+@settings(max_examples=40, deadline=None)
+@given(for_every_dims(lambda dims: clouds(dims, margin=20), geometries))
+def test_every_geometry_pools_what_lies_under_its_windows(case):
+    coords, geometry = case
+    dims = coords.shape[1] - 1
+    x = SparseTensor(coords, torch.randn(len(coords), 2, dtype=torch.float64), 1023 if dims < 4 else 255)
+    coarse = oracles.downsample_coords(coords, **geometry)
+    table = oracles.kernel_map(coords, coarse, **geometry)
+    for mode, name in (("max", "Max"), ("mean", "Avg"), ("sum", "Sum")):
+        y = getattr(spnn, f"Sparse{name}Pool{dims}d")(**geometry)(x)
+        assert y.coords.tolist() == coarse.tolist()
+        wanted = oracles_pool.sparse_pool(x.feats.numpy(), table, mode)[0]
+        torch.testing.assert_close(y.feats, torch.from_numpy(wanted))
+    reverse = oracles_topology.reverse_kernel_map(table, len(coords))
+    back = getattr(spnn, f"SparseUnpool{dims}d")(geometry["kernel_size"])(y)
+    wanted = oracles_pool.sparse_pool(y.feats.numpy(), reverse, "mean")[0]
+    torch.testing.assert_close(back.feats, torch.from_numpy(wanted))
 
 
 def test_dilated_max_pool_equals_torchs(device):
