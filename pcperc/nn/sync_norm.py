@@ -38,7 +38,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def _normalise(self, x: Tensor, *, may_be_empty: bool) -> Tensor:
         self._check_input_dim(x)
         if not (self.training and is_synchronised()):
-            if may_be_empty and len(x) < 2 and (self.training or self.running_mean is None):
+            if may_be_empty and (self.training or self.running_mean is None) and len(x) < 2:
                 mean, var = self._stand_in(x)
                 return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
             return self._local_forward(x)

@@ -93,7 +93,7 @@ def sparse_conv_fused(
         _check_residual(op, feats, weight, neighbors, residual)
     if isinstance(negative_slope, bool) or not isinstance(negative_slope, int | float):
         raise TypeError(f"{op}: negative_slope must be a number, got {describe(negative_slope)}")
-    if not math.isfinite(negative_slope):
+    if not -math.inf < negative_slope < math.inf:
         raise ValueError(f"{op}: negative_slope must be finite, got {negative_slope}")
     for name, tensor in {"feats": feats, "weight": weight, "bias": bias, "residual": residual}.items():
         if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():

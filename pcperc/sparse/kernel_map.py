@@ -72,7 +72,7 @@ class KernelMap:
     def _build(self) -> Tensor:
         fine, coarse = (self.target, self.source) if self.transposed else (self.source, self.target)
         if self._is_symmetric and math.prod(self.kernel_size) == 1:  # each row sees itself: nothing to look up
-            return torch.arange(len(fine.coords), dtype=torch.int32, device=fine.coords.device).unsqueeze(0)
+            return torch.arange(fine.coords.shape[0], dtype=torch.int32, device=fine.coords.device).unsqueeze(0)
         return ops.build_kernel_map(
             fine.coords,
             coarse.coords,

@@ -63,6 +63,8 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
             spatial_shape = to_tuple("SparseTensor", "spatial_shape", spatial_shape, dims, low=1)
         tensor_stride = _to_spacing(tensor_stride, dims)
         if batch_size is None:
+            if torch.compiler.is_compiling():
+                raise ValueError("SparseTensor: batch_size must be given under torch.compile, got None")
             batch_size = max(int(coords[:, 0].max()) + 1, 0) if len(coords) else 0
         else:
             positive_int("SparseTensor", "batch_size", batch_size)
@@ -229,7 +231,10 @@ def _check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...
     if spatial_shape is not None:
         limits = torch.tensor(spatial_shape, dtype=coords.dtype).to(coords.device, non_blocking=True)
         outside |= ((coords[:, 1:] < 0) | (coords[:, 1:] >= limits)).any(1)
-    if outside.any():
+    if torch.compiler.is_compiling():  # the graph keeps the check; to name the row, tracing would have to stop
+        where = f"batch_size {batch_size}, spatial_shape {spatial_shape}"
+        torch._assert_async(~outside.any(), f"SparseTensor: coords must be inside {where}")
+    elif outside.any():
         row = int(outside.int().argmax())
         raise ValueError(
             f"SparseTensor: coords row {row} = {coords[row].tolist()} is outside batch_size {batch_size}, "
