@@ -94,7 +94,7 @@ def test_exported_program_is_saved_and_runs_on_other_sizes(make, channels):
 
 def down_and_up():
     """A block of each kind of layer, in training."""
-    down = spnn.ConvBlock(spnn.SparseConv3d(4, 6, 2, 2), spnn.BatchNorm(6), spnn.ReLU())
+    down = spnn.ConvBlock(spnn.SparseConv3d(4, 6, 2, 2, bias=False), spnn.BatchNorm(6), spnn.ReLU())
     network = nn.Sequential(spnn.SubMConv3d(4, 4, 3), down, spnn.SparseInverseConv3d(6, 3, 2))
     return OnTensors(network, lambda net, coords, feats: net(SparseTensor(coords, feats, 2)).feats)
 
