@@ -113,32 +113,32 @@ def _passes(kind, material, g, face, x, y, z):
 
 
 @cached_njit
-def paint_image(
-    geometry,
-    kind,
-    material,
-    colour,
-    accent,
-    depth,
-    hit,
-    pose,
-    intrinsics,
-    road,
-    carparks,
-    light,
-    shadow,
-    corner,
-    seed,
-    image,
-):
-    """Paint every pixel: surfaces by their material, the ground by its kind, the sky. ``image`` (H, W, 3) float32."""
-    height, width = depth.shape
+def _sunlight(shadows, corner, x, y):
+    """Return the share of the sun that reaches a place on the ground."""
+    i, j = int((y - corner[1]) / SHADOW_CELL), int((x - corner[0]) / SHADOW_CELL)
+    if 0 <= i < shadows.shape[0] and 0 <= j < shadows.shape[1]:
+        return shadows[i, j] / 255.0
+    return 1.0
+
+
+@cached_njit
+def paint_image(surfaces, depth, hit, pose, intrinsics, ground, light, shadow, seed, image):
+    """Paint every pixel: surfaces by their material, the ground by its kind, the sky.
+
+    Args:
+        surfaces: geometry, kind, material, colour, accent of the primitives.
+        depth, hit: as `find_visible` filled them; ``hit`` becomes -2 where the ground is nearest.
+        ground: the road's table, its car parks. shadow: as `shadow_map` returns it. image: (H, W, 3) float32, filled.
+    """
+    geometry, kind, material, colour, accent = surfaces
+    road, carparks = ground
+    shadows, corner = shadow
     ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
     rgb = np.zeros(3)
     sky = np.zeros(3)
-    for v in range(height):
+    for v in range(depth.shape[0]):
         cy = (v - intrinsics[1, 2]) / intrinsics[1, 1]
-        for u in range(width):
+        for u in range(depth.shape[1]):
             cx = (u - intrinsics[0, 2]) / intrinsics[0, 0]
             dx = pose[0, 0] * cx + pose[0, 1] * cy + pose[0, 2]
             dy = pose[1, 0] * cx + pose[1, 1] * cy + pose[1, 2]
@@ -146,42 +146,28 @@ def paint_image(
             p, t = hit[v, u], depth[v, u]
             what, steep = OFF, 0.0
             if dz < 0.0 and (CURB_HEIGHT - oz) / dz < t:  # else the ground is behind what is seen already
-                ground, what, steep = ground_hit(road, carparks, ox, oy, oz, dx, dy, dz)
-                if ground < t:
-                    p, t = -2, ground
+                below, what, steep = ground_hit(road, carparks, ox, oy, oz, dx, dy, dz)
+                if below < t:
+                    p, t = -2, below
                     hit[v, u] = -2
             length = math.sqrt(dx * dx + dy * dy + dz * dz)
+            view = (dx / length, dy / length, dz / length)
             if p == -1 or t * length > 600.0:
-                paint_sky(light, dx / length, dy / length, dz / length, seed, rgb)
+                paint_sky(light, view[0], view[1], view[2], seed, rgb)
             else:
                 x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
                 if p == -2:
-                    i, j = int((y - corner[1]) / SHADOW_CELL), int((x - corner[0]) / SHADOW_CELL)
-                    lit = 1.0
-                    if 0 <= i < shadow.shape[0] and 0 <= j < shadow.shape[1]:
-                        lit = shadow[i, j] / 255.0
+                    lit = _sunlight(shadows, corner, x, y)
                     paint_ground(road, light, what, steep, x, y, z, t, lit, seed, rgb)
                 else:
                     _, _, face = intersect(kind[p], geometry[p], ox, oy, oz, dx, dy, dz)
                     nx, ny, nz, lx, ly, lz = normal_at(kind[p], geometry[p], face, x, y, z)
-                    place = (x, y, z, lx, ly, lz)
-                    view = (dx / length, dy / length, dz / length)
+                    normal, place = (nx, ny, nz), (x, y, z, lx, ly, lz)
                     paint_surface(
-                        geometry[p],
-                        kind[p],
-                        material[p],
-                        colour[p],
-                        accent[p],
-                        light,
-                        (nx, ny, nz),
-                        place,
-                        view,
-                        face,
-                        p + seed,
-                        rgb,
+                        geometry[p], material[p], colour[p], accent[p], light, normal, place, view, face, p + seed, rgb
                     )
                 far = 1.0 - math.exp(-light[5] * t * length)
-                paint_sky(light, dx / length, dy / length, 0.02, seed, sky)
+                paint_sky(light, view[0], view[1], 0.02, seed, sky)
                 for k in range(3):
                     rgb[k] += far * (sky[k] - rgb[k])
             for k in range(3):
@@ -259,25 +245,14 @@ class Renderer:
         camera, intrinsics = invert_rigid(pose), np.ascontiguousarray(intrinsics, np.float64)
         whole = np.zeros(actors, np.int64)
         p = primitives
-        order = depth_order(p, pose[:2, 3])
         find_visible(
-            p.geometry,
-            p.kind,
-            p.material,
-            p.owner,
-            order,
-            camera,
-            pose,
-            intrinsics,
-            self.depth,
-            self.hit,
-            self.stamp,
-            whole,
-        )
-        shadow, corner = shadow_map(p, light, pose[0, 3], pose[1, 3])
+            p.geometry, p.kind, p.material, p.owner, depth_order(p, pose[:2, 3]),
+            camera, pose, intrinsics, self.depth, self.hit, self.stamp, whole,
+        )  # fmt: skip
+        surfaces = (p.geometry, p.kind, p.material, p.colour, p.accent)
+        ground, shadow = (road.table(), road.carparks), shadow_map(p, light, pose[0, 3], pose[1, 3])
         paint_image(
-            p.geometry, p.kind, p.material, p.colour, p.accent, self.depth, self.hit, pose, intrinsics,
-            road.table(), road.carparks, light.table(), shadow, corner, seed, self.image,
+            surfaces, self.depth, self.hit, pose, intrinsics, ground, light.table(), shadow, seed, self.image
         )  # fmt: skip
         owner = np.where(self.hit >= 0, p.owner[np.maximum(self.hit, 0)], np.where(self.hit == -2, -2, -3))
         seen = np.bincount(owner[owner >= 0], minlength=actors)[:actors]

@@ -119,60 +119,80 @@ def _window(g, face, lx, ly, lz, p):
 
 
 @cached_njit
-def paint_surface(g, kind, material, colour, accent, light, n, place, view, face, p, rgb):
-    """Paint a primitive. ``n``: normal; ``place``: world x, y, z and local x, y, z; ``view``: direction of sight."""
-    x, y, z, lx, ly, lz = place
+def _take(rgb, colour):
     rgb[0], rgb[1], rgb[2] = colour[0], colour[1], colour[2]
-    gloss = 0.0
-    rise = (lz + g[5]) / (2 * g[5])
-    if material == LAMP:
+
+
+@cached_njit
+def _paint_cabin(g, face, rise, lx, ly, lz, accent, rgb):
+    """Glass all round below a painted roof, pillars at the corners; return how glossy it is."""
+    side = abs(ly) > g[4] - 0.5 * g[10] - 0.25 if face > 2 else True
+    along = (lx + g[3]) / (2 * g[3])
+    pillar = face > 2 and face < 5 and (along < 0.06 or along > 0.94 or abs(along - 0.5) < 0.025)
+    edge = face <= 2 and abs(ly) > g[4] - g[10] * (lz + g[5]) - 0.07
+    if rise > 0.90 or face >= 5 or pillar or edge or not side:
+        _take(rgb, accent)
+        return 0.06
+    return 0.16
+
+
+@cached_njit
+def _paint_window_band(g, face, rise, lx, ly, accent, rgb):
+    """A bus: a wind-screen and a band of windows in a painted body; return how glossy it is."""
+    bay = (lx * 0.62) % 1.0
+    if face <= 2 and 0.34 < rise < 0.82 and abs(ly) < g[4] - 0.12:
+        _take(rgb, accent)
+        return 0.16
+    if (face == 3 or face == 4) and 0.42 < rise < 0.80 and bay > 0.08:
+        _take(rgb, accent)
+        return 0.16
+    if rise < 0.10:
+        _mix(rgb, (0.03, 0.03, 0.03), 0.8)
+        return 0.0
+    return 0.04
+
+
+@cached_njit
+def _paint_facade(g, face, place, accent, p, rgb):
+    """A house with windows, or the ribs of a container where there is no accent; return how glossy it is."""
+    x, y, z, lx, ly, lz = place
+    if accent[0] + accent[1] + accent[2] < 1e-6:
+        wave = 0.8 + 0.2 * math.sin((lx if face > 2 else ly) * 22.0)
         for k in range(3):
-            rgb[k] = 0.9 * colour[k] + 0.08
-        return
+            rgb[k] *= wave
+        return 0.0
+    if face >= 5:
+        return 0.0
+    pane = _window(g, face, lx, ly, lz, p)
+    if pane >= 0.0:
+        for k in range(3):
+            rgb[k] = accent[k] * (0.5 + 1.2 * pane)
+        return 0.14
+    grain = 0.85 + 0.3 * value_noise(x * 1.7, y * 1.7, z * 1.7)
+    for k in range(3):
+        rgb[k] *= grain
+    return 0.0
+
+
+@cached_njit
+def _paint_material(g, material, colour, accent, place, face, p, rgb):
+    """Paint what a material is made of, before light falls on it; return how glossy it is."""
+    x, y, z, lx, ly, lz = place
+    rise = (lz + g[5]) / (2 * g[5])
+    _take(rgb, colour)
     if material == PAINT:
-        gloss = 0.06
         if rise < 0.12:
             _mix(rgb, (0.02, 0.02, 0.02), 0.7)
-    elif material == GLASS:
-        gloss = 0.16
-    elif material == CABIN:  # glass all round below a painted roof, pillars at the corners
-        side = abs(ly) > g[4] - 0.5 * g[10] - 0.25 if face > 2 else True
-        along = (lx + g[3]) / (2 * g[3])
-        pillar = face > 2 and face < 5 and (along < 0.06 or along > 0.94 or abs(along - 0.5) < 0.025)
-        edge = face <= 2 and abs(ly) > g[4] - g[10] * (lz + g[5]) - 0.07
-        if rise > 0.90 or face >= 5 or pillar or edge or not side:
-            rgb[0], rgb[1], rgb[2] = accent[0], accent[1], accent[2]
-            gloss = 0.06
-        else:
-            gloss = 0.16
-    elif material == WINDOW_BAND:
-        bay = (lx * 0.62) % 1.0
-        if face <= 2 and 0.34 < rise < 0.82 and abs(ly) < g[4] - 0.12:
-            rgb[0], rgb[1], rgb[2] = accent[0], accent[1], accent[2]
-            gloss = 0.16
-        elif (face == 3 or face == 4) and 0.42 < rise < 0.80 and bay > 0.08:
-            rgb[0], rgb[1], rgb[2] = accent[0], accent[1], accent[2]
-            gloss = 0.16
-        elif rise < 0.10:
-            _mix(rgb, (0.03, 0.03, 0.03), 0.8)
-        else:
-            gloss = 0.04
-    elif material == FACADE:
-        if accent[0] + accent[1] + accent[2] < 1e-6:  # ribs of a container
-            wave = 0.8 + 0.2 * math.sin((lx if face > 2 else ly) * 22.0)
-            for k in range(3):
-                rgb[k] *= wave
-        elif face < 5:
-            pane = _window(g, face, lx, ly, lz, p)
-            if pane >= 0.0:
-                for k in range(3):
-                    rgb[k] = accent[k] * (0.5 + 1.2 * pane)
-                gloss = 0.14
-            else:
-                grain = 0.85 + 0.3 * value_noise(x * 1.7, y * 1.7, z * 1.7)
-                for k in range(3):
-                    rgb[k] *= grain
-    elif material == FOLIAGE:
+        return 0.06
+    if material == GLASS:
+        return 0.16
+    if material == CABIN:
+        return _paint_cabin(g, face, rise, lx, ly, lz, accent, rgb)
+    if material == WINDOW_BAND:
+        return _paint_window_band(g, face, rise, lx, ly, accent, rgb)
+    if material == FACADE:
+        return _paint_facade(g, face, place, accent, p, rgb)
+    if material == FOLIAGE:
         leaf = (
             0.35 + 1.0 * value_noise(x * 7.0, y * 7.0, z * 7.0) + 0.5 * (value_noise(x * 1.6, y * 1.6, z * 1.6) - 0.5)
         )
@@ -180,13 +200,25 @@ def paint_surface(g, kind, material, colour, accent, light, n, place, view, face
             rgb[k] *= leaf
     elif material == STRIPES:
         if ((ly + lz) * 4.0) % 1.0 < 0.5:
-            rgb[0], rgb[1], rgb[2] = accent[0], accent[1], accent[2]
+            _take(rgb, accent)
     elif material == BANDS:
         if 0.38 < rise < 0.56 or 0.68 < rise < 0.80:
-            rgb[0], rgb[1], rgb[2] = accent[0], accent[1], accent[2]
+            _take(rgb, accent)
     elif material == TYRE:
         if face >= 5 and lx * lx + lz * lz < (0.62 * g[3]) ** 2:
-            rgb[0], rgb[1], rgb[2] = accent[0], accent[1], accent[2]
+            _take(rgb, accent)
+    return 0.0
+
+
+@cached_njit
+def paint_surface(g, material, colour, accent, light, n, place, view, face, p, rgb):
+    """Paint a primitive. ``n``: normal; ``place``: world x, y, z and local x, y, z; ``view``: direction of sight."""
+    if material == LAMP:
+        for k in range(3):
+            rgb[k] = 0.9 * colour[k] + 0.08
+        return
+    gloss = _paint_material(g, material, colour, accent, place, face, p, rgb)
+    _, _, _, lx, ly, lz = place
     dirt = 0.92 + 0.16 * value_noise(lx * 3.0 + p, ly * 3.0, lz * 3.0)
     for k in range(3):
         rgb[k] *= dirt

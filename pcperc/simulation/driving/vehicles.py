@@ -75,45 +75,39 @@ def truck(rng: np.random.Generator) -> Primitives:
     """Box lorry, flatbed with load, or pickup."""
     shape, colour, style = Shape(rng), paint(rng), rng.choice(3, p=(0.5, 0.25, 0.25))
     if style == 2:
-        length, width, height = rng.normal(5.6, 0.2), rng.normal(2.0, 0.05), rng.normal(1.9, 0.06)
-        shape.box(0, 0, 0.35, length, width, 0.65, colour, material=PAINT, lean=(0.08, 0, 0.04))
-        shape.box(
-            0.06 * length,
-            0,
-            1.0,
-            0.36 * length,
-            width * 0.92,
-            height - 1.0,
-            GLAZING,
-            material=CABIN,
-            accent=colour,
-            lean=(0.7, 0.15, 0.15),
-        )
-        for side in (-1, 1):
-            shape.box(-0.31 * length, side * (width / 2 - 0.05), 1.0, 0.36 * length, 0.08, 0.22, colour, material=PAINT)
-        wheels(shape, (0.31 * length, -0.30 * length), width, 0.40, 0.26)
-        lamps(shape, length, width, 0.72)
-        return shape.build()
+        _pickup(rng, shape, colour)
+    else:
+        _lorry(rng, shape, colour, closed=style == 0)
+    return shape.build()
+
+
+def _pickup(rng: np.random.Generator, shape: Shape, colour) -> None:
+    length, width, height = rng.normal(5.6, 0.2), rng.normal(2.0, 0.05), rng.normal(1.9, 0.06)
+    shape.box(0, 0, 0.35, length, width, 0.65, colour, material=PAINT, lean=(0.08, 0, 0.04))
+    shape.box(
+        0.06 * length, 0, 1.0, 0.36 * length, width * 0.92, height - 1.0, GLAZING,
+        material=CABIN, accent=colour, lean=(0.7, 0.15, 0.15),
+    )  # fmt: skip
+    for side in (-1, 1):
+        shape.box(-0.31 * length, side * (width / 2 - 0.05), 1.0, 0.36 * length, 0.08, 0.22, colour, material=PAINT)
+    wheels(shape, (0.31 * length, -0.30 * length), width, 0.40, 0.26)
+    lamps(shape, length, width, 0.72)
+
+
+def _lorry(rng: np.random.Generator, shape: Shape, colour, *, closed: bool) -> None:
+    """A cab before a closed box, or before a bed with three things on it."""
     length, width, height = rng.uniform(6.2, 8.2), rng.normal(2.45, 0.08), rng.normal(3.1, 0.25)
     cab = rng.uniform(1.7, 2.1)
     cab_height = min(height, rng.uniform(2.4, 2.8))
     start = length / 2 - cab
     shape.box(start + cab / 2, 0, 0.5, cab, width * 0.96, cab_height * 0.5, colour, material=PAINT)
     shape.box(
-        start + cab / 2,
-        0,
-        0.5 + cab_height * 0.5,
-        cab,
-        width * 0.96,
-        cab_height * 0.5 - 0.5,
-        GLAZING,
-        material=CABIN,
-        accent=colour,
-        lean=(0.18, 0, 0.04),
-    )
+        start + cab / 2, 0, 0.5 + cab_height * 0.5, cab, width * 0.96, cab_height * 0.5 - 0.5, GLAZING,
+        material=CABIN, accent=colour, lean=(0.18, 0, 0.04),
+    )  # fmt: skip
     shape.box(-cab / 2, 0, 0.55, length - cab, width * 0.8, 0.35, DARK)
     bed = length - cab - 0.15
-    if style == 0:
+    if closed:
         load = paint(rng, ((0.8, 0.8, 0.78), (0.7, 0.72, 0.74), (0.10, 0.25, 0.5), (0.5, 0.12, 0.08), (0.75, 0.6, 0.2)))
         shape.box(-cab / 2 - 0.07, 0, 0.9, bed, width, height - 0.9, load, material=MATTE)
         shape.box(-cab / 2 - 0.07, 0, 1.5 + 0.3 * (height - 2.2), bed * 0.6, width + 0.02, 0.5, paint(rng))
@@ -121,18 +115,10 @@ def truck(rng: np.random.Generator) -> Primitives:
         shape.box(-cab / 2 - 0.07, 0, 0.9, bed, width, 0.45, paint(rng), material=PAINT)
         for i in range(3):
             size = rng.uniform(0.6, 0.9)
-            shape.box(
-                -cab / 2 + bed * (i - 1) * 0.3,
-                0,
-                1.3,
-                bed * 0.24,
-                width * size,
-                rng.uniform(0.4, height - 1.6),
-                paint(rng),
-            )
+            x = -cab / 2 + bed * (i - 1) * 0.3
+            shape.box(x, 0, 1.3, bed * 0.24, width * size, rng.uniform(0.4, height - 1.6), paint(rng))
     wheels(shape, (length / 2 - 0.9, -length / 2 + 1.1), width, 0.48, 0.3)
     lamps(shape, length, width, 0.8)
-    return shape.build()
 
 
 def bus(rng: np.random.Generator) -> Primitives:
