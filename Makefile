@@ -20,7 +20,11 @@ help:
 	@echo "make sanitize         the operator tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make check            ruff + make test: what continuous integration runs"
 	@echo "make system-packages  apt packages for Open3D's off-screen pictures (asks for root)"
-	@echo "make build            .venv with pinned versions and the compiled operators; the others do it by themselves"
+	@echo "make build            .venv with pinned versions and the compiled operators (make install is the same);"
+	@echo "                      the others do it by themselves"
+	@echo "make lint             ruff: the checks and the format, changing nothing"
+	@echo "make format           ruff: the format, and the checks' safe fixes"
+	@echo "make clean            removes what was built and caches; .venv, data and work_dirs stay"
 
 $(VENV)/.installed: requirements/lock.txt
 	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (Python 3.10 to 3.13)"; exit 1; }

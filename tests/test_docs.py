@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python blocks of the pages below run, in order, in an empty folder that has the repository's configs.
 
-A block with ``title="FILE"`` is written to that file first; every other block is executed.
+A block with ``title="FILE"`` is written to that file first; every other block is executed. Links
+lead to files, and `make help` names every target.
 """
 
 import importlib
@@ -17,6 +18,7 @@ from pcperc.registry import ALL
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "docs/add_a_dataset.md", "docs/sparse_tensor.md", "docs/migrate.md"]
 NAME = re.compile(r"\b(?:pcperc|spnn)(?:\.\w+)+")
+PAGES_BELOW = ["data/README.md", "tools/README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -61,3 +63,16 @@ def test_names_of_the_page_exist(page):
             if not hasattr(found, attribute):
                 importlib.import_module(f"{found.__name__}.{attribute}")
             found = getattr(found, attribute)
+
+
+@pytest.mark.parametrize("page", sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("*.md")) + PAGES_BELOW)
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / page).read_text())
+    missing = [target for target in targets if not ((ROOT / page).parent / target).exists()]
+    assert not missing
+
+
+def test_make_help_names_every_target():
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split()) - {"help"}
+    assert targets == set(re.findall(r"\bmake ([a-z-]+)", "\n".join(re.findall(r"^\t@echo (.*)$", text, re.M))))
