@@ -55,6 +55,7 @@ inline LongSegments check_long_segments(const char* op, const Tensor& index, con
   check_vector(starts, ScalarType::Int, op, "starts");
   STD_TORCH_CHECK(order.numel() == index.numel(), op, ": order must have ", index.numel(), " values, got ", order.numel());
   STD_TORCH_CHECK(starts.numel() >= 1, op, ": starts must have at least 1 value");
+  STD_TORCH_CHECK(index.numel() <= INT32_MAX, op, ": at most 2^31 - 1 rows, got ", index.numel());
   return {index.const_data_ptr<int32_t>(), order.const_data_ptr<int32_t>(), starts.const_data_ptr<int32_t>(),
           starts.numel() - 1, index.numel()};
 }

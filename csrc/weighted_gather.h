@@ -29,6 +29,7 @@ inline GatherSizes check_scatter(const char* op, const Tensor& grad, const Tenso
   check_vector(starts, ScalarType::Int, op, "starts");
   STD_TORCH_CHECK(order.numel() == rows.numel() && starts.numel() >= 1, op, ": order must have ", rows.numel(),
                   " values, starts at least 1");
+  STD_TORCH_CHECK(rows.numel() <= INT32_MAX, op, ": rows must have at most 2^31 - 1 entries, got ", rows.numel());
   return {rows.size(0), rows.size(1), starts.numel() - 1, grad.size(1)};
 }
 

@@ -55,7 +55,7 @@ def make_segments(index: Tensor, *, num_segments: int) -> Segments:
     in_order, order = torch.sort(index, stable=True)
     bounds = torch.arange(num_segments + 1, dtype=index.dtype, device=index.device)
     starts = torch.searchsorted(in_order, bounds, out_int32=True)
-    return Segments(index.int().contiguous(), order.int(), starts)
+    return Segments(index.clamp(-1, num_segments).int(), order.int(), starts)
 
 
 def segment_reduce(feats: Tensor, segments: Segments, *, mode: str) -> Tensor:
