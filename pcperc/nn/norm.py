@@ -44,7 +44,7 @@ class BatchNorm(nn.BatchNorm1d):
         scale = (var + self.eps).rsqrt()
         if not self.affine:
             return ((wide - mean) * scale).to(feats.dtype)
-        return torch.addcmul(self.bias, wide - mean, scale * self.weight).to(feats.dtype)
+        return ((wide - mean) * (scale * self.weight) + self.bias).to(feats.dtype)
 
     def _batch_statistics(self, wide: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of the batch, also recorded; with fewer than two rows what is recorded already."""
@@ -59,8 +59,8 @@ class BatchNorm(nn.BatchNorm1d):
             self.num_batches_tracked += enough
             weight = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.clamp(min=1)
             unbiased = count / torch.sym_max(count - 1, 1)  # 1 where there are too few rows
-            self.running_mean.lerp_(mean.detach(), weight)
-            self.running_var.lerp_(var.detach() * unbiased, weight)
+            for running, new in ((self.running_mean, mean), (self.running_var, var * unbiased)):
+                running.lerp_(new.detach().to(running.dtype), weight)
         return mean, var
 
     def _without_batch_statistics(self, feats):

@@ -218,7 +218,7 @@ def _check_feats(coords: Tensor, feats: Tensor) -> None:
 def _to_spacing(value: Spacing | Sequence[Spacing], dims: int) -> tuple[Spacing, ...]:
     """One number > 0 for each axis; a whole one as int, so that equal spacings look alike."""
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * dims
-    if any(isinstance(v, bool) or not isinstance(v, Spacing) for v in values):
+    if any(isinstance(v, bool) or not isinstance(v, int | Fraction) for v in values):
         raise TypeError(f"SparseTensor: tensor_stride must be of whole numbers or Fractions, got {value!r}")
     if len(values) != dims or min(values) <= 0:
         raise ValueError(f"SparseTensor: tensor_stride must be a number > 0 or {dims} of them, got {value!r}")

@@ -107,8 +107,10 @@ def in_training():
     return model
 
 
-class GroupNorm(torch.nn.GroupNorm):
-    pass
+def of_another_library():
+    block = spnn.ResidualBlock(4, 4).eval()
+    block.block1.conv.backend = "spconv"
+    return block
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,8 @@ class GroupNorm(torch.nn.GroupNorm):
     [
         (lambda: spnn.fuse(in_training()), ValueError, r"model.eval\(\)\), got 0.block2 in training mode"),
         (lambda: spnn.fuse(torch.nn.Linear(2, 2)), ValueError, "model must contain a ConvBlock, got none in Linear"),
-        (lambda: spnn.fuse(spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), GroupNorm(2, 4)).eval()), TypeError,
+        (lambda: spnn.fuse(of_another_library()), ValueError, "conv of block1 must have backend None, got 'spconv'"),
+        (lambda: spnn.fuse(spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), spnn.GroupNorm(2, 4)).eval()), TypeError,
          "fuse: norm of model must be BatchNorm, SyncBatchNorm or None, got GroupNorm"),
         (lambda: spnn.fuse(spnn.ConvBlock(
             spnn.SubMConv3d(4, 4, 3), spnn.BatchNorm(4, track_running_stats=False)).eval()), ValueError,
