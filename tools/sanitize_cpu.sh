@@ -20,4 +20,5 @@ run() {
 }
 run -c "import os, pcperc; assert os.path.dirname(pcperc.__file__) == os.path.join(os.getcwd(), 'pcperc')"
 if [ $# = 0 ]; then set -- tests/ops tests/sparse tests/nn; fi
-run -m pytest -q -m "not gpu and not large" -p no:cacheprovider "$@"
+# A sanitizer writes to the stream itself and ends the process, which would lose what pytest holds back.
+run -m pytest -q --capture=sys -m "not gpu and not large" -p no:cacheprovider "$@"
