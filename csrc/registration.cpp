@@ -15,12 +15,13 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "upsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
       "SymInt[] output_shape) -> Tensor");
-  // Neighbour table (K, M_out): the input row under each tap of each output row, or -1.
+  // Neighbour table (K, M_out): the input row under each tap of each output row, or -1. Without `check` a GPU does not wait to
+  // learn whether rows are repeated or out of range.
   m.def(
       "build_kernel_map(Tensor in_coords, Tensor out_coords, int[] kernel_size, int[] stride, int[] padding, "
-      "int[] dilation) -> Tensor");
+      "int[] dilation, bool check=True) -> Tensor");
   // The table of the opposite direction (K, num_inputs): the output row that each input row feeds under each tap, or -1.
-  m.def("reverse_kernel_map(Tensor neighbors, SymInt num_inputs) -> Tensor");
+  m.def("reverse_kernel_map(Tensor neighbors, SymInt num_inputs, bool check=True) -> Tensor");
   // out[m] = bias + sum over taps k of feats[neighbors[k, m]] @ weight[k]; gradients of feats need reverse_neighbors. Weights are
   // (K, Cin / groups, Cout); allow_tf32 lets float32 products on a GPU be rounded to TF32.
   m.def(

@@ -22,7 +22,8 @@ constexpr int64_t kMaxParameter = (1 << 17) - 1;  // of kernel size, stride, pad
 
 // The values first, first + step, ... along an axis, `count` of them; step > 0.
 struct AxisRange {
-  int64_t first, step, count;
+  int64_t first, step;
+  int32_t count;
 
   PCPERC_HOST_DEVICE int64_t last() const { return first + (count - 1) * step; }
 
@@ -37,7 +38,8 @@ struct ConvGeometry {
   KeyLayout layout;
   // Axes that the rows lack have kernel size, stride and dilation 1 and padding 0: their only coordinate stays 0.
   int32_t kernel[kMaxDims], stride[kMaxDims], padding[kMaxDims], dilation[kMaxDims];
-  int32_t tap_period[kMaxDims];  // every tap_period-th tap of an axis meets the lattice of outputs in the same way
+  // An input that feeds an output along an axis under some tap also feeds, tap_period taps on, the one coarse_step before.
+  int32_t tap_period[kMaxDims], coarse_step[kMaxDims];
 
   PCPERC_HOST_DEVICE int32_t volume() const { return kernel[0] * kernel[1] * kernel[2] * kernel[3]; }
 
@@ -52,14 +54,19 @@ struct ConvGeometry {
 
   // All `coarse` that an input feeds along an axis: the formula solved for the taps where a whole number does.
   PCPERC_HOST_DEVICE AxisRange coarse_range(int axis, int32_t fine) const {
-    const int64_t step = static_cast<int64_t>(dilation[axis]) * tap_period[axis] / stride[axis];
-    int32_t rest = fine + padding[axis];
-    for (int32_t tap = 0; tap < tap_period[axis] && tap < kernel[axis]; ++tap, rest -= dilation[axis]) {
-      if (rest % stride[axis] != 0) continue;
-      const int64_t count = (kernel[axis] - tap + tap_period[axis] - 1) / tap_period[axis];
-      return {rest / stride[axis] - (count - 1) * step, step, count};
+    const int32_t shifted = fine + padding[axis];
+    int32_t tap = 0, coarse = shifted / stride[axis];  // the first such tap and its output
+    if (dilation[axis] == 1) {
+      coarse -= coarse * stride[axis] > shifted;  // rounded down, so that the rest is a tap
+      tap = shifted - coarse * stride[axis];
+    } else {
+      while (tap < tap_period[axis] && tap < kernel[axis] && (shifted - dilation[axis] * tap) % stride[axis] != 0) ++tap;
+      coarse = (shifted - dilation[axis] * tap) / stride[axis];
     }
-    return {0, 1, 0};
+    if (tap >= tap_period[axis] || tap >= kernel[axis]) return {0, 1, 0};
+    int32_t count = 1;
+    for (; tap + tap_period[axis] < kernel[axis]; tap += tap_period[axis]) ++count;
+    return {coarse - static_cast<int64_t>(count - 1) * coarse_step[axis], coarse_step[axis], count};
   }
 
   // The key of the input voxel that the output voxel with key `coarse` sees under a tap, or kEmptyKey where it cannot exist.
@@ -74,6 +81,27 @@ struct ConvGeometry {
     return key;
   }
 
+  // Whether there is a key under every tap of the output voxel with key `coarse`. `first` is then the key under tap 0, and
+  // first + tap_offset(tap) that under another one.
+  PCPERC_HOST_DEVICE bool sees_all_taps(CoordKey coarse, CoordKey& first) const {
+    first = layout.batch_key(coarse);
+    for (int axis = 0; axis < layout.axes; ++axis) {
+      const AxisRange range = fine_range(axis, layout.axis_coord(coarse, axis));
+      if (!layout.in_range(range.first) || !layout.in_range(range.last())) return false;
+      first |= layout.axis_key(axis, range.first);
+    }
+    return true;
+  }
+
+  PCPERC_HOST_DEVICE CoordKey tap_offset(int32_t tap) const {
+    CoordKey offset = 0;
+    for (int axis = layout.axes - 1; axis >= 0; --axis) {
+      offset += layout.axis_key(axis, layout.min_coord() + static_cast<int64_t>(dilation[axis]) * (tap % kernel[axis]));
+      tap /= kernel[axis];
+    }
+    return offset;
+  }
+
   // True where tap k of row m meeting row n means that tap volume - 1 - k of row n meets row m.
   bool is_symmetric() const {
     for (int axis = 0; axis < kMaxDims; ++axis) {
@@ -85,7 +113,7 @@ struct ConvGeometry {
   // How many outputs one input can feed, at the most.
   int64_t max_outputs() const {
     int64_t count = 1;
-    for (int axis = 0; axis < kMaxDims; ++axis) count *= (kernel[axis] + tap_period[axis] - 1) / tap_period[axis];
+    for (int axis = 0; axis < kMaxDims; ++axis) count *= (kernel[axis] - 1) / tap_period[axis] + 1;
     return count;
   }
 };
@@ -94,7 +122,7 @@ struct ConvGeometry {
 inline ConvGeometry make_geometry(const char* op, KeyLayout layout, const std::vector<int64_t>& kernel,
                                   const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
                                   const std::vector<int64_t>& dilation) {
-  ConvGeometry geometry{layout, {1, 1, 1, 1}, {1, 1, 1, 1}, {0, 0, 0, 0}, {1, 1, 1, 1}, {1, 1, 1, 1}};
+  ConvGeometry geometry{layout, {1, 1, 1, 1}, {1, 1, 1, 1}, {0, 0, 0, 0}, {1, 1, 1, 1}, {1, 1, 1, 1}, {1, 1, 1, 1}};
   const auto fill = [&](const char* name, const std::vector<int64_t>& from, int32_t* to, int64_t low) {
     STD_TORCH_CHECK(static_cast<int64_t>(from.size()) == layout.dims, op, ": ", name, " must have ", layout.dims,
                     " values, got ", from.size());
@@ -112,7 +140,9 @@ inline ConvGeometry make_geometry(const char* op, KeyLayout layout, const std::v
   double volume = 1;
   for (int axis = 0; axis < kMaxDims; ++axis) {
     volume *= geometry.kernel[axis];
-    geometry.tap_period[axis] = geometry.stride[axis] / std::gcd(geometry.stride[axis], geometry.dilation[axis]);
+    const int32_t divisor = std::gcd(geometry.stride[axis], geometry.dilation[axis]);
+    geometry.tap_period[axis] = geometry.stride[axis] / divisor;
+    geometry.coarse_step[axis] = geometry.dilation[axis] / divisor;
   }
   if (volume > kMaxKernelVolume) value_error(op, ": kernel_size must make at most ", kMaxKernelVolume, " taps, got ", volume);
   return geometry;
@@ -135,37 +165,46 @@ inline LatticeBounds make_bounds(const char* op, KeyLayout layout, const std::ve
 // Which way coordinates are carried along the formula.
 enum class Direction { kToCoarse, kToFine };
 
-// The coordinates that one voxel reaches: the product of a range for each axis.
+// The coordinates that one voxel reaches: the product of a range for each axis, as keys.
 struct ReachedCoords {
-  AxisRange ranges[kMaxDims];
-  int64_t count;
+  CoordKey first, step[kMaxDims];
+  int32_t counts[kMaxDims];
+  int64_t total;
   bool in_range;  // whether all of them have a key
 
   template <Direction direction>
   PCPERC_HOST_DEVICE static ReachedCoords from(CoordKey key, const ConvGeometry& geometry, const LatticeBounds& bounds) {
-    ReachedCoords reached;
-    reached.count = 1;
-    reached.in_range = true;
-    for (int axis = 0; axis < geometry.layout.axes; ++axis) {
-      const int32_t coord = geometry.layout.axis_coord(key, axis);
-      AxisRange& range = reached.ranges[axis];
-      range = direction == Direction::kToCoarse ? geometry.coarse_range(axis, coord) : geometry.fine_range(axis, coord);
+    const KeyLayout& layout = geometry.layout;
+    ReachedCoords reached{layout.batch_key(key), {0, 0, 0, 0}, {1, 1, 1, 1}, 1, true};
+    for (int axis = 0; axis < layout.axes; ++axis) {
+      const int32_t coord = layout.axis_coord(key, axis);
+      AxisRange range = direction == Direction::kToCoarse ? geometry.coarse_range(axis, coord) : geometry.fine_range(axis, coord);
       range.clip(bounds.low, bounds.high[axis]);
-      reached.count *= range.count;
-      reached.in_range = reached.in_range && geometry.layout.in_range(range.first) && geometry.layout.in_range(range.last());
+      reached.first += layout.axis_key(axis, range.first);
+      reached.step[axis] = layout.axis_key(axis, layout.min_coord() + range.step);
+      reached.counts[axis] = range.count;
+      reached.total *= range.count;
+      reached.in_range = reached.in_range && layout.in_range(range.first) && layout.in_range(range.last());
     }
-    reached.in_range = reached.in_range || reached.count == 0;
+    reached.in_range = reached.in_range || reached.total == 0;
     return reached;
   }
 
-  // The key of the index-th of them, for coordinates of the batch item of `key`.
-  PCPERC_HOST_DEVICE CoordKey key_at(CoordKey key, const KeyLayout& layout, int64_t index) const {
-    CoordKey result = layout.batch_key(key);
-    for (int axis = layout.axes - 1; axis >= 0; --axis) {
-      result |= layout.axis_key(axis, ranges[axis].first + index % ranges[axis].count * ranges[axis].step);
-      index /= ranges[axis].count;
+  // Write the keys of all of them; only where they are in range.
+  PCPERC_HOST_DEVICE void write_keys(CoordKey* keys) const {
+    int32_t left[kMaxDims] = {counts[0], counts[1], counts[2], counts[3]};
+    CoordKey key = first;
+    for (int64_t i = 0; i < total; ++i) {
+      keys[i] = key;
+      for (int axis = kMaxDims - 1; axis >= 0; --axis) {
+        if (--left[axis] > 0) {
+          key += step[axis];
+          break;
+        }
+        left[axis] = counts[axis];
+        key -= (counts[axis] - 1) * step[axis];
+      }
     }
-    return result;
   }
 };
 

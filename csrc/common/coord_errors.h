@@ -23,6 +23,13 @@ inline void check_same_dims(const char* op, const Tensor& in_coords, const Tenso
                   " columns like in_coords, got ", out_coords.size(1));
 }
 
+inline void check_table(const Tensor& neighbors, int64_t num_inputs, const char* op) {
+  check_matrix(neighbors, op, "neighbors");
+  check_dtype(neighbors, ScalarType::Int, op, "neighbors");
+  STD_TORCH_CHECK(neighbors.size(1) <= kMaxRows, op, ": neighbors has more than 2^30 columns: ", neighbors.size(1));
+  STD_TORCH_CHECK(num_inputs >= 0 && num_inputs <= kMaxRows, op, ": num_inputs must be in [0, 2^30], got ", num_inputs);
+}
+
 // A row to be printed.
 struct CoordRow {
   int64_t index;

@@ -20,6 +20,13 @@ using CoordKey = uint64_t;
 constexpr int kMaxDims = 4;
 constexpr CoordKey kEmptyKey = ~CoordKey{0};  // the key of no voxel: its batch index is free; it sorts behind every key
 
+// The finaliser of splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+PCPERC_HOST_DEVICE uint64_t hash_key(CoordKey key) {
+  key = (key ^ (key >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  key = (key ^ (key >> 27)) * 0x94d049bb133111ebULL;
+  return key ^ (key >> 31);
+}
+
 struct KeyLayout {
   int32_t dims;       // axes of a row, 1 to 4
   int32_t axes;       // axes of a key, 3 or 4

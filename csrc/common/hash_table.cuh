@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The hash table of hash_table.h on the GPU: built by one kernel, read by later ones. Which slot a key lands in depends on
-// the order of the threads, what is found for it does not.
-#include "common/hash_table.h"
+// Hash table from coordinate keys to rows on the GPU: built by one kernel, read by later ones. Open addressing with linear
+// probing at a load of 1/2 or less. The full key is stored and compared, so two voxels are never taken for one another. Which
+// slot a key lands in depends on the order of the threads, what is found for it does not.
+#include "common/coord_key.h"
 #include "common/launch.cuh"
 
 namespace pcperc {
@@ -39,7 +40,8 @@ struct DeviceHashStorage {
   DeviceHashTable table;
 
   DeviceHashStorage(const Tensor& like, int64_t num_keys, cudaStream_t stream) {
-    const int64_t capacity = table_capacity(num_keys);
+    int64_t capacity = 16;
+    while (capacity < 2 * num_keys) capacity *= 2;
     keys = empty_on(like, {capacity}, ScalarType::Long);
     rows = empty_on(like, {capacity}, ScalarType::Int);
     table = {static_cast<CoordKey*>(keys.data_ptr()), static_cast<int32_t*>(rows.data_ptr()),

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <memory>
 #include <tuple>
 #include <vector>
 
@@ -24,16 +25,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> group_by_key(const Tensor& keys, int6
   STD_TORCH_CHECK(n < INT32_MAX, "group_by_key: at most 2^31 - 2 rows, got ", n);
   const int64_t* key = keys.const_data_ptr<int64_t>();
 
-  std::vector<KeyRow> items;
-  items.reserve(n);
+  std::unique_ptr<KeyRow[]> items(new KeyRow[n]);
+  int64_t num_kept = 0;
   for (int64_t i = 0; i < n; ++i) {
-    if (key[i] >= 0 && key[i] < num_keys) items.push_back({static_cast<uint64_t>(key[i]), static_cast<int32_t>(i)});
+    if (key[i] >= 0 && key[i] < num_keys) items[num_kept++] = {static_cast<uint64_t>(key[i]), static_cast<int32_t>(i)};
   }
-  radix_sort(items);
-
-  const int64_t num_kept = static_cast<int64_t>(items.size());
-  int64_t num_groups = 0;
-  for (int64_t j = 0; j < num_kept; ++j) num_groups += j == 0 || items[j].key != items[j - 1].key;
+  radix_sort(items, num_kept);
+  const std::vector<int64_t> groups_before = count_runs(items.get(), num_kept);
+  const int64_t num_groups = groups_before.back();
 
   Tensor order = new_tensor(keys, num_kept, ScalarType::Int);
   Tensor starts = new_tensor(keys, num_groups + 1, ScalarType::Int);
@@ -44,15 +43,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> group_by_key(const Tensor& keys, int6
   int32_t* starts_data = starts.mutable_data_ptr<int32_t>();
   int64_t* values_data = values.mutable_data_ptr<int64_t>();
   int64_t* inverse_data = inverse.mutable_data_ptr<int64_t>();
-  int64_t group = -1;
-  for (int64_t j = 0; j < num_kept; ++j) {
-    if (j == 0 || items[j].key != items[j - 1].key) {
-      starts_data[++group] = static_cast<int32_t>(j);
-      values_data[group] = static_cast<int64_t>(items[j].key);
-    }
+  visit_runs(items.get(), num_kept, groups_before, [&](int64_t j, int64_t group, bool is_first) {
     order_data[j] = items[j].row;
     inverse_data[items[j].row] = group;
-  }
+    if (!is_first) return;
+    starts_data[group] = static_cast<int32_t>(j);
+    values_data[group] = static_cast<int64_t>(items[j].key);
+  });
   starts_data[num_groups] = static_cast<int32_t>(num_kept);
   return {order, starts, values, inverse};
 }

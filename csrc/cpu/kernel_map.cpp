@@ -4,6 +4,9 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <limits>
+#include <memory>
+#include <numeric>
+#include <unordered_set>
 #include <vector>
 
 #include "common/conv_geometry.h"
@@ -14,45 +17,116 @@
 namespace pcperc {
 namespace {
 
-constexpr int64_t kRowBlock = 64;  // rows whose table slots are prefetched together
+constexpr int64_t kGrain = 4096;
+constexpr int64_t kRowBlock = 256;  // rows whose table slots are prefetched together
 constexpr int64_t kNoRow = std::numeric_limits<int64_t>::max();
 
-// The keys of all rows; the first row that has none is an error.
-std::vector<CoordKey> make_keys(const Tensor& coords, KeyLayout layout, const char* name) {
-  const auto* rows = static_cast<const int32_t*>(coords.data_ptr());
-  std::vector<CoordKey> keys(coords.size(0));
-  for (int64_t row = 0; row < coords.size(0); ++row) {
-    keys[row] = layout.row_key(rows + row * layout.columns());
-    if (keys[row] == kEmptyKey) throw_out_of_range("build_kernel_map", name, {row, rows + row * layout.columns(), layout});
+// The keys of the rows of one coords tensor; the first row that has none is an error.
+class RowKeys {
+ public:
+  RowKeys(const Tensor& coords, KeyLayout layout, const char* name)
+      : rows_(static_cast<const int32_t*>(coords.data_ptr())), count_(coords.size(0)), layout_(layout),
+        keys_(new CoordKey[count_]) {
+    std::atomic<int64_t> bad{kNoRow};
+    parallel_rows(count_, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        keys_[row] = layout.row_key(rows_ + row * layout.columns());
+        if (keys_[row] == kEmptyKey) return atomic_min(bad, row);
+      }
+    });
+    if (bad != kNoRow) throw_out_of_range("build_kernel_map", name, printed(bad));
   }
-  return keys;
+
+  const CoordKey* data() const { return keys_.get(); }
+  int64_t size() const { return count_; }
+  CoordRow printed(int64_t row) const { return {row, rows_ + row * layout_.columns(), layout_}; }
+
+ private:
+  const int32_t* rows_;
+  int64_t count_;
+  KeyLayout layout_;
+  std::unique_ptr<CoordKey[]> keys_;
+};
+
+[[noreturn]] void throw_first_duplicate(const RowKeys& keys) {
+  std::unordered_set<CoordKey> seen;
+  int64_t row = 0;
+  while (seen.insert(keys.data()[row]).second) ++row;
+  throw_duplicate("build_kernel_map", "in_coords", keys.printed(row));
 }
 
-HashTable make_table(const Tensor& coords, const std::vector<CoordKey>& keys, KeyLayout layout) {
-  const auto* rows = static_cast<const int32_t*>(coords.data_ptr());
-  const int64_t count = keys.size();
-  HashTable table(count);
-  for (int64_t row = 0; row < count; ++row) {
-    if (!table.insert(keys[row], static_cast<int32_t>(row))) {
-      throw_duplicate("build_kernel_map", "in_coords", {row, rows + row * layout.columns(), layout});
+// Looks for the inputs of a block of outputs, tap after tap.
+class BlockSearch {
+ public:
+  BlockSearch(const HashTable& table, const ConvGeometry& geometry, const CoordKey* out, int64_t count)
+      : table_(table), geometry_(geometry), out_(out), count_(count) {
+    for (int64_t i = 0; i < count; ++i) sees_all_[i] = geometry.sees_all_taps(out[i], first_[i]);
+  }
+
+  // Fill neighbors[0 .. count) with the rows under one tap, or -1, and call found(i, row) for each row.
+  template <class F>
+  void find(int32_t tap, int32_t* neighbors, const F& found) const {
+    const CoordKey offset = geometry_.tap_offset(tap);
+    // The outputs for which the filter of the table does not exclude that there is an input.
+    CoordKey keys[kRowBlock];
+    int64_t places[kRowBlock], candidates[kRowBlock], num_candidates = 0;
+    for (int64_t i = 0; i < count_; ++i) {
+      const CoordKey key = sees_all_[i] ? first_[i] + offset : geometry_.fine_key(out_[i], tap);
+      const int64_t place = table_.place(key);
+      neighbors[i] = -1;
+      keys[num_candidates] = key;
+      places[num_candidates] = place;
+      candidates[num_candidates] = i;
+      num_candidates += table_.may_hold(place);
+    }
+    for (int64_t j = 0; j < num_candidates; ++j) table_.prefetch(places[j]);
+    for (int64_t j = 0; j < num_candidates; ++j) {
+      const int32_t row = table_.find(keys[j], places[j]);
+      if (row < 0) continue;
+      neighbors[candidates[j]] = row;
+      found(candidates[j], row);
     }
   }
-  return table;
+
+ private:
+  const HashTable& table_;
+  const ConvGeometry& geometry_;
+  const CoordKey* out_;
+  int64_t count_;
+  CoordKey first_[kRowBlock];  // the key under tap 0
+  bool sees_all_[kRowBlock];   // whether there is a key under every tap
+};
+
+void find_all(const HashTable& table, const ConvGeometry& geometry, const RowKeys& out, int32_t* neighbors) {
+  const int64_t num_out = out.size(), volume = geometry.volume();
+  parallel_blocks(num_out, kRowBlock, [&](int64_t, int64_t begin, int64_t end) {
+    const BlockSearch search(table, geometry, out.data() + begin, end - begin);
+    for (int64_t tap = 0; tap < volume; ++tap) {
+      search.find(static_cast<int32_t>(tap), neighbors + tap * num_out + begin, [](int64_t, int32_t) {});
+    }
+  });
 }
 
-// Fill neighbors[tap][begin..end) for one tap.
-void find_rows(const HashTable& table, const ConvGeometry& geometry, const std::vector<CoordKey>& out, int32_t tap,
-               int64_t begin, int64_t end, int32_t* neighbors) {
-  CoordKey keys[kRowBlock];
-  for (int64_t m = begin; m < end; ++m) {
-    keys[m - begin] = geometry.fine_key(out[m], tap);
-    table.prefetch(keys[m - begin]);
-  }
-  for (int64_t m = begin; m < end; ++m) neighbors[m] = keys[m - begin] == kEmptyKey ? -1 : table.find(keys[m - begin]);
+// A submanifold map is its own mirror image: half the taps are looked up, the other half is written from them. Every mirrored
+// entry has one writer, since a row is the neighbour of one row under one tap.
+void find_half_and_mirror(const HashTable& table, const ConvGeometry& geometry, const RowKeys& rows, int32_t* neighbors) {
+  const int64_t count = rows.size(), volume = geometry.volume(), half = volume / 2;
+  int32_t* mirrored = neighbors + (volume - half) * count;
+  parallel_rows(half * count, kGrain, [&](int64_t begin, int64_t end) { std::fill(mirrored + begin, mirrored + end, -1); });
+  parallel_blocks(count, kRowBlock, [&](int64_t, int64_t begin, int64_t end) {
+    const BlockSearch search(table, geometry, rows.data() + begin, end - begin);
+    for (int64_t tap = 0; tap < half; ++tap) {
+      int32_t* mirror = neighbors + (volume - 1 - tap) * count;
+      search.find(static_cast<int32_t>(tap), neighbors + tap * count + begin,
+                  [&](int64_t i, int32_t row) { mirror[row] = static_cast<int32_t>(begin + i); });
+    }
+    // The centre, which only an odd volume has, meets the row itself.
+    if (volume % 2 == 1) std::iota(neighbors + half * count + begin, neighbors + half * count + end, static_cast<int32_t>(begin));
+  });
 }
 
 Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
-                        std::vector<int64_t> padding, std::vector<int64_t> dilation) {
+                        std::vector<int64_t> padding, std::vector<int64_t> dilation, bool /*check: costs nothing here*/) {
   constexpr const char* op = "build_kernel_map";
   in_coords = torch::stable::contiguous(in_coords);
   out_coords = torch::stable::contiguous(out_coords);
@@ -60,53 +134,40 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   check_coords(out_coords, op, "out_coords");
   check_same_dims(op, in_coords, out_coords);
   const ConvGeometry geometry = make_geometry(op, layout, kernel_size, stride, padding, dilation);
-  const int64_t num_in = in_coords.size(0), num_out = out_coords.size(0);
-  const int32_t volume = geometry.volume();
-  const bool is_same = in_coords.data_ptr() == out_coords.data_ptr() && num_in == num_out;
-  const bool is_submanifold = is_same && geometry.is_symmetric();
-  const std::vector<CoordKey> in = make_keys(in_coords, layout, "in_coords");
-  const HashTable table = make_table(in_coords, in, layout);
-  const std::vector<CoordKey> out = make_keys(out_coords, layout, "out_coords");
-  Tensor result = torch::stable::new_empty(in_coords, {volume, num_out}, ScalarType::Int);
+  const RowKeys in(in_coords, layout, "in_coords");
+  const HashTable table(in.data(), in.size());
+  if (table.has_duplicates()) throw_first_duplicate(in);
+  Tensor result = torch::stable::new_empty(in_coords, {geometry.volume(), out_coords.size(0)}, ScalarType::Int);
   auto* neighbors = static_cast<int32_t*>(result.data_ptr());
-  // A submanifold map is its own mirror image: half the taps are looked up, the other half is written from them. Every
-  // mirrored entry has one writer, since a row is the neighbour of one row under one tap.
-  const int32_t num_lookups = is_submanifold ? volume / 2 : volume;
-  const bool has_centre = is_submanifold && volume % 2 == 1;
-  if (is_submanifold) std::fill(neighbors + num_lookups * num_out, neighbors + volume * num_out, -1);
-  parallel_blocks(num_out, kRowBlock, [&](int64_t, int64_t begin, int64_t end) {
-    for (int32_t tap = 0; tap < num_lookups; ++tap) {
-      int32_t* row = neighbors + tap * num_out;
-      find_rows(table, geometry, out, tap, begin, end, row);
-      if (!is_submanifold) continue;
-      int32_t* mirror = neighbors + (volume - 1 - tap) * num_out;
-      for (int64_t m = begin; m < end; ++m) {
-        if (row[m] >= 0) mirror[row[m]] = static_cast<int32_t>(m);
-      }
-    }
-    for (int64_t m = begin; has_centre && m < end; ++m) neighbors[num_lookups * num_out + m] = static_cast<int32_t>(m);
-  });
+  prefer_huge_pages(neighbors, result.numel() * sizeof(int32_t));
+  const bool is_same = in_coords.data_ptr() == out_coords.data_ptr() && in_coords.size(0) == out_coords.size(0);
+  if (is_same && geometry.is_symmetric()) {
+    find_half_and_mirror(table, geometry, in, neighbors);
+  } else {
+    find_all(table, geometry, RowKeys(out_coords, layout, "out_coords"), neighbors);
+  }
   return result;
 }
 
-Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs) {
+Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs, bool /*check: costs nothing here*/) {
   constexpr const char* op = "reverse_kernel_map";
   neighbors = torch::stable::contiguous(neighbors);
-  check_matrix(neighbors, op, "neighbors");
-  check_dtype(neighbors, ScalarType::Int, op, "neighbors");
-  STD_TORCH_CHECK(num_inputs >= 0, op, ": num_inputs must be >= 0, got ", num_inputs);
+  check_table(neighbors, num_inputs, op);
   const int64_t volume = neighbors.size(0), num_out = neighbors.size(1);
   Tensor result = torch::stable::new_empty(neighbors, {volume, num_inputs}, ScalarType::Int);
   const auto* forward = static_cast<const int32_t*>(neighbors.data_ptr());
   auto* reverse = static_cast<int32_t*>(result.data_ptr());
   std::atomic<int64_t> bad{kNoRow};
   parallel_rows(volume, 1, [&](int64_t first, int64_t last) {
-    std::fill(reverse + first * num_inputs, reverse + last * num_inputs, -1);
-    for (int64_t entry = first * num_out; entry < last * num_out; ++entry) {
-      const int64_t tap = entry / num_out, in = forward[entry];
-      if (in < 0) continue;
-      if (in >= num_inputs || reverse[tap * num_inputs + in] != -1) return atomic_min(bad, entry);
-      reverse[tap * num_inputs + in] = static_cast<int32_t>(entry - tap * num_out);
+    for (int64_t tap = first; tap < last; ++tap) {
+      const int32_t* from = forward + tap * num_out;
+      int32_t* to = reverse + tap * num_inputs;
+      std::fill(to, to + num_inputs, -1);
+      for (int64_t m = 0; m < num_out; ++m) {
+        if (from[m] < 0) continue;
+        if (from[m] >= num_inputs || to[from[m]] != -1) return atomic_min(bad, tap * num_out + m);
+        to[from[m]] = static_cast<int32_t>(m);
+      }
     }
   });
   if (bad != kNoRow) throw_bad_neighbor(op, bad / num_out, bad % num_out, forward[bad], num_inputs);

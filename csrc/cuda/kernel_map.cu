@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernel map of a convolution as a neighbour table, and the table of the opposite direction: the tables of
-// csrc/cpu/kernel_map.cpp, by one thread an entry.
+// csrc/cpu/kernel_map.cpp, by one thread an entry: taps are the second axis of the grid.
 #include <torch/csrc/stable/library.h>
 
 #include <vector>
@@ -34,12 +34,12 @@ __device__ int32_t find_row(const DeviceHashTable& table, const ConvGeometry& ge
 }
 
 __global__ void find_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const int32_t* out_coords, int64_t num_out,
-                                 int64_t num_taps, int32_t* neighbors, ErrorRow* errors) {
-  PCPERC_GRID_LOOP(entry, num_taps * num_out) {
-    const int64_t tap = entry / num_out, m = entry - tap * num_out;
+                                 int32_t* neighbors, ErrorRow* errors) {
+  const int32_t tap = blockIdx.y;
+  PCPERC_GRID_LOOP(m, num_out) {
     const CoordKey out = geometry.layout.row_key(out_coords + m * geometry.layout.columns());
     if (out == kEmptyKey) report_error(errors + kOutOutOfRange, m);
-    neighbors[entry] = find_row(table, geometry, out, static_cast<int32_t>(tap));
+    neighbors[tap * num_out + m] = find_row(table, geometry, out, tap);
   }
 }
 
@@ -47,17 +47,13 @@ __global__ void find_rows_kernel(DeviceHashTable table, ConvGeometry geometry, c
 // entry has one writer, since a row is the neighbour of one row under one tap.
 __global__ void find_submanifold_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const int32_t* coords, int64_t count,
                                              int32_t* neighbors) {
-  const int64_t volume = geometry.volume();
-  PCPERC_GRID_LOOP(entry, (volume + 1) / 2 * count) {
-    const int64_t tap = entry / count, m = entry - tap * count;
-    if (tap == volume / 2) {  // the centre, which only an odd volume has
-      neighbors[entry] = static_cast<int32_t>(m);
-      continue;
-    }
+  const int32_t tap = blockIdx.y, volume = geometry.volume();
+  const bool is_centre = tap == volume / 2;  // which only an odd volume has: it meets the row itself
+  PCPERC_GRID_LOOP(m, count) {
     const CoordKey key = geometry.layout.row_key(coords + m * geometry.layout.columns());
-    const int32_t n = find_row(table, geometry, key, static_cast<int32_t>(tap));
-    neighbors[entry] = n;
-    if (n >= 0) neighbors[(volume - 1 - tap) * count + n] = static_cast<int32_t>(m);
+    const int32_t n = is_centre ? static_cast<int32_t>(m) : find_row(table, geometry, key, tap);
+    neighbors[tap * count + m] = n;
+    if (n >= 0 && !is_centre) neighbors[(volume - 1 - tap) * count + n] = static_cast<int32_t>(m);
   }
 }
 
@@ -65,13 +61,13 @@ void throw_map_error(const ErrorRow* host, const Tensor& in_coords, const Tensor
                      cudaStream_t stream) {
   constexpr const char* op = "build_kernel_map";
   const ErrorRow range = host[kInOutOfRange], duplicate = host[kInDuplicate], out = host[kOutOutOfRange];
-  if (range < duplicate) throw_out_of_range(op, "in_coords", HostRow(in_coords, range, layout, stream));
+  if (range != kNoError) throw_out_of_range(op, "in_coords", HostRow(in_coords, range, layout, stream));
   if (duplicate != kNoError) throw_duplicate(op, "in_coords", HostRow(in_coords, duplicate, layout, stream));
   if (out != kNoError) throw_out_of_range(op, "out_coords", HostRow(out_coords, out, layout, stream));
 }
 
 Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
-                        std::vector<int64_t> padding, std::vector<int64_t> dilation) {
+                        std::vector<int64_t> padding, std::vector<int64_t> dilation, bool check) {
   constexpr const char* op = "build_kernel_map";
   const CudaScope scope(in_coords);
   const cudaStream_t stream = scope.stream();
@@ -98,14 +94,15 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   if (num_out > 0 && is_submanifold) {
     const int64_t looked_up = volume / 2 * num_out;
     PCPERC_CUDA_CHECK(cudaMemsetAsync(neighbors + looked_up, 0xff, (volume * num_out - looked_up) * sizeof(int32_t), stream));
-    find_submanifold_rows_kernel<<<grid_size((volume + 1) / 2 * num_out), kThreads, 0, stream>>>(hash.table, geometry, in,
-                                                                                                num_in, neighbors);
+    const dim3 grid(grid_size(num_in), (volume + 1) / 2);
+    find_submanifold_rows_kernel<<<grid, kThreads, 0, stream>>>(hash.table, geometry, in, num_in, neighbors);
     PCPERC_LAUNCH_CHECK();
   } else if (num_out > 0) {
-    find_rows_kernel<<<grid_size(volume * num_out), kThreads, 0, stream>>>(
-        hash.table, geometry, out, num_out, volume, neighbors, errors.data());
+    const dim3 grid(grid_size(num_out), volume);
+    find_rows_kernel<<<grid, kThreads, 0, stream>>>(hash.table, geometry, out, num_out, neighbors, errors.data());
     PCPERC_LAUNCH_CHECK();
   }
+  if (!check) return result;
   ErrorRow host[kNumMapErrors];
   errors.read(host);
   throw_map_error(host, in_coords, out_coords, layout, stream);
@@ -116,27 +113,27 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
 // of two rows comes second sees the other.
 __global__ void reverse_kernel(const int32_t* neighbors, int64_t volume, int64_t num_out, int64_t num_inputs, int32_t* reverse,
                                ErrorRow* bad_entry) {
-  PCPERC_GRID_LOOP(entry, volume * num_out) {
-    const int64_t tap = entry / num_out, m = entry - tap * num_out, n = neighbors[entry];
-    if (n < 0) continue;
-    if (n >= num_inputs) {
-      report_error(bad_entry, entry);
-      continue;
+  for (int64_t tap = blockIdx.y; tap < volume; tap += gridDim.y) {
+    PCPERC_GRID_LOOP(m, num_out) {
+      const int64_t n = neighbors[tap * num_out + m];
+      if (n < 0) continue;
+      if (n >= num_inputs) {
+        report_error(bad_entry, tap * num_out + m);
+        continue;
+      }
+      const auto other = static_cast<int32_t>(
+          atomicMin(reinterpret_cast<unsigned*>(reverse + tap * num_inputs + n), static_cast<unsigned>(m)));
+      if (other != -1) report_error(bad_entry, tap * num_out + max(static_cast<int64_t>(other), m));
     }
-    const auto other = static_cast<int32_t>(
-        atomicMin(reinterpret_cast<unsigned*>(reverse + tap * num_inputs + n), static_cast<unsigned>(m)));
-    if (other != -1) report_error(bad_entry, tap * num_out + max(static_cast<int64_t>(other), m));
   }
 }
 
-Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs) {
+Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs, bool check) {
   constexpr const char* op = "reverse_kernel_map";
   const CudaScope scope(neighbors);
   const cudaStream_t stream = scope.stream();
   neighbors = torch::stable::contiguous(neighbors);
-  check_matrix(neighbors, op, "neighbors");
-  check_dtype(neighbors, ScalarType::Int, op, "neighbors");
-  STD_TORCH_CHECK(num_inputs >= 0, op, ": num_inputs must be >= 0, got ", num_inputs);
+  check_table(neighbors, num_inputs, op);
   const int64_t volume = neighbors.size(0), num_out = neighbors.size(1);
   Tensor result = empty_on(neighbors, {volume, num_inputs}, ScalarType::Int);
   auto* reverse = static_cast<int32_t*>(result.data_ptr());
@@ -146,9 +143,10 @@ Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs) {
   }
   if (volume * num_out == 0) return result;
   const DeviceErrors errors(neighbors, 1, 0, stream);
-  reverse_kernel<<<grid_size(volume * num_out), kThreads, 0, stream>>>(forward, volume, num_out, num_inputs, reverse,
-                                                                       errors.data());
+  const dim3 grid(grid_size(num_out), static_cast<unsigned>(std::min(volume, kMaxKernelVolume)));
+  reverse_kernel<<<grid, kThreads, 0, stream>>>(forward, volume, num_out, num_inputs, reverse, errors.data());
   PCPERC_LAUNCH_CHECK();
+  if (!check) return result;
   ErrorRow bad;
   errors.read(&bad);
   if (bad != kNoError) {

@@ -110,9 +110,11 @@ __global__ void make_reached_keys_kernel(const int32_t* coords, int64_t count, C
       report_error(errors, row);
     } else {
       const auto reached = ReachedCoords::from<direction>(key, geometry, bounds);
-      if (!reached.in_range) report_error(errors + 1, row);
-      for (; reached.in_range && used < reached.count; ++used) {
-        keys[row * slots + used] = reached.key_at(key, geometry.layout, used);
+      if (reached.in_range) {
+        reached.write_keys(keys + row * slots);
+        used = reached.total;
+      } else {
+        report_error(errors + 1, row);
       }
     }
     for (; used < slots; ++used) keys[row * slots + used] = kEmptyKey;

@@ -19,6 +19,7 @@ def build_kernel_map(
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
+    check: bool = True,
 ) -> Tensor:
     """Find the input row under each tap of each output row.
 
@@ -30,6 +31,9 @@ def build_kernel_map(
         out_coords: (M, 1 + D) int32 on the same device, in the same range.
         kernel_size, stride, padding, dilation: one whole number for all axes or D of them; padding >= 0, the others
             >= 1; at most 4096 taps.
+        check: False where the rows are known to be distinct and in range, as those of :func:`downsample_coords` are. A
+            GPU then does not wait for the answer; had a row been wrong, the table would be, but no entry of it would be
+            outside [-1, N). A CPU checks in any case.
     Returns:
         neighbors (K, M) int32: a row of ``in_coords``, or -1 where there is none.
     Raises:
@@ -47,15 +51,16 @@ def build_kernel_map(
     if out_coords.shape[1] != columns:
         raise ValueError(f"{op}: out_coords must have {columns} columns like in_coords, got {describe(out_coords)}")
     parameters = conv_parameters(op, columns - 1, kernel_size, stride, padding, dilation)
-    return torch.ops.pcperc.build_kernel_map(in_coords, out_coords, *parameters)
+    return torch.ops.pcperc.build_kernel_map(in_coords, out_coords, *parameters, check)
 
 
-def reverse_kernel_map(neighbors: Tensor, *, num_inputs: int) -> Tensor:
+def reverse_kernel_map(neighbors: Tensor, *, num_inputs: int, check: bool = True) -> Tensor:
     """Turn a neighbour table round: the output row that each input row feeds under each tap.
 
     Args:
         neighbors: (K, M) int32 with values in [-1, num_inputs), from :func:`build_kernel_map`.
         num_inputs: N, the number of input rows, >= 0.
+        check: False where the table is known to be one of distinct rows; see :func:`build_kernel_map`.
     Returns:
         reverse_neighbors (K, N) int32: ``reverse_neighbors[k, n] = m`` where ``neighbors[k, m] = n``, else -1.
     Raises:
@@ -69,14 +74,14 @@ def reverse_kernel_map(neighbors: Tensor, *, num_inputs: int) -> Tensor:
         raise TypeError(f"reverse_kernel_map: num_inputs must be a whole number, got {num_inputs!r}")
     if num_inputs < 0:
         raise ValueError(f"reverse_kernel_map: num_inputs must be >= 0, got {num_inputs}")
-    return torch.ops.pcperc.reverse_kernel_map(neighbors, num_inputs)
+    return torch.ops.pcperc.reverse_kernel_map(neighbors, num_inputs, check)
 
 
 @torch.library.register_fake("pcperc::build_kernel_map")
-def _(in_coords, out_coords, kernel_size, stride, padding, dilation) -> Tensor:
+def _(in_coords, out_coords, kernel_size, stride, padding, dilation, check=True) -> Tensor:
     return in_coords.new_empty((math.prod(kernel_size), out_coords.shape[0]))
 
 
 @torch.library.register_fake("pcperc::reverse_kernel_map")
-def _(neighbors: Tensor, num_inputs: int) -> Tensor:
+def _(neighbors: Tensor, num_inputs: int, check: bool = True) -> Tensor:
     return neighbors.new_empty((neighbors.shape[0], num_inputs))

@@ -179,3 +179,25 @@ def test_same_rows_for_every_number_of_threads(threads):
             assert torch.equal(got, wanted)
     finally:
         torch.set_num_threads(before)
+
+
+def test_unchecked_maps_of_good_rows_are_the_same(device):
+    coords = random_coords(200).to(device)
+    geometry = dict(kernel_size=3, stride=2, padding=1)
+    coarse = ops.downsample_coords(coords, **geometry)
+    for out_coords, parameters in ((coarse, geometry), (coords, dict(kernel_size=3, padding=1))):
+        table = ops.build_kernel_map(coords, out_coords, **parameters)
+        assert torch.equal(ops.build_kernel_map(coords, out_coords, **parameters, check=False), table)
+        reverse = ops.reverse_kernel_map(table, num_inputs=len(coords))
+        assert torch.equal(ops.reverse_kernel_map(table, num_inputs=len(coords), check=False), reverse)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("bad", [(0, 1, 1, 1), (0, 0, 0, 1 << 20), (-1, 0, 0, 0)])
+def test_unchecked_maps_of_bad_rows_point_at_rows(bad):
+    coords = coords_of((0, 1, 1, 1), (0, 1, 1, 2), bad).cuda()
+    for out_coords in (coords, coords.clone()):
+        table = ops.build_kernel_map(coords, out_coords, kernel_size=3, padding=1, check=False)
+        assert ((table >= -1) & (table < len(coords))).all()
+        reverse = ops.reverse_kernel_map(table + 1, num_inputs=len(coords), check=False)
+        assert ((reverse >= -1) & (reverse < len(coords))).all()
