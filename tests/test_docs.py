@@ -16,7 +16,7 @@ import pytest
 from pcperc.registry import ALL
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "docs/add_a_dataset.md", "docs/sparse_tensor.md", "docs/migrate.md"]
+PAGES = ["README.md", "docs/add_a_dataset.md", "docs/convolutions.md", "docs/sparse_tensor.md", "docs/migrate.md"]
 NAME = re.compile(r"\b(?:pcperc|spnn)(?:\.\w+)+")
 PAGES_BELOW = ["data/README.md", "tools/README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)

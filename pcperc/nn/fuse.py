@@ -63,7 +63,7 @@ class FusedConvBlock(nn.Module):
 
     def __init__(self, block: ConvBlock):
         super().__init__()
-        self.conv = block.conv
+        self.conv = copy.deepcopy(block.conv)  # another block may share it, with a norm of its own
         if block.norm is not None:
             _fold(self.conv, block.norm)
         self.conv.requires_grad_(False)
