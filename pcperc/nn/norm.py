@@ -30,38 +30,10 @@ class BatchNorm(nn.BatchNorm1d):
         if x.feats.shape[1] != self.num_features:
             raise ValueError(f"BatchNorm: input must have {self.num_features} channels, got {x.feats.shape[1]}")
         if torch.compiler.is_compiling():
-            return x.replace(feats=self._traceable(x.feats))
+            return x.replace(feats=traceable_batch_norm(self, x.feats))
         if (self.training or self.running_mean is None) and len(x) < 2:
             return x.replace(feats=self._without_batch_statistics(x.feats))
         return x.replace(feats=super().forward(x.feats))
-
-    def _traceable(self, feats: Tensor) -> Tensor:
-        """The same by its formula, without a branch on the number of rows: torch's own asks whether there are any."""
-        wide = feats.to(torch.promote_types(feats.dtype, torch.float32))
-        mean, var = self.running_mean, self.running_var
-        if self.training or mean is None:
-            mean, var = self._batch_statistics(wide)
-        scale = (var + self.eps).rsqrt()
-        if not self.affine:
-            return ((wide - mean) * scale).to(feats.dtype)
-        return ((wide - mean) * (scale * self.weight) + self.bias).to(feats.dtype)
-
-    def _batch_statistics(self, wide: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the batch, also recorded; with fewer than two rows what is recorded already."""
-        count = torch.sym_max(wide.shape[0], 1)
-        mean = wide.sum(0) / count
-        var = (wide - mean).square().sum(0) / count
-        enough = torch.scalar_tensor(count, device=wide.device) >= 2
-        if self.running_mean is None:
-            return torch.where(enough, mean, 0.0), torch.where(enough, var, 1.0)
-        mean, var = torch.where(enough, mean, self.running_mean), torch.where(enough, var, self.running_var)
-        if self.track_running_stats:
-            self.num_batches_tracked += enough
-            weight = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.clamp(min=1)
-            unbiased = count / torch.sym_max(count - 1, 1)  # 1 where there are too few rows
-            for running, new in ((self.running_mean, mean), (self.running_var, var * unbiased)):
-                running.lerp_(new.detach().to(running.dtype), weight)
-        return mean, var
 
     def _without_batch_statistics(self, feats):
         if self.running_mean is not None:
@@ -71,6 +43,36 @@ class BatchNorm(nn.BatchNorm1d):
             dtype = feats.dtype if self.weight is None else self.weight.dtype
             mean, var = feats.new_zeros(self.num_features, dtype=dtype), feats.new_ones(self.num_features, dtype=dtype)
         return F.batch_norm(feats, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def traceable_batch_norm(norm: nn.modules.batchnorm._BatchNorm, feats: Tensor) -> Tensor:
+    """Batch norm by its formula, without a branch on the number of rows: torch's own asks whether there are any."""
+    wide = feats.to(torch.promote_types(feats.dtype, torch.float32))
+    mean, var = norm.running_mean, norm.running_var
+    if norm.training or mean is None:
+        mean, var = _batch_statistics(norm, wide)
+    scale = (var + norm.eps).rsqrt()
+    if not norm.affine:
+        return ((wide - mean) * scale).to(feats.dtype)
+    return ((wide - mean) * (scale * norm.weight) + norm.bias).to(feats.dtype)
+
+
+def _batch_statistics(norm: nn.modules.batchnorm._BatchNorm, wide: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the batch, also recorded; with fewer than two rows what is recorded already."""
+    count = torch.sym_max(wide.shape[0], 1)
+    mean = wide.sum(0) / count
+    var = (wide - mean).square().sum(0) / count
+    enough = torch.scalar_tensor(count, device=wide.device) >= 2
+    if norm.running_mean is None:
+        return torch.where(enough, mean, 0.0), torch.where(enough, var, 1.0)
+    mean, var = torch.where(enough, mean, norm.running_mean), torch.where(enough, var, norm.running_var)
+    if norm.track_running_stats:
+        norm.num_batches_tracked += enough
+        weight = norm.momentum if norm.momentum is not None else 1 / norm.num_batches_tracked.clamp(min=1)
+        unbiased = count / torch.sym_max(count - 1, 1)  # 1 where there are too few rows
+        for running, new in ((norm.running_mean, mean), (norm.running_var, var * unbiased)):
+            running.lerp_(new.detach().to(running.dtype), weight)
+    return mean, var
 
 
 class GroupNorm(nn.GroupNorm):

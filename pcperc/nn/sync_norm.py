@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcperc.nn.norm import traceable_batch_norm
 from pcperc.sparse import SparseTensor
 
 
@@ -38,6 +39,8 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def _normalise(self, x: Tensor, *, may_be_empty: bool) -> Tensor:
         self._check_input_dim(x)
         if not (self.training and is_synchronised()):
+            if may_be_empty and torch.compiler.is_compiling():
+                return traceable_batch_norm(self, x)
             if may_be_empty and (self.training or self.running_mean is None) and len(x) < 2:
                 mean, var = self._stand_in(x)
                 return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)

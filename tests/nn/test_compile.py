@@ -122,13 +122,19 @@ def test_compiled_training_gives_the_same_gradients_and_statistics(autocast):
         module.zero_grad(), reference.zero_grad()
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}], ids=str
-)
-def test_batch_norm_of_few_rows_compiles_to_the_same(options):
+NORMS = {
+    "plain": lambda: spnn.BatchNorm(6),
+    "average": lambda: spnn.BatchNorm(6, momentum=None, affine=False),
+    "no_statistics": lambda: spnn.BatchNorm(6, track_running_stats=False),
+    "synchronised": lambda: spnn.SyncBatchNorm(6),
+}
+
+
+@pytest.mark.parametrize("make", NORMS.values(), ids=NORMS)
+def test_batch_norm_of_few_rows_compiles_to_the_same(make):
     """Behind a strided layer the number of rows is known to the program alone, and may be 0 or 1."""
     module = OnTensors(
-        nn.Sequential(spnn.SparseConv3d(4, 6, 1, 4), spnn.BatchNorm(6, **options)),
+        nn.Sequential(spnn.SparseConv3d(4, 6, 1, 4), make()),
         lambda net, coords, feats: net(SparseTensor(coords, feats, 2)).feats,
     )
     reference = copy.deepcopy(module)
