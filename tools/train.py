@@ -36,7 +36,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--profile", help="full, or a name in the config's profiles (demo)")
     parser.add_argument("--load-from", type=Path, help="start from these weights and skip the first stage")
     parser.add_argument("--pretrained-backbone", type=Path, help="Swin weights of mmdet, torchvision or timm")
-    parser.add_argument("--from-scratch", action="store_true", help="ignore weights that the config names")
     parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="key=value")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     parser.add_argument("--seed", type=int, help="0 to 2**32 - 1; default: the config's")

@@ -40,7 +40,6 @@ class TrainOptions:
     profile: str | None = None
     load_from: Path | None = None
     pretrained_backbone: Path | None = None
-    from_scratch: bool = False
     overrides: dict = field(default_factory=dict)
     device: str | None = None
     seed: int | None = None
@@ -113,7 +112,7 @@ def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., 
     minutes = (time.monotonic() - started) / 60
     say(f"finished in {minutes:.1f} minutes: {path}")
     if cfg.get("simulation") is not None:
-        size = "at demonstration size " if "demo" in (profile, file.stem) else ""
+        size = "at demonstration size " if profile == "demo" or "demo" in file.stem else ""
         say(f"note: this model was trained {size}on simulated data ({cfg.data_root}); it says nothing about real roads")
     return path
 
@@ -131,11 +130,13 @@ def _what_is_saved(stages: list[Stage], since: float) -> str:
 def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: TrainOptions) -> list[Stage]:
     """Return the runs of a recipe in order: the first stage in its own folder, the last directly in ``work_dir``."""
     load_from = options.load_from
-    shipped = cfg.get("load_from")
-    if load_from is None and shipped and not options.from_scratch:
-        path = file.parent / shipped
-        load_from = path if path.is_file() else None
-        say(f"starting from {path}" if load_from else f"{path} is not there: training from scratch")
+    if load_from is None and cfg.get("load_from"):
+        load_from = file.parent / cfg.load_from
+        if not load_from.is_file():
+            raise ConfigError(
+                f"{file}: load_from names {load_from}, which is missing; --load-from FILE takes other weights"
+            )
+        say(f"starting from {load_from}")
     stages = []
     if cfg.get("first_stage") and load_from is None:
         first_file = file.parent / cfg.first_stage

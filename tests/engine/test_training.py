@@ -135,16 +135,15 @@ def test_load_from_skips_the_first_stage(configs, tmp_path):
     assert not (tmp_path / "b/lidar_only").exists()
 
 
-def test_shipped_weights_are_used_unless_from_scratch(configs, tmp_path, capsys):
+def test_weights_that_a_config_names(configs, tmp_path, capsys):
     configs("first.py", "")
     recipe = configs("recipe.py", "first_stage = 'first.py'\nload_from = 'shipped.safetensors'")
-    train(options(recipe, tmp_path))
-    assert f"{tmp_path / 'shipped.safetensors'} is not there: training from scratch" in capsys.readouterr().out
-    (tmp_path / "work/epoch_1.safetensors").rename(tmp_path / "shipped.safetensors")
+    shipped = tmp_path / "shipped.safetensors"
+    with pytest.raises(ConfigError, match=f"recipe.py: load_from names {shipped}, which is missing; --load-from"):
+        train(options(recipe, tmp_path))
+    train(options(configs("plain.py", ""), tmp_path)).with_suffix(".safetensors").rename(shipped)
     train(replace(options(recipe, tmp_path), work_dir=tmp_path / "b"))
-    assert f"starting from {tmp_path / 'shipped.safetensors'}" in capsys.readouterr().out
-    train(replace(options(recipe, tmp_path, from_scratch=True), work_dir=tmp_path / "c"))
-    assert not (tmp_path / "b/lidar_only").exists() and (tmp_path / "c/lidar_only").exists()
+    assert f"starting from {shipped}" in capsys.readouterr().out and not (tmp_path / "b/lidar_only").exists()
 
 
 def test_checkpoint_of_another_model(configs, tmp_path):

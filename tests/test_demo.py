@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `make demo` runs and says, without running it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "tools/demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    return module
+
+
+def test_the_last_step_is_the_literal_command(demo):
+    assert demo.STEPS[-1][1] == "tools/test.py --eval nuscenes"
+    assert all((ROOT / command.split()[0]).is_file() for _, command in demo.STEPS)
+
+
+def test_scores_before_and_after_stand_side_by_side(demo, tmp_path):
+    for folder, score in ((demo.BEFORE, 0.8), (demo.WORK_DIR, 0.7)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        summary = {"mean_dist_aps": {"car": score}, "mean_ap": score - 0.1, "nd_score": score - 0.2}
+        (tmp_path / folder / "metrics_summary.json").write_text(json.dumps(summary))
+    lines = demo.comparison().splitlines()
+    assert [line.split()[-3:] for line in lines[1:3]] == [["0.800", "0.700", "0.600"], ["0.700", "0.600", "0.500"]]
+
+
+def test_the_first_failing_step_ends_it(demo, monkeypatch, capfd):
+    monkeypatch.setattr(demo, "STEPS", (("Fails", "-c 'import sys; sys.exit(3)'"), ("Never runs", "-c pass")))
+    assert demo.main() == 3
+    out, err = capfd.readouterr()
+    assert "[1/2] Fails" in out and "Never runs" not in out and "step 1 ended with status 3" in err
+
+
+def test_the_checkpoint_that_is_drawn_is_the_newest_finished(demo, tmp_path):
+    assert demo.finished_checkpoint() == ""
+    (tmp_path / demo.WORK_DIR).mkdir(parents=True)
+    (tmp_path / demo.WORK_DIR / "finished.json").write_text('{"checkpoint": "epoch_2.pth"}')
+    assert demo.finished_checkpoint() == "work_dirs/bevfusion/epoch_2.pth"
