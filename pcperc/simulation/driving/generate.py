@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -28,6 +32,7 @@ logger = logging.getLogger(__name__)
 VERSION = "v1.0-sim"
 TRAIN, VAL = "sim_train", "sim_val"
 STAMP = "simulation.json"  # written last: says with which settings a root was made
+_stop = None  # of a worker: a flag shared with the process that started it
 GENERATOR = 1  # raise whenever the same settings give other bytes
 
 
@@ -76,6 +81,8 @@ def make_scene(root: Path, settings: Settings, index: int) -> SceneWriter:
 
 
 def _work(root: Path, settings: Settings, index: int) -> tuple[int, SceneWriter]:
+    if _stop.value:
+        raise InterruptedError  # nobody waits for this scene any more
     cv2.setNumThreads(1)  # every core has its own scene
     return index, make_scene(root, settings, index)
 
@@ -163,9 +170,14 @@ def _run(root: Path, settings: Settings, workers: int, progress) -> dict[int, Sc
             report(len(done), settings.scenes)
         return done
     # Spawned, not forked: the parent may hold threads (torch, a progress display). Compiled code comes from the cache.
-    pool = ProcessPoolExecutor(min(workers, settings.scenes), mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    stop = spawn.RawValue("b", 0)  # has no lock that a worker could die with
+    pool = ProcessPoolExecutor(
+        min(workers, settings.scenes), mp_context=spawn, initializer=_begin_worker, initargs=(stop,)
+    )
     try:
-        jobs = [pool.submit(_work, root, settings, index) for index in range(settings.scenes)]
+        with _no_interrupt():  # which a worker would answer with a traceback while it starts
+            jobs = [pool.submit(_work, root, settings, index) for index in range(settings.scenes)]
         for job in as_completed(jobs):
             index, scene = job.result()
             done[index] = scene
@@ -175,8 +187,29 @@ def _run(root: Path, settings: Settings, workers: int, progress) -> dict[int, Sc
             "simulate: a worker process was killed, perhaps for want of memory; try fewer --workers"
         ) from error
     finally:
+        stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
     return done
+
+
+def _begin_worker(stop) -> None:
+    """Let Ctrl-C end a worker without a word: the parent process has something to say, and sets ``stop``."""
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ignore Ctrl-C in here, and in processes that are started in here."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot set signal handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _write_tables(root: Path, settings: Settings, scenes: dict[int, SceneWriter]) -> None:
