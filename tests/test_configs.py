@@ -12,6 +12,7 @@ from torch import nn
 
 from pcperc.datasets import collate
 from pcperc.engine.config import load_config, plain_config, restored_config
+from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.optim_wrapper import CheckedOptimWrapper
 from pcperc.registry import MODELS
 
@@ -33,6 +34,16 @@ def test_every_config_is_read_and_survives_a_checkpoint(path):
     # A stage, profile or file that a config names exists beside it.
     named = [cfg.get("first_stage"), *cfg.get("profiles", {}).values()]
     assert all((Path(path).parent / name).is_file() for name in named if name)
+
+
+@pytest.mark.parametrize("config", ["configs/bevfusion.py", "configs/bevfusion/demo_weights.py"])
+def test_the_shipped_weights_fit(config):
+    """By the config's demonstration profile, and as they were made; `make demo` and the pages need it."""
+    weights = "configs/bevfusion/demo_weights.safetensors"
+    opened = open_checkpoint(weights, config, compared=("model",))
+    assert opened.simulated and not build_model(opened, torch.device("cpu")).training
+    moved = open_checkpoint(weights, config, data_root="data/simulated/nuscenes")
+    assert moved.cfg["test_dataloader"]["dataset"]["root"] == "data/simulated/nuscenes"
 
 
 @pytest.mark.parametrize("path", CONFIGS)

@@ -20,6 +20,7 @@ with read_base():
     from .._base_.models.bevfusion_demo import model
     from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
+model["fuser"]["passes"] = 1  # the LiDAR stage's map, as in the full recipe
 train_cfg.merge(dict(max_epochs=4))
 optim_wrapper.optimizer.merge(dict(lr=2e-4))
 first_stage = "lidar_only_demo.py"

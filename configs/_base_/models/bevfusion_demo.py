@@ -32,4 +32,4 @@ model["encoders"]["camera"] = dict(
         feature_stride=8,
     ),
 )
-model["fuser"] = dict(type=ConvFuser, in_channels=(32, 96), out_channels=96, passes=1)
+model["fuser"] = dict(type=ConvFuser, in_channels=(32, 96), out_channels=96)
