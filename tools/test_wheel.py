@@ -11,7 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ["tests/ops", "tests/sparse", "tests/nn"]
-# Where the package comes from, and whether each of its libraries loads.
+TEST_NEEDS = ["pytest", "hypothesis", "shapely", "threadpoolctl"]
+# Where the package comes from, and whether its library loads.
 PROBE = "import pcperc, torch; print(pcperc.__file__, torch.__version__); assert torch.ops.pcperc.sparse_conv"
 
 
@@ -48,7 +49,7 @@ def try_wheel(wheel: Path, python: str, torch: str, tests: list[str], folder: Pa
     steps = {
         "no environment": [python, "-m", "venv", venv],
         "no such torch": [*pip, f"torch=={torch}"],
-        "not installed": [*pip, wheel, "pytest", "hypothesis", "shapely"],
+        "not installed": [*pip, wheel, *TEST_NEEDS],
         "not imported": [venv / "bin" / "python", "-W", "error", "-c", PROBE],
         "tests failed": [venv / "bin" / "python", "-m", "pytest", "-q", "-m", "not gpu and not large", *tests],
     }
