@@ -23,6 +23,7 @@ class Topology:
     batch_size: int
     spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
+    made_by_operator: bool = False  # rows are then known to be distinct and in range, and nothing checks them again
 
     @property
     def dims(self) -> int:
@@ -70,7 +71,7 @@ class KernelMap:
         return self._tables["fine"]
 
     def _build(self) -> Tensor:
-        fine, coarse = (self.target, self.source) if self.transposed else (self.source, self.target)
+        fine, coarse = self._fine_and_coarse
         if self._is_symmetric and math.prod(self.kernel_size) == 1:  # each row sees itself: nothing to look up
             return torch.arange(fine.coords.shape[0], dtype=torch.int32, device=fine.coords.device).unsqueeze(0)
         return ops.build_kernel_map(
@@ -80,16 +81,24 @@ class KernelMap:
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
+            check=not (fine.made_by_operator and coarse.made_by_operator),
         )
 
     def _coarse_rows(self) -> Tensor:
         if "coarse" not in self._tables:
-            fine = self.target if self.transposed else self.source
-            rows = self._fine_rows()
-            self._tables["coarse"] = (
-                rows.flip(0) if self._is_symmetric else ops.reverse_kernel_map(rows, num_inputs=fine.coords.shape[0])
-            )
+            self._tables["coarse"] = self._reverse()
         return self._tables["coarse"]
+
+    def _reverse(self) -> Tensor:
+        if self._is_symmetric:
+            return self._fine_rows().flip(0)
+        fine, coarse = self._fine_and_coarse
+        num_inputs, check = fine.coords.shape[0], not coarse.made_by_operator
+        return ops.reverse_kernel_map(self._fine_rows(), num_inputs=num_inputs, check=check)
+
+    @property
+    def _fine_and_coarse(self) -> tuple[Topology, Topology]:
+        return (self.target, self.source) if self.transposed else (self.source, self.target)
 
     @property
     def _is_symmetric(self) -> bool:
@@ -193,7 +202,9 @@ class KernelMapCache:
         key = (source, kernel_size, stride, padding, dilation, output_shape)
         if key not in self._upsampled:
             coords = ops.upsample_coords(source.coords, **geometry, output_shape=output_shape)
-            target = Topology(coords, source.batch_size, output_shape, finer(source.tensor_stride, stride))
+            target = Topology(
+                coords, source.batch_size, output_shape, finer(source.tensor_stride, stride), made_by_operator=True
+            )
             self._upsampled[key] = self.between(source, target, **geometry, transposed=True)
         return self._upsampled[key]
 
@@ -241,4 +252,4 @@ def _downsample(
         dilation=dilation,
         spatial_shape=source.spatial_shape,
     )
-    return Topology(coords, source.batch_size, shape, coarser(source.tensor_stride, stride))
+    return Topology(coords, source.batch_size, shape, coarser(source.tensor_stride, stride), made_by_operator=True)

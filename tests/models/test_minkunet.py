@@ -94,12 +94,26 @@ def test_published_size_and_layers():
     assert sum(m.kernel_size != (1, 1, 1) for m in convs) == 42
 
 
-def test_each_kernel_map_is_built_once(monkeypatch):
+def test_each_kernel_map_is_built_once_and_only_given_rows_are_checked(monkeypatch):
     built = []
-    build = ops.build_kernel_map
-    monkeypatch.setattr(ops, "build_kernel_map", lambda *a, **k: built.append(k["kernel_size"][0]) or build(*a, **k))
+    build, reverse = ops.build_kernel_map, ops.reverse_kernel_map
+
+    def counted_build(*coords, **options):
+        built.append(("build", options["kernel_size"][0], options["check"]))
+        return build(*coords, **options)
+
+    def counted_reverse(table, **options):
+        built.append(("reverse", len(table), options["check"]))
+        return reverse(table, **options)
+
+    monkeypatch.setattr(ops, "build_kernel_map", counted_build)
+    monkeypatch.setattr(ops, "reverse_kernel_map", counted_reverse)
     MinkUNet(widths=SMALL)(random_voxels()).feats.sum().backward()
-    assert built == [3, 2, 3, 2, 3, 2, 3, 2, 3]
+    # The submanifold tables are their own reverse. Rows of the input are checked, those that layers made are not.
+    wanted = [("build", 3, True), ("build", 2, True), ("reverse", 8, False)]
+    for _ in range(3):
+        wanted += [("build", 3, False), ("build", 2, False), ("reverse", 8, False)]
+    assert built == [*wanted, ("build", 3, False)]
 
 
 def test_order_of_voxels_does_not_matter():
