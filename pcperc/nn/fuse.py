@@ -19,7 +19,8 @@ def fuse(model: nn.Module) -> nn.Module:
     """Return a copy for inference in which every :class:`ConvBlock` is one operator, batch norm folded in.
 
     The folded weights are computed in float64 and rounded once; results differ from those of ``model`` by rounding. The
-    copy does not learn: its weights need no gradient, and features that do are an error.
+    copy does not learn: its weights need no gradient, and features that do are an error. Hooks of the parts of
+    a block are not called in it.
 
     Args:
         model: in eval mode; it is not changed.
@@ -42,7 +43,7 @@ def _check_block(name: str, block: ConvBlock) -> None:
         raise ValueError(f"fuse: model must be in eval mode (model.eval()), got {name} in training mode")
     if block.conv.backend is not None:
         raise ValueError(f"fuse: conv of {name} must have backend None, got {block.conv.backend!r}")
-    if norm is not None and not isinstance(norm, BatchNorm | SyncBatchNorm):
+    if norm is not None and type(norm) not in (BatchNorm, SyncBatchNorm):  # a subclass may compute something else
         raise TypeError(f"fuse: norm of {name} must be BatchNorm, SyncBatchNorm or None, got {type(norm).__name__}")
     if norm is not None and norm.running_mean is None:
         raise ValueError(f"fuse: norm of {name} must keep running statistics, got track_running_stats=False")
@@ -67,7 +68,7 @@ class FusedConvBlock(nn.Module):
         if block.norm is not None:
             _fold(self.conv, block.norm)
         self.conv.requires_grad_(False)
-        is_fused = isinstance(block.activation, ReLU | LeakyReLU)
+        is_fused = type(block.activation) in (ReLU, LeakyReLU)  # a subclass may compute something else
         self.negative_slope = getattr(block.activation, "negative_slope", 0.0) if is_fused else 1.0
         self.activation = None if is_fused else block.activation  # after the operator, which does not know it
         self.eval()
@@ -75,7 +76,7 @@ class FusedConvBlock(nn.Module):
     def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
         kernel_map = self.conv.kernel_map(x)
         if residual is not None:
-            check_residual(residual, kernel_map.target)
+            check_residual(residual, kernel_map.target, channels=self.conv.out_channels)
         feats = ops.sparse_conv_fused(
             x.feats,
             self.conv.tap_weights,

@@ -22,7 +22,7 @@ class ConvBlock(nn.Module):
     Shape: as ``conv``; ``residual`` is a SparseTensor on the voxels of the output with as many channels.
     Raises:
         TypeError: conv is no sparse convolution.
-        ValueError: a residual on other voxels; what the parts raise.
+        ValueError: a residual on other voxels or with other channels; what the parts raise.
     """
 
     def __init__(self, conv: SparseConvBase, norm: nn.Module | None = None, activation: nn.Module | None = None):
@@ -36,7 +36,7 @@ class ConvBlock(nn.Module):
         if self.norm is not None:
             x = self.norm(x)
         if residual is not None:
-            check_residual(residual, x.topology)
+            check_residual(residual, x.topology, channels=x.num_channels)
             x = x.replace(feats=x.feats + residual.feats)
         return x if self.activation is None else self.activation(x)
 
@@ -77,10 +77,12 @@ class ResidualBlock(nn.Module):
         return self.block2(self.block1(x), residual)
 
 
-def check_residual(residual: SparseTensor, topology: Topology) -> None:
-    """Require a sparse tensor on these voxels; they are compared where the topology is another."""
+def check_residual(residual: SparseTensor, topology: Topology, *, channels: int) -> None:
+    """Require a sparse tensor on these voxels, compared where the topology is another, with as many channels."""
     if not isinstance(residual, SparseTensor):
         raise TypeError(f"ConvBlock: residual must be a SparseTensor, got {type(residual).__name__}")
+    if residual.num_channels != channels:
+        raise ValueError(f"ConvBlock: residual must have {channels} channels, got {residual.num_channels}")
     check_same_voxels(
         "ConvBlock", topology, residual.topology, advice="a residual is added to the convolution's output"
     )

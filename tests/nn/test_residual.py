@@ -91,6 +91,28 @@ def test_a_block_used_twice_is_fused_once():
     torch.testing.assert_close(fused(x).feats, model(x).feats, **tolerances(torch.float32, 500))
 
 
+def test_blocks_that_share_a_convolution_are_fused_apart():
+    conv = spnn.SubMConv3d(4, 4, 3)
+    blocks = (spnn.ConvBlock(conv, spnn.BatchNorm(4), spnn.ReLU()), spnn.ConvBlock(conv, spnn.BatchNorm(4)))
+    model = randomised(torch.nn.Sequential(*blocks, conv))
+    x = voxels()
+    torch.testing.assert_close(spnn.fuse(model)(x).feats, model(x).feats, **tolerances(torch.float32, 500))
+
+
+class Clipped(spnn.ReLU):
+    """An activation of a user's own that is a ReLU by descent alone."""
+
+    def forward(self, x):
+        return x.replace(feats=x.feats.clamp(0, 0.1))
+
+
+def test_an_activation_derived_from_relu_is_called():
+    model = randomised(spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), spnn.BatchNorm(4), Clipped()))
+    x = voxels()
+    torch.testing.assert_close(spnn.fuse(model)(x).feats, model(x).feats)
+    assert model(x).feats.max() == 0.1
+
+
 def test_a_fused_block_refuses_to_learn():
     fused = spnn.fuse(randomised(spnn.ResidualBlock(4, 4)))
     x = voxels()
@@ -127,6 +149,8 @@ def of_another_library():
         (lambda: spnn.ConvBlock(torch.nn.Linear(4, 4)), TypeError, "conv must be a sparse convolution .* got Linear"),
         (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3))(voxels(), voxels().feats), TypeError,
          "ConvBlock: residual must be a SparseTensor, got Tensor"),
+        (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3))(voxels(), voxels(channels=1)), ValueError,
+         "ConvBlock: residual must have 4 channels, got 1"),
         (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3))(
             voxels(), SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 4))), ValueError,
          "ConvBlock: both must have the same voxels in the same order, got batch_size 2 and 1; a residual is added"),
