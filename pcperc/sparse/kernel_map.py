@@ -2,6 +2,7 @@
 """Where voxels are, which voxels a convolution connects, and the cache that builds each connection once."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -67,7 +68,7 @@ class KernelMap:
 
     def _fine_rows(self) -> Tensor:
         if "fine" not in self._tables:
-            self._tables["fine"] = self._build()
+            self._tables["fine"] = _build_to_keep(self._build)
         return self._tables["fine"]
 
     def _build(self) -> Tensor:
@@ -86,7 +87,7 @@ class KernelMap:
 
     def _coarse_rows(self) -> Tensor:
         if "coarse" not in self._tables:
-            self._tables["coarse"] = self._reverse()
+            self._tables["coarse"] = _build_to_keep(self._reverse)
         return self._tables["coarse"]
 
     def _reverse(self) -> Tensor:
@@ -107,6 +108,14 @@ class KernelMap:
             2 * p == d * (k - 1) for p, d, k in zip(self.padding, self.dilation, self.kernel_size, strict=True)
         )
         return self.source is self.target and all(s == 1 for s in self.stride) and centred
+
+
+def _build_to_keep(build: Callable):
+    """Build as usual under torch.inference_mode too, whose own tensors a later training step could not use."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return build()
+    with torch.inference_mode(False):
+        return build()
 
 
 def coarser(tensor_stride: Spacing, stride: Axes) -> Spacing:
@@ -214,7 +223,7 @@ class KernelMapCache:
         Raises:
             ValueError: none or several would fit; the message begins with ``op``.
         """
-        makers = [m for m in self._convolved.values() if m.target is target and m.source is not target]
+        makers = [m for m in list(self._convolved.values()) if m.target is target and m.source is not target]
         fitting = [m for m in makers if m.kernel_size == kernel_size]
         if len(fitting) == 1:
             return fitting[0]
@@ -227,8 +236,9 @@ class KernelMapCache:
     def batch_segments(self, topology: Topology) -> ops.Segments:
         """Return the rows of each batch item."""
         if topology not in self._batch_segments:
-            batch = topology.coords[:, 0]
-            self._batch_segments[topology] = ops.make_segments(batch, num_segments=topology.batch_size)
+            self._batch_segments[topology] = _build_to_keep(
+                lambda: ops.make_segments(topology.coords[:, 0], num_segments=topology.batch_size)
+            )
         return self._batch_segments[topology]
 
 

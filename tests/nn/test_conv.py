@@ -115,6 +115,21 @@ def test_a_network_builds_each_kernel_map_once(monkeypatch):
     assert built == [(3, 3, 3), (2, 2, 2), (3, 3, 3)]
 
 
+def test_maps_that_inference_made_are_there_for_training():
+    coords = random_coords(80)
+    down, up = spnn.SparseConv3d(4, 4, 2, 2), spnn.SparseInverseConv3d(4, 4, 2)
+    net = torch.nn.Sequential(spnn.SubMConv3d(4, 4, 3), down, spnn.SparseMaxPool3d(2), spnn.SparseUnpool3d(2), up)
+    net.append(spnn.InstanceNorm(4))
+    x = SparseTensor(coords, torch.randn(len(coords), 4))
+    with torch.inference_mode():
+        expected = net(x).feats
+    count = len(x.kernel_maps)
+    y = net(x).feats
+    y.square().sum().backward()
+    assert len(x.kernel_maps) == count and torch.equal(y, expected)
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
 def test_full_size_lattice_of_bevfusion_keeps_its_bounds():
     x = SparseTensor(coords_of((0, 1439, 1439, 40), (0, 0, 0, 0)), torch.ones(2, 1), 1, spatial_shape=(1440, 1440, 41))
     for _ in range(2):
