@@ -229,7 +229,8 @@ def _check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...
     """Raise for the first row outside the batch or the bounded lattice."""
     outside = (coords[:, 0] < 0) | (coords[:, 0] >= batch_size)
     if spatial_shape is not None:
-        limits = torch.tensor(spatial_shape, dtype=coords.dtype).to(coords.device, non_blocking=True)
+        sizes = [min(size, 2**31 - 1) for size in spatial_shape]  # what an index can reach
+        limits = torch.tensor(sizes, dtype=coords.dtype).to(coords.device, non_blocking=True)
         outside |= ((coords[:, 1:] < 0) | (coords[:, 1:] >= limits)).any(1)
     if torch.compiler.is_compiling():  # the graph keeps the check; to name the row, tracing would have to stop
         where = f"batch_size {batch_size}, spatial_shape {spatial_shape}"

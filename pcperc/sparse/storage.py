@@ -58,7 +58,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> SparseTensor:
                 raise ValueError(f"there must be tensors coords and feats, got no {' and '.join(sorted(missing))}")
             coords, feats = file.get_tensor("coords"), file.get_tensor("feats")
         x = SparseTensor(coords, feats, **_lattice(metadata.get("lattice")))
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"load: {path}: not a sparse tensor that pcperc.save wrote ({error})") from error
     return x.to(device)
 

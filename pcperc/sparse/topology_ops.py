@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcperc import ops
-from pcperc.ops._checks import check_same_device, check_tensor, describe, to_tuple
+from pcperc.ops._checks import check_same_device, check_tensor, describe, sum_dtype, to_tuple
 from pcperc.sparse._checks import check_batch_size, check_same_features, check_same_lattice, check_same_voxels
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 from pcperc.sparse.sparse_tensor import SparseTensor
@@ -77,7 +77,8 @@ def union(tensors: Sequence[SparseTensor]) -> SparseTensor:
         check_same_lattice("union", first.topology, tensor.topology)
     check_same_features("union", tensors)
     if all(tensor.topology is first.topology for tensor in tensors):
-        return first.replace(feats=sum(tensor.feats for tensor in tensors))
+        sums = sum(tensor.feats.to(sum_dtype(first.dtype)) for tensor in tensors)
+        return first.replace(feats=sums.to(first.dtype))
     coords, rows, _ = ops.unique_coords(torch.cat([tensor.coords for tensor in tensors]))
     target = _like(first.topology, coords)
     for tensor in tensors:
@@ -159,6 +160,8 @@ def _like(topology: Topology, coords: Tensor) -> Topology:
 
 def _check_tensors(op: str, tensors: Sequence[SparseTensor]) -> SparseTensor:
     """Require at least one sparse tensor; return the first."""
+    if not isinstance(tensors, Sequence):
+        raise TypeError(f"{op}: tensors must be a list or tuple of SparseTensors, got {type(tensors).__name__}")
     for tensor in tensors:
         if not isinstance(tensor, SparseTensor):
             raise TypeError(f"{op}: argument must be a SparseTensor, got {type(tensor).__name__}")

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from pcperc import SparseTensor, ops
+from pcperc import SparseTensor, crop, ops
 from tests.ops.clouds import coords_of, random_coords
 
 
@@ -28,6 +28,11 @@ def test_replace_keeps_voxels_and_kernel_maps():
     y = x.replace(feats=torch.zeros(1, 5))
     assert y.topology is x.topology and y.kernel_maps is x.kernel_maps
     assert y.feats.shape == (1, 5) and x.feats.shape == (1, 2)
+
+
+def test_a_lattice_may_be_larger_than_an_index_can_be():
+    x = SparseTensor(coords_of((0, 5, 6, 7)), torch.ones(1, 2), spatial_shape=2**40)
+    assert x.spatial_shape == (2**40,) * 3 and crop(x, upper=6).spatial_shape == x.spatial_shape
 
 
 def test_batch_size_is_read_from_the_coords_where_it_is_not_given():

@@ -43,6 +43,12 @@ def test_union_on_one_topology_keeps_it():
     assert z.topology is x.topology and torch.equal(z.feats, x.feats + 2 * x.feats)
 
 
+def test_union_on_one_topology_is_rounded_once():
+    x = cloud().half()
+    parts = [x.replace(feats=torch.full_like(x.feats, value)) for value in (2048.0, 1.0, 1.0)]
+    assert (union(parts).feats == 2050).all()  # 2048 + 1 is 2048 in float16
+
+
 def test_union_with_nothing():
     x, empty = cloud(), SparseTensor(coords_of(), torch.zeros(0, 2, dtype=torch.float64), 2, spatial_shape=SHAPE)
     assert torch.equal(union([empty, x]).dense(), x.dense())
@@ -124,6 +130,8 @@ def test_joining_and_choosing_are_differentiable():
     ("call", "error", "message"),
     [
         (lambda x: cat([]), ValueError, "cat: at least one SparseTensor must be given, got none"),
+        (lambda x: cat(x), TypeError, "cat: tensors must be a list or tuple of SparseTensors, got SparseTensor"),
+        (lambda x: union(iter([x])), TypeError, "union: tensors must be a list or tuple .*, got list_iterator"),
         (lambda x: cat([x, cloud(1)]), ValueError, "cat: both must have the same voxels .*; pcperc.union"),
         (lambda x: union([x, None]), TypeError, "union: argument must be a SparseTensor, got NoneType"),
         (lambda x: union([x, cloud(1, channels=3)]), ValueError, "union: all tensors must have the channels and dtype"),
