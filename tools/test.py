@@ -14,7 +14,9 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path, nargs="?", default=Path("configs/bevfusion.py"))
+    parser.add_argument(
+        "config", type=Path, nargs="?", default=Path("configs/bevfusion.py"), help="default: configs/bevfusion.py"
+    )
     parser.add_argument("checkpoint", type=Path, nargs="?", help="default: the newest finished one of the work dir")
     parser.add_argument("--eval", dest="evaluation", default="nuscenes", help="nuscenes or bbox: the same")
     parser.add_argument("--split", help="default: the one that the checkpoint's config tests on")

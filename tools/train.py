@@ -29,14 +29,21 @@ class ConfigOptions(DictAction):
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=Path, help="configs/bevfusion.py, say")
     parser.add_argument("--work-dir", type=Path, help="checkpoints go directly in it; default work_dirs/<config>")
     parser.add_argument("--resume", action="store_true", help="continue the last run of the work dir")
     parser.add_argument("--amp", action="store_true", help="half precision: float16 on a GPU, bfloat16 on a CPU")
     parser.add_argument("--profile", help="full, or a name in the config's profiles (demo)")
     parser.add_argument("--load-from", type=Path, help="start from these weights and skip the first stage")
     parser.add_argument("--pretrained-backbone", type=Path, help="Swin weights of mmdet, torchvision or timm")
-    parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="key=value")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=ConfigOptions,
+        default={},
+        metavar="KEY=VALUE",
+        help="override keys of the config: train_cfg.max_epochs=3 data_root=/data/nuscenes",
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     parser.add_argument("--seed", type=int, help="0 to 2**32 - 1; default: the config's")
     return parser.parse_args()

@@ -12,7 +12,7 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=Path, help="of it and its profiles the first that fits is taken")
     parser.add_argument("checkpoint", type=Path, nargs="?", help="predict with it; without it and --results: the truth")
     parser.add_argument("--results", type=Path, help="results_nusc.json that tools/test.py wrote")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write PNG files there instead of opening a window")
