@@ -1,20 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make demo` runs and says, without running it."""
+"""What every tool says of itself, and what `make demo` runs and says; without running it."""
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+WITH_ARGUMENTS = sorted(p.stem for p in (ROOT / "tools").glob("*.py") if "ArgumentParser" in p.read_text())
+
+
+def tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", WITH_ARGUMENTS)
+def test_help_and_the_page(name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [f"{name}.py", "--help"])
+    monkeypatch.setattr("sys.path", list(sys.path))
+    with pytest.raises(SystemExit) as stop:
+        tool(name).main()
+    assert stop.value.code in (0, None) and f"usage: {name}.py" in capsys.readouterr().out
+    assert f"{name}.py" in (ROOT / "tools/README.md").read_text()
 
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "tools/demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = tool("demo")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     return module
 
