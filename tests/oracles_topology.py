@@ -15,7 +15,7 @@ def upsample_coords(coords, *, kernel_size, stride, padding, dilation, output_sh
             found.add((batch, *(s * o + d * t - p for o, t, s, p, d in axes)))
     if output_shape is not None:
         found = {row for row in found if all(0 <= v < n for v, n in zip(row[1:], output_shape, strict=True))}
-    return np.array(sorted(found), np.int32).reshape(-1, coords.shape[1])
+    return np.array(sorted(found), np.int64).reshape(-1, coords.shape[1])  # beyond int32 for large strides
 
 
 def reverse_kernel_map(neighbors, num_inputs):

@@ -57,8 +57,33 @@ def test_every_geometry_agrees_with_the_formula(case):
         assert np.array_equal(reverse.numpy(), oracles_topology.reverse_kernel_map(table.numpy(), len(coords)))
 
 
+@st.composite
+def extreme_geometries(draw, dims):
+    """Parameters up to the highest that the operators take."""
+    top = (1 << 17) - 1
+
+    def values(*choices):
+        return tuple(draw(st.sampled_from(choices)) for _ in range(dims))
+
+    kernel_size = values(1, 2, 7) if dims > 1 else values(1, 2, 4096)
+    return dict(
+        kernel_size=kernel_size, stride=values(1, 2, 4096, top), padding=values(0, 1, top), dilation=values(1, 6, top)
+    )
+
+
 @settings(max_examples=60, deadline=None)
-@given(for_every_dims(lambda dims: clouds(dims, unique=False), geometries))
+@given(for_every_dims(lambda dims: clouds(dims, max_size=3), lambda dims: clouds(dims, max_size=3), extreme_geometries))
+def test_maps_of_extreme_geometries(case):
+    coords, others, geometry = case
+    table = ops.build_kernel_map(coords, others, **geometry)
+    assert np.array_equal(table.numpy(), oracles.kernel_map(coords, others, **geometry))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    for_every_dims(lambda dims: clouds(dims, unique=False), geometries)
+    | for_every_dims(lambda dims: clouds(dims, max_size=3), extreme_geometries)
+)
 def test_every_output_that_has_a_key_is_reached(case):
     """Both directions agree with the sets of the oracle, or say that an output lies beyond the limits."""
     coords, geometry = case
