@@ -3,6 +3,7 @@
 
 from torch import nn
 
+from pcperc.nn._checks import check_input
 from pcperc.sparse import SparseTensor
 
 
@@ -10,8 +11,7 @@ class OnFeats:
     """Mixed in before a torch module: its forward then maps SparseTensor to SparseTensor, voxels unchanged."""
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"{type(self).__name__}: input must be a SparseTensor, got {type(x).__name__}")
+        check_input(self, x)
         return x.replace(feats=super().forward(x.feats))
 
 
@@ -45,3 +45,7 @@ class Dropout(OnFeats, nn.Dropout):
 
 class Linear(OnFeats, nn.Linear):
     """torch.nn.Linear on the features of each voxel."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        check_input(self, x, channels=self.in_features)
+        return super().forward(x)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.nn import peer_backends
+from pcperc.nn._checks import check_input
 from pcperc.ops._checks import to_tuple
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse import KernelMap, SparseTensor
@@ -104,13 +105,7 @@ class SparseConvBase(nn.Module):
         return self.weight.flatten(0, self.dims - 1)
 
     def _check_input(self, x: SparseTensor) -> None:
-        name = type(self).__name__
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"{name}: input must be a SparseTensor, got {type(x).__name__}")
-        if x.topology.dims != self.dims:
-            raise ValueError(f"{name}: input must have {self.dims} spatial axes, got {x.topology.dims}")
-        if x.feats.shape[1] != self.in_channels:
-            raise ValueError(f"{name}: input must have {self.in_channels} channels, got {x.feats.shape[1]}")
+        check_input(self, x, channels=self.in_channels, dims=self.dims)
 
     def _check_target(self, x: SparseTensor, target: SparseTensor, *, tensor_stride: tuple) -> None:
         """Require a tensor of the same batch whose lattice has this spacing."""

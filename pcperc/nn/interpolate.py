@@ -4,6 +4,9 @@
 from torch import Tensor, nn
 
 from pcperc import ops
+from pcperc.nn._checks import check_input
+from pcperc.ops._checks import check_choice
+from pcperc.ops.interpolate import INTERPOLATIONS
 from pcperc.sparse import SparseTensor
 
 
@@ -17,18 +20,18 @@ class Interpolate(nn.Module):
         in the features and, in mode "linear", in the points.
     Raises:
         TypeError: not a SparseTensor, or points no floating point tensor.
-        ValueError: wrong shape, dtype or device; repeated coords.
+        ValueError: mode; wrong shape, dtype or device; repeated coords.
 
     For several tensors on the same voxels, make the plan once and call ``pcperc.ops.weighted_gather``.
     """
 
     def __init__(self, mode: str = "linear", *, renormalize: bool = False):
         super().__init__()
+        check_choice("Interpolate", "mode", mode, INTERPOLATIONS)
         self.mode, self.renormalize = mode, renormalize
 
     def forward(self, x: SparseTensor, points: Tensor) -> Tensor:
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"Interpolate: input must be a SparseTensor, got {type(x).__name__}")
+        check_input(self, x)
         plan = ops.make_interpolation_plan(x.coords, points, mode=self.mode, renormalize=self.renormalize)
         return ops.weighted_gather(x.feats, plan)
 

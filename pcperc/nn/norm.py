@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import ops
+from pcperc.nn._checks import check_input
 from pcperc.nn.activation import OnFeats
 from pcperc.ops._checks import sum_dtype
 from pcperc.sparse import SparseTensor
@@ -25,10 +26,7 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"BatchNorm: input must be a SparseTensor, got {type(x).__name__}")
-        if x.feats.shape[1] != self.num_features:
-            raise ValueError(f"BatchNorm: input must have {self.num_features} channels, got {x.feats.shape[1]}")
+        check_input(self, x, channels=self.num_features)
         if torch.compiler.is_compiling():
             return x.replace(feats=traceable_batch_norm(self, x.feats))
         if (self.training or self.running_mean is None) and len(x) < 2:
@@ -92,11 +90,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        name = type(self).__name__
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"{name}: input must be a SparseTensor, got {type(x).__name__}")
-        if x.feats.shape[1] != self.num_channels:
-            raise ValueError(f"{name}: input must have {self.num_channels} channels, got {x.feats.shape[1]}")
+        check_input(self, x, channels=self.num_channels)
         items = x.kernel_maps.batch_segments(x.topology)
         feats = x.feats.to(sum_dtype(x.dtype))
         mean = self._group_means(ops.segment_dot(feats, items), items)
@@ -135,3 +129,7 @@ class InstanceNorm(GroupNorm):
 
 class LayerNorm(OnFeats, nn.LayerNorm):
     """torch.nn.LayerNorm on the features: each voxel is normalised over its channels, other voxels take no part."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        check_input(self, x, channels=self.normalized_shape[-1])
+        return super().forward(x)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
+from pcperc.nn._checks import check_input
 from pcperc.nn.conv import PerAxis
 from pcperc.ops._checks import REDUCTIONS, check_choice, to_tuple
 from pcperc.sparse import KernelMap, SparseTensor
@@ -17,13 +18,6 @@ class OverWindows(nn.Module):
 
     def _per_axis(self, argument: str, value: PerAxis, *, low: int) -> tuple[int, ...]:
         return to_tuple(type(self).__name__, argument, value, self.dims, low=low)
-
-    def _check_input(self, x: SparseTensor) -> None:
-        name = type(self).__name__
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"{name}: input must be a SparseTensor, got {type(x).__name__}")
-        if x.topology.dims != self.dims:
-            raise ValueError(f"{name}: input must have {self.dims} spatial axes, got {x.topology.dims}")
 
 
 class SparsePool(OverWindows):
@@ -54,7 +48,7 @@ class SparsePool(OverWindows):
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
         """Return the kernel map along which this layer pools ``x``; raise where ``x`` does not fit."""
-        self._check_input(x)
+        check_input(self, x, dims=self.dims)
         geometry = {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation")}
         return x.kernel_maps.downsampled(x.topology, **geometry, op=type(self).__name__)
 
@@ -124,8 +118,7 @@ class GlobalPool(nn.Module):
         self.mode = mode
 
     def forward(self, x: SparseTensor) -> Tensor:
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"GlobalPool: input must be a SparseTensor, got {type(x).__name__}")
+        check_input(self, x)
         return ops.segment_reduce(x.feats, x.kernel_maps.batch_segments(x.topology), mode=self.mode)
 
     def extra_repr(self) -> str:

@@ -4,6 +4,7 @@
 from torch import nn
 
 from pcperc import ops
+from pcperc.nn._checks import check_input
 from pcperc.sparse import SparseTensor
 
 
@@ -31,10 +32,7 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Linear(self.squeeze.out_features, channels)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        if not isinstance(x, SparseTensor):
-            raise TypeError(f"SqueezeExcite: input must be a SparseTensor, got {type(x).__name__}")
-        if x.feats.shape[1] != self.channels:
-            raise ValueError(f"SqueezeExcite: input must have {self.channels} channels, got {x.feats.shape[1]}")
+        check_input(self, x, channels=self.channels)
         items = x.kernel_maps.batch_segments(x.topology)
         means = ops.segment_reduce(x.feats, items, mode="mean").to(self.squeeze.weight.dtype)
         gates = self.excite(self.squeeze(means).relu()).sigmoid()

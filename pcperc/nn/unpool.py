@@ -4,6 +4,7 @@
 from torch import Tensor
 
 from pcperc import ops
+from pcperc.nn._checks import check_input
 from pcperc.nn.conv import PerAxis
 from pcperc.nn.pool import OverWindows, way_back
 from pcperc.sparse import KernelMap, SparseTensor
@@ -17,7 +18,7 @@ class _ToSource(OverWindows):
         self.kernel_size = self._per_axis("kernel_size", kernel_size, low=1)
 
     def _map_back(self, x: SparseTensor) -> KernelMap:
-        self._check_input(x)
+        check_input(self, x, dims=self.dims)
         return x.kernel_maps.that_made(x.topology, kernel_size=self.kernel_size, op=type(self).__name__).inverse
 
     def extra_repr(self) -> str:

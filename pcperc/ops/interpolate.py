@@ -8,7 +8,7 @@ from pcperc.ops._checks import check_choice, check_coords, check_float_matrix, c
 from pcperc.ops.kernel_map import build_kernel_map
 from pcperc.ops.weighted_gather import GatherPlan
 
-_MODES = ("linear", "nearest")
+INTERPOLATIONS = ("linear", "nearest")
 
 
 def make_interpolation_plan(
@@ -42,7 +42,7 @@ def make_interpolation_plan(
     check_float_matrix(op, "points", points, columns=f"(P, {columns})", least=columns, exact=True)
     if points.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{op}: points must be float32 or float64, got {describe(points)}")
-    check_choice(op, "mode", mode, _MODES)
+    check_choice(op, "mode", mode, INTERPOLATIONS)
     check_same_device(op, coords=coords, points=points)
 
     shift = 0.5 if mode == "nearest" else 0.0

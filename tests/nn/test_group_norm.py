@@ -159,11 +159,13 @@ def test_interpolate_reads_the_tensor_at_its_own_voxels(device):
         (lambda x: spnn.GroupNorm(2, 4)(x), ValueError, "GroupNorm: input must have 4 channels, got 3"),
         (lambda x: spnn.InstanceNorm(3)(x.feats), TypeError, "InstanceNorm: input must be a SparseTensor"),
         (lambda x: spnn.LayerNorm(3)(x.feats), TypeError, "LayerNorm: input must be a SparseTensor"),
+        (lambda x: spnn.LayerNorm(4)(x), ValueError, "LayerNorm: input must have 4 channels, got 3"),
+        (lambda x: spnn.Linear(4, 2)(x), ValueError, "Linear: input must have 4 channels, got 3"),
         (lambda x: spnn.SqueezeExcite(0), ValueError, "SqueezeExcite: channels and reduction must be >= 1"),
         (lambda x: spnn.SqueezeExcite(4)(x), ValueError, "SqueezeExcite: input must have 4 channels, got 3"),
         (lambda x: spnn.SqueezeExcite(3)(x.feats), TypeError, "SqueezeExcite: input must be a SparseTensor"),
         (lambda x: spnn.Interpolate()(x.feats, x.feats), TypeError, "Interpolate: input must be a SparseTensor"),
-        (lambda x: spnn.Interpolate("cubic")(x, torch.zeros(1, 4)), ValueError, "mode must be one of linear, nearest"),
+        (lambda x: spnn.Interpolate("cubic"), ValueError, "Interpolate: mode must be one of linear, nearest"),
     ],
 )
 def test_mistakes_are_named(call, error, message):
