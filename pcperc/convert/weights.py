@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import check_tensor, describe
+from pcperc.ops._checks import check_tensor, describe, to_tuple
 
 
 def convert_weight(
@@ -15,7 +15,7 @@ def convert_weight(
     *,
     source: str,
     kernel_size: Sequence[int],
-    stride: Sequence[int] | None = None,
+    stride: int | Sequence[int] | None = None,
     reverse_axes: bool = False,
 ) -> Tensor:
     """Reorder a weight to that of ``pcperc.nn``: (*kernel_size, in_channels, out_channels), x slowest, z fastest.
@@ -38,17 +38,21 @@ def convert_weight(
         (*kernel_size, in_channels, out_channels), a copy. Channelwise: (*kernel_size, 1, channels), for
         ``groups=channels``.
     Raises:
-        TypeError: weight is no tensor. ValueError: an unknown source, or a weight of another shape.
+        TypeError: weight is no tensor, or kernel_size not a number for each axis.
+        ValueError: an unknown source, or a weight of another shape.
     Source: spconv 1.2.1 and 2.3.8, torchsparse 1.4 and 2.1 (its own test compares odd and even kernels with
         torch.nn.Conv3d), MinkowskiEngine 0.5 (kernel_region).
     """
     check_tensor("convert_weight", "weight", weight)
     if source not in _LAYOUTS:
         raise ValueError(f"convert_weight: source must be one of {', '.join(SOURCES)}, got {source!r}")
-    taps = tuple(kernel_size)
+    if not isinstance(kernel_size, Sequence):  # how many axes one number stands for is not known here
+        raise TypeError(f"convert_weight: kernel_size must be a whole number for each axis, got {kernel_size!r}")
+    taps = to_tuple("convert_weight", "kernel_size", kernel_size, len(kernel_size), low=1)
+    strides = to_tuple("convert_weight", "stride", 1 if stride is None else stride, len(taps), low=1)
     if reverse_axes:
         taps = taps[::-1]
-    is_pointwise = math.prod(taps) == 1 and (stride is None or math.prod(stride) == 1)
+    is_pointwise = math.prod(taps) == 1 and math.prod(strides) == 1
     ours = _LAYOUTS[source](weight, taps, is_pointwise)
     if reverse_axes:
         ours = ours.permute(*range(len(taps) - 1, -1, -1), -2, -1)

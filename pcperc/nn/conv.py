@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pcperc import ops
 from pcperc.nn import peer_backends
 from pcperc.nn._checks import check_input
-from pcperc.ops._checks import to_tuple
+from pcperc.ops._checks import positive_int, to_tuple
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse import KernelMap, SparseTensor
 from pcperc.sparse.kernel_map import coarser
@@ -46,11 +46,9 @@ class SparseConvBase(nn.Module):
         name = type(self).__name__
         peer_backends.check_backend(name, backend)
         self.backend = backend
-        for argument, value in {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}.items():
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name}: {argument} must be a whole number >= 1, got {value!r}")
-            if value < 1:
-                raise ValueError(f"{name}: {argument} must be a whole number >= 1, got {value}")
+        in_channels = positive_int(name, "in_channels", in_channels)
+        out_channels = positive_int(name, "out_channels", out_channels)
+        groups = positive_int(name, "groups", groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{name}: groups must divide {in_channels} and {out_channels} channels, got {groups}")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups

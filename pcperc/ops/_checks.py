@@ -4,10 +4,12 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NUMPY = (np.generic, np.ndarray)  # not their union, which torch.compile cannot form
 REDUCTIONS = ("max", "mean", "sum")
 
 
@@ -66,8 +68,14 @@ def floats(op: str, name: str, values: Sequence[float], count: int) -> list[floa
     return numbers
 
 
+def plain(value: object) -> object:
+    """Return Python's own numbers for those of NumPy, as voxel grids are often computed with."""
+    return value.tolist() if isinstance(value, _NUMPY) else value
+
+
 def positive_int(op: str, name: str, value: int) -> int:
-    """Return a whole number > 0."""
+    """Return a whole number > 0; one of NumPy becomes an int."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
         raise TypeError(f"{op}: {name} must be a whole number > 0, got {value!r}")
     if value <= 0:
@@ -93,7 +101,9 @@ def check_table(op: str, name: str, table: Tensor) -> None:
 
 def to_tuple(op: str, name: str, value: int | Sequence[int], dims: int, *, low: int) -> tuple[int, ...]:
     """Return one number for each of ``dims`` axes, whole and >= low; a single number stands for all of them."""
-    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * dims
+    value = plain(value)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    values = tuple(plain(v) for v in value) if is_list else (value,) * dims
     if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
         raise TypeError(f"{op}: {name} must be a whole number or {dims} of them, got {value!r}")
     if len(values) != dims or min(values) < low:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pcperc.ops._checks import plain
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
 
@@ -22,6 +23,7 @@ class BatchItems:
             IndexError: no such cloud.
             TypeError: neither a whole number nor a slice.
         """
+        index = plain(index)
         if isinstance(index, slice):
             items = list(range(self.batch_size))[index]
         elif isinstance(index, int) and not isinstance(index, bool):

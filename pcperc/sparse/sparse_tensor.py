@@ -67,7 +67,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
                 raise ValueError("SparseTensor: batch_size must be given under torch.compile, got None")
             batch_size = max(int(coords[:, 0].max()) + 1, 0) if len(coords) else 0
         else:
-            positive_int("SparseTensor", "batch_size", batch_size)
+            batch_size = positive_int("SparseTensor", "batch_size", batch_size)
         check_batch_size("SparseTensor", batch_size, dims)
         _check_feats(coords, feats)
         _check_bounds(coords, batch_size, spatial_shape)

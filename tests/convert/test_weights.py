@@ -128,6 +128,14 @@ def test_other_shapes_are_named(source, shape, message):
         convert_weight(torch.zeros(shape), source=source, kernel_size=(3, 3, 3))
 
 
+def test_one_number_is_no_kernel_size():
+    with pytest.raises(TypeError, match="convert_weight: kernel_size must be a whole number for each axis, got 3"):
+        convert_weight(torch.zeros(27, 2, 3), source="torchsparse", kernel_size=3)
+    weight = torch.randn(4, 1, 1, 1, 4)
+    pairs = [convert_weight(weight, source="spconv2", kernel_size=(1, 1, 1), stride=s) for s in (2, (2, 2, 2))]
+    assert torch.equal(*pairs)
+
+
 @pytest.mark.parametrize("kernel_size", [3, 5, (1, 3, 5)], ids=str)
 def test_strided_odd_kernels_of_minkowski_at_the_outputs_that_it_keeps(kernel_size):
     """docs/migrate.md: centred, and given the voxels' own coordinates rounded down as the target."""

@@ -170,8 +170,8 @@ def down(*geometry):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: spnn.SubMConv3d(3, 0, 3), ValueError, "SubMConv3d: out_channels must be a whole number >= 1, got 0"),
-        (lambda x: spnn.SubMConv3d(3.0, 4, 3), TypeError, "in_channels must be a whole number >= 1, got 3.0"),
+        (lambda x: spnn.SubMConv3d(3, 0, 3), ValueError, "SubMConv3d: out_channels must be a whole number > 0, got 0"),
+        (lambda x: spnn.SubMConv3d(3.0, 4, 3), TypeError, "in_channels must be a whole number > 0, got 3.0"),
         (lambda x: spnn.SubMConv3d(3, 4, 3, groups=2), ValueError, "groups must divide 3 and 4 channels, got 2"),
         (lambda x: spnn.SubMConv3d(3, 4, (3, 3)), ValueError, r"SubMConv3d: kernel_size must be .* got \(3, 3\)"),
         (lambda x: spnn.SparseConv3d(3, 4, 3, stride=0), ValueError, "SparseConv3d: stride"),

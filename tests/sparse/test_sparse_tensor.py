@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import numpy as np
 import pytest
 import torch
 
+import pcperc.nn as spnn
 from pcperc import SparseTensor, crop, ops
 from tests.ops.clouds import coords_of, random_coords
 
@@ -33,6 +35,18 @@ def test_replace_keeps_voxels_and_kernel_maps():
 def test_a_lattice_may_be_larger_than_an_index_can_be():
     x = SparseTensor(coords_of((0, 5, 6, 7)), torch.ones(1, 2), spatial_shape=2**40)
     assert x.spatial_shape == (2**40,) * 3 and crop(x, upper=6).spatial_shape == x.spatial_shape
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    size = np.array([8, 9, 10])
+    for shape in (size, tuple(size)):
+        x = SparseTensor(coords_of((1, 5, 6, 7)), torch.ones(1, 2), np.int64(2), spatial_shape=shape)
+        assert x.spatial_shape == (8, 9, 10) and len(x[np.int64(1)]) == 1
+        assert {type(n) for n in (*x.spatial_shape, x.batch_size)} == {int}
+    layer = spnn.SparseConv3d(np.int64(2), 3, size // 4)
+    assert layer.kernel_size == (2, 2, 2) and layer(x).feats.shape == (8, 3)
+    with pytest.raises(TypeError, match="spatial_shape must be a whole number or 3 of them"):
+        SparseTensor(coords_of((1, 5, 6, 7)), torch.ones(1, 2), spatial_shape=size / 2)
 
 
 def test_batch_size_is_read_from_the_coords_where_it_is_not_given():
