@@ -140,6 +140,8 @@ def segment_affine(
 
 def _check(op: str, feats: Tensor, segments: Segments) -> None:
     check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
+    if not isinstance(segments, Segments):
+        raise TypeError(f"{op}: segments must be Segments from make_segments, got {describe(segments)}")
     if feats.shape[0] != segments.index.shape[0]:
         raise ValueError(f"{op}: feats must have the {segments.index.shape[0]} rows of segments, got {describe(feats)}")
     check_same_device(op, feats=feats, segments=segments.index)

@@ -54,6 +54,8 @@ def weighted_gather(feats: Tensor, plan: GatherPlan) -> Tensor:
     """
     op = "weighted_gather"
     check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
+    if not isinstance(plan, GatherPlan):
+        raise TypeError(f"{op}: plan must be a GatherPlan, got {describe(plan)}")
     if feats.shape[0] != plan.num_rows:
         raise ValueError(f"{op}: feats must have the plan's {plan.num_rows} rows, got {describe(feats)}")
     check_same_device(op, feats=feats, plan=plan.rows)

@@ -69,6 +69,12 @@ class TestSegmentReduce(DifferentiableOpContract):
             Mistake("mode", call(torch.zeros(2, 1), "prod"), ValueError, "mode must be one of max, mean, sum"),
             Mistake("rows", call(torch.zeros(3, 1)), ValueError, "feats must have the 2 rows of segments, got"),
             Mistake("dtype", call(torch.zeros(2, 1).int()), TypeError, "feats must have a floating point dtype"),
+            Mistake(
+                "segments",
+                lambda: ops.segment_reduce(torch.zeros(2, 1), None, mode="sum"),
+                TypeError,
+                "segments must be Segments from make_segments, got NoneType",
+            ),
             Mistake("index", make(torch.zeros(2)), ValueError, r"make_segments: index must be \(M,\) int32 or int64"),
             Mistake("count", make(torch.zeros(2).int(), -1), ValueError, "num_segments must be >= 0, got -1"),
             Mistake("number", make(torch.zeros(2).int(), 1.0), TypeError, "num_segments must be a whole number"),

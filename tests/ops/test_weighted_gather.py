@@ -64,6 +64,12 @@ class TestWeightedGather(DifferentiableOpContract):
 
         return [
             Mistake("rows", gather(torch.zeros(4, 3)), ValueError, "feats must have the plan's 5 rows, got"),
+            Mistake(
+                "plan",
+                lambda: ops.weighted_gather(torch.zeros(5, 3), rows),
+                TypeError,
+                "weighted_gather: plan must be a GatherPlan, got ",
+            ),
             Mistake("dtype", gather(torch.zeros(5, 3).int()), TypeError, "feats must have a floating point dtype"),
             Mistake("device", gather(torch.zeros(5, 3, device="meta")), ValueError, "plan must be on meta"),
             Mistake(
