@@ -5,6 +5,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from pcperc import ops
 from pcperc.nn.activation import LeakyReLU, ReLU
@@ -27,7 +28,7 @@ def fuse(model: nn.Module) -> nn.Module:
     Raises:
         TypeError: the norm of a block is no batch norm.
         ValueError: a block is in training mode, its norm keeps no running statistics or its convolution has another
-            backend; or there is no block.
+            backend or parametrized weights; or there is no block.
     """
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, ConvBlock)}
     if not blocks:
@@ -43,6 +44,8 @@ def _check_block(name: str, block: ConvBlock) -> None:
         raise ValueError(f"fuse: model must be in eval mode (model.eval()), got {name} in training mode")
     if block.conv.backend is not None:
         raise ValueError(f"fuse: conv of {name} must have backend None, got {block.conv.backend!r}")
+    if parametrize.is_parametrized(block.conv):
+        raise ValueError(f"fuse: conv of {name} must have plain weights, got parametrized ones")
     if norm is not None and type(norm) not in (BatchNorm, SyncBatchNorm):  # a subclass may compute something else
         raise TypeError(f"fuse: norm of {name} must be BatchNorm, SyncBatchNorm or None, got {type(norm).__name__}")
     if norm is not None and norm.running_mean is None:

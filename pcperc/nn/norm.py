@@ -17,7 +17,8 @@ class BatchNorm(nn.BatchNorm1d):
 
     Arguments, parameters and state names are those of ``torch.nn.BatchNorm1d``. In training with fewer than two voxels,
     where a variance cannot be estimated and torch raises, the running statistics are used and left as they are (without
-    running statistics: mean 0 and variance 1), so that an empty cloud stops no run.
+    running statistics: mean 0 and variance 1), so that an empty cloud stops no run. torch sums the
+    statistics and gradients: in training on a CPU their last bits follow the number of threads.
 
     Shape: SparseTensor with (M, num_features) features to one of the same voxels.
     Raises:

@@ -135,9 +135,15 @@ def of_another_library():
     return block
 
 
+def with_weight_norm():
+    conv = torch.nn.utils.parametrizations.weight_norm(spnn.SubMConv3d(4, 4, 3), dim=4)
+    return spnn.ConvBlock(conv, spnn.BatchNorm(4)).eval()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: spnn.fuse(with_weight_norm()), ValueError, "conv of model must have plain weights, got parametrized"),
         (lambda: spnn.fuse(in_training()), ValueError, r"model.eval\(\)\), got 0.block2 in training mode"),
         (lambda: spnn.fuse(torch.nn.Linear(2, 2)), ValueError, "model must contain a ConvBlock, got none in Linear"),
         (lambda: spnn.fuse(of_another_library()), ValueError, "conv of block1 must have backend None, got 'spconv'"),
