@@ -62,6 +62,10 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def("weighted_scatter(Tensor grad, Tensor rows, Tensor weights, Tensor order, Tensor starts) -> Tensor");
   m.def("weighted_gather_dot(Tensor grad, Tensor feats, Tensor rows, Tensor? order, Tensor? starts) -> Tensor");
 
+  // The instruction set that CPU kernels use, and another choice of it for tests and measurements (csrc/cpu/capability.h).
+  m.def("cpu_capability() -> str");
+  m.def("set_cpu_capability(str name) -> ()");
+
   // Points and boxes.
   // Key of the grid cell of each point, ((batch * X + x) * Y + y) * Z + z, or -1 outside and for NaN.
   m.def(

@@ -45,6 +45,16 @@ inline void prefer_huge_pages(void* data, int64_t bytes) {
 #endif
 }
 
+// Call f(block) for every block < count, each on the first thread that is free: for blocks of unequal work whose results do not
+// depend on the thread nor on the order.
+template <class F>
+void parallel_queue(int64_t count, const F& f) {
+  std::atomic<int64_t> next{0};
+  parallel_rows(std::min<int64_t>(count, torch::stable::get_num_threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t block; (block = next.fetch_add(1, std::memory_order_relaxed)) < count;) f(block);
+  });
+}
+
 // Lower `target` to `value`: keeps the smallest offending row, whichever thread finds it first.
 inline void atomic_min(std::atomic<int64_t>& target, int64_t value) {
   int64_t seen = target.load(std::memory_order_relaxed);

@@ -9,6 +9,8 @@ from pcperc.ops.box_iou import box_iou_3d as box_iou_3d
 from pcperc.ops.box_iou import box_iou_bev as box_iou_bev
 from pcperc.ops.box_iou import circle_nms as circle_nms
 from pcperc.ops.box_iou import nms_bev as nms_bev
+from pcperc.ops.cpu_capability import cpu_capability as cpu_capability
+from pcperc.ops.cpu_capability import set_cpu_capability as set_cpu_capability
 from pcperc.ops.interpolate import make_interpolation_plan as make_interpolation_plan
 from pcperc.ops.kernel_map import build_kernel_map as build_kernel_map
 from pcperc.ops.kernel_map import reverse_kernel_map as reverse_kernel_map
