@@ -104,7 +104,7 @@ class GroupNorm(nn.GroupNorm):
 
     def _group_means(self, sums: Tensor, items: ops.Segments) -> Tensor:
         """(B, C) sums over an item's voxels to the mean over its voxels and the channels of the group, (B, C)."""
-        means = sums / items.counts.clamp(min=1)[:, None]
+        means = sums / items.starts.diff().clamp(min=1)[:, None]
         of_group = means.unflatten(1, (self.num_groups, -1)).mean(2)
         return of_group.repeat_interleave(self.num_channels // self.num_groups, dim=1)
 

@@ -19,16 +19,14 @@ from pcperc.ops._checks import (
 
 
 class Segments(NamedTuple):
-    """Which rows are reduced together, for instance the voxels of each batch item. From :func:`make_segments`."""
+    """Which rows are reduced together, for instance the voxels of each batch item. From :func:`make_segments`.
+
+    ``starts.diff()`` is how many rows each segment has; torch 2.10 compiles no property of a named tuple.
+    """
 
     index: Tensor  # (M,) int32, the segment of each row; a row outside [0, S) is in none
     order: Tensor  # (M,) int32, rows sorted by segment and, within a segment, by row
     starts: Tensor  # (S + 1,) int32, the rows of segment s are order[starts[s] : starts[s + 1]]
-
-    @property
-    def counts(self) -> Tensor:
-        """(S,) int32, how many rows each segment has."""
-        return self.starts.diff()
 
 
 def make_segments(index: Tensor, *, num_segments: int) -> Segments:
@@ -80,7 +78,7 @@ def segment_reduce(feats: Tensor, segments: Segments, *, mode: str) -> Tensor:
         return torch.ops.pcperc.segment_max(feats, *segments)[0]
     sums = segment_dot(feats, segments)
     if mode == "mean":
-        sums = sums / segments.counts.clamp(min=1)[:, None]
+        sums = sums / segments.starts.diff().clamp(min=1)[:, None]
     return sums.to(feats.dtype)
 
 

@@ -41,7 +41,7 @@ class BatchItems:
     def unbind(self) -> list:
         """All clouds of the batch, each with batch_size 1; ``collate`` puts them together again."""
         segments = self.kernel_maps.batch_segments(self.topology)
-        parts = segments.order.split(segments.counts.tolist())
+        parts = segments.order.split(segments.starts.diff().tolist())
         return [self._item(rows, torch.zeros_like(rows), 1) for rows in parts[: self.batch_size]]
 
     def __iter__(self) -> Iterator:

@@ -174,7 +174,7 @@ def test_segments_of_many_chunks(channels, is_sorted, device):
         index = index[torch.randperm(len(index))]
     feats = torch.randn(len(index), channels)
     segments = ops.make_segments(index.to(device), num_segments=6)
-    assert segments.counts.tolist() == [0, 1, 2048, 0, 3000, 1025]
+    assert segments.starts.diff().tolist() == [0, 1, 2048, 0, 3000, 1025]
     for mode in ("sum", "mean", "max"):
         got = ops.segment_reduce(feats.to(device), segments, mode=mode).cpu()
         wanted = oracles_pool.segment_reduce(feats.double().numpy(), index.numpy(), 6, mode)
