@@ -131,7 +131,7 @@ def parametrize(metafunc) -> None:
             few = found[:1] if metafunc.function.__name__ == "test_gradients" else []
             metafunc.parametrize(name, _sanitized(found, few), ids=lambda value: value.name)
     if "dtype" in metafunc.fixturenames:
-        few = [dtype for dtype in cls.dtypes if dtype in (torch.float32, torch.bfloat16)] or cls.dtypes[:1]
+        few = [torch.bfloat16] if torch.bfloat16 in cls.dtypes else cls.dtypes[:1]
         metafunc.parametrize("dtype", _sanitized(cls.dtypes, few), ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
