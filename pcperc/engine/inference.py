@@ -112,8 +112,8 @@ def _calibrations(options: InferOptions, needs_images: bool) -> list[Path | None
     given = list(options.calibration)
     if needs_images and not given:
         raise ConfigError(
-            f"{options.checkpoint} looks at camera images: give --calibration FILE.json (tools/README.md), "
-            "or use a LiDAR-only checkpoint"
+            f"{options.checkpoint} looks at camera images: give --calibration FILE.json (see tools/README.md; "
+            "tools/export_samples.py writes examples), or use a LiDAR-only checkpoint"
         )
     if given and not needs_images:
         raise ConfigError(f"--calibration: {options.checkpoint} looks at no images")
