@@ -27,7 +27,7 @@ class HashTable {
       : capacity_(2 * count), slots_(new Slot[capacity_ + 1]), filter_(new uint8_t[capacity_ + 1]) {
     divide_into_parts(keys, count);
     prefer_huge_pages(slots_.get(), (capacity_ + 1) * sizeof(Slot));
-    // The last slot stays empty: the search for a key outside all parts, as kEmptyKey is, begins there.
+    // The last slot stays empty: the search for a key outside all parts begins there.
     parallel_rows(capacity_ + 1, kGrain, [&](int64_t begin, int64_t end) {
       std::fill(&slots_[begin], &slots_[end], Slot{kEmptyKey, -1});
       std::fill(&filter_[begin], &filter_[end], uint8_t{0});
@@ -56,7 +56,7 @@ class HashTable {
   // Ask for the cache line of a place some searches ahead.
   void prefetch(int64_t place) const { __builtin_prefetch(&slots_[place >> 3]); }
 
-  // The row of a key, or -1, searched for from place(key).
+  // The row of a key, or -1 as for kEmptyKey, searched for from place(key).
   int32_t find(CoordKey key, int64_t place) const {
     int64_t slot = place >> 3;
     while (slots_[slot].key != key && slots_[slot].key != kEmptyKey) slot = next(slot);
@@ -69,15 +69,15 @@ class HashTable {
     int32_t row;  // -1 where the slot is empty
   };
 
-  static constexpr int64_t kGrain = 4096, kAhead = 16, kMaxParts = 4096, kBlocks = 16;
+  static constexpr int64_t kGrain = 4096, kAhead = 16;
 
   int64_t next(int64_t slot) const { return slot + 1 < capacity_ ? slot + 1 : 0; }
 
   // Cut the range of the keys into equal parts, and share the slots out by how many keys each part has.
   void divide_into_parts(const CoordKey* keys, int64_t count) {
     if (count == 0) return;
-    const int64_t block_size = ceil_div(count, kBlocks);
-    std::vector<CoordKey> lowest(kBlocks, kEmptyKey), highest(kBlocks, 0);
+    const int64_t block_size = std::max(ceil_div(count, 16), kGrain), num_blocks = ceil_div(count, block_size);
+    std::vector<CoordKey> lowest(num_blocks, kEmptyKey), highest(num_blocks, 0);
     parallel_blocks(count, block_size, [&](int64_t block, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         lowest[block] = std::min(lowest[block], keys[row]);
@@ -86,10 +86,11 @@ class HashTable {
     });
     first_key_ = *std::min_element(lowest.begin(), lowest.end());
     const CoordKey span = *std::max_element(highest.begin(), highest.end()) - first_key_;
-    while (span >> part_shift_ >= kMaxParts) ++part_shift_;
+    const uint64_t max_parts = std::min<uint64_t>(count / 16 + 2, 4096);
+    while (span >> part_shift_ >= max_parts) ++part_shift_;
     num_parts_ = (span >> part_shift_) + 1;
 
-    std::vector<uint32_t> counts(kBlocks * num_parts_, 0);
+    std::vector<uint32_t> counts(num_blocks * num_parts_, 0);
     parallel_blocks(count, block_size, [&](int64_t block, int64_t begin, int64_t end) {
       uint32_t* parts = &counts[block * num_parts_];
       for (int64_t row = begin; row < end; ++row) ++parts[(keys[row] - first_key_) >> part_shift_];
@@ -97,7 +98,7 @@ class HashTable {
     part_begin_.assign(num_parts_ + 1, 0);
     for (uint64_t part = 0; part < num_parts_; ++part) {
       part_begin_[part + 1] = part_begin_[part];
-      for (int64_t block = 0; block < kBlocks; ++block) part_begin_[part + 1] += 2 * counts[block * num_parts_ + part];
+      for (int64_t block = 0; block < num_blocks; ++block) part_begin_[part + 1] += 2 * counts[block * num_parts_ + part];
     }
   }
 
