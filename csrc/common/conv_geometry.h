@@ -52,7 +52,7 @@ struct ConvGeometry {
     return {fine(axis, coarse, 0), dilation[axis], kernel[axis]};
   }
 
-  // All `coarse` that an input feeds along an axis: the formula solved for the taps where a whole number does.
+  // All `coarse` that an input feeds along an axis: the formula solved for it, under those taps where a whole number solves it.
   PCPERC_HOST_DEVICE AxisRange coarse_range(int axis, int32_t fine) const {
     const int32_t shifted = fine + padding[axis];
     int32_t tap = 0, coarse = shifted / stride[axis];  // the first such tap and its output
@@ -178,7 +178,8 @@ struct ReachedCoords {
     ReachedCoords reached{layout.batch_key(key), {0, 0, 0, 0}, {1, 1, 1, 1}, 1, true};
     for (int axis = 0; axis < layout.axes; ++axis) {
       const int32_t coord = layout.axis_coord(key, axis);
-      AxisRange range = direction == Direction::kToCoarse ? geometry.coarse_range(axis, coord) : geometry.fine_range(axis, coord);
+      AxisRange range =
+          direction == Direction::kToCoarse ? geometry.coarse_range(axis, coord) : geometry.fine_range(axis, coord);
       range.clip(bounds.low, bounds.high[axis]);
       reached.first += layout.axis_key(axis, range.first);
       reached.step[axis] = layout.axis_key(axis, layout.min_coord() + range.step);

@@ -15,6 +15,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/buffer.h"
 #include "common/coord_key.h"
 #include "common/parallel.h"
 
@@ -24,9 +25,8 @@ class HashTable {
  public:
   // A table of the rows of `keys`, none of which is kEmptyKey; of repeated keys it holds one, and says so.
   HashTable(const CoordKey* keys, int64_t count)
-      : capacity_(2 * count), slots_(new Slot[capacity_ + 1]), filter_(new uint8_t[capacity_ + 1]) {
+      : capacity_(2 * count), slots_(new_buffer<Slot>(capacity_ + 1)), filter_(new_buffer<uint8_t>(capacity_ + 1)) {
     divide_into_parts(keys, count);
-    prefer_huge_pages(slots_.get(), (capacity_ + 1) * sizeof(Slot));
     // The last slot stays empty: the search for a key outside all parts begins there.
     parallel_rows(capacity_ + 1, kGrain, [&](int64_t begin, int64_t end) {
       std::fill(&slots_[begin], &slots_[end], Slot{kEmptyKey, -1});
@@ -47,7 +47,8 @@ class HashTable {
     const uint64_t part = (key - first_key_) >> part_shift_;
     if (part >= num_parts_) return 8 * capacity_;
     const uint64_t begin = part_begin_[part], size = part_begin_[part + 1] - begin;
-    return static_cast<int64_t>(8 * begin + static_cast<uint64_t>((static_cast<unsigned __int128>(hash_key(key)) * (8 * size)) >> 64));
+    const unsigned __int128 scaled = static_cast<unsigned __int128>(hash_key(key)) * (8 * size);
+    return static_cast<int64_t>(8 * begin + static_cast<uint64_t>(scaled >> 64));
   }
 
   // False where no key is searched for from this place.

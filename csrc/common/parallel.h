@@ -4,10 +4,6 @@
 // the stable ABI with its message. Note the error, and throw behind the loop.
 #include <torch/csrc/stable/ops.h>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -33,16 +29,6 @@ void parallel_blocks(int64_t count, int64_t block_size, const F& f) {
       f(block, block * block_size, std::min(count, (block + 1) * block_size));
     }
   });
-}
-
-// Ask for huge pages under memory that is about to be filled: touching it first costs less, and so do random accesses.
-inline void prefer_huge_pages(void* data, int64_t bytes) {
-#if defined(__linux__)
-  constexpr uintptr_t page = 4096;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
-  if (bytes >= (int64_t{8} << 20)) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
 }
 
 // Call f(block) for every block < count, each on the first thread that is free: for blocks of unequal work whose results do not

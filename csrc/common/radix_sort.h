@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
+#include "common/buffer.h"
 #include "common/parallel.h"
 
 namespace pcperc {
@@ -21,7 +23,7 @@ inline uint64_t sort_key(uint64_t item) { return item; }
 inline uint64_t sort_key(const KeyRow& item) { return item.key; }
 
 // Rows that one thread sorts or scans at a time: the blocks are few, since each has counters of its own.
-inline int64_t sort_block_size(int64_t count) { return std::max<int64_t>(ceil_div(count, 64), 8192); }
+inline int64_t sort_block_size(int64_t count) { return std::max<int64_t>(ceil_div(count, 32), 8192); }
 
 // The bits in which the keys differ.
 template <class Item>
@@ -46,8 +48,8 @@ void radix_sort(std::unique_ptr<Item[]>& items, int64_t count) {
   const int64_t block_size = sort_block_size(count), num_blocks = ceil_div(count, block_size);
   uint64_t unsorted = differing_bits(items.get(), count);
   if (unsorted == 0) return;
-  std::unique_ptr<Item[]> buffer(new Item[count]);
-  std::vector<int64_t> offsets(num_blocks * kBins);
+  std::unique_ptr<Item[]> buffer = new_buffer<Item>(count);
+  std::vector<int64_t> offsets(num_blocks * kBins), bin_starts(kBins);
   while (unsorted != 0) {
     const int shift = __builtin_ctzll(unsorted);
     unsorted &= ~(static_cast<uint64_t>(kBins - 1) << shift);
@@ -57,9 +59,13 @@ void radix_sort(std::unique_ptr<Item[]>& items, int64_t count) {
       int64_t* counts = &offsets[block * kBins];
       for (int64_t i = begin; i < end; ++i) ++counts[digit(items[i])];
     });
-    int64_t start = 0;
-    for (int bin = 0; bin < kBins; ++bin) {
-      for (int64_t block = 0; block < num_blocks; ++block) start += std::exchange(offsets[block * kBins + bin], start);
+    // Counts become places: those of a bin lie behind all lower bins, and there behind those of the blocks before.
+    std::fill(bin_starts.begin(), bin_starts.end(), 0);
+    for (int64_t i = 0; i < num_blocks * kBins; ++i) bin_starts[i % kBins] += offsets[i];
+    std::exclusive_scan(bin_starts.begin(), bin_starts.end(), bin_starts.begin(), int64_t{0});
+    for (int64_t i = 0; i < num_blocks * kBins; ++i) {
+      const int64_t size = std::exchange(offsets[i], bin_starts[i % kBins]);
+      bin_starts[i % kBins] += size;
     }
     parallel_blocks(count, block_size, [&](int64_t block, int64_t begin, int64_t end) {
       int64_t* next = &offsets[block * kBins];

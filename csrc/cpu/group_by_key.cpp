@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "common/buffer.h"
 #include "common/check.h"
 #include "common/radix_sort.h"
 
@@ -25,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> group_by_key(const Tensor& keys, int6
   STD_TORCH_CHECK(n < INT32_MAX, "group_by_key: at most 2^31 - 2 rows, got ", n);
   const int64_t* key = keys.const_data_ptr<int64_t>();
 
-  std::unique_ptr<KeyRow[]> items(new KeyRow[n]);
+  std::unique_ptr<KeyRow[]> items = new_buffer<KeyRow>(n);
   int64_t num_kept = 0;
   for (int64_t i = 0; i < n; ++i) {
     if (key[i] >= 0 && key[i] < num_keys) items[num_kept++] = {static_cast<uint64_t>(key[i]), static_cast<int32_t>(i)};

@@ -9,6 +9,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "common/buffer.h"
 #include "common/conv_geometry.h"
 #include "common/coord_errors.h"
 #include "common/hash_table.h"
@@ -26,7 +27,7 @@ class RowKeys {
  public:
   RowKeys(const Tensor& coords, KeyLayout layout, const char* name)
       : rows_(static_cast<const int32_t*>(coords.data_ptr())), count_(coords.size(0)), layout_(layout),
-        keys_(new CoordKey[count_]) {
+        keys_(new_buffer<CoordKey>(count_)) {
     std::atomic<int64_t> bad{kNoRow};
     parallel_rows(count_, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -120,8 +121,8 @@ void find_half_and_mirror(const HashTable& table, const ConvGeometry& geometry, 
       search.find(static_cast<int32_t>(tap), neighbors + tap * count + begin,
                   [&](int64_t i, int32_t row) { mirror[row] = static_cast<int32_t>(begin + i); });
     }
-    // The centre, which only an odd volume has, meets the row itself.
-    if (volume % 2 == 1) std::iota(neighbors + half * count + begin, neighbors + half * count + end, static_cast<int32_t>(begin));
+    int32_t* centre = neighbors + half * count;  // which only an odd volume has: it meets the row itself
+    if (volume % 2 == 1) std::iota(centre + begin, centre + end, static_cast<int32_t>(begin));
   });
 }
 

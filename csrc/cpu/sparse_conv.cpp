@@ -8,6 +8,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "common/buffer.h"
 #include "common/dispatch.h"
 #include "cpu/conv_layout.h"
 

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "common/buffer.h"
 #include "common/conv_geometry.h"
 #include "common/coord_errors.h"
 #include "common/parallel.h"
@@ -32,7 +33,7 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   const KeyLayout layout = check_coords(coords, "unique_coords", "coords");
   const int32_t* rows = coords_data(coords);
   const int64_t count = coords.size(0);
-  std::unique_ptr<KeyRow[]> items(new KeyRow[count]);
+  std::unique_ptr<KeyRow[]> items = new_buffer<KeyRow>(count);
   std::atomic<int64_t> bad{kNoRow};
   parallel_rows(count, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -72,7 +73,7 @@ class KeySet {
     if (size_ + extra > capacity_) {
       sort();
       capacity_ = size_ + std::max(size_, extra);
-      std::unique_ptr<CoordKey[]> larger(new CoordKey[capacity_]);
+      std::unique_ptr<CoordKey[]> larger = new_buffer<CoordKey>(capacity_);
       std::copy(keys_.get(), keys_.get() + size_, larger.get());
       keys_.swap(larger);
     }
@@ -100,7 +101,7 @@ KeySet reached_keys(const char* op, const Tensor& coords, const ConvGeometry& ge
   const int32_t* rows = coords_data(coords);
   const int64_t slots = direction == Direction::kToCoarse ? geometry.max_outputs() : geometry.volume();  // of a row
   const int64_t chunk_rows = std::min(coords.size(0), kChunkKeys / slots);
-  const std::unique_ptr<CoordKey[]> chunk(new CoordKey[chunk_rows * slots]);
+  const std::unique_ptr<CoordKey[]> chunk = new_buffer<CoordKey>(chunk_rows * slots);
   std::atomic<int64_t> bad{kNoRow};
   KeySet keys;
   for (int64_t first = 0; first < coords.size(0); first += chunk_rows) {
@@ -135,9 +136,9 @@ KeySet reached_keys(const char* op, const Tensor& coords, const ConvGeometry& ge
 }
 
 template <Direction direction>
-Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>& kernel_size, const std::vector<int64_t>& stride,
-                      const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation,
-                      const std::vector<int64_t>& output_shape) {
+Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>& kernel_size,
+                      const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
+                      const std::vector<int64_t>& dilation, const std::vector<int64_t>& output_shape) {
   coords = torch::stable::contiguous(coords);
   const KeyLayout layout = check_coords(coords, op, "coords");
   const ConvGeometry geometry = make_geometry(op, layout, kernel_size, stride, padding, dilation);
@@ -152,7 +153,8 @@ Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>&
 
 Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
                          std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
-  return reached_coords<Direction::kToCoarse>("downsample_coords", coords, kernel_size, stride, padding, dilation, output_shape);
+  return reached_coords<Direction::kToCoarse>("downsample_coords", coords, kernel_size, stride, padding, dilation,
+                                              output_shape);
 }
 
 Tensor upsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,

@@ -131,9 +131,9 @@ __global__ void write_coords_kernel(const CoordKey* keys, int64_t count, KeyLayo
 }
 
 template <Direction direction>
-Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>& kernel_size, const std::vector<int64_t>& stride,
-                      const std::vector<int64_t>& padding, const std::vector<int64_t>& dilation,
-                      const std::vector<int64_t>& output_shape) {
+Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>& kernel_size,
+                      const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
+                      const std::vector<int64_t>& dilation, const std::vector<int64_t>& output_shape) {
   const CudaScope scope(coords);
   const cudaStream_t stream = scope.stream();
   coords = torch::stable::contiguous(coords);
@@ -175,7 +175,8 @@ Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>&
 
 Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
                          std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
-  return reached_coords<Direction::kToCoarse>("downsample_coords", coords, kernel_size, stride, padding, dilation, output_shape);
+  return reached_coords<Direction::kToCoarse>("downsample_coords", coords, kernel_size, stride, padding, dilation,
+                                              output_shape);
 }
 
 Tensor upsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
