@@ -38,7 +38,8 @@ void set_capability(std::string name) {
   for (int i = 0; i <= static_cast<int>(best); ++i) {
     if (name == kNames[i]) return current().store(static_cast<Capability>(i));
   }
-  value_error("set_cpu_capability: name must be one of base to ", kNames[static_cast<int>(best)], " on this processor, got ", name);
+  const char* last = kNames[static_cast<int>(best)];
+  value_error("set_cpu_capability: name must be one of base to ", last, " on this processor, got ", name);
 }
 
 }  // namespace

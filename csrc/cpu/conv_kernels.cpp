@@ -15,7 +15,7 @@ PCPERC_INLINE void finish_row(const A* sums, const A* residual, A negative_slope
   }
 }
 
-// BYTES of a register; rows of a tile of 1 .. 4 vectors for the products (R) and the outer products (O), 0 where none is as wide.
+// BYTES of a register; rows of a tile of 1 .. 4 vectors for the products (R) and the outer products (O), 0 where none is.
 #define PCPERC_CONV_KERNELS(SUFFIX, TARGET, BYTES, R1, R2, R3, R4, O1, O2, O3, O4)                                           \
   template <class A>                                                                                                         \
   TARGET void row_products_##SUFFIX(const RowProducts<A, A>& t) {                                                            \

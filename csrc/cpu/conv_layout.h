@@ -32,8 +32,8 @@ struct WeightStrides {
   int64_t tap, channel, column;
 };
 
-// Pack weights into panels (channels, width, lanes) of at most `widest` vectors; with kInterleave, as many channels next to each
-// other, lane by lane: (channels / kInterleave, width, lanes, kInterleave).
+// Pack weights into panels (channels, width, lanes) of at most `widest` vectors; with kInterleave, as many channels next to
+// each other, lane by lane: (channels / kInterleave, width, lanes, kInterleave).
 template <int kInterleave, class From, class To>
 void pack_weight(const From* weight, const WeightStrides& strides, int64_t taps, const ConvLayout& layout, int64_t widest,
                  To* packed) {
@@ -59,11 +59,12 @@ void pack_weight(const From* weight, const WeightStrides& strides, int64_t taps,
   });
 }
 
-// The pairs of every tap within a block of output rows: those of tap k are [starts[k], starts[k + 1]), numbered from the block's
-// first row.
+// The pairs of each of some taps within a block of output rows, which are numbered from the block's first row.
 class PairLists {
  public:
-  void find(const int32_t* neighbors, const ConvSizes& sizes, int64_t begin, int64_t end, int64_t first_tap, int64_t last_tap) {
+  // Those of the taps [first_tap, last_tap) within the rows [begin, end).
+  void find(const int32_t* neighbors, const ConvSizes& sizes, int64_t begin, int64_t end, int64_t first_tap,
+            int64_t last_tap) {
     const int64_t taps = last_tap - first_tap, most = taps * (end - begin) + kAheadPairs + 16;
     const FindPairs find_pairs = pcperc::find_pairs(cpu_capability());
     starts_.require(taps + 1)[0] = 0;
@@ -75,17 +76,19 @@ class PairLists {
       const int64_t count = find_pairs(entries, end - begin, sizes.num_in, in_rows_.data() + start, out_rows_.data() + start);
       starts_.data()[k + 1] = start + count;
     }
-    // Rows that are fetched ahead but not used.
+    // The last tap's rows may be fetched ahead past its end.
     std::fill_n(in_rows_.data() + starts_.data()[taps], kAheadPairs, 0);
     std::fill_n(out_rows_.data() + starts_.data()[taps], kAheadPairs, 0);
   }
 
-  int64_t start(int64_t tap) const { return starts_.data()[tap]; }
+  // Taps are numbered from the first one here.
   int64_t count(int64_t tap) const { return start(tap + 1) - start(tap); }
   const int32_t* in_rows(int64_t tap) const { return in_rows_.data() + start(tap); }
   const int32_t* out_rows(int64_t tap) const { return out_rows_.data() + start(tap); }
 
  private:
+  int64_t start(int64_t tap) const { return starts_.data()[tap]; }
+
   Buffer<int32_t> in_rows_, out_rows_;
   Buffer<int64_t> starts_;
 };

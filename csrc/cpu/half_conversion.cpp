@@ -31,7 +31,8 @@ PCPERC_INLINE void widen_vectors(const BFloat16* from, int64_t count, float* to)
 PCPERC_INLINE void widen_vectors(const Half* from, int64_t count, float* to) { convert(from, count, to); }
 
 template <class T>
-PCPERC_INLINE void gather_rows(const T* feats, int64_t channels, const int32_t* rows, int64_t count, float* to, int64_t to_stride) {
+PCPERC_INLINE void gather_rows(const T* feats, int64_t channels, const int32_t* rows, int64_t count, float* to,
+                               int64_t to_stride) {
   const int64_t row_bytes = channels * static_cast<int64_t>(sizeof(T)), ahead = pairs_ahead(row_bytes);
   for (int64_t i = 0; i < count; ++i) {
     fetch_row(feats + rows[i + ahead] * channels, row_bytes);
@@ -41,7 +42,8 @@ PCPERC_INLINE void gather_rows(const T* feats, int64_t channels, const int32_t* 
 
 #define PCPERC_HALF_CONVERSION(SUFFIX, TARGET)                                                                               \
   template <class T>                                                                                                         \
-  TARGET void gather_##SUFFIX(const T* feats, int64_t channels, const int32_t* rows, int64_t count, float* to, int64_t to_stride) { \
+  TARGET void gather_##SUFFIX(const T* feats, int64_t channels, const int32_t* rows, int64_t count, float* to,               \
+                              int64_t to_stride) {                                                                           \
     gather_rows(feats, channels, rows, count, to, to_stride);                                                                \
   }                                                                                                                          \
   template <class T>                                                                                                         \

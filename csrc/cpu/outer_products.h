@@ -3,7 +3,6 @@
 // The inner loops of the weight gradient: outer products of gathered rows, summed over the pairs in their order.
 #include "cpu/row_products.h"
 
-
 namespace pcperc {
 
 // What a kernel works on: `sums[i] += left[left_rows[p], i] * right[right_rows[p]]` over the pairs p < count in order, for
@@ -18,7 +17,7 @@ struct OuterProducts {
   int64_t count;
   A* sums;  // (channels, sums_stride)
   int64_t sums_stride;
-  // Bytes of the rows that are fetched ahead of their use, 0 for none; the lists of rows must then reach kAheadPairs past `count`.
+  // Bytes of each row that are fetched ahead of their use, 0 for none; the lists must then reach kAheadPairs past `count`.
   int64_t left_ahead_bytes, right_ahead_bytes;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The inner loops of the CPU convolution: gathered rows times the weights of one tap, added to rows of sums. A tile of rows and
-// columns of sums is held in registers. Each sum runs in one fixed order, over the channels and then over the taps, so the
+// The inner loops of the CPU convolution: gathered rows times the weights of one tap, added to rows of sums. A tile of rows
+// and columns of sums is held in registers. Each sum runs in one fixed order, over the channels and then over the taps, so the
 // result of a row depends neither on the rows it is computed with nor on the shape of the tile.
 #include <algorithm>
 
@@ -27,7 +27,7 @@ constexpr int64_t kAheadPairs = 64;
 
 constexpr int64_t widest_tile(int r2, int r3, int r4) { return r4 ? 4 : r3 ? 3 : r2 ? 2 : 1; }
 
-// The columns are cut into panels as wide as a tile can be, or a little narrower so that none is much narrower than the others.
+// The columns are cut into panels as wide as a tile can be, or a little less so that none is much narrower than the others.
 PCPERC_INLINE int64_t panel_width(int64_t vectors_left, int64_t widest) {
   const int64_t panels = (vectors_left + widest - 1) / widest;
   return (vectors_left + panels - 1) / panels;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sparse convolution on the CPU: gather, multiply, add, one block of output rows at a time, so that no intermediate is larger
-// than a block. Half-precision rows are widened as they are gathered. The input gradient is the same function with the reversed
-// table and transposed weights.
+// than a block. Half-precision rows are widened as they are gathered. The input gradient is the same function with the
+// reversed table and transposed weights.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -18,9 +18,9 @@ namespace {
 using torch::headeronly::BFloat16;
 
 constexpr int64_t kBlockRows = 1024, kLeastBlockRows = 64;  // output rows that share a pass over the weights
-constexpr int64_t kBlockBytes = 256 * 1024;                // of their sums, which stay in the second cache
-constexpr int64_t kWidenRows = 48;                         // gathered rows that are widened together
-constexpr int64_t kFinishValues = 4096;                    // sums that are finished together
+constexpr int64_t kBlockBytes = 256 * 1024;                 // of their sums, which stay in the second cache
+constexpr int64_t kWidenRows = 48;                          // gathered rows that are widened together
+constexpr int64_t kFinishValues = 4096;                     // sums that are finished together
 
 template <class T>
 struct Convolution {
@@ -39,28 +39,19 @@ struct Convolution {
   ConvLayout layout = ConvLayout::of<A>(sizes);
 
   void run(const T* weight, const WeightStrides& strides) const {
-    const int64_t weights = sizes.volume * layout.groups * layout.panel_size();
 #ifdef PCPERC_X86
     if constexpr (std::is_same_v<T, BFloat16>) {
-      if (capability == Capability::kAvx512Bf16 && layout.channels % 2 == 0) {
-        Buffer<BFloat16> packed(weights);
-        pack_weight<2>(weight, strides, sizes.volume, layout, kernels.widest, packed.data());
-        const auto pairs = [](const BFloat16* from) { return reinterpret_cast<const BFloat16Pair*>(from); };
-        return run_blocks([&](const PairLists& lists, int64_t tap, A* sums) {
-          const BFloat16Pair* panels = pairs(packed.data()) + tap * layout.groups * layout.panel_size() / 2;
-          multiply(bfloat16_row_products, pairs(feats), sizes.in_channels / 2, layout.channels / 2, lists.in_rows(tap),
-                   lists.out_rows(tap), lists.count(tap), panels, true, sums);
-        });
-      }
+      if (capability == Capability::kAvx512Bf16 && layout.channels % 2 == 0) return run_bfloat16(weight, strides);
     }
 #endif
-    Buffer<A> packed(weights);
+    Buffer<A> packed(weights());
     pack_weight<1>(weight, strides, sizes.volume, layout, kernels.widest, packed.data());
     run_blocks([&](const PairLists& lists, int64_t tap, A* sums) {
       const A* panels = packed.data() + tap * layout.groups * layout.panel_size();
       if constexpr (std::is_same_v<T, A>) {
-        multiply(kernel(), feats, sizes.in_channels, kernel_channels(), lists.in_rows(tap), lists.out_rows(tap), lists.count(tap),
-                 panels, true, sums);
+        const int64_t row_bytes = sizes.in_channels * static_cast<int64_t>(sizeof(T));
+        multiply<A>(kernel(), {feats, sizes.in_channels, kernel_channels(), lists.in_rows(tap), lists.out_rows(tap),
+                               lists.count(tap), panels, sums, layout.row_size(), layout.vectors, row_bytes});
       } else {
         multiply_widened(lists, tap, panels, sums);
       }
@@ -68,6 +59,26 @@ struct Convolution {
   }
 
  private:
+#ifdef PCPERC_X86
+  void run_bfloat16(const BFloat16* weight, const WeightStrides& strides) const {
+    using Pair = BFloat16Pair;
+    Buffer<BFloat16> packed(weights());
+    pack_weight<2>(weight, strides, sizes.volume, layout, kernels.widest, packed.data());
+    const int64_t row_bytes = sizes.in_channels * static_cast<int64_t>(sizeof(BFloat16));
+    run_blocks([&](const PairLists& lists, int64_t tap, A* sums) {
+      const BFloat16* panels = packed.data() + tap * layout.groups * layout.panel_size();
+      multiply<Pair>(bfloat16_row_products,
+                     {reinterpret_cast<const Pair*>(feats), sizes.in_channels / 2, layout.channels / 2, lists.in_rows(tap),
+                      lists.out_rows(tap), lists.count(tap), reinterpret_cast<const Pair*>(panels), sums, layout.row_size(),
+                      layout.vectors, row_bytes});
+    });
+  }
+#endif
+
+  int64_t weights() const { return sizes.volume * layout.groups * layout.panel_size(); }
+  auto kernel() const { return layout.is_depthwise ? kernels.scaled_rows : kernels.row_products; }
+  int64_t kernel_channels() const { return layout.is_depthwise ? layout.columns : layout.channels; }
+
   // multiply_tap(lists, tap, sums) adds the products of a tap to the sums of a block.
   template <class F>
   void run_blocks(const F& multiply_tap) const {
@@ -99,17 +110,15 @@ struct Convolution {
     for (int64_t m = 1; m < rows; ++m) std::memcpy(sums + m * size, sums, size * sizeof(A));
   }
 
-  auto kernel() const { return layout.is_depthwise ? kernels.scaled_rows : kernels.row_products; }
-  int64_t kernel_channels() const { return layout.is_depthwise ? layout.columns : layout.channels; }
-
+  // Group by group, starting from what is given for the first one.
   template <class In>
-  void multiply(void (*products)(const RowProducts<In, A>&), const In* rows, int64_t stride, int64_t channels,
-                const int32_t* in_rows, const int32_t* out_rows, int64_t count, const In* panels, bool fetch_ahead, A* sums) const {
-    const int64_t panel_size = layout.vectors * channels * layout.lanes;
-    for (int64_t group = 0; group < layout.groups; ++group) {
-      const int64_t ahead_bytes = fetch_ahead && group == 0 ? stride * static_cast<int64_t>(sizeof(In)) : 0;
-      products({rows + group * channels, stride, channels, in_rows, out_rows, count, panels + group * panel_size,
-                sums + group * layout.vectors * layout.lanes, layout.row_size(), layout.vectors, ahead_bytes});
+  void multiply(void (*products)(const RowProducts<In, A>&), RowProducts<In, A> group) const {
+    for (int64_t g = 0; g < layout.groups; ++g) {
+      products(group);
+      group.feats += group.channels;
+      group.weight += group.channels * layout.vectors * layout.lanes;
+      group.sums += layout.vectors * layout.lanes;
+      group.ahead_bytes = 0;
     }
   }
 
@@ -122,7 +131,8 @@ struct Convolution {
     for (int64_t first = 0; first < lists.count(tap); first += kWidenRows) {
       const int64_t count = std::min(kWidenRows, lists.count(tap) - first);
       half_conversion<T>(capability).gather(feats, channels, in_rows + first, count, rows, stride);
-      multiply(kernel(), rows, stride, kernel_channels(), numbers.values, out_rows + first, count, panels, false, sums);
+      multiply<A>(kernel(), {rows, stride, kernel_channels(), numbers.values, out_rows + first, count, panels, sums,
+                             layout.row_size(), layout.vectors, 0});
     }
   }
 

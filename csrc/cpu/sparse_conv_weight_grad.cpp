@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients of the sparse convolution with respect to weight and bias: outer products of the rows of each pair. The rows of the
-// output are cut into splits and the taps into groups; each split and group of taps is summed in one order by one thread, then
-// the splits in theirs. The cuts depend on the sizes alone, so the sums are the same for every number of threads.
+// Gradients of the sparse convolution with respect to weight and bias: outer products of the rows of each pair. The rows of
+// the output are cut into splits and the taps into groups; each split and group of taps is summed in one order by one thread,
+// then the splits in theirs. The cuts depend on the sizes alone, so the sums are the same for every number of threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -15,12 +15,12 @@ namespace pcperc {
 namespace {
 
 constexpr int64_t kSplitRows = 4096, kMaxSplits = 16;
-constexpr int64_t kPartialBytes = 64 << 20;       // of the sums of all splits, where there is more than one
-constexpr int64_t kBlockRows = 512;               // rows whose pairs are found together
-constexpr int64_t kTapGroup = 9;                  // at most; taps that take turns on a block of rows
-constexpr int64_t kTapGroupBytes = 256 * 1024;    // of their sums, which stay in the second cache
-constexpr int64_t kUnits = 16;                    // of work, if it can be cut into as many
-constexpr int64_t kPairBytes = 32 * 1024;         // rows of pairs that stay in the first cache
+constexpr int64_t kPartialBytes = 64 << 20;     // of the sums of all splits, where there is more than one
+constexpr int64_t kBlockRows = 512;             // rows whose pairs are found together
+constexpr int64_t kTapGroup = 9;                // at most; taps that take turns on a block of rows
+constexpr int64_t kTapGroupBytes = 256 * 1024;  // of their sums, which stay in the second cache
+constexpr int64_t kUnits = 16;                  // of work, if it can be cut into as many
+constexpr int64_t kPairBytes = 32 * 1024;       // rows of pairs that stay in the first cache
 constexpr int64_t kMaxPairs = 256;
 constexpr int64_t kBiasRows = 1024;
 
@@ -88,15 +88,16 @@ struct WeightGrad {
   void add_tap(const PairLists& lists, int64_t k, int64_t block, A* sums) const {
     const int64_t pair_bytes = (sizes.in_channels + sizes.out_channels) * static_cast<int64_t>(sizeof(A));
     const int64_t step = std::clamp<int64_t>(kPairBytes / pair_bytes, 16, kMaxPairs);
-    // Whole vectors are read from the rows of the gradient: rows that do not consist of them are copied to some that do.
-    const bool is_direct = std::is_same_v<T, A> && (layout.is_depthwise || layout.columns % layout.lanes == 0);
     for (int64_t first = 0; first < lists.count(k); first += step) {
       const int64_t count = std::min(step, lists.count(k) - first);
       const int32_t *in_rows = lists.in_rows(k) + first, *out_rows = lists.out_rows(k) + first;
       if constexpr (std::is_same_v<T, A>) {
-        if (is_direct) {
+        // Whole vectors are read from the rows of the gradient: rows that do not consist of them are copied to some that do.
+        if (layout.is_depthwise || layout.columns % layout.lanes == 0) {
           const T* rows = grad + block * sizes.out_channels;
-          add_pairs(feats, sizes.in_channels, in_rows, rows, sizes.out_channels, out_rows, count, true, sums);
+          const int64_t size = sizeof(A);
+          add_pairs({feats, sizes.in_channels, kernel_channels(), rows, sizes.out_channels, layout.vectors, in_rows, out_rows,
+                     count, sums, layout.row_size(), sizes.in_channels * size, sizes.out_channels * size});
           continue;
         }
       }
@@ -113,8 +114,11 @@ struct WeightGrad {
     A *left = buffer.require(kMaxPairs * (in_stride + out_stride)), *right = left + kMaxPairs * in_stride;
     copy_rows(feats, sizes.in_channels, in_rows, count, left, in_stride);
     copy_rows(grad + block * sizes.out_channels, sizes.out_channels, out_rows, count, right, out_stride);
-    for (int64_t i = 0; i < count; ++i) std::fill(right + i * out_stride + sizes.out_channels, right + (i + 1) * out_stride, A(0));
-    add_pairs(left, in_stride, numbers.values, right, out_stride, numbers.values, count, false, sums);
+    for (int64_t i = 0; i < count; ++i) {
+      std::fill(right + i * out_stride + sizes.out_channels, right + (i + 1) * out_stride, A(0));
+    }
+    add_pairs({left, in_stride, kernel_channels(), right, out_stride, layout.vectors, numbers.values, numbers.values, count, sums,
+               layout.row_size(), 0, 0});
   }
 
   void copy_rows(const T* from, int64_t channels, const int32_t* rows, int64_t count, A* to, int64_t to_stride) const {
@@ -125,15 +129,17 @@ struct WeightGrad {
     }
   }
 
-  void add_pairs(const A* left, int64_t left_stride, const int32_t* left_rows, const A* right, int64_t right_stride,
-                 const int32_t* right_rows, int64_t count, bool fetch_ahead, A* sums) const {
+  int64_t kernel_channels() const { return layout.is_depthwise ? layout.columns : layout.channels; }
+
+  // Group by group, starting from what is given for the first one.
+  void add_pairs(OuterProducts<A> group) const {
     const auto products = layout.is_depthwise ? kernels.scaled_outer_products : kernels.outer_products;
-    const int64_t channels = layout.is_depthwise ? layout.columns : layout.channels;
-    for (int64_t group = 0; group < layout.groups; ++group) {
-      const int64_t ahead = fetch_ahead && group == 0 ? sizeof(A) : 0;
-      products({left + group * channels, left_stride, channels, right + group * layout.columns, right_stride, layout.vectors, left_rows,
-                right_rows, count, sums + group * layout.vectors * layout.lanes, layout.row_size(), ahead * left_stride,
-                ahead * right_stride});
+    for (int64_t g = 0; g < layout.groups; ++g) {
+      products(group);
+      group.left += group.channels;
+      group.right += layout.columns;
+      group.sums += layout.vectors * layout.lanes;
+      group.left_ahead_bytes = group.right_ahead_bytes = 0;
     }
   }
 
@@ -147,14 +153,23 @@ struct WeightGrad {
 
 template <class T>
 void bias_grad(const T* grad, const ConvSizes& sizes, Accumulator<T>* output) {
+  using A = Accumulator<T>;
   const int64_t blocks = ceil_div(sizes.num_out, kBiasRows), channels = sizes.out_channels;
-  Buffer<Accumulator<T>> partial(std::max<int64_t>(blocks, 1) * channels);
-  std::fill_n(partial.data(), channels, 0);
+  Buffer<A> partial(std::max<int64_t>(blocks, 1) * channels);
+  std::fill_n(partial.data(), channels, A(0));
   parallel_blocks(sizes.num_out, kBiasRows, [&](int64_t block, int64_t begin, int64_t end) {
-    Accumulator<T>* sums = partial.data() + block * channels;
-    std::fill_n(sums, channels, 0);
+    thread_local Buffer<A> buffer;
+    A* sums = partial.data() + block * channels;
+    std::fill_n(sums, channels, A(0));
     for (int64_t m = begin; m < end; ++m) {
-      for (int64_t c = 0; c < channels; ++c) sums[c] += static_cast<Accumulator<T>>(grad[m * channels + c]);
+      const A* row;
+      if constexpr (std::is_same_v<T, A>) {
+        row = grad + m * channels;
+      } else {
+        half_conversion<T>(cpu_capability()).widen(grad + m * channels, channels, buffer.require(channels));
+        row = buffer.data();
+      }
+      for (int64_t c = 0; c < channels; ++c) sums[c] += row[c];
     }
   });
   sum_splits(partial.data(), blocks, channels, output);

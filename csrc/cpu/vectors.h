@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Registers in the compiler's own vector types, and memory that they are read from. A kernel is an always-inlined template over
-// the bytes of a register; a wrapper compiled for each instruction set (cpu/capability.h) inlines it. Weights and sums are laid
-// out in vectors of 64 bytes for all of them: one register of AVX-512, two of AVX, four of 16 bytes.
+// Registers in the compiler's own vector types, and memory that they are read from. A kernel is an always-inlined template
+// over the bytes of a register; a wrapper compiled for each instruction set (cpu/capability.h) inlines it. Weights and sums
+// are laid out in vectors of 64 bytes for all of them: one register of AVX-512, two of AVX, four of 16 bytes.
 #include <cstdint>
 #include <cstdlib>
 #include <new>
