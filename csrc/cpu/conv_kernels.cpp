@@ -24,9 +24,11 @@ PCPERC_INLINE void finish_row(const A* sums, const A* residual, A negative_slope
   template <class A>                                                                                                         \
   TARGET void scaled_rows_##SUFFIX(const RowProducts<A, A>& t) { scaled_rows<A, BYTES>(t); }                                 \
   template <class A>                                                                                                         \
-  TARGET void outer_products_##SUFFIX(const OuterProducts<A>& t) { outer_products<A, BYTES, O1, O2, O3, O4>(t); }            \
+  TARGET void outer_products_##SUFFIX(const OuterProducts<A, A>& t) {                                                        \
+    outer_products<MultiplyAdd<A, BYTES>, O1, O2, O3, O4>(t);                                                                \
+  }                                                                                                                          \
   template <class A>                                                                                                         \
-  TARGET void scaled_outer_products_##SUFFIX(const OuterProducts<A>& t) { scaled_outer_products<A, BYTES>(t); }              \
+  TARGET void scaled_outer_products_##SUFFIX(const OuterProducts<A, A>& t) { scaled_outer_products<A, BYTES>(t); }           \
   template <class A>                                                                                                         \
   TARGET void finish_row_##SUFFIX(const A* sums, const A* residual, A negative_slope, int64_t count, A* out) {               \
     finish_row(sums, residual, negative_slope, count, out);                                                                  \
@@ -63,6 +65,15 @@ template const ConvKernels<double>& conv_kernels<double>(Capability);
 #ifdef PCPERC_X86
 PCPERC_TARGET_AVX512_BF16 void bfloat16_row_products(const RowProducts<BFloat16Pair, float>& t) {
   row_products<MultiplyAddPairs, 10, 8, 8, 6>(t);
+}
+
+PCPERC_TARGET_AVX512_BF16 void bfloat16_outer_products(const OuterProducts<BFloat16Pair, float>& t) {
+  outer_products<MultiplyAddPairs, 16, 8, 8, 4>(t);
+}
+
+PCPERC_TARGET_AVX512_BF16 void bfloat16_gather_pairs(const torch::headeronly::BFloat16* feats, int64_t channels,
+                                                     const int32_t* rows, int64_t count, BFloat16Pair* to, int64_t to_stride) {
+  gather_pairs(reinterpret_cast<const uint16_t*>(feats), channels, rows, count, to, to_stride);
 }
 #endif
 

@@ -17,8 +17,8 @@ struct ConvKernels {
   int64_t widest;  // vectors of a panel of weights for row_products, at most
   void (*row_products)(const RowProducts<A, A>&);
   void (*scaled_rows)(const RowProducts<A, A>&);
-  void (*outer_products)(const OuterProducts<A>&);
-  void (*scaled_outer_products)(const OuterProducts<A>&);
+  void (*outer_products)(const OuterProducts<A, A>&);
+  void (*scaled_outer_products)(const OuterProducts<A, A>&);
   // out[i] = act(sums[i] + residual[i]) for i < count; residual may be null.
   void (*finish_row)(const A* sums, const A* residual, A negative_slope, int64_t count, A* out);
 };
@@ -39,8 +39,12 @@ template <class T>
 const HalfConversion<T>& half_conversion(Capability capability);
 
 #ifdef PCPERC_X86
-// For kAvx512Bf16.
+// For kAvx512Bf16, the first with pairs of channels and the second with pairs of rows: to[i] are the rows rows[2 i] and
+// rows[2 i + 1] of feats, or zeros behind the last one. rows must reach kAheadPairs past `count`.
 void bfloat16_row_products(const RowProducts<BFloat16Pair, float>&);
+void bfloat16_outer_products(const OuterProducts<BFloat16Pair, float>&);
+void bfloat16_gather_pairs(const torch::headeronly::BFloat16* feats, int64_t channels, const int32_t* rows, int64_t count,
+                           BFloat16Pair* to, int64_t to_stride);
 #endif
 
 // The pairs of a block of `rows` entries of a tap's row of the table: writes the entries in [0, num_in) to in_rows, their

@@ -14,6 +14,8 @@
 namespace pcperc {
 namespace {
 
+using torch::headeronly::BFloat16;
+
 constexpr int64_t kSplitRows = 4096, kMaxSplits = 16;
 constexpr int64_t kPartialBytes = 64 << 20;     // of the sums of all splits, where there is more than one
 constexpr int64_t kBlockRows = 512;             // rows whose pairs are found together
@@ -49,6 +51,9 @@ struct WeightGrad {
   ConvLayout layout = ConvLayout::of<A>(sizes);
   int64_t tap_sums = layout.channels * layout.row_size();  // sums of a tap: (channels, groups, vectors, lanes)
   int64_t tap_size = layout.channels * sizes.out_channels;
+  // Of rows that are copied, with room for a vector that begins in the last column.
+  int64_t left_stride = ceil_div(sizes.in_channels, layout.lanes) * layout.lanes;
+  int64_t right_stride = (ceil_div(sizes.out_channels, layout.lanes) + 1) * layout.lanes;
 
   void run(A* output) const {
     const int64_t tap_bytes = tap_sums * static_cast<int64_t>(sizeof(A));
@@ -87,7 +92,7 @@ struct WeightGrad {
 
   void add_tap(const PairLists& lists, int64_t k, int64_t block, A* sums) const {
     const int64_t pair_bytes = (sizes.in_channels + sizes.out_channels) * static_cast<int64_t>(sizeof(A));
-    const int64_t step = std::clamp<int64_t>(kPairBytes / pair_bytes, 16, kMaxPairs);
+    const int64_t step = std::clamp<int64_t>(kPairBytes / pair_bytes / 2 * 2, 16, kMaxPairs);
     for (int64_t first = 0; first < lists.count(k); first += step) {
       const int64_t count = std::min(step, lists.count(k) - first);
       const int32_t *in_rows = lists.in_rows(k) + first, *out_rows = lists.out_rows(k) + first;
@@ -96,29 +101,31 @@ struct WeightGrad {
         if (layout.is_depthwise || layout.columns % layout.lanes == 0) {
           const T* rows = grad + block * sizes.out_channels;
           const int64_t size = sizeof(A);
-          add_pairs({feats, sizes.in_channels, kernel_channels(), rows, sizes.out_channels, layout.vectors, in_rows, out_rows,
+          add_pairs<A>(products(), {feats, sizes.in_channels, kernel_channels(), rows, sizes.out_channels, layout.vectors, in_rows, out_rows,
                      count, sums, layout.row_size(), sizes.in_channels * size, sizes.out_channels * size});
           continue;
         }
       }
+#ifdef PCPERC_X86
+      if constexpr (std::is_same_v<T, BFloat16>) {
+        if (capability == Capability::kAvx512Bf16 && !layout.is_depthwise) {
+          add_bfloat16_pairs(in_rows, out_rows, count, block, sums);
+          continue;
+        }
+      }
+#endif
       add_copied_pairs(in_rows, out_rows, count, block, sums);
     }
   }
 
   void add_copied_pairs(const int32_t* in_rows, const int32_t* out_rows, int64_t count, int64_t block, A* sums) const {
     thread_local Buffer<A> buffer;
-    static const RowNumbers<kMaxPairs> numbers;
-    const int64_t in_stride = ceil_div(sizes.in_channels, layout.lanes) * layout.lanes;
-    // The whole vectors of the last group reach past its columns; what they find there is multiplied but not used.
-    const int64_t out_stride = (ceil_div(sizes.out_channels, layout.lanes) + 1) * layout.lanes;
-    A *left = buffer.require(kMaxPairs * (in_stride + out_stride)), *right = left + kMaxPairs * in_stride;
-    copy_rows(feats, sizes.in_channels, in_rows, count, left, in_stride);
-    copy_rows(grad + block * sizes.out_channels, sizes.out_channels, out_rows, count, right, out_stride);
-    for (int64_t i = 0; i < count; ++i) {
-      std::fill(right + i * out_stride + sizes.out_channels, right + (i + 1) * out_stride, A(0));
-    }
-    add_pairs({left, in_stride, kernel_channels(), right, out_stride, layout.vectors, numbers.values, numbers.values, count, sums,
-               layout.row_size(), 0, 0});
+    A *left = buffer.require(kMaxPairs * (left_stride + right_stride)), *right = left + kMaxPairs * left_stride;
+    copy_rows(feats, sizes.in_channels, in_rows, count, left, left_stride);
+    copy_rows(grad + block * sizes.out_channels, sizes.out_channels, out_rows, count, right, right_stride);
+    for (int64_t i = 0; i < count; ++i) clear_surplus(right + i * right_stride);
+    add_pairs<A>(products(), {left, left_stride, kernel_channels(), right, right_stride, layout.vectors, row_numbers(),
+                              row_numbers(), count, sums, layout.row_size(), 0, 0});
   }
 
   void copy_rows(const T* from, int64_t channels, const int32_t* rows, int64_t count, A* to, int64_t to_stride) const {
@@ -129,11 +136,36 @@ struct WeightGrad {
     }
   }
 
+#ifdef PCPERC_X86
+  void add_bfloat16_pairs(const int32_t* in_rows, const int32_t* out_rows, int64_t count, int64_t block, A* sums) const {
+    thread_local Buffer<BFloat16Pair> buffer;
+    const int64_t steps = ceil_div(count, 2);
+    BFloat16Pair* left = buffer.require(kMaxPairs / 2 * (left_stride + right_stride));
+    BFloat16Pair* right = left + kMaxPairs / 2 * left_stride;
+    bfloat16_gather_pairs(feats, sizes.in_channels, in_rows, count, left, left_stride);
+    bfloat16_gather_pairs(grad + block * sizes.out_channels, sizes.out_channels, out_rows, count, right, right_stride);
+    for (int64_t i = 0; i < steps; ++i) clear_surplus(right + i * right_stride);
+    add_pairs<BFloat16Pair>(bfloat16_outer_products,
+                            {left, left_stride, layout.channels, right, right_stride, layout.vectors, row_numbers(),
+                             row_numbers(), steps, sums, layout.row_size(), 0, 0});
+  }
+#endif
+
+  // The whole vectors of the last group reach past its columns; what they find there is multiplied but not used.
+  template <class In>
+  void clear_surplus(In* row) const { std::fill(row + sizes.out_channels, row + right_stride, In{}); }
+
+  static const int32_t* row_numbers() {
+    static const RowNumbers<kMaxPairs> numbers;
+    return numbers.values;
+  }
+
+  auto products() const { return layout.is_depthwise ? kernels.scaled_outer_products : kernels.outer_products; }
   int64_t kernel_channels() const { return layout.is_depthwise ? layout.columns : layout.channels; }
 
   // Group by group, starting from what is given for the first one.
-  void add_pairs(OuterProducts<A> group) const {
-    const auto products = layout.is_depthwise ? kernels.scaled_outer_products : kernels.outer_products;
+  template <class In>
+  void add_pairs(void (*products)(const OuterProducts<In, A>&), OuterProducts<In, A> group) const {
     for (int64_t g = 0; g < layout.groups; ++g) {
       products(group);
       group.left += group.channels;
