@@ -14,6 +14,7 @@ Environment:
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -113,11 +114,10 @@ class BuildStableLibraries(build_ext):
 
     @staticmethod
     def is_stale(source: Path, target: Path) -> bool:
-        """True where the object is missing or older than its source, a shared header or this file."""
+        """True where the object is missing or older than its source, a header that it includes or this file."""
         if not target.exists():
             return True
-        inputs = [source, ROOT / "setup.py", *(ROOT / "csrc").rglob("*.h"), *(ROOT / "csrc").rglob("*.cuh")]
-        return max(p.stat().st_mtime for p in inputs) > target.stat().st_mtime
+        return max(p.stat().st_mtime for p in [ROOT / "setup.py", *included(ROOT / source)]) > target.stat().st_mtime
 
     @staticmethod
     def execute(command: list[str]) -> None:
@@ -126,6 +126,18 @@ class BuildStableLibraries(build_ext):
             sys.exit(f"the compiler {command[0]} was not found: apt install g++, or set CXX")
         if subprocess.run(command, cwd=ROOT).returncode:
             sys.exit(f"failed: {' '.join(command)}")
+
+
+def included(source: Path) -> set[Path]:
+    """Return ``source`` and all headers of csrc/ that it includes, directly or not."""
+    found, left = set(), [source]
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.add(path)
+            names = re.findall(r'^#include "(.+)"', path.read_text(), re.MULTILINE)
+            left += [ROOT / "csrc" / name for name in names]
+    return found
 
 
 def sources(folder: str, pattern: str) -> list[str]:
