@@ -8,7 +8,10 @@ from pcperc.sparse import SparseTensor
 
 
 class OnFeats:
-    """Mixed in before a torch module: its forward then maps SparseTensor to SparseTensor, voxels unchanged."""
+    """Mixed in before a torch module: its forward then maps SparseTensor to SparseTensor, voxels unchanged.
+
+    For a layer that is not below: ``class Hardtanh(OnFeats, torch.nn.Hardtanh): pass``.
+    """
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         check_input(self, x)
@@ -19,8 +22,20 @@ class ReLU(OnFeats, nn.ReLU):
     """torch.nn.ReLU on the features."""
 
 
+class ReLU6(OnFeats, nn.ReLU6):
+    """torch.nn.ReLU6 on the features."""
+
+
 class LeakyReLU(OnFeats, nn.LeakyReLU):
     """torch.nn.LeakyReLU on the features."""
+
+
+class ELU(OnFeats, nn.ELU):
+    """torch.nn.ELU on the features."""
+
+
+class SELU(OnFeats, nn.SELU):
+    """torch.nn.SELU on the features."""
 
 
 class GELU(OnFeats, nn.GELU):
@@ -31,12 +46,46 @@ class SiLU(OnFeats, nn.SiLU):
     """torch.nn.SiLU on the features."""
 
 
+class Mish(OnFeats, nn.Mish):
+    """torch.nn.Mish on the features."""
+
+
+class Hardswish(OnFeats, nn.Hardswish):
+    """torch.nn.Hardswish on the features."""
+
+
 class Sigmoid(OnFeats, nn.Sigmoid):
     """torch.nn.Sigmoid on the features."""
 
 
 class Tanh(OnFeats, nn.Tanh):
     """torch.nn.Tanh on the features."""
+
+
+class Softplus(OnFeats, nn.Softplus):
+    """torch.nn.Softplus on the features."""
+
+
+class PReLU(OnFeats, nn.PReLU):
+    """torch.nn.PReLU on the features, with one slope for all channels or one each."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        check_input(self, x, channels=None if self.num_parameters == 1 else self.num_parameters)
+        return super().forward(x)
+
+
+class Softmax(OnFeats, nn.Softmax):
+    """torch.nn.Softmax over the channels of each voxel."""
+
+    def __init__(self):
+        super().__init__(dim=1)
+
+
+class LogSoftmax(OnFeats, nn.LogSoftmax):
+    """torch.nn.LogSoftmax over the channels of each voxel."""
+
+    def __init__(self):
+        super().__init__(dim=1)
 
 
 class Dropout(OnFeats, nn.Dropout):

@@ -28,6 +28,7 @@ class SparseConvBase(nn.Module):
     """
 
     dims: int  # number of spatial axes D
+    backends = peer_backends.BACKENDS  # those that have such a layer
 
     def __init__(
         self,
@@ -41,10 +42,12 @@ class SparseConvBase(nn.Module):
         groups: int = 1,
         bias: bool = True,
         backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         name = type(self).__name__
-        peer_backends.check_backend(name, backend)
+        peer_backends.check_backend(name, backend, self.backends)
         self.backend = backend
         in_channels = positive_int(name, "in_channels", in_channels)
         out_channels = positive_int(name, "out_channels", out_channels)
@@ -56,8 +59,9 @@ class SparseConvBase(nn.Module):
         self.stride = self._per_axis("stride", stride, low=1)
         self.padding = self._per_axis("padding", padding, low=0)
         self.dilation = self._per_axis("dilation", dilation, low=1)
-        self.weight = nn.Parameter(torch.empty(*self.kernel_size, in_channels // groups, out_channels))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        factory = dict(device=device, dtype=dtype)
+        self.weight = nn.Parameter(torch.empty(*self.kernel_size, in_channels // groups, out_channels, **factory))
+        self.bias = nn.Parameter(torch.empty(out_channels, **factory)) if bias else None
         self.reset_parameters()
 
     @classmethod
@@ -144,6 +148,7 @@ class SubMConv(SparseConvBase):
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias.
         backend: None, or the library that computes it instead, see ``SparseConvBase``.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (M, in_channels) features to one with (M, out_channels); M may be 0.
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions; repeated coords.
@@ -161,12 +166,14 @@ class SubMConv(SparseConvBase):
         groups: int = 1,
         bias: bool = True,
         backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         kernel_size = self._per_axis("kernel_size", kernel_size, low=1)
         dilation = self._per_axis("dilation", dilation, low=1)
         padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel_size, strict=True))
         options = dict(padding=padding, dilation=dilation, groups=groups, bias=bias, backend=backend)
-        super().__init__(in_channels, out_channels, kernel_size, **options)
+        super().__init__(in_channels, out_channels, kernel_size, **options, device=device, dtype=dtype)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
         self._check_input(x)
@@ -185,6 +192,7 @@ class SparseConv(SparseConvBase):
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias (to the output voxels only).
         backend: None, or the library that computes it instead, see ``SparseConvBase``.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (N, in_channels) features to one with (M, out_channels) and ``tensor_stride`` times stride;
         M may be 0. ``target``: SparseTensor of the same batch_size, on the lattice of the output.
     Raises:
@@ -204,9 +212,11 @@ class SparseConv(SparseConvBase):
         bias: bool = True,
         *,
         backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias, backend=backend)
-        super().__init__(in_channels, out_channels, kernel_size, **options)
+        super().__init__(in_channels, out_channels, kernel_size, **options, device=device, dtype=dtype)
 
     def kernel_map(self, x: SparseTensor, target: SparseTensor | None = None) -> KernelMap:
         self._check_input(x)

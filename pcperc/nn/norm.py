@@ -82,7 +82,7 @@ class GroupNorm(nn.GroupNorm):
 
     Args:
         num_groups: divides num_channels.
-        num_channels, eps, affine: as in ``torch.nn.GroupNorm``.
+        num_channels, eps, affine, device, dtype: as in ``torch.nn.GroupNorm``.
     Shape: SparseTensor with (M, num_channels) features to one of the same voxels and dtype. An item without voxels
         takes no part; where a group is one value (one voxel, one channel) its variance is 0 and it becomes the bias.
     Raises:
@@ -117,12 +117,20 @@ class InstanceNorm(GroupNorm):
 
     Args:
         num_features: channels.
-        eps, affine: as in ``torch.nn.InstanceNorm3d``.
+        eps, affine, device, dtype: as in ``torch.nn.InstanceNorm3d``.
     Shape, Raises: as :class:`GroupNorm`.
     """
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, affine: bool = False):
-        super().__init__(num_features, num_features, eps=eps, affine=affine)
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        eps: float = 1e-5,
+        affine: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(num_features, num_features, eps=eps, affine=affine, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, eps={self.eps}, affine={self.affine}"

@@ -17,7 +17,7 @@ from pcperc import ops
 from pcperc.sparse import KernelMap, Topology
 
 BACKENDS = ("spconv", "torchsparse")
-_KINDS = ("SubMConv", "SparseConv", "SparseConvTranspose", "SparseInverseConv")
+_KINDS = ("SubMConv", "SparseConv", "SparseConvTranspose", "SparseGenerativeConvTranspose", "SparseInverseConv")
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class _Call:
         return math.prod(self.kernel_map.kernel_size) == 1
 
 
-def check_backend(op: str, backend: str | None) -> None:
-    """Require None, for our own operators, or the name of a peer; it is imported by the first call."""
-    if backend is not None and backend not in BACKENDS:
-        raise ValueError(f"{op}: backend must be None, {' or '.join(map(repr, BACKENDS))}, got {backend!r}")
+def check_backend(op: str, backend: str | None, known: tuple[str, ...]) -> None:
+    """Require None, for our own operators, or a peer that has such a layer; it is imported by the first call."""
+    if backend is not None and backend not in known:
+        raise ValueError(f"{op}: backend must be None or {' or '.join(map(repr, known))}, got {backend!r}")
 
 
 def convolve(layer: nn.Module, feats: Tensor, kernel_map: KernelMap) -> Tensor:
     """Convolve along ``kernel_map`` with the library that ``layer.backend`` names.
 
     Args:
-        layer: a submanifold or strided layer or an inverse one; for spconv also a transposed one.
+        layer: a submanifold or strided layer or an inverse one; for spconv also a transposed or generative one.
         feats: (N, in_channels) of the map's source, N >= 1.
         kernel_map: of the layer.
     Returns:
@@ -62,53 +62,60 @@ def convolve(layer: nn.Module, feats: Tensor, kernel_map: KernelMap) -> Tensor:
         ValueError: the library has no such layer, or makes other voxels.
     """
     op = type(layer).__name__
-    check_backend(op, layer.backend)
-    kind = next((c.__name__ for c in type(layer).__mro__ if c.__name__ in _KINDS), None)
-    if kind is None:
-        raise ValueError(f"{op}: backend {layer.backend!r} has no such layer")
+    check_backend(op, layer.backend, layer.backends)
+    kind = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in _KINDS)
     if layer.groups != 1:
         raise ValueError(f"{op}: backend {layer.backend!r} needs groups=1, got {layer.groups}")
     if not len(feats):
         raise ValueError(f"{op}: backend {layer.backend!r} needs at least one voxel, got none")
-    call = _Call(op, kind, kernel_map, layer.weight, feats, *_frame(kernel_map, kind))
+    is_generative = kind == "SparseGenerativeConvTranspose"
+    frame = _frame(kernel_map, kind)
+    kind = "SparseConvTranspose" if is_generative else kind  # the two differ in the size of a bounded lattice alone
+    call = _Call(op, kind, kernel_map, layer.weight, feats, *frame)
     run = _spconv if layer.backend == "spconv" else _torchsparse
     coords, values = run(call)
-    values = values.index_select(0, _match(op, layer.backend, coords, call.target_coords))
+    more = is_generative and kernel_map.target.spatial_shape is not None  # it was given a lattice without those bounds
+    values = values.index_select(0, _match(op, layer.backend, coords, call.target_coords, more=more))
     return values if layer.bias is None else values + layer.bias
 
 
 def _frame(kernel_map: KernelMap, kind: str) -> tuple[Tensor, Tensor, list[int]]:
     """Source and target coordinates from 0, and the size of the lattice that the peer is given.
 
-    Bounded lattices stay as they are. On others coarse indices move by whole cells and fine ones by ``stride`` times as
-    many, which changes no connection, and the lattice is made to hold every voxel that the layer reaches.
+    Bounded lattices stay as they are, but for generative layers, whose size no peer has. On others coarse indices move
+    by whole cells and fine ones by ``stride`` times as many, which changes no connection, and the lattice is made to
+    hold every voxel that the layer reaches.
     """
     source, target = kernel_map.source, kernel_map.target
     fine, coarse = (target, source) if kernel_map.transposed else (source, target)
-    if source.spatial_shape is not None and target.spatial_shape is not None:
+    is_bounded = source.spatial_shape is not None and target.spatial_shape is not None
+    if is_bounded and kind != "SparseGenerativeConvTranspose":
         shape = target.spatial_shape if kind == "SparseInverseConv" else source.spatial_shape
         return source.coords, target.coords, list(shape)
     as_tensor = fine.coords.new_tensor
     stride, padding = as_tensor(kernel_map.stride), as_tensor(kernel_map.padding)
     reach = as_tensor(kernel_map.dilation) * (as_tensor(kernel_map.kernel_size) - 1)
-    # A transposed layer drops what falls below 0 or above its size, so its input keeps padding cells away from both.
-    room = (padding + stride - 1) // stride if kind == "SparseConvTranspose" else torch.zeros_like(padding)
+    # A transposed layer drops what falls below 0 or above its size, out of which spconv leaves the dilation: its input
+    # keeps as many cells away from both.
+    is_transposed = kind in ("SparseConvTranspose", "SparseGenerativeConvTranspose")
+    lost = padding + reach - as_tensor(kernel_map.kernel_size) + 1
+    room = (lost + stride - 1) // stride if is_transposed else torch.zeros_like(padding)
     shift = torch.maximum(-(fine.coords[:, 1:].amin(0) // stride), room - coarse.coords[:, 1:].amin(0))
     fine_coords, coarse_coords = _moved(fine, stride * shift), _moved(coarse, shift)
     coarse_shape = coarse_coords[:, 1:].amax(0) + room + 1
     fine_shape = torch.maximum(fine_coords[:, 1:].amax(0) + 1, stride * (coarse_shape - 1) + reach + 1 - 2 * padding)
     coords = (coarse_coords, fine_coords) if kernel_map.transposed else (fine_coords, coarse_coords)
-    return *coords, (coarse_shape if kind == "SparseConvTranspose" else fine_shape).tolist()
+    return *coords, (coarse_shape if is_transposed else fine_shape).tolist()
 
 
 def _moved(topology: Topology, shift: Tensor) -> Tensor:
     return topology.coords + torch.cat([shift.new_zeros(1), shift])
 
 
-def _match(op: str, backend: str, coords: Tensor, wanted: Tensor) -> Tensor:
-    """Row of ``coords`` for each row of ``wanted``; the two must be the same voxels."""
+def _match(op: str, backend: str, coords: Tensor, wanted: Tensor, *, more: bool = False) -> Tensor:
+    """Row of ``coords`` for each row of ``wanted``; the two must be the same voxels, but for ``more`` in ``coords``."""
     rows = ops.build_kernel_map(coords.contiguous(), wanted.contiguous(), kernel_size=1)[0].long()
-    if len(coords) != len(wanted) or (rows < 0).any():
+    if (len(coords) != len(wanted) and not more) or (rows < 0).any():
         raise ValueError(f"{op}: backend {backend!r} made other voxels: {len(coords)} where ours are {len(wanted)}")
     return rows
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolution with norm and activation, and the residual block of two of them."""
 
+import torch
 from torch import nn
 
 from pcperc.nn.activation import ReLU
@@ -50,6 +51,7 @@ class ResidualBlock(nn.Module):
         in_channels, out_channels: channels, >= 1.
         kernel_size, dilation: of both convolutions, one number for all axes or one each.
         dims: number of spatial axes, 1 to 4.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (M, in_channels) features to one of the same voxels with (M, out_channels).
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions.
@@ -58,19 +60,28 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: PerAxis = 3, *, dilation: PerAxis = 1, dims: int = 3
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: PerAxis = 3,
+        *,
+        dilation: PerAxis = 1,
+        dims: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         if dims not in _SUBM_CONVS:
             raise ValueError(f"ResidualBlock: dims must be 1, 2, 3 or 4, got {dims!r}")
-        conv, options = _SUBM_CONVS[dims], dict(dilation=dilation, bias=False)
-        conv1 = conv(in_channels, out_channels, kernel_size, **options)
-        conv2 = conv(out_channels, out_channels, kernel_size, **options)
-        self.block1 = ConvBlock(conv1, BatchNorm(out_channels), ReLU())
-        self.block2 = ConvBlock(conv2, BatchNorm(out_channels), ReLU())
+        factory = dict(device=device, dtype=dtype)
+        conv, options = _SUBM_CONVS[dims], dict(bias=False, **factory)
+        conv1 = conv(in_channels, out_channels, kernel_size, dilation=dilation, **options)
+        conv2 = conv(out_channels, out_channels, kernel_size, dilation=dilation, **options)
+        self.block1 = ConvBlock(conv1, BatchNorm(out_channels, **factory), ReLU())
+        self.block2 = ConvBlock(conv2, BatchNorm(out_channels, **factory), ReLU())
         self.shortcut = None
         if in_channels != out_channels:
-            self.shortcut = ConvBlock(conv(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels))
+            self.shortcut = ConvBlock(conv(in_channels, out_channels, 1, **options), BatchNorm(out_channels, **factory))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         residual = x if self.shortcut is None else self.shortcut(x)

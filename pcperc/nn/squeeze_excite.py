@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channels weighted by a look at the whole cloud."""
 
+import torch
 from torch import nn
 
 from pcperc import ops
@@ -16,6 +17,7 @@ class SqueezeExcite(nn.Module):
     Args:
         channels: C, >= 1.
         reduction: the layer between has max(C // reduction, 1) channels; >= 1.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (M, C) features to one of the same voxels and dtype. An item without voxels takes no part.
     Raises:
         TypeError: not a SparseTensor.
@@ -23,13 +25,20 @@ class SqueezeExcite(nn.Module):
     Source: Hu, Shen, Sun, "Squeeze-and-Excitation Networks", CVPR 2018, section 3.
     """
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         if min(channels, reduction) < 1:
             raise ValueError(f"SqueezeExcite: channels and reduction must be >= 1, got {channels} and {reduction}")
         self.channels = channels
-        self.squeeze = nn.Linear(channels, max(channels // reduction, 1))
-        self.excite = nn.Linear(self.squeeze.out_features, channels)
+        self.squeeze = nn.Linear(channels, max(channels // reduction, 1), device=device, dtype=dtype)
+        self.excite = nn.Linear(self.squeeze.out_features, channels, device=device, dtype=dtype)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         check_input(self, x, channels=self.channels)

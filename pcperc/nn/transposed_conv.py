@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sparse convolutions from coarse voxels to finer ones: transposed, generative, and inverse of an earlier layer."""
 
+import torch
+
 from pcperc.nn.conv import PerAxis, SparseConvBase
 from pcperc.sparse import KernelMap, SparseTensor
 from pcperc.sparse.kernel_map import finer
@@ -22,6 +24,7 @@ class SparseConvTranspose(SparseConvBase):
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias (to the output voxels only).
         backend: None, or "spconv": spconv computes it instead, see ``SparseConvBase``.
+        device, dtype: of the parameters, as in torch\'s layers.
     Shape: SparseTensor with (N, in_channels) features to one with (M, out_channels) and ``tensor_stride`` divided by
         stride, a ``fractions.Fraction`` where that is no whole number; M may be 0. ``target``: SparseTensor of the same
         batch_size on that lattice; where both lattices are bounded, of a size that torch's ``output_size`` may have.
@@ -29,6 +32,8 @@ class SparseConvTranspose(SparseConvBase):
         TypeError, ValueError: an argument, or an input of other channels or dimensions; a target on another lattice;
             repeated coords.
     """
+
+    backends = ("spconv",)
 
     def __init__(
         self,
@@ -43,9 +48,11 @@ class SparseConvTranspose(SparseConvBase):
         dilation: PerAxis = 1,
         *,
         backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias, backend=backend)
-        super().__init__(in_channels, out_channels, kernel_size, **options)
+        super().__init__(in_channels, out_channels, kernel_size, **options, device=device, dtype=dtype)
         self.output_padding = self._per_axis("output_padding", output_padding, low=0)
         limits = tuple(max(s, d) for s, d in zip(self.stride, self.dilation, strict=True))
         if any(p >= limit for p, limit in zip(self.output_padding, limits, strict=True)):
@@ -97,12 +104,16 @@ class SparseGenerativeConvTranspose(SparseConvBase):
         kernel_size, stride, dilation: one number for all axes or one each.
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias (to the output voxels only).
+        backend: None, or "spconv": spconv computes it instead, see ``SparseConvBase``.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (N, in_channels) features to one with (M, out_channels) and ``tensor_stride`` divided by
         stride, a ``fractions.Fraction`` where that is no whole number; M may be 0.
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions; repeated coords.
     Source: Gwak, Choy, Savarese, "Generative Sparse Detection Networks for 3D Single-shot Object Detection", ECCV 2020.
     """
+
+    backends = ("spconv",)
 
     def __init__(
         self,
@@ -114,12 +125,15 @@ class SparseGenerativeConvTranspose(SparseConvBase):
         dilation: PerAxis = 1,
         groups: int = 1,
         bias: bool = True,
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         kernel_size = self._per_axis("kernel_size", kernel_size, low=1)
         dilation = self._per_axis("dilation", dilation, low=1)
         padding = tuple(d * (k // 2) if k % 2 else 0 for d, k in zip(dilation, kernel_size, strict=True))
-        geometry = dict(stride=stride, padding=padding, dilation=dilation)
-        super().__init__(in_channels, out_channels, kernel_size, **geometry, groups=groups, bias=bias)
+        options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias, backend=backend)
+        super().__init__(in_channels, out_channels, kernel_size, **options, device=device, dtype=dtype)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
         self._check_input(x)
@@ -140,6 +154,7 @@ class SparseInverseConv(SparseConvBase):
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias.
         backend: None, or the library that computes it instead, see ``SparseConvBase``.
+        device, dtype: of the parameters, as in torch\'s layers.
     Shape: SparseTensor with (M, in_channels) features to one with (N, out_channels).
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions; none or more than one layer
@@ -155,8 +170,11 @@ class SparseInverseConv(SparseConvBase):
         groups: int = 1,
         bias: bool = True,
         backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, groups=groups, bias=bias, backend=backend)
+        options = dict(groups=groups, bias=bias, backend=backend, device=device, dtype=dtype)
+        super().__init__(in_channels, out_channels, kernel_size, **options)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
         self._check_input(x)

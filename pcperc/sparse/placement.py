@@ -8,7 +8,7 @@ from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
 
 class Placement:
-    """``to`` and its short forms, ``pin_memory``, ``detach`` and ``requires_grad_``; mixed into ``SparseTensor``."""
+    """``to`` and its short forms, ``clone``, ``detach``, ``requires_grad_`` ...; mixed into ``SparseTensor``."""
 
     def to(
         self,
@@ -63,6 +63,23 @@ class Placement:
 
     def double(self):
         return self.to(torch.float64)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.feats.is_cuda
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether autograd follows the features."""
+        return self.feats.requires_grad
+
+    def clone(self):
+        """A copy of the features, on the same voxels, which never change. Differentiable."""
+        return self.replace(feats=self.feats.clone())
+
+    def contiguous(self):
+        """The features row by row in memory; this tensor itself where they are."""
+        return self if self.feats.is_contiguous() else self.replace(feats=self.feats.contiguous())
 
     def detach(self):
         """The same features, cut off from the graph that made them."""

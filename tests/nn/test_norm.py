@@ -41,20 +41,6 @@ def test_a_later_batch_does_not_reach_the_gradient_of_a_single_voxel():
     torch.testing.assert_close(feats.grad, torch.full((1, 2), (1 + layer.eps) ** -0.5))
 
 
-@pytest.mark.parametrize(
-    "layer", [spnn.ReLU(), spnn.GELU(), spnn.SiLU(), spnn.LeakyReLU(0.2), spnn.Sigmoid(), spnn.Tanh()]
-)
-def test_activations_are_torchs_on_the_features(layer):
-    coords = random_coords(20)
-    feats = torch.randn(len(coords), 3)
-    (plain,) = [base for base in type(layer).__mro__ if base.__module__.startswith("torch.nn.modules.activation")][:1]
-    reference = plain(0.2) if isinstance(layer, spnn.LeakyReLU) else plain()
-    y = layer(SparseTensor(coords, feats))
-    assert torch.equal(y.feats, reference(feats))
-    with pytest.raises(TypeError, match="input must be a SparseTensor"):
-        layer(feats)
-
-
 def test_batch_norm_names_its_mistakes():
     with pytest.raises(ValueError, match="BatchNorm: input must have 4 channels, got 3"):
         spnn.BatchNorm(4)(SparseTensor(random_coords(5), torch.ones(len(random_coords(5)), 3)))

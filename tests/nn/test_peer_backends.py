@@ -75,6 +75,15 @@ def test_spconv_in_other_dimensions(spconv, dims):
     assert_same_by("spconv", getattr(spnn, f"SparseInverseConv{dims}d")(5, 6, 2), y)
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize(
+    "options", [dict(kernel_size=3), dict(kernel_size=(3, 2, 4), stride=(1, 2, 3)), dict(dilation=2)]
+)
+def test_spconv_generative_layers(spconv, options, bounded):
+    layer = spnn.SparseGenerativeConvTranspose3d(4, 5, **{"kernel_size": 3, "stride": 2} | options)
+    assert_same_by("spconv", layer, cloud(bounded=bounded))
+
+
 def test_a_call_draws_no_random_numbers(spconv):
     layer, x = spnn.SubMConv3d(4, 5, 3, backend="spconv"), cloud()
     state = torch.get_rng_state()
@@ -149,22 +158,25 @@ def test_what_a_peer_cannot_do_is_named(spconv, torchsparse):
         (spnn.SubMConv3d(4, 5, 2, backend="spconv"), "SubMConv3d: backend 'spconv' needs an odd kernel_size"),
         (spnn.SubMConv3d(4, 4, 3, groups=2, backend="spconv"), "backend 'spconv' needs groups=1, got 2"),
         (spnn.SubMConv3d(4, 4, 3, dilation=2, backend="torchsparse"), "backend 'torchsparse' has no such layer"),
-        (spnn.SparseConvTranspose3d(4, 4, 2, 2, backend="torchsparse"), "backend 'torchsparse' has no such layer"),
         # The size that spconv gives a transposed layer leaves its dilation out.
         (spnn.SparseConvTranspose3d(4, 5, 2, dilation=2, backend="spconv"), "backend 'spconv' made other voxels"),
     ):
         with pytest.raises(ValueError, match=message):
             layer(x)
-    generative = spnn.SparseGenerativeConvTranspose3d(4, 4, 2, 2)
-    generative.backend = "spconv"
-    with pytest.raises(ValueError, match="SparseGenerativeConvTranspose3d: backend 'spconv' has no such layer"):
-        generative(x)
+    for make in (spnn.SparseConvTranspose3d, spnn.SparseGenerativeConvTranspose3d):
+        message = f"{make.__name__}: backend must be None or 'spconv', got 'torchsparse'"
+        with pytest.raises(ValueError, match=message):
+            make(4, 4, 2, 2, backend="torchsparse")
+        layer = make(4, 4, 2, 2)
+        layer.backend = "torchsparse"
+        with pytest.raises(ValueError, match=message):
+            layer(x)
     with pytest.raises(ValueError, match="needs at least one voxel, got none"):
         spnn.SubMConv3d(4, 5, 3, backend="spconv")(SparseTensor(x.coords[:0], x.feats[:0], 2))
 
 
 def test_other_names_and_missing_libraries_are_named(monkeypatch):
-    with pytest.raises(ValueError, match="SparseConv3d: backend must be None, 'spconv' or 'torchsparse', got 'ME'"):
+    with pytest.raises(ValueError, match="SparseConv3d: backend must be None or 'spconv' or 'torchsparse', got 'ME'"):
         spnn.SparseConv3d(1, 1, 3, backend="ME")
     monkeypatch.setitem(sys.modules, "spconv.pytorch", None)
     with pytest.raises(ImportError, match="SubMConv3d: backend 'spconv' needs spconv, which is not installed"):

@@ -104,6 +104,19 @@ def test_a_tensor_goes_to_the_gpu_and_back():
     assert torch.equal(y.cpu().coords, x.coords) and torch.equal(y.cpu().float().feats, x.feats)
 
 
+def test_a_copy_is_on_the_same_voxels():
+    x = SparseTensor(random_coords(20), torch.randn(20, 6)[:, ::2].requires_grad_())
+    copied = x.clone()
+    assert copied.topology is x.topology and torch.equal(copied.feats, x.feats)
+    assert copied.feats.data_ptr() != x.feats.data_ptr()
+    (gradient,) = torch.autograd.grad(copied.feats.sum(), x.feats)
+    assert torch.equal(gradient, torch.ones(20, 3))
+    rows = x.contiguous()
+    assert rows.feats.is_contiguous() and torch.equal(rows.feats, x.feats) and rows.topology is x.topology
+    assert rows.contiguous() is rows
+    assert x.requires_grad and not x.detach().requires_grad and not x.is_cuda
+
+
 def test_autograd_switches():
     x = SparseTensor(coords_of((0, 1, 2, 3)), torch.ones(1, 2))
     assert x.requires_grad_() is x and x.feats.requires_grad
