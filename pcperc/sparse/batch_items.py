@@ -49,5 +49,6 @@ class BatchItems:
 
     def _item(self, rows: Tensor, batch: Tensor, batch_size: int):
         coords = torch.cat([batch.unsqueeze(1), self.coords[rows, 1:]], 1)
-        topology = Topology(coords, batch_size, self.spatial_shape, self.tensor_stride)
+        lattice = (batch_size, self.spatial_shape, self.tensor_stride)
+        topology = Topology(coords, *lattice, made_by_operator=self.topology.is_distinct)
         return self.on_topology(topology, self.feats[rows], KernelMapCache())

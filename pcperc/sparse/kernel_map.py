@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 import torch
@@ -24,7 +24,38 @@ class Topology:
     batch_size: int
     spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
-    made_by_operator: bool = False  # rows are then known to be distinct and in range, and nothing checks them again
+    # Whether rows are known to be distinct and in range; what needs it checks others once. Not copied by `replace`.
+    is_distinct: bool = field(default=False, init=False)
+
+    def __init__(
+        self,
+        coords: Tensor,
+        batch_size: int,
+        spatial_shape: Axes | None,
+        tensor_stride: Spacing,
+        *,
+        made_by_operator: bool = False,
+    ):
+        values = (coords, batch_size, spatial_shape, tensor_stride, made_by_operator)
+        for each, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, each.name, value)
+
+    def require_distinct(self, op: str) -> None:
+        """Look once whether rows are distinct and in range; on a GPU that is a wait.
+
+        Raises:
+            ValueError: they are not; the message begins with ``op`` and names the first such row.
+        """
+        if self.is_distinct:
+            return
+        try:
+            ops.build_kernel_map(self.coords, self.coords, kernel_size=1)
+        except ValueError as error:
+            raise ValueError(f"{op}: coords must be distinct rows in range ({error})") from error
+        self.note_distinct()
+
+    def note_distinct(self) -> None:
+        object.__setattr__(self, "is_distinct", True)
 
     @property
     def dims(self) -> int:
@@ -74,16 +105,20 @@ class KernelMap:
     def _build(self) -> Tensor:
         fine, coarse = self._fine_and_coarse
         if self._is_symmetric and math.prod(self.kernel_size) == 1:  # each row sees itself: nothing to look up
+            fine.require_distinct("build_kernel_map")
             return torch.arange(fine.coords.shape[0], dtype=torch.int32, device=fine.coords.device).unsqueeze(0)
-        return ops.build_kernel_map(
+        neighbors = ops.build_kernel_map(
             fine.coords,
             coarse.coords,
             kernel_size=self.kernel_size,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
-            check=not (fine.made_by_operator and coarse.made_by_operator),
+            check=not (fine.is_distinct and coarse.is_distinct),
         )
+        fine.note_distinct()  # the operator looked
+        coarse.require_distinct("build_kernel_map")
+        return neighbors
 
     def _coarse_rows(self) -> Tensor:
         if "coarse" not in self._tables:
@@ -93,9 +128,8 @@ class KernelMap:
     def _reverse(self) -> Tensor:
         if self._is_symmetric:
             return self._fine_rows().flip(0)
-        fine, coarse = self._fine_and_coarse
-        num_inputs, check = fine.coords.shape[0], not coarse.made_by_operator
-        return ops.reverse_kernel_map(self._fine_rows(), num_inputs=num_inputs, check=check)
+        neighbors, (fine, _) = self._fine_rows(), self._fine_and_coarse  # of distinct rows, or it had not been built
+        return ops.reverse_kernel_map(neighbors, num_inputs=fine.coords.shape[0], check=False)
 
     @property
     def _fine_and_coarse(self) -> tuple[Topology, Topology]:

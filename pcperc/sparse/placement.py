@@ -39,7 +39,8 @@ class Placement:
         return self._with_moved(coords, feats)
 
     def _with_moved(self, coords: Tensor, feats: Tensor):
-        topology = Topology(coords, self.batch_size, self.spatial_shape, self.tensor_stride)
+        lattice = (self.batch_size, self.spatial_shape, self.tensor_stride)
+        topology = Topology(coords, *lattice, made_by_operator=self.topology.is_distinct)
         return self.on_topology(topology, feats, KernelMapCache())
 
     def cuda(self, device: torch.device | int | None = None, *, non_blocking: bool = False):

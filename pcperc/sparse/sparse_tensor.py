@@ -44,7 +44,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
     Raises:
         TypeError: not tensors, or a size that is no whole number.
         ValueError: wrong shape, dtype or device; a row outside the batch or ``spatial_shape`` (the first is named).
-            Repeated rows are found by the first convolution.
+            Repeated rows are found by the first layer or function that needs distinct ones.
     """
 
     def __init__(
@@ -187,10 +187,11 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
         """Return (B, C, X, Y, Z) with zeros where there is no voxel. Differentiable in the features.
 
         Raises:
-            ValueError: the lattice is unbounded.
+            ValueError: the lattice is unbounded, or a voxel occurs twice (looked at once for all tensors on it).
         """
         if self.spatial_shape is None:
             raise ValueError("SparseTensor.dense: needs a spatial_shape, got an unbounded lattice")
+        self._topology.require_distinct("SparseTensor.dense")
         batch, *axes = self.coords.long().unbind(1)
         cells = torch.zeros_like(batch)
         for size, index in zip(self.spatial_shape, axes, strict=True):

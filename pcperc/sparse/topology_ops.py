@@ -55,7 +55,9 @@ def collate(tensors: Sequence[SparseTensor]) -> SparseTensor:
         rows.append(torch.cat([tensor.coords[:, :1] + batch_size, tensor.coords[:, 1:]], 1))
         batch_size += tensor.batch_size
     check_batch_size("collate", batch_size, first.dims)
-    topology = Topology(torch.cat(rows), batch_size, first.spatial_shape, first.tensor_stride)
+    is_distinct = all(tensor.topology.is_distinct for tensor in tensors)
+    lattice = (batch_size, first.spatial_shape, first.tensor_stride)
+    topology = Topology(torch.cat(rows), *lattice, made_by_operator=is_distinct)
     return SparseTensor.on_topology(topology, torch.cat([tensor.feats for tensor in tensors]), KernelMapCache())
 
 
@@ -109,13 +111,14 @@ def prune(x: SparseTensor, mask: Tensor) -> SparseTensor:
         recorded from the old voxels to them, so that ``SparseInverseConv3d(..., kernel_size=1)`` leads back.
         Differentiable. Waits for the GPU, which counts the voxels.
     Raises:
-        TypeError, ValueError: x is no sparse tensor; wrong type, shape, dtype or device of ``mask``.
+        TypeError, ValueError: x is no sparse tensor; wrong type, shape, dtype or device of ``mask``; repeated coords.
     """
     _check_tensors("prune", [x])
     check_tensor("prune", "mask", mask)
     if mask.shape != (len(x),) or mask.dtype != torch.bool:
         raise ValueError(f"prune: mask must be ({len(x)},) bool, got {describe(mask)}")
     check_same_device("prune", x=x.feats, mask=mask)
+    x.topology.require_distinct("prune")
     rows = mask.nonzero().squeeze(1)
     target = _like(x.topology, x.coords[rows])
     _identity_map(x.kernel_maps, x.topology, target)
@@ -155,7 +158,9 @@ def _identity_map(kernel_maps: KernelMapCache, source: Topology, target: Topolog
 
 
 def _like(topology: Topology, coords: Tensor) -> Topology:
-    return Topology(coords, topology.batch_size, topology.spatial_shape, topology.tensor_stride)
+    """Distinct voxels on the lattice of ``topology``."""
+    lattice = (topology.batch_size, topology.spatial_shape, topology.tensor_stride)
+    return Topology(coords, *lattice, made_by_operator=True)
 
 
 def _check_tensors(op: str, tensors: Sequence[SparseTensor]) -> SparseTensor:
