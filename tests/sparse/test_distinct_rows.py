@@ -33,7 +33,7 @@ NEED_DISTINCT = {
     "pooling": ("build_kernel_map", spnn.SparseMaxPool3d(2)),
     "target": (
         "build_kernel_map",
-        lambda x: spnn.SparseConv3d(2, 2, 3, 1, 1).to(x.device)(distinct(x.device), target=x),
+        lambda x: spnn.SparseConv3d(2, 2, 3, 1, 1, device=x.device)(distinct(x.device), x),
     ),
     "item": ("SparseTensor.dense", lambda x: x[0].dense()),
     "cast_and_batch": ("SparseTensor.dense", lambda x: collate([x.half(), x.half()])[1:3].dense()),
