@@ -2,6 +2,7 @@
 """Where voxels are, which voxels a convolution connects, and the cache that builds each connection once."""
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
@@ -164,6 +165,7 @@ def finer(tensor_stride: Spacing, stride: Axes) -> Spacing:
 
 def _ratio(a: int | Fraction, b: int) -> int | Fraction:
     """a / b, exactly; a whole number is an int."""
+    a = a if isinstance(a, Fraction) else operator.index(a)  # a constant under torch.compile, which traces no Fraction
     return int(a // b) if a % b == 0 else Fraction(a) / b
 
 

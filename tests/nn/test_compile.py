@@ -152,6 +152,27 @@ def test_batch_size_must_be_given():
         program(*inputs(10, channels=4))
 
 
+LAYERS = {
+    "down": lambda: spnn.SparseConv3d(4, 4, 2, 2),
+    "up": lambda: spnn.SparseConvTranspose3d(4, 4, 2, 2),
+    "generative": lambda: spnn.SparseGenerativeConvTranspose3d(4, 4, 3, 2),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"tensor_stride": 3, "spatial_shape": LATTICE}], ids=str)
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_a_layer_takes_a_sparse_tensor_made_outside(make, options):
+    layer = make()
+    program = compiled(layer, "eager")
+    with torch.no_grad():
+        for count in (40, 70):
+            coords, feats = inputs(count, channels=4)
+            traced, plain = (run(SparseTensor(coords, feats, 2, **options)) for run in (program, layer))
+            assert torch.equal(traced.coords, plain.coords) and traced.tensor_stride == plain.tensor_stride
+            assert traced.spatial_shape == plain.spatial_shape
+            torch.testing.assert_close(traced.feats, plain.feats)
+
+
 def test_fused_network_compiles():
     network = spnn.fuse(test_minkunet.randomised(spnn.ResidualBlock(4, 6)))
     module = OnTensors(network, lambda net, coords, feats: net(SparseTensor(coords, feats, 2)).feats)

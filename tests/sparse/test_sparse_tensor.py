@@ -54,6 +54,13 @@ def test_batch_size_is_read_from_the_coords_where_it_is_not_given():
     assert SparseTensor(coords_of(), torch.ones(0, 1)).batch_size == 0
 
 
+def test_len_counts_voxels_as_that_of_the_features_does():
+    for count in (0, 1, 20):
+        x = SparseTensor(random_coords(count), torch.zeros(count, 3), 4)
+        assert len(x) == x.num_voxels == len(x.feats) == len(x.coords) == count
+        assert len(list(x)) == x.batch_size == 4
+
+
 def test_repr_says_how_many_voxels_and_on_what_lattice():
     text = repr(SparseTensor(coords_of((0, 1, 2, 3)), torch.ones(1, 2), 3, spatial_shape=(4, 5, 6), tensor_stride=2))
     for part in ("num_voxels=1", "num_channels=2", "batch_size=3", "tensor_stride=(2, 2, 2)", "(4, 5, 6)", "float32"):
