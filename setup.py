@@ -74,6 +74,9 @@ class BuildStableLibraries(build_ext):
         # setuptools packs whatever lies in build_lib: without this a library of an earlier build, with CUDA, stays in.
         for stale in Path(self.build_lib, "pcperc").glob("_C*.so"):
             stale.unlink()
+        # Nor may one stay beside a new _C whose operators take other arguments: without nvcc, or where its build fails.
+        for stale in (ROOT / "pcperc").glob("_C_cuda*.so") if self.inplace else []:
+            stale.unlink()
         super().run()
 
     def build_extension(self, ext: Extension) -> None:

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def setup(*arguments, **environment):
+def setup(*arguments, root=ROOT, **environment):
     command = [sys.executable, "setup.py", "-q", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=root, env=os.environ | environment, capture_output=True, text=True)
 
 
 def test_a_source_archive_holds_all_of_csrc(tmp_path):
@@ -48,6 +49,23 @@ def test_a_wheel_is_one_for_every_python_and_torch(tmp_path):
     needed = {line.split()[-1] for line in symbols.splitlines()}
     assert {name for name in needed if name.startswith(("aoti_torch_", "torch_"))}
     assert not {name for name in needed if re.match("_?Py|_ZNK?(2at|3c10|5torch)", name)}
+
+
+def test_a_build_in_place_without_cuda_leaves_no_cuda_library_of_an_earlier_one(tmp_path):
+    project = ("csrc", "setup.py", "pyproject.toml", "README.md", "LICENSE", "pcperc/__init__.py")
+    for name in (*project, "pcperc/_C_cuda.abi3.so"):
+        source, target = ROOT / name, tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        if source.suffix == ".so":
+            target.touch()
+        else:
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+    (tmp_path / "build").mkdir()
+    for objects in (ROOT / "build").glob("objects-*"):  # compiled already: what is left is to link them
+        shutil.copytree(objects, tmp_path / "build" / objects.name)
+    done = setup("build_ext", "--inplace", root=tmp_path, PCPERC_NO_CUDA="1")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "pcperc").glob("*.so")] == ["_C.abi3.so"]
 
 
 def test_a_missing_compiler_is_named(tmp_path):

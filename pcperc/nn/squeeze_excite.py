@@ -6,6 +6,7 @@ from torch import nn
 
 from pcperc import ops
 from pcperc.nn._checks import check_input
+from pcperc.ops._checks import positive_int
 from pcperc.sparse import SparseTensor
 
 
@@ -34,9 +35,8 @@ class SqueezeExcite(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if min(channels, reduction) < 1:
-            raise ValueError(f"SqueezeExcite: channels and reduction must be >= 1, got {channels} and {reduction}")
-        self.channels = channels
+        self.channels = positive_int("SqueezeExcite", "channels", channels)
+        reduction = positive_int("SqueezeExcite", "reduction", reduction)
         self.squeeze = nn.Linear(channels, max(channels // reduction, 1), device=device, dtype=dtype)
         self.excite = nn.Linear(self.squeeze.out_features, channels, device=device, dtype=dtype)
 

@@ -161,7 +161,7 @@ def test_interpolate_reads_the_tensor_at_its_own_voxels(device):
         (lambda x: spnn.LayerNorm(3)(x.feats), TypeError, "LayerNorm: input must be a SparseTensor"),
         (lambda x: spnn.LayerNorm(4)(x), ValueError, "LayerNorm: input must have 4 channels, got 3"),
         (lambda x: spnn.Linear(4, 2)(x), ValueError, "Linear: input must have 4 channels, got 3"),
-        (lambda x: spnn.SqueezeExcite(0), ValueError, "SqueezeExcite: channels and reduction must be >= 1"),
+        (lambda x: spnn.SqueezeExcite(0), ValueError, "SqueezeExcite: channels must be a whole number > 0, got 0"),
         (lambda x: spnn.SqueezeExcite(4)(x), ValueError, "SqueezeExcite: input must have 4 channels, got 3"),
         (lambda x: spnn.SqueezeExcite(3)(x.feats), TypeError, "SqueezeExcite: input must be a SparseTensor"),
         (lambda x: spnn.Interpolate()(x.feats, x.feats), TypeError, "Interpolate: input must be a SparseTensor"),
