@@ -68,12 +68,12 @@ def evaluate_results(
     if not any(rows.values()):  # the devkit cannot tell the kind of boxes then
         summary, details = _nothing_found(config), {}
     else:
-        evaluation = DetectionEval(nusc, config, str(results), split, str(output_dir), verbose=False)
-        metrics, data = evaluation.evaluate()
-        if plots:
-            evaluation.render(metrics, data)
-        else:
-            Path(evaluation.plot_dir).rmdir()
+        with tempfile.TemporaryDirectory() as unwanted:  # the devkit makes its folders, wanted or not
+            folder = str(output_dir) if plots else unwanted
+            evaluation = DetectionEval(nusc, config, str(results), split, folder, verbose=False)
+            metrics, data = evaluation.evaluate()
+            if plots:
+                evaluation.render(metrics, data)
         summary, details = metrics.serialize(), data.serialize()
     summary["meta"] = {"version": version, "split": split}
     write_text(output_dir / "metrics_summary.json", json.dumps(summary, indent=2))
