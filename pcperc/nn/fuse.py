@@ -2,6 +2,7 @@
 """Networks for inference: convolution, batch norm, residual and activation as one operator."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -19,6 +20,10 @@ from pcperc.sparse import SparseTensor
 def fuse(model: nn.Module) -> nn.Module:
     """Return a copy for inference in which every :class:`ConvBlock` is one operator, batch norm folded in.
 
+    A convolution with the batch norm, the ReLU or LeakyReLU, or both behind it in a ``torch.nn.Sequential`` is a block
+    too; ``torch.nn.Identity`` then stands in their places. So is what a module's method ``to_conv_blocks()`` returns, a
+    module that computes the same with blocks of its parts.
+
     The folded weights are computed in float64 and rounded once; results differ from those of ``model`` by rounding. The
     copy does not learn: its weights need no gradient, and features that do are an error. Hooks of the parts of
     a block are not called in it.
@@ -30,17 +35,40 @@ def fuse(model: nn.Module) -> nn.Module:
         ValueError: a block is in training mode, its norm keeps no running statistics or its convolution has another
             backend or parametrized weights; or there is no block.
     """
-    blocks = {name: module for name, module in model.named_modules() if isinstance(module, ConvBlock)}
+    fused = _replace(copy.deepcopy(model), _to_blocks, {})
+    blocks = {name: module for name, module in fused.named_modules() if isinstance(module, ConvBlock)}
     if not blocks:
         raise ValueError(f"fuse: model must contain a ConvBlock, got none in {type(model).__name__}")
     for name, block in blocks.items():
         _check_block(name or "model", block)
-    return _replace_blocks(copy.deepcopy(model), {})
+    return _replace(fused, lambda module: FusedConvBlock(module) if isinstance(module, ConvBlock) else module, {})
+
+
+def _to_blocks(module: nn.Module) -> nn.Module:
+    """Put ConvBlocks in place of what can be one."""
+    if hasattr(module, "to_conv_blocks"):
+        return module.to_conv_blocks()
+    if type(module).forward is nn.Sequential.forward:
+        layers, start = list(module), 0
+        while start < len(layers):
+            end = start + 1
+            if isinstance(layers[start], SparseConvBase):
+                parts = []
+                for kinds in ((BatchNorm, SyncBatchNorm), (ReLU, LeakyReLU)):
+                    is_next = end < len(layers) and type(layers[end]) in kinds
+                    parts.append(layers[end] if is_next else None)
+                    end += is_next
+                if end > start + 1:
+                    module[start] = ConvBlock(layers[start], *parts)
+                    for place in range(start + 1, end):
+                        module[place] = nn.Identity()
+            start = end
+    return module
 
 
 def _check_block(name: str, block: ConvBlock) -> None:
     norm = block.norm
-    if any(module.training for module in block.modules()):
+    if any(module.training for module in block.modules() if module is not block):
         raise ValueError(f"fuse: model must be in eval mode (model.eval()), got {name} in training mode")
     if block.conv.backend is not None:
         raise ValueError(f"fuse: conv of {name} must have backend None, got {block.conv.backend!r}")
@@ -52,13 +80,13 @@ def _check_block(name: str, block: ConvBlock) -> None:
         raise ValueError(f"fuse: norm of {name} must keep running statistics, got track_running_stats=False")
 
 
-def _replace_blocks(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Put a FusedConvBlock in place of each ConvBlock; a module that is used twice stays one module."""
+def _replace(module: nn.Module, by: Callable[[nn.Module], nn.Module], done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Put ``by(m)`` in place of each module m; one that is used twice stays one module."""
     if module not in done:
-        done[module] = FusedConvBlock(module) if isinstance(module, ConvBlock) else module
+        done[module] = by(module)
         for name, child in done[module]._modules.items():
             if child is not None:
-                done[module]._modules[name] = _replace_blocks(child, done)
+                done[module]._modules[name] = _replace(child, by, done)
     return done[module]
 
 

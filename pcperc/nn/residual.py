@@ -83,6 +83,14 @@ class ResidualBlock(nn.Module):
         if in_channels != out_channels:
             self.shortcut = ConvBlock(conv(in_channels, out_channels, 1, **options), BatchNorm(out_channels, **factory))
 
+    @classmethod
+    def of(cls, block1: ConvBlock, block2: ConvBlock, shortcut: nn.Module | None = None) -> "ResidualBlock":
+        """Put a residual block together of its parts."""
+        block = cls.__new__(cls)
+        nn.Module.__init__(block)
+        block.block1, block.block2, block.shortcut = block1, block2, shortcut
+        return block
+
     def forward(self, x: SparseTensor) -> SparseTensor:
         residual = x if self.shortcut is None else self.shortcut(x)
         return self.block2(self.block1(x), residual)

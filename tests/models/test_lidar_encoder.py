@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
+from pcperc.nn import fuse
 from pcperc.sparse import SparseTensor
 
 
@@ -58,14 +59,18 @@ def small_encoder(**changes) -> SparseEncoder:
     return SparseEncoder(**settings | changes)
 
 
-def test_equals_dense_convolutions():
-    encoder = small_encoder().eval()
+def randomised(encoder) -> SparseEncoder:
     for module in encoder.modules():
         if hasattr(module, "running_mean"):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
             torch.nn.init.normal_(module.weight)
             torch.nn.init.normal_(module.bias)
+    return encoder.eval()
+
+
+def test_equals_dense_convolutions():
+    encoder = randomised(small_encoder())
     voxels = random_voxels((21, 18, 17), 300)
     mask = voxels.replace(feats=torch.ones(300, 1)).dense()
     with torch.no_grad():
@@ -74,6 +79,19 @@ def test_equals_dense_convolutions():
     # z: 17 -> 9 -> 4 -> 1; x: 21 -> 11 -> 6; y: 18 -> 9 -> 5
     assert expected.shape == (2, 7, 6, 5, 1)
     torch.testing.assert_close(found, expected[..., 0], rtol=1e-4, atol=1e-4)
+
+
+def test_every_convolution_is_fused_with_its_norm():
+    encoder = randomised(small_encoder())
+    names = list(encoder.state_dict())
+    fused = fuse(encoder)
+    kinds = [type(module).__name__ for module in fused.modules()]
+    assert kinds.count("FusedConvBlock") == 1 + (4 + 1) + (2 + 1) + 2 + 1
+    assert not {"BatchNorm", "ReLU", "SparseBasicBlock", "ConvBlock"} & set(kinds)
+    assert list(encoder.state_dict()) == names and "encoder_layers.0.0.conv1.weight" in names
+    voxels = random_voxels((21, 18, 17), 300)
+    with torch.no_grad():
+        torch.testing.assert_close(fused({"voxels": voxels}), encoder({"voxels": voxels}), rtol=1e-4, atol=1e-4)
 
 
 def test_heights_become_channels_with_z_fastest():

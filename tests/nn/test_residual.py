@@ -59,6 +59,13 @@ BLOCKS = {
     "plain_norm": lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3, bias=False), spnn.BatchNorm(6, affine=False)),
     "residual": lambda: spnn.ResidualBlock(4, 4),
     "projection": lambda: spnn.ResidualBlock(4, 6),
+    "sequential": lambda: torch.nn.Sequential(
+        spnn.SubMConv3d(4, 6, 3, bias=False),
+        spnn.BatchNorm(6),
+        spnn.ReLU(),
+        spnn.SparseConv3d(6, 4, 2, 2),
+        spnn.LeakyReLU(0.2),
+    ),
     "nested": lambda: torch.nn.Sequential(
         spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), spnn.BatchNorm(6), spnn.ReLU()), spnn.BatchNorm(6), spnn.Linear(6, 2)
     ),
@@ -89,6 +96,37 @@ def test_a_block_used_twice_is_fused_once():
     assert fused[0] is fused[1]
     x = voxels()
     torch.testing.assert_close(fused(x).feats, model(x).feats, **tolerances(torch.float32, 500))
+
+
+class Twice(torch.nn.Sequential):
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+
+def test_layers_behind_each_other_are_a_block_where_nothing_stands_between():
+    def conv():
+        return spnn.SubMConv3d(4, 4, 3)
+
+    layers = (
+        *(conv(), spnn.BatchNorm(4), spnn.GELU()),
+        *(conv(), spnn.GroupNorm(2, 4), spnn.ReLU()),
+        *(spnn.BatchNorm(4), conv()),
+        Twice(conv(), spnn.BatchNorm(4)),
+        *(conv(), spnn.SyncBatchNorm(4), spnn.ReLU()),
+    )
+    model = randomised(torch.nn.Sequential(*layers))
+    fused = spnn.fuse(model)
+    kinds = [type(layer).__name__ for layer in fused]
+    assert kinds[:3] == ["FusedConvBlock", "Identity", "GELU"]
+    assert kinds[3:8] == ["SubMConv3d", "GroupNorm", "ReLU", "BatchNorm", "SubMConv3d"]
+    assert [type(layer).__name__ for layer in fused[8]] == ["SubMConv3d", "BatchNorm"]
+    assert kinds[9:] == ["FusedConvBlock", "Identity", "Identity"]
+    assert [type(layer) for layer in model] == [type(layer) for layer in layers]
+    x = voxels()
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x).feats, model(x).feats, **tolerances(torch.float32, 500))
+    with pytest.raises(ValueError, match="fuse: model must be in eval mode .*, got 0 in training mode"):
+        spnn.fuse(model.train())
 
 
 def test_blocks_that_share_a_convolution_are_fused_apart():

@@ -14,7 +14,7 @@ from pcperc.sparse import SparseTensor
 
 
 class SparseBasicBlock(nn.Module):
-    """Two submanifold 3 x 3 x 3 convolutions with a shortcut past both."""
+    """Two submanifold 3 x 3 x 3 convolutions with a shortcut past both, under the names that checkpoints have."""
 
     def __init__(self, channels: int, **norm):
         super().__init__()
@@ -28,6 +28,11 @@ class SparseBasicBlock(nn.Module):
         out = self.relu(self.bn1(self.conv1(voxels)))
         out = self.bn2(self.conv2(out))
         return self.relu(out.replace(feats=out.feats + voxels.feats))
+
+    def to_conv_blocks(self) -> nn.Module:
+        """The same of ConvBlocks, with these parameters: what ``pcperc.nn.fuse`` takes."""
+        block1 = spnn.ConvBlock(self.conv1, self.bn1, self.relu)
+        return spnn.ResidualBlock.of(block1, spnn.ConvBlock(self.conv2, self.bn2, self.relu))
 
 
 @MODELS.register_module()
