@@ -84,6 +84,10 @@ def test_spconv_generative_layers(spconv, options, bounded):
     assert_same_by("spconv", layer, cloud(bounded=bounded))
 
 
+def test_spconv_dilated_transposed_layer_where_nothing_bounds_it(spconv):
+    assert_same_by("spconv", spnn.SparseConvTranspose3d(4, 5, 3, 2, 1, dilation=2), cloud(bounded=False))
+
+
 def test_a_call_draws_no_random_numbers(spconv):
     layer, x = spnn.SubMConv3d(4, 5, 3, backend="spconv"), cloud()
     state = torch.get_rng_state()
