@@ -3,10 +3,14 @@
 
 from pcperc.datasets.collate import collate
 from pcperc.datasets.gt_database import GTDatabase, build_gt_database
+from pcperc.datasets.label_map import LabelMap
 from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import CLASSES, gt_database_path, prepare_nuscenes
+from pcperc.datasets.nuscenes_lidarseg import NuScenesLidarSeg
 from pcperc.datasets.nuscenes_tables import CAMERAS
 from pcperc.datasets.sampling import ClassBalancedSampler, EpochSampler, SampleKey
+from pcperc.datasets.semantickitti import SemanticKITTI
+from pcperc.datasets.semantickitti_labels import LABEL_MAPS
 
 __all__ = [
     "CAMERAS",
@@ -14,8 +18,12 @@ __all__ = [
     "ClassBalancedSampler",
     "EpochSampler",
     "GTDatabase",
+    "LABEL_MAPS",
+    "LabelMap",
     "NuScenesDataset",
+    "NuScenesLidarSeg",
     "SampleKey",
+    "SemanticKITTI",
     "build_gt_database",
     "collate",
     "gt_database_path",

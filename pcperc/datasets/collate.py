@@ -9,7 +9,8 @@ import torch
 
 MATRIX_KEYS = ("lidar2camera", "camera2image", "image_aug", "lidar_aug")
 BOX_KEYS = ("boxes", "labels", "num_lidar_pts")
-TRANSIENT_KEYS = ("rng",)  # of use to the transforms alone
+POINT_KEYS = ("point_labels", "point_instances", "point_index")
+TRANSIENT_KEYS = ("rng", "draw_other")  # of use to the transforms alone
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -18,8 +19,8 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Args:
         samples: B >= 1 samples of one data set; all with images or all without.
     Returns:
-        ``{"inputs": ..., "samples": ...}``. Images stay uint8, (B, V, 3, H, W); matrices become float32; boxes, labels
-        and num_lidar_pts become tensors inside ``samples``, everything else stays as it was.
+        ``{"inputs": ..., "samples": ...}``. Images stay uint8, (B, V, 3, H, W); matrices become float32; boxes, labels,
+        num_lidar_pts and what is told of each point become tensors inside ``samples``, everything else stays as it was.
     Raises:
         ValueError: no sample, keys that only some samples have, or images of different sizes.
     """
@@ -36,7 +37,8 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     left_out = {*inputs, *TRANSIENT_KEYS}
     rest = [{key: value for key, value in sample.items() if key not in left_out} for sample in samples]
     for sample in rest:
-        sample.update({key: torch.from_numpy(np.ascontiguousarray(sample[key])) for key in BOX_KEYS if key in sample})
+        present = [key for key in (*BOX_KEYS, *POINT_KEYS) if key in sample]
+        sample.update({key: torch.from_numpy(np.ascontiguousarray(sample[key])) for key in present})
     return {"inputs": inputs, "samples": rest}
 
 

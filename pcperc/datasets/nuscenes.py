@@ -9,11 +9,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from torch.utils.data import Dataset
 
 from pcperc.datasets.nuscenes_index import CLASSES, check_index_is_current, index_path
 from pcperc.datasets.nuscenes_tables import CAMERAS
-from pcperc.datasets.sampling import SampleKey
+from pcperc.datasets.transformed import TransformedDataset, read_file
 from pcperc.geometry import transform_points
 from pcperc.registry import DATASETS
 
@@ -33,12 +32,10 @@ RECORD_KEYS = (
     ),
     *("boxes", "names", "num_lidar_pts", "valid"),
 )
-# A training sample that its transforms drop is replaced by another one, at the most this often.
-MAX_REPLACEMENTS = 100
 
 
 @DATASETS.register_module()
-class NuScenesDataset(Dataset):
+class NuScenesDataset(TransformedDataset):
     """Samples of one split, as docs/conventions.md lays them out; reads files, never augments.
 
     Points are the key sweep, then up to ``num_sweeps`` older ones, newest first, each moved by the recorded ego motion
@@ -83,10 +80,10 @@ class NuScenesDataset(Dataset):
                 raise ValueError(f"NuScenesDataset: {name} must be of {', '.join(known)}, got {list(given)}")
         if num_sweeps < 0:
             raise ValueError(f"NuScenesDataset: num_sweeps must be 0 or more, got {num_sweeps}")
-        self.root, self.version, self.split = Path(root), version, split
-        self.transforms = list(transforms)
+        super().__init__(split=split, transforms=transforms, test_mode=test_mode)
+        self.root, self.version = Path(root), version
         self.num_sweeps, self.pad_missing_sweeps = int(num_sweeps), pad_missing_sweeps
-        self.modalities, self.classes, self.test_mode = tuple(modalities), tuple(classes), test_mode
+        self.modalities, self.classes = tuple(modalities), tuple(classes)
         self._path = index_path(root, version, split)
         if not self._path.is_file():
             raise FileNotFoundError(
@@ -106,27 +103,6 @@ class NuScenesDataset(Dataset):
     def metainfo(self) -> dict:
         """What an evaluator needs to know of this data set."""
         return {"classes": self.classes, "root": str(self.root), "version": self.version, "split": self.split}
-
-    def __getitem__(self, key) -> dict:
-        """Return the transformed sample of a `SampleKey`, or of an index (then of epoch 0)."""
-        key = SampleKey.of(key)
-        rng, index = key.rng(), key.index
-        for _ in range(MAX_REPLACEMENTS):
-            sample = self._transformed(index, key.epoch, rng)
-            if sample is not None:
-                return sample
-            if self.test_mode:
-                raise ValueError(f"NuScenesDataset: a transform dropped sample {index}, which test_mode forbids")
-            index = int(rng.integers(len(self)))
-        raise ValueError(f"NuScenesDataset: the transforms dropped {MAX_REPLACEMENTS} samples of {self.split} in a row")
-
-    def _transformed(self, index: int, epoch: int, rng: np.random.Generator) -> dict | None:
-        sample = {**self.read_sample(index), "epoch": epoch, "rng": rng}
-        for transform in self.transforms:
-            sample = transform(sample)
-            if sample is None:
-                return None
-        return sample
 
     def read_sample(self, index: int) -> dict:
         """Return a sample without transforms.
@@ -155,13 +131,12 @@ class NuScenesDataset(Dataset):
 
     def read_record(self, index: int) -> dict:
         """Return the line of the index for a sample: relative paths, calibration, all annotated boxes."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"NuScenesDataset: index must be in [0, {len(self)}), got {index}")
-        start, end = self._starts[index % len(self)], self._starts[index % len(self) + 1]
+        index = self.check_index(index)
+        start, end = self._starts[index], self._starts[index + 1]
         with open(self._path, "rb") as file:
             file.seek(start)
             line = file.read(end - start)
-        where = f"NuScenesDataset: line {index % len(self) + 1} of {self._path}"
+        where = f"NuScenesDataset: line {index + 1} of {self._path}"
         try:
             record = json.loads(line)
         except ValueError as error:
@@ -226,7 +201,7 @@ def read_sweep(path: str | Path) -> np.ndarray:
         FileNotFoundError: no such file.
         ValueError: no point, a size that is not a multiple of 20 bytes, or a value that is not finite.
     """
-    content = _read_file(path, "point file")
+    content = read_file(path, "point file")
     if not content or len(content) % 20:
         raise ValueError(f"point file {path} must hold float32 rows of 5 (20 bytes each), got {len(content)} bytes")
     points = np.frombuffer(content, "<f4").reshape(-1, 5).astype(np.float32)
@@ -247,7 +222,7 @@ def read_image(path: str | Path, *, size: Sequence[int] = (0, 0)) -> np.ndarray:
         FileNotFoundError: no such file.
         ValueError: it does not decode, a JPEG is cut short, or the size is another.
     """
-    content = _read_file(path, "image")
+    content = read_file(path, "image")
     # OpenCV fills what a truncated JPEG lacks with grey and goes on; the end marker tells (padding may follow it).
     cut_short = content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-1024:]
     image = None if cut_short or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -257,15 +232,6 @@ def read_image(path: str | Path, *, size: Sequence[int] = (0, 0)) -> np.ndarray:
     if any(size) and tuple(size) != image.shape[:2]:
         raise ValueError(f"image {path} must be of {size[0]} x {size[1]} (height x width), got {image.shape[:2]}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _read_file(path: str | Path, what: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{what} {path} is missing, though the data set lists it") from error
-    except OSError as error:
-        raise ValueError(f"{what} {path} cannot be read: {error}") from error
 
 
 def _without_close(points: np.ndarray) -> np.ndarray:

@@ -201,7 +201,7 @@ def describe_sample(tables: NuScenesTables, sample: dict, scene: dict, *, num_sw
         "timestamp_us": sample["timestamp"],
         "prev": sample["prev"],
         "next": sample["next"],
-        "lidar": {"path": lidar["filename"], "timestamp_us": lidar["timestamp"]},
+        "lidar": {"path": lidar["filename"], "timestamp_us": lidar["timestamp"], "token": lidar["token"]},
         "lidar2ego": _rounded(lidar2ego),
         "ego2global": _rounded(ego2global),
         "sweeps": _older_sweeps(tables, lidar, lidar2global, num_sweeps),

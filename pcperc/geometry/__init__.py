@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes, 4 x 4 matrices and detections. Imports nothing else of pcperc; everything may import it."""
+"""Boxes, 4 x 4 matrices, detections and point labels. Imports nothing else of pcperc; everything may import it."""
 
 from pcperc.geometry.boxes import (
     BOX_EDGES,
@@ -21,11 +21,14 @@ from pcperc.geometry.matrices import (
     to_homogeneous,
     transform_points,
 )
+from pcperc.geometry.point_labels import IGNORED, PointLabels
 
 __all__ = [
     "BOX_EDGES",
     "FRONT_FACE",
+    "IGNORED",
     "Detections",
+    "PointLabels",
     "box_corners",
     "boxes_from_nuscenes",
     "boxes_to_nuscenes",
