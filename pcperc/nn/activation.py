@@ -74,18 +74,19 @@ class PReLU(OnFeats, nn.PReLU):
         return super().forward(x)
 
 
-class Softmax(OnFeats, nn.Softmax):
+class _OverChannels(OnFeats):
+    def __init__(self, dim: int = 1):
+        if dim not in (1, -1):
+            raise ValueError(f"{type(self).__name__}: dim must be 1, the channels, got {dim}")
+        super().__init__(dim=1)
+
+
+class Softmax(_OverChannels, nn.Softmax):
     """torch.nn.Softmax over the channels of each voxel."""
 
-    def __init__(self):
-        super().__init__(dim=1)
 
-
-class LogSoftmax(OnFeats, nn.LogSoftmax):
+class LogSoftmax(_OverChannels, nn.LogSoftmax):
     """torch.nn.LogSoftmax over the channels of each voxel."""
-
-    def __init__(self):
-        super().__init__(dim=1)
 
 
 class Dropout(OnFeats, nn.Dropout):

@@ -26,7 +26,7 @@ PAIRS = {
     "SELU": (spnn.SELU(), nn.SELU()),
     "SiLU": (spnn.SiLU(), nn.SiLU()),
     "Sigmoid": (spnn.Sigmoid(), nn.Sigmoid()),
-    "Softmax": (spnn.Softmax(), nn.Softmax(dim=1)),
+    "Softmax": (spnn.Softmax(dim=-1), nn.Softmax(dim=1)),
     "Softplus": (spnn.Softplus(2.0), nn.Softplus(2.0)),
     "Tanh": (spnn.Tanh(), nn.Tanh()),
 }
@@ -49,6 +49,12 @@ def test_slopes_of_prelu_learn_and_must_be_one_for_each_channel():
     torch.testing.assert_close(layer.weight.grad, x.feats.clamp(max=0).sum(0))
     with pytest.raises(ValueError, match="PReLU: input must have 4 channels, got 3"):
         spnn.PReLU(4)(x)
+
+
+def test_softmax_is_over_channels_alone():
+    for make in (spnn.Softmax, spnn.LogSoftmax):
+        with pytest.raises(ValueError, match=f"{make.__name__}: dim must be 1, the channels, got 0"):
+            make(dim=0)
 
 
 def test_any_layer_of_torch_can_be_mixed_in():
