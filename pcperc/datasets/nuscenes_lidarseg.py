@@ -40,6 +40,14 @@ CLASS_OF_CATEGORY = {
     **{f"static.{name}": name for name in ("manmade", "vegetation")},
 }
 
+# The numbers of the challenge, which files of predictions hold.
+CHALLENGE_MAP = LabelMap(
+    "lidarseg challenge",
+    CLASSES,
+    {0: IGNORED, **{i + 1: i for i in range(len(CLASSES))}},
+    tuple(range(1, len(CLASSES) + 1)),
+)
+
 
 @DATASETS.register_module()
 class NuScenesLidarSeg(NuScenesDataset):
@@ -132,7 +140,8 @@ def read_label_map(path: str | Path) -> LabelMap:
             raise ValueError(f"nuScenes: table {path} must have known categories, got {row['name']!r}")
         name = CLASS_OF_CATEGORY[row["name"]]
         train_ids[int(row["index"])] = IGNORED if name is None else CLASSES.index(name)
-    return LabelMap("lidarseg", CLASSES, train_ids, tuple(range(1, len(CLASSES) + 1)))
+    numbers = {train_id: number for number, train_id in train_ids.items() if train_id != IGNORED}
+    return LabelMap("lidarseg", CLASSES, train_ids, tuple(numbers.get(i, 0) for i in range(len(CLASSES))))
 
 
 def read_lidarseg(path: str | Path, *, num_points: int | None = None) -> np.ndarray:

@@ -38,6 +38,8 @@ class SemanticKITTI(TransformedDataset):
         label_map: "official" or "spvnas" (pcperc/datasets/semantickitti_labels.py).
         transforms: callables applied in order to each sample; one that returns None drops the sample.
         test_mode: a sample that a transform drops is an error instead of being replaced by another one.
+    Attributes:
+        tokens: "<sequence>/<frame>" of each sample.
     Raises:
         FileNotFoundError: a sequence of the split is missing.
         ValueError: an unknown split or label map, or a split without scans.
@@ -69,6 +71,8 @@ class SemanticKITTI(TransformedDataset):
         if not self._scans:
             raise ValueError(f"SemanticKITTI: split {split} of {root} must have scans, but has none")
 
+        self.tokens = [f"{path.parent.parent.name}/{path.stem}" for path in self._scans]
+
     def __len__(self) -> int:
         return len(self._scans)
 
@@ -94,7 +98,7 @@ class SemanticKITTI(TransformedDataset):
         sequence, frame = path.parent.parent.name, path.stem
         scan = read_scan(path)
         sample = {
-            "sample_token": f"{sequence}/{frame}",
+            "sample_token": self.tokens[index],
             "scene_name": sequence,
             "sample_index": index,
             "num_recorded_points": len(scan),

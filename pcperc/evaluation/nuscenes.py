@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from rich.console import Console
 from rich.table import Table
 
+from pcperc.evaluation.by_sample import MetricBySample
 from pcperc.evaluation.nuscenes_results import read_results, write_results
 from pcperc.files import write_text
 from pcperc.geometry import Detections
@@ -124,7 +123,7 @@ def format_summary(summary: dict, *, title: str) -> str:
 
 
 @METRICS.register_module()
-class NuScenesMetric(BaseMetric):
+class NuScenesMetric(MetricBySample):
     """Collects detections over all processes, writes results_nusc.json and scores it with the devkit.
 
     Args:
@@ -134,8 +133,6 @@ class NuScenesMetric(BaseMetric):
         format_only: write the results file and return no score (the test split has no annotations).
         plots: draw precision-recall curves.
     """
-
-    default_prefix = ""  # the metrics are known by these names without one
 
     def __init__(
         self,
@@ -164,17 +161,6 @@ class NuScenesMetric(BaseMetric):
         for sample, detections in zip(samples, data_samples, strict=True):
             lidar2global = sample["ego2global"] @ sample["lidar2ego"]
             self.results.append((sample["sample_token"], detections.numpy(), lidar2global))
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Score what all processes collected; samples that a sampler repeated to fill up the last batch count once."""
-        gathered = all_gather_object(list(self.results))
-        self.results.clear()
-        outcome: list = [None]
-        if is_main_process():
-            by_token = {token: (token, *rest) for part in gathered for token, *rest in part}
-            outcome = [self.compute_metrics(list(by_token.values()))]
-        broadcast_object_list(outcome)
-        return outcome[0]
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Write and score (sample_token, detections, lidar2global) of each sample of the split."""

@@ -8,6 +8,7 @@ from pcperc.transforms.boxes import BoxesClassFilter, BoxesRangeFilter
 from pcperc.transforms.compose import Compose
 from pcperc.transforms.gt_paste import GTPaste
 from pcperc.transforms.images import ResizeCrop, ResizeCropFlipRotate
+from pcperc.transforms.mix import LaserMix, PolarMix
 from pcperc.transforms.points import GlobalScaleRotateTranslate, PointsRangeFilter, RandomFlip3D, ShufflePoints
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "Compose",
     "GTPaste",
     "GlobalScaleRotateTranslate",
+    "LaserMix",
     "PointsRangeFilter",
+    "PolarMix",
     "RandomFlip3D",
     "ResizeCrop",
     "ResizeCropFlipRotate",

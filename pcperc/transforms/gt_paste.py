@@ -72,6 +72,8 @@ class GTPaste:
 
     def __call__(self, sample: Sample) -> Sample:
         require_keys(sample, "GTPaste", "points", "boxes", "labels")
+        if "point_labels" in sample:
+            raise ValueError("GTPaste: sample must have no point_labels, which pasted points lack; PolarMix keeps them")
         if not self.enabled or (self.stop_epoch is not None and sample.get("epoch", 0) >= self.stop_epoch):
             return sample
         rng = rng_of(sample, "GTPaste")

@@ -10,6 +10,8 @@ from pcperc.geometry.boxes import transform_boxes
 from pcperc.registry import TRANSFORMS
 from pcperc.transforms.compose import Sample, check_point_range, check_probability, check_range, require_keys, rng_of
 
+POINT_KEYS = ("points", "point_labels", "point_instances", "point_index")
+
 
 @TRANSFORMS.register_module()
 class GlobalScaleRotateTranslate:
@@ -87,8 +89,7 @@ class PointsRangeFilter:
     def __call__(self, sample: Sample) -> Sample:
         require_keys(sample, "PointsRangeFilter", "points")
         xyz = sample["points"][:, :3]
-        inside = ((xyz >= self.lower) & (xyz < self.upper)).all(axis=1)
-        return {**sample, "points": sample["points"][inside]}
+        return keep_points(sample, ((xyz >= self.lower) & (xyz < self.upper)).all(axis=1))
 
 
 @TRANSFORMS.register_module()
@@ -98,7 +99,24 @@ class ShufflePoints:
     def __call__(self, sample: Sample) -> Sample:
         rng = rng_of(sample, "ShufflePoints")
         require_keys(sample, "ShufflePoints", "points")
-        return {**sample, "points": sample["points"][rng.permutation(len(sample["points"]))]}
+        return keep_points(sample, rng.permutation(len(sample["points"])))
+
+
+def keep_points(sample: Sample, choice: np.ndarray) -> Sample:
+    """Return the sample with the points of ``choice``, and what is told of each of them.
+
+    Of a scan for segmentation the way back is kept: ``point_index`` names the recorded point of each one left, and
+    ``recorded_labels`` are the labels of all recorded points.
+
+    Args:
+        sample: has ``points``.
+        choice: (N,) bool, or integer indices in the wanted order.
+    """
+    if "num_recorded_points" in sample and "point_index" not in sample:
+        sample = {**sample, "point_index": np.arange(len(sample["points"]))}
+        if "point_labels" in sample:
+            sample["recorded_labels"] = sample["point_labels"]
+    return {**sample, **{key: sample[key][choice] for key in POINT_KEYS if key in sample}}
 
 
 def move_scene(sample: Sample, matrix: np.ndarray, *, op: str = "move_scene") -> Sample:

@@ -14,6 +14,7 @@ from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import CLASSES, prepare_nuscenes
 from pcperc.evaluation import (
     NuScenesMetric,
+    by_sample,
     detections_to_rows,
     evaluate_results,
     guess_attribute,
@@ -97,7 +98,7 @@ def test_finding_nothing_scores_zero(data, tmp_path):
 def test_processes_are_put_together_and_repeats_count_once(data, monkeypatch):
     samples = [data[i] for i in range(3)]
     results = [(s["sample_token"], truth(s).numpy(), s["ego2global"] @ s["lidar2ego"]) for s in samples]
-    monkeypatch.setattr(nuscenes_evaluation, "all_gather_object", lambda own: [own, [results[1], results[0]]])
+    monkeypatch.setattr(by_sample, "all_gather_object", lambda own: [own, [results[1], results[0]]])
     metric = NuScenesMetric()
     metric.dataset_meta = data.metainfo
     metric.results = [results[0], results[2]]
