@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from pcperc.engine.memory import return_freed_memory
+
 
 def peak_memory(function: Callable[[], object], device: torch.device) -> float | None:
     """Return how much more memory than before one call needs at its peak, in MiB.
@@ -23,6 +25,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float |
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None
+    return_freed_memory()
     before = _resident_mib("VmRSS")
     function()
     return _resident_mib("VmHWM") - before

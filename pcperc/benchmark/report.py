@@ -19,6 +19,7 @@ from pcperc.benchmark.inputs import Sweep
 from pcperc.benchmark.libraries import Library
 from pcperc.benchmark.peak import measure_peak
 from pcperc.engine.checkpoint import save_text
+from pcperc.engine.memory import keep_freed_memory
 
 
 @dataclass
@@ -80,6 +81,7 @@ def start_report(
     facts: dict[str, Any] = {"device": _device_name(device)}
     if device.type == "cpu":
         facts |= {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+        facts |= {"keeps_freed_memory": keep_freed_memory()}  # for the peers too
     facts |= {"commit": _commit(), "python": platform.python_version(), "torch": torch.__version__}
     facts |= {"numpy": np.__version__} | {library.name: library.version for library in libraries}
     source = {"name": sweep.name, "voxel_size": sweep.voxel_size, "num_voxels": len(sweep.coords)}

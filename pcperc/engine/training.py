@@ -23,6 +23,7 @@ from pcperc.engine.distributed import (
     start_process_group,
     stop_process_group,
 )
+from pcperc.engine.memory import keep_freed_memory
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
 
@@ -72,6 +73,8 @@ def train(options: TrainOptions, *, simulate: Callable[..., Any] | None = None) 
         KeyboardInterrupt: Ctrl-C; the message says what is saved.
     """
     device = pick_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     start_process_group(device)
     try:
         path = _train(options, device, simulate)
