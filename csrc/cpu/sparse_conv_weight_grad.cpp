@@ -22,7 +22,7 @@ constexpr int64_t kBlockRows = 512;             // rows whose pairs are found to
 constexpr int64_t kTapGroup = 9;                // at most; taps that take turns on a block of rows
 constexpr int64_t kTapGroupBytes = 256 * 1024;  // of their sums, which stay in the second cache
 constexpr int64_t kUnits = 16;                  // of work, if it can be cut into as many
-constexpr int64_t kPairBytes = 32 * 1024;       // rows of pairs that stay in the first cache
+constexpr int64_t kPairBytes = 64 * 1024;       // rows of pairs, of which a panel's columns stay in the first cache
 constexpr int64_t kMaxPairs = 256;
 constexpr int64_t kBiasRows = 1024;
 
@@ -101,8 +101,9 @@ struct WeightGrad {
         if (layout.is_depthwise || layout.columns % layout.lanes == 0) {
           const T* rows = grad + block * sizes.out_channels;
           const int64_t size = sizeof(A);
-          add_pairs<A>(products(), {feats, sizes.in_channels, kernel_channels(), rows, sizes.out_channels, layout.vectors, in_rows, out_rows,
-                     count, sums, layout.row_size(), sizes.in_channels * size, sizes.out_channels * size});
+          add_pairs<A>(products(), {feats, sizes.in_channels, kernel_channels(), rows, sizes.out_channels, layout.vectors,
+                                    in_rows, out_rows, count, sums, layout.row_size(), sizes.in_channels * size,
+                                    sizes.out_channels * size});
           continue;
         }
       }

@@ -11,10 +11,10 @@ _NEVER, _NONE = -1, 0
 def keep_freed_memory() -> bool:
     """Let this process, and those it forks, use freed memory again instead of giving it back to the system.
 
-    glibc returns a large tensor's memory as soon as it is freed, and the system clears every page before it hands it out
-    again: in a training step on a CPU, which allocates each layer's output and gradient anew, that takes a quarter of the
-    time. From this call on the process stays as large as it was at its largest, with steps of changing size a fifth larger
-    than it would have been; :func:`return_freed_memory` shrinks it.
+    glibc returns a large tensor's memory as soon as it is freed, and the system clears every page before it hands it
+    out again: in a training step on a CPU, which allocates each layer's output and gradient anew, that takes a quarter
+    of the time. From this call on the process stays as large as it was at its largest, with steps of changing size a
+    fifth larger than it would have been; :func:`return_freed_memory` shrinks it.
 
     Returns:
         Whether it was set: False where the C library is not glibc.
