@@ -3,3 +3,4 @@
 
 from pcperc.models import bevfusion as bevfusion
 from pcperc.models.minkunet import MinkUNet as MinkUNet
+from pcperc.models.spvcnn import SPVCNN as SPVCNN

@@ -24,13 +24,19 @@ class MinkUNet(nn.Module):
     Args:
         in_channels: channels of a voxel (x, y, z, intensity).
         num_classes: classes of the linear head; None leaves it out, and the features of the last stage come out.
-        width: factor on all of ``widths``, rounded down: 0.5, 0.64 and 1 have published results.
+        width: factor on all numbers of channels below, rounded down: 0.5, 0.64 and 1 have published results.
         widths: channels of the stem, the four stages down and the four stages up.
+        transitions: channels behind the strided convolution of each of the eight stages; None keeps those that enter a
+            stage down, and takes those that leave a stage up.
+        inner_widths: for each of the eight stages, for each of its residual blocks, the channels between the block's
+            two convolutions; None is two blocks as wide as the stage.
+        project_first: whether the first block of each stage projects its shortcut even where the channels stay, as in
+            SPVNAS.
     Shape: SparseTensor with (M, in_channels) features to one of the same voxels with (M, num_classes), or (M,
         ``out_channels``) without a head. M may be 0. The lattice is unbounded, or of sizes that 16 divides: as torch's
         convolutions do, a step down leaves out the last cells of an odd size.
     Raises:
-        ValueError: not nine widths, or one of them is below 1.
+        ValueError: not as many numbers as said here, or one of them is below 1.
     """
 
     def __init__(
@@ -40,17 +46,37 @@ class MinkUNet(nn.Module):
         *,
         width: float = 1.0,
         widths: Sequence[int] = WIDTHS,
+        transitions: Sequence[int] | None = None,
+        inner_widths: Sequence[Sequence[int]] | None = None,
+        project_first: bool = False,
     ):
         super().__init__()
-        widths = tuple(int(width * channels) for channels in widths)
-        if len(widths) != 9 or min(widths) < 1:
-            raise ValueError(f"MinkUNet: widths must be nine numbers >= 1, got {widths}")
-        down, up = widths[:5], widths[4:]
+        widths = self._scaled("widths", widths, width, "nine numbers", 9)
+        if transitions is None:
+            transitions = widths[:4] + widths[5:]
+        else:
+            transitions = self._scaled("transitions", transitions, width, "eight numbers", 8)
+        if inner_widths is None:
+            inner_widths = [(channels, channels) for channels in widths[1:]]
+        elif len(inner_widths) != 8:
+            raise ValueError(f"{type(self).__name__}: inner_widths must be of eight stages, got {len(inner_widths)}")
+        else:
+            inner_widths = [self._scaled("inner_widths", inner, width, "one number a block") for inner in inner_widths]
         self.out_channels = widths[-1]
         self.stem = nn.Sequential(_conv(in_channels, widths[0]), _conv(widths[0], widths[0]))
-        self.down_stages = nn.ModuleList(DownStage(down[i], down[i + 1]) for i in range(4))
-        self.up_stages = nn.ModuleList(UpStage(up[i], down[3 - i], up[i + 1]) for i in range(4))
+        stages = list(zip(widths[:-1], widths[1:], transitions, inner_widths, strict=True))
+        self.down_stages = nn.ModuleList(DownStage(*stage, project_first=project_first) for stage in stages[:4])
+        self.up_stages = nn.ModuleList(
+            UpStage(*stage, skip_channels=skip, project_first=project_first)
+            for stage, skip in zip(stages[4:], widths[3::-1], strict=True)
+        )
         self.classifier = None if num_classes is None else spnn.Linear(self.out_channels, num_classes)
+
+    def _scaled(self, name: str, values: Sequence[int], width: float, what: str, count: int | None = None):
+        values = tuple(int(width * channels) for channels in values)
+        if (count is not None and len(values) != count) or min(values, default=0) < 1:
+            raise ValueError(f"{type(self).__name__}: {name} must be {what} >= 1, got {values}")
+        return values
 
     def forward(self, voxels: SparseTensor) -> SparseTensor:
         x = self.stem(voxels)
@@ -64,26 +90,43 @@ class MinkUNet(nn.Module):
 
 
 class DownStage(nn.Module):
-    """Half the resolution, then two residual blocks."""
+    """Half the resolution, then residual blocks."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        transition: int,
+        inner_widths: Sequence[int],
+        *,
+        project_first: bool,
+    ):
         super().__init__()
-        conv = spnn.SparseConv3d(in_channels, in_channels, 2, stride=2, bias=False)
-        self.down = spnn.ConvBlock(conv, spnn.BatchNorm(in_channels), spnn.ReLU())
-        self.blocks = _residual_blocks(in_channels, out_channels)
+        conv = spnn.SparseConv3d(in_channels, transition, 2, stride=2, bias=False)
+        self.down = spnn.ConvBlock(conv, spnn.BatchNorm(transition), spnn.ReLU())
+        self.blocks = _residual_blocks(transition, out_channels, inner_widths, project_first)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return self.blocks(self.down(x))
 
 
 class UpStage(nn.Module):
-    """Back to the voxels of ``skip``, its features beside those from below, then two residual blocks."""
+    """Back to the voxels of ``skip``, its features behind those from below, then residual blocks."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        transition: int,
+        inner_widths: Sequence[int],
+        *,
+        skip_channels: int,
+        project_first: bool,
+    ):
         super().__init__()
-        conv = spnn.SparseInverseConv3d(in_channels, out_channels, 2, bias=False)
-        self.up = spnn.ConvBlock(conv, spnn.BatchNorm(out_channels), spnn.ReLU())
-        self.blocks = _residual_blocks(out_channels + skip_channels, out_channels)
+        conv = spnn.SparseInverseConv3d(in_channels, transition, 2, bias=False)
+        self.up = spnn.ConvBlock(conv, spnn.BatchNorm(transition), spnn.ReLU())
+        self.blocks = _residual_blocks(transition + skip_channels, out_channels, inner_widths, project_first)
 
     def forward(self, x: SparseTensor, skip: SparseTensor) -> SparseTensor:
         return self.blocks(cat([self.up(x), skip]))
@@ -94,5 +137,9 @@ def _conv(in_channels: int, out_channels: int) -> spnn.ConvBlock:
     return spnn.ConvBlock(conv, spnn.BatchNorm(out_channels), spnn.ReLU())
 
 
-def _residual_blocks(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(spnn.ResidualBlock(in_channels, out_channels), spnn.ResidualBlock(out_channels, out_channels))
+def _residual_blocks(
+    in_channels: int, out_channels: int, inner_widths: Sequence[int], project_first: bool
+) -> nn.Sequential:
+    first = spnn.ResidualBlock(in_channels, out_channels, inner_channels=inner_widths[0], project=project_first)
+    others = (spnn.ResidualBlock(out_channels, out_channels, inner_channels=inner) for inner in inner_widths[1:])
+    return nn.Sequential(first, *others)

@@ -34,6 +34,7 @@ from pcperc.nn.conv import (
 from pcperc.nn.fuse import fuse
 from pcperc.nn.interpolate import Interpolate
 from pcperc.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from pcperc.nn.point_voxel import point_to_voxel, voxel_to_point
 from pcperc.nn.pool import (
     GlobalPool,
     SparseAvgPool1d,
@@ -148,4 +149,6 @@ __all__ = [
     "Tanh",
     "convert_sync_batchnorm",
     "fuse",
+    "point_to_voxel",
+    "voxel_to_point",
 ]

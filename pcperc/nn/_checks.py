@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every layer asks of its input."""
 
+from typing import TypeVar
+
 from torch import nn
 
-from pcperc.sparse import SparseTensor
+from pcperc.sparse import PointTensor, SparseTensor
+
+Rows = TypeVar("Rows", SparseTensor, PointTensor)  # what a layer takes to which rows are all that counts
 
 
 def check_input(layer: nn.Module, x: object, *, channels: int | None = None, dims: int | None = None) -> None:
@@ -19,3 +23,25 @@ def check_input(layer: nn.Module, x: object, *, channels: int | None = None, dim
         raise ValueError(f"{name}: input must have {dims} spatial axes, got {x.topology.dims}")
     if channels is not None and x.feats.shape[1] != channels:
         raise ValueError(f"{name}: input must have {channels} channels, got {x.feats.shape[1]}")
+
+
+def check_rows(layer: nn.Module, x: object, *, channels: int | None = None) -> None:
+    """Require a sparse or point tensor, for a layer to which rows are all that counts.
+
+    Raises:
+        TypeError: another type. ValueError: other channels; the messages begin with the layer's class.
+    """
+    if not isinstance(x, PointTensor):
+        check_input(layer, x, channels=channels)
+    elif channels is not None and x.num_channels != channels:
+        raise ValueError(f"{type(layer).__name__}: input must have {channels} channels, got {x.num_channels}")
+
+
+def check_points(op: str, points: object) -> None:
+    """Require points.
+
+    Raises:
+        TypeError: another type; the message begins with ``op``.
+    """
+    if not isinstance(points, PointTensor):
+        raise TypeError(f"{op}: points must be a PointTensor, got {type(points).__name__}")

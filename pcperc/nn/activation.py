@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch's layers that treat every voxel alone, applied to the features of a sparse tensor."""
+"""torch's layers that treat every row alone, applied to the features of a sparse or point tensor."""
 
 from torch import nn
 
-from pcperc.nn._checks import check_input
-from pcperc.sparse import SparseTensor
+from pcperc.nn._checks import Rows, check_rows
 
 
 class OnFeats:
-    """Mixed in before a torch module: its forward then maps SparseTensor to SparseTensor, voxels unchanged.
+    """Mixed in before a torch module: its forward then maps SparseTensor to SparseTensor and PointTensor to
+    PointTensor, coordinates unchanged.
 
     For a layer that is not below: ``class Hardtanh(OnFeats, torch.nn.Hardtanh): pass``.
     """
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        check_input(self, x)
+    def forward(self, x: Rows) -> Rows:
+        check_rows(self, x)
         return x.replace(feats=super().forward(x.feats))
 
 
@@ -69,8 +69,8 @@ class Softplus(OnFeats, nn.Softplus):
 class PReLU(OnFeats, nn.PReLU):
     """torch.nn.PReLU on the features, with one slope for all channels or one each."""
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        check_input(self, x, channels=None if self.num_parameters == 1 else self.num_parameters)
+    def forward(self, x: Rows) -> Rows:
+        check_rows(self, x, channels=None if self.num_parameters == 1 else self.num_parameters)
         return super().forward(x)
 
 
@@ -94,8 +94,8 @@ class Dropout(OnFeats, nn.Dropout):
 
 
 class Linear(OnFeats, nn.Linear):
-    """torch.nn.Linear on the features of each voxel."""
+    """torch.nn.Linear on the features of each voxel or point."""
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        check_input(self, x, channels=self.in_features)
+    def forward(self, x: Rows) -> Rows:
+        check_rows(self, x, channels=self.in_features)
         return super().forward(x)

@@ -6,28 +6,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.nn._checks import check_input
+from pcperc.nn._checks import Rows, check_input, check_rows
 from pcperc.nn.activation import OnFeats
 from pcperc.ops._checks import sum_dtype
 from pcperc.sparse import SparseTensor
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """torch.nn.BatchNorm1d over the voxels of all clouds of the batch.
+    """torch.nn.BatchNorm1d over the voxels, or points, of all clouds of the batch.
 
     Arguments, parameters and state names are those of ``torch.nn.BatchNorm1d``. In training with fewer than two voxels,
     where a variance cannot be estimated and torch raises, the running statistics are used and left as they are (without
     running statistics: mean 0 and variance 1), so that an empty cloud stops no run. torch sums the
     statistics and gradients: in training on a CPU their last bits follow the number of threads.
 
-    Shape: SparseTensor with (M, num_features) features to one of the same voxels.
+    Shape: SparseTensor or PointTensor with (M, num_features) features to one of the same coordinates.
     Raises:
-        TypeError: not a SparseTensor.
+        TypeError: neither of the two.
         ValueError: an input with other channels.
     """
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        check_input(self, x, channels=self.num_features)
+    def forward(self, x: Rows) -> Rows:
+        check_rows(self, x, channels=self.num_features)
         if torch.compiler.is_compiling():
             return x.replace(feats=traceable_batch_norm(self, x.feats))
         if (self.training or self.running_mean is None) and len(x) < 2:
@@ -137,8 +137,8 @@ class InstanceNorm(GroupNorm):
 
 
 class LayerNorm(OnFeats, nn.LayerNorm):
-    """torch.nn.LayerNorm on the features: each voxel is normalised over its channels, other voxels take no part."""
+    """torch.nn.LayerNorm on the features: each voxel or point is normalised over its channels, others take no part."""
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        check_input(self, x, channels=self.normalized_shape[-1])
+    def forward(self, x: Rows) -> Rows:
+        check_rows(self, x, channels=self.normalized_shape[-1])
         return super().forward(x)

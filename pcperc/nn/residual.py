@@ -50,6 +50,9 @@ class ResidualBlock(nn.Module):
     Args:
         in_channels, out_channels: channels, >= 1.
         kernel_size, dilation: of both convolutions, one number for all axes or one each.
+        inner_channels: channels between the two convolutions; None is out_channels.
+        project: whether the shortcut is projected even where the channels stay, as in subnets of a super network, which
+            share the projection with wider ones.
         dims: number of spatial axes, 1 to 4.
         device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (M, in_channels) features to one of the same voxels with (M, out_channels).
@@ -66,6 +69,8 @@ class ResidualBlock(nn.Module):
         kernel_size: PerAxis = 3,
         *,
         dilation: PerAxis = 1,
+        inner_channels: int | None = None,
+        project: bool = False,
         dims: int = 3,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -75,12 +80,13 @@ class ResidualBlock(nn.Module):
             raise ValueError(f"ResidualBlock: dims must be 1, 2, 3 or 4, got {dims!r}")
         factory = dict(device=device, dtype=dtype)
         conv, options = _SUBM_CONVS[dims], dict(bias=False, **factory)
-        conv1 = conv(in_channels, out_channels, kernel_size, dilation=dilation, **options)
-        conv2 = conv(out_channels, out_channels, kernel_size, dilation=dilation, **options)
-        self.block1 = ConvBlock(conv1, BatchNorm(out_channels, **factory), ReLU())
+        inner = out_channels if inner_channels is None else inner_channels
+        conv1 = conv(in_channels, inner, kernel_size, dilation=dilation, **options)
+        conv2 = conv(inner, out_channels, kernel_size, dilation=dilation, **options)
+        self.block1 = ConvBlock(conv1, BatchNorm(inner, **factory), ReLU())
         self.block2 = ConvBlock(conv2, BatchNorm(out_channels, **factory), ReLU())
         self.shortcut = None
-        if in_channels != out_channels:
+        if project or in_channels != out_channels:
             self.shortcut = ConvBlock(conv(in_channels, out_channels, 1, **options), BatchNorm(out_channels, **factory))
 
     @classmethod

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc.nn.norm import traceable_batch_norm
-from pcperc.sparse import SparseTensor
+from pcperc.sparse import PointTensor, SparseTensor
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm of (M, C) features, (B, C, L) or (B, C, H, W) maps or a ``SparseTensor``, synchronised in training.
+    """Batch norm of (M, C) features, (B, C, L) or (B, C, H, W) maps, a ``SparseTensor`` or a ``PointTensor``.
 
     In eval mode, and where no process group is running, it equals ``torch.nn.BatchNorm1d/2d``. In training every
     process must call it the same number of times, and its output must reach the loss on every process, also where M
@@ -23,8 +23,8 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     Raises:
         ValueError: fewer than two values per channel over all processes in training, as torch's batch norm. For a
-            SparseTensor the running statistics are used then, as ``pcperc.nn.BatchNorm`` does: an empty cloud stops no
-            run.
+            SparseTensor or PointTensor the running statistics are used then, as ``pcperc.nn.BatchNorm`` does: an empty
+            cloud stops no run.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -32,7 +32,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"SyncBatchNorm: input must be (M, {self.num_features}, ...), got {tuple(input.shape)}")
 
     def forward(self, input):
-        if isinstance(input, SparseTensor):
+        if isinstance(input, SparseTensor | PointTensor):
             return input.replace(feats=self._normalise(input.feats, may_be_empty=True))
         return self._normalise(input, may_be_empty=False)
 

@@ -92,6 +92,14 @@ def check_coords(op: str, name: str, coords: Tensor) -> None:
         )
 
 
+def in_key_range(rows: Tensor) -> Tensor:
+    """(N,) whether (N, 1 + D) numbers ``[batch, x, ...]`` can be coordinates (csrc/common/coord_key.h); not for NaN."""
+    limit, max_batch = (2**17, 1022) if rows.shape[1] <= 4 else (2**13, 254)
+    lattice = rows[:, 1:]
+    in_range = (lattice >= -limit).all(1) & (lattice < limit).all(1)
+    return in_range & (rows[:, 0] >= 0) & (rows[:, 0] <= max_batch)
+
+
 def check_table(op: str, name: str, table: Tensor) -> None:
     """Require a (K, M) int32 neighbour table."""
     check_tensor(op, name, table)

@@ -4,7 +4,14 @@
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import check_choice, check_coords, check_float_matrix, check_same_device, describe
+from pcperc.ops._checks import (
+    check_choice,
+    check_coords,
+    check_float_matrix,
+    check_same_device,
+    describe,
+    in_key_range,
+)
 from pcperc.ops.kernel_map import build_kernel_map
 from pcperc.ops.weighted_gather import GatherPlan
 
@@ -12,7 +19,7 @@ INTERPOLATIONS = ("linear", "nearest")
 
 
 def make_interpolation_plan(
-    coords: Tensor, points: Tensor, *, mode: str = "linear", renormalize: bool = False
+    coords: Tensor, points: Tensor, *, mode: str = "linear", renormalize: bool = False, check: bool = True
 ) -> GatherPlan:
     """Find the voxels around each point and their weights.
 
@@ -28,6 +35,7 @@ def make_interpolation_plan(
             the product over the axes of 1 - distance (bilinear for D = 2, trilinear for D = 3).
         renormalize: whether to divide the weights of a point by the sum of those whose voxel is there. Without it a
             missing voxel counts as one with value 0.
+        check: as in :func:`build_kernel_map`: False where coords are known to be distinct and in range.
     Returns:
         GatherPlan with J = 1 ("nearest") or 2^D ("linear", last axis fastest), weights in the dtype of points.
     Raises:
@@ -47,9 +55,9 @@ def make_interpolation_plan(
 
     shift = 0.5 if mode == "nearest" else 0.0
     cells = torch.cat([points[:, :1] + 0.5, points[:, 1:] + shift], 1).detach().floor()
-    inside = _in_range(cells)
+    inside = in_key_range(cells)
     cells = torch.where(inside[:, None], cells, 0)
-    table = build_kernel_map(coords, cells.int(), kernel_size=1 if mode == "nearest" else 2)
+    table = build_kernel_map(coords, cells.int(), kernel_size=1 if mode == "nearest" else 2, check=check)
     rows = torch.where(inside, table, -1).t().contiguous()
     if mode == "nearest":
         weights = torch.ones_like(points[:, :1])
@@ -60,14 +68,6 @@ def make_interpolation_plan(
         total = present.sum(1, keepdim=True)
         weights = present / torch.where(total > 0, total, 1)
     return GatherPlan(rows, weights, coords.shape[0])
-
-
-def _in_range(cells: Tensor) -> Tensor:
-    """(P,) whether a row can be a voxel's coordinates (csrc/common/coord_key.h); false for NaN."""
-    limit, max_batch = (2**17, 1022) if cells.shape[1] <= 4 else (2**13, 254)
-    lattice = cells[:, 1:]
-    in_range = (lattice >= -limit).all(1) & (lattice < limit).all(1)
-    return in_range & (cells[:, 0] >= 0) & (cells[:, 0] <= max_batch)
 
 
 def _corner_weights(offset: Tensor) -> Tensor:

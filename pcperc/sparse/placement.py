@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a sparse tensor is, in which dtype, and whether autograd follows it."""
+"""Where a sparse or point tensor is, in which dtype, and whether autograd follows it."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from pcperc.sparse.kernel_map import KernelMapCache, Topology
 
 
 class Placement:
-    """``to`` and its short forms, ``clone``, ``detach``, ``requires_grad_`` ...; mixed into ``SparseTensor``."""
+    """``to`` and its short forms, ``clone``, ``detach``, ...; mixed into ``SparseTensor`` and ``PointTensor``."""
 
     def to(
         self,
@@ -19,8 +19,8 @@ class Placement:
     ):
         """Move to a device, cast the features, or both; as in torch, the first argument may be the dtype.
 
-        On the same device the voxels and their kernel maps are shared with this tensor. On another one the coordinates
-        are copied and the kernel maps are left behind: they are built there when a layer asks. So move the input
+        On the same device the coordinates and the maps found for them are shared with this tensor. On another one the
+        coordinates are copied and the maps are left behind: they are built there when a layer asks. So move the input
         of a network, not tensors between its layers, whose way back (SparseInverseConv3d) is lost by it.
 
         Returns:
@@ -30,7 +30,8 @@ class Placement:
         """
         if isinstance(device, torch.dtype):
             if dtype is not None:
-                raise TypeError(f"SparseTensor.to: device must be a device, got {device}, and dtype {dtype}")
+                op = f"{type(self).__name__}.to"
+                raise TypeError(f"{op}: device must be a device, got {device}, and dtype {dtype}")
             device, dtype = None, device
         feats = self.feats.to(device=device, dtype=dtype, non_blocking=non_blocking)
         coords = self.coords.to(device=device, non_blocking=non_blocking)
@@ -75,7 +76,7 @@ class Placement:
         return self.feats.requires_grad
 
     def clone(self):
-        """A copy of the features, on the same voxels, which never change. Differentiable."""
+        """A copy of the features, on the same coordinates, which never change. Differentiable."""
         return self.replace(feats=self.feats.clone())
 
     def contiguous(self):

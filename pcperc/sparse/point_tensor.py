@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features of points that need not lie on a lattice, and what connects them to the voxels around them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pcperc import ops
+from pcperc.ops._checks import (
+    FLOAT_DTYPES,
+    check_choice,
+    check_same_device,
+    check_tensor,
+    describe,
+    in_key_range,
+    positive_int,
+    to_tuple,
+)
+from pcperc.sparse._checks import check_batch_size
+from pcperc.sparse.kernel_map import KernelMapCache, Topology, _build_to_keep
+from pcperc.sparse.placement import Placement
+
+DEVOXELIZATIONS = ("trilinear", "nearest")
+
+
+class PointTensor(Placement):
+    """Features of the points of a batch of clouds. The points never change; features change by :meth:`replace`.
+
+    A point lies in the voxel ``floor(xyz / tensor_stride)``, whose middle is ``(index + 0.5) * tensor_stride``. What is
+    found out about the voxels of the points is kept and shared by all tensors that :meth:`replace` makes.
+
+    Args:
+        coords: (N, 1 + D) float32 or float64 ``[batch, x, y, z]`` for D = 3, with D from 1 to 4; x, y, z in units of
+            the finest voxels, with their fractions, of any sign, in [-131071.5, 131072) (D = 4: [-8191.5, 8192)). Any
+            order; points may coincide. Values are checked at once, a wait for the GPU; no gradient goes to them.
+        feats: (N, C) float64, float32, float16 or bfloat16, on the same device.
+        batch_size: number of clouds, 1 to 1023 (255 for D = 4); None reads it from ``coords`` (0 where N is 0).
+    Raises:
+        TypeError: not tensors, or a batch_size that is no whole number.
+        ValueError: wrong shape, dtype or device; a row that is not finite, out of range or in no cloud of the batch
+            (the first is named).
+    """
+
+    def __init__(self, coords: Tensor, feats: Tensor, batch_size: int | None = None):
+        _check_coords(coords)
+        dims = coords.shape[1] - 1
+        if batch_size is not None:
+            batch_size = positive_int("PointTensor", "batch_size", batch_size)
+            check_batch_size("PointTensor", batch_size, dims)
+        elif torch.compiler.is_compiling():
+            raise ValueError("PointTensor: batch_size must be given under torch.compile, got None")
+        coords = coords.detach().contiguous()
+        _check_values(coords, batch_size)
+        if batch_size is None:
+            batch_size = int(coords[:, 0].max()) + 1 if len(coords) else 0
+        _check_feats(coords, feats)
+        self._place, self._feats = _Place(coords, batch_size), feats
+
+    def replace(self, *, feats: Tensor) -> "PointTensor":
+        """Return a tensor with the same points, in the same order, and other features (N, any)."""
+        _check_feats(self.coords, feats)
+        return self._on_place(self._place, feats)
+
+    @classmethod
+    def _on_place(cls, place: "_Place", feats: Tensor) -> "PointTensor":
+        tensor = cls.__new__(cls)
+        tensor._place, tensor._feats = place, feats
+        return tensor
+
+    def _with_moved(self, coords: Tensor, feats: Tensor) -> "PointTensor":
+        return self._on_place(_Place(coords, self.batch_size), feats)
+
+    @property
+    def coords(self) -> Tensor:
+        """(N, 1 + D) ``[batch, x, y, z]`` in units of the finest voxels."""
+        return self._place.coords
+
+    @property
+    def feats(self) -> Tensor:
+        """(N, C)."""
+        return self._feats
+
+    @property
+    def num_points(self) -> int:
+        return self.coords.shape[0]
+
+    @property
+    def num_channels(self) -> int:
+        return self._feats.shape[1]
+
+    @property
+    def batch_size(self) -> int:
+        return self._place.batch_size
+
+    @property
+    def dims(self) -> int:
+        """Spatial axes D: 3 for x, y, z."""
+        return self.coords.shape[1] - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self._feats.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._feats.dtype
+
+    def __len__(self) -> int:
+        """Number of points N."""
+        return self.num_points
+
+    @property
+    def kernel_maps(self) -> KernelMapCache:
+        """The cache of the sparse tensors that these points are made into."""
+        return self._place.kernel_maps
+
+    def voxels(self, tensor_stride: int | Sequence[int] = 1) -> Topology:
+        """Return the voxels of this spacing that hold a point, sorted by key; found once for each spacing.
+
+        Raises:
+            TypeError, ValueError: tensor_stride is neither a whole number >= 1 nor one for each axis.
+        """
+        stride = to_tuple("PointTensor.voxels", "tensor_stride", tensor_stride, self.dims, low=1)
+        return self._place.voxels(stride)
+
+    def segments(self, topology: Topology) -> ops.Segments:
+        """Return the points of each voxel of ``topology``; one in none of them is left out. Found once.
+
+        Raises:
+            ValueError: a topology of other axes, batch_size or device, of a fractional spacing, or with repeated rows.
+        """
+        return self._place.segments(self._fitting("segments", topology))
+
+    def interpolation_plan(
+        self, topology: Topology, mode: str = "trilinear", *, quantized: bool = False
+    ) -> ops.GatherPlan:
+        """Return the voxels of ``topology`` that each point reads, with their weights; made once.
+
+        Args:
+            topology: the voxels.
+            mode, quantized: as in ``pcperc.nn.voxel_to_point``.
+        Raises:
+            ValueError: an unknown mode, and as :meth:`segments`.
+        """
+        check_choice("PointTensor.interpolation_plan", "mode", mode, DEVOXELIZATIONS)
+        return self._place.plan(self._fitting("interpolation_plan", topology), mode, bool(quantized))
+
+    def _fitting(self, method: str, topology: Topology) -> Topology:
+        op = f"PointTensor.{method}"
+        expected = {"spatial axes": self.dims, "batch_size": self.batch_size, "device": self.coords.device}
+        got = (topology.dims, topology.batch_size, topology.coords.device)
+        for (what, wanted), found in zip(expected.items(), got, strict=True):
+            if found != wanted:
+                raise ValueError(f"{op}: voxels must have {what} {wanted} like the points, got {found}")
+        if not all(isinstance(step, int) for step in topology.tensor_stride):
+            raise ValueError(f"{op}: voxels must have a tensor_stride of whole numbers, got {topology.tensor_stride}")
+        topology.require_distinct(op)
+        return topology
+
+    def __repr__(self) -> str:
+        return (
+            f"PointTensor(num_points={self.num_points}, num_channels={self.num_channels}, "
+            f"batch_size={self.batch_size}, dtype={str(self.dtype).removeprefix('torch.')}, device={self.device})"
+        )
+
+
+class _Place:
+    """Where points are, and what was found out about the voxels around them."""
+
+    def __init__(self, coords: Tensor, batch_size: int):
+        self.coords, self.batch_size = coords, batch_size  # (N, 1 + D) float
+        self.kernel_maps = KernelMapCache()
+        self._voxels: dict[tuple[int, ...], Topology] = {}
+        self._segments: dict[Topology, ops.Segments] = {}
+        self._plans: dict[tuple, ops.GatherPlan] = {}
+
+    def voxels(self, stride: tuple[int, ...]) -> Topology:
+        if stride not in self._voxels:
+            coords, inverse, _ = _build_to_keep(lambda: ops.unique_coords(self._cells(stride)))
+            topology = Topology(coords, self.batch_size, None, stride, made_by_operator=True)
+            self._voxels[stride] = topology
+            self._segments[topology] = _build_to_keep(lambda: ops.make_segments(inverse, num_segments=coords.shape[0]))
+        return self._voxels[stride]
+
+    def segments(self, topology: Topology) -> ops.Segments:
+        if topology not in self._segments:
+            self._segments[topology] = _build_to_keep(lambda: self._find_segments(topology))
+        return self._segments[topology]
+
+    def plan(self, topology: Topology, mode: str, quantized: bool) -> ops.GatherPlan:
+        key = (topology, mode, quantized and mode == "trilinear")
+        if key not in self._plans:
+            find = self._trilinear_plan if mode == "trilinear" else self._nearest_plan
+            self._plans[key] = _build_to_keep(lambda: find(topology, quantized))
+        return self._plans[key]
+
+    def _cells(self, stride: tuple[int, ...]) -> Tensor:
+        """(N, 1 + D) int32: whole numbers are divided, so that no rounding puts a point into another voxel."""
+        batch, *axes = self.coords.floor().int().unbind(1)
+        axes = (axis.div(step, rounding_mode="floor") for axis, step in zip(axes, stride, strict=True))
+        return torch.stack([batch, *axes], 1)
+
+    def _find_segments(self, topology: Topology) -> ops.Segments:
+        cells = self._cells(topology.tensor_stride)
+        row = ops.build_kernel_map(topology.coords, cells, kernel_size=1, check=False)[0]
+        return ops.make_segments(row, num_segments=topology.coords.shape[0])
+
+    def _nearest_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
+        rows = self.segments(topology).index.unsqueeze(1)
+        return ops.GatherPlan(rows, torch.ones_like(rows, dtype=torch.float32), topology.coords.shape[0])
+
+    def _trilinear_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
+        batch, *axes = (self.coords.floor() if quantized else self.coords).unbind(1)
+        middle = 0.0 if quantized else 0.5
+        axes = (axis / step - middle for axis, step in zip(axes, topology.tensor_stride, strict=True))
+        points = torch.stack([batch, *axes], 1)
+        return ops.make_interpolation_plan(topology.coords, points, mode="linear", renormalize=True, check=False)
+
+
+def _check_coords(coords: Tensor) -> None:
+    check_tensor("PointTensor", "coords", coords)
+    if coords.ndim != 2 or not 2 <= coords.shape[1] <= 5 or coords.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            "PointTensor: coords must be (N, 1 + D) float32 or float64 [batch, x, ...] with D from 1 to 4, "
+            f"got {describe(coords)}"
+        )
+
+
+def _check_feats(coords: Tensor, feats: Tensor) -> None:
+    check_tensor("PointTensor", "feats", feats)
+    if feats.ndim != 2 or feats.shape[0] != coords.shape[0] or feats.dtype not in FLOAT_DTYPES:
+        raise ValueError(f"PointTensor: feats must be ({coords.shape[0]}, C) floating point, got {describe(feats)}")
+    check_same_device("PointTensor", coords=coords, feats=feats)
+
+
+def _check_values(coords: Tensor, batch_size: int | None) -> None:
+    """Raise for the first row that is in no voxel, or whose neighbours half a voxel below would be in none."""
+    below = torch.cat([coords[:, :1], coords[:, 1:] - 0.5], 1)
+    good = in_key_range(coords) & in_key_range(below) & (coords[:, 0] == coords[:, 0].floor())
+    if batch_size is not None:
+        good &= coords[:, 0] < batch_size
+    limit = 2**17 if coords.shape[1] <= 4 else 2**13
+    batches = "of whole numbers >= 0" if batch_size is None else f"below batch_size {batch_size}"
+    wanted = f"finite, in [{0.5 - limit}, {limit}), and have a batch index {batches}"
+    if torch.compiler.is_compiling():  # the graph keeps the check; to name the row, tracing would have to stop
+        torch._assert_async(good.all(), f"PointTensor: coords must be {wanted}")
+    elif not good.all():
+        row = int((~good).int().argmax())
+        raise ValueError(f"PointTensor: coords must be {wanted}, got row {row} = {coords[row].tolist()}")
