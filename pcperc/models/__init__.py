@@ -3,4 +3,6 @@
 
 from pcperc.models import bevfusion as bevfusion
 from pcperc.models.minkunet import MinkUNet as MinkUNet
+from pcperc.models.on_voxels import OnVoxels as OnVoxels
 from pcperc.models.spvcnn import SPVCNN as SPVCNN
+from pcperc.models.spvnas import SPVNAS as SPVNAS

@@ -50,6 +50,7 @@ from pcperc.nn.pool import (
     SparseSumPool3d,
     SparseSumPool4d,
 )
+from pcperc.nn.recalibrate import recalibrate_batch_norm
 from pcperc.nn.residual import ConvBlock, ResidualBlock
 from pcperc.nn.squeeze_excite import SqueezeExcite
 from pcperc.nn.sync_norm import SyncBatchNorm, convert_sync_batchnorm
@@ -150,5 +151,6 @@ __all__ = [
     "convert_sync_batchnorm",
     "fuse",
     "point_to_voxel",
+    "recalibrate_batch_norm",
     "voxel_to_point",
 ]
