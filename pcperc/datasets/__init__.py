@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets: one file each reads files and never augments; samples and batches are laid out in docs/conventions.md."""
 
+from pcperc.datasets.class_weights import class_weights, count_labels
 from pcperc.datasets.collate import collate
 from pcperc.datasets.gt_database import GTDatabase, build_gt_database
 from pcperc.datasets.label_map import LabelMap
@@ -25,7 +26,9 @@ __all__ = [
     "SampleKey",
     "SemanticKITTI",
     "build_gt_database",
+    "class_weights",
     "collate",
+    "count_labels",
     "gt_database_path",
     "prepare_nuscenes",
 ]

@@ -3,5 +3,14 @@
 
 from pcperc.models.losses.detection import gaussian_focal_loss, sigmoid_focal_loss, weighted_l1_loss
 from pcperc.models.losses.processes import mean_over_processes
+from pcperc.models.losses.segmentation import SegmentationLoss, cross_entropy_loss, lovasz_softmax_loss
 
-__all__ = ["gaussian_focal_loss", "mean_over_processes", "sigmoid_focal_loss", "weighted_l1_loss"]
+__all__ = [
+    "SegmentationLoss",
+    "cross_entropy_loss",
+    "gaussian_focal_loss",
+    "lovasz_softmax_loss",
+    "mean_over_processes",
+    "sigmoid_focal_loss",
+    "weighted_l1_loss",
+]
