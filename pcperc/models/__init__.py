@@ -2,7 +2,11 @@
 """Networks. Importing this package puts all of them into the registry."""
 
 from pcperc.models import bevfusion as bevfusion
+from pcperc.models.losses import SegmentationLoss as SegmentationLoss
 from pcperc.models.minkunet import MinkUNet as MinkUNet
 from pcperc.models.on_voxels import OnVoxels as OnVoxels
+from pcperc.models.segmentor import Segmentor as Segmentor
+from pcperc.models.segmentor import Votes as Votes
 from pcperc.models.spvcnn import SPVCNN as SPVCNN
 from pcperc.models.spvnas import SPVNAS as SPVNAS
+from pcperc.models.voxel_preprocessor import VoxelPreprocessor as VoxelPreprocessor
