@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-import pcperc.models.minkunet
 import pcperc.nn as spnn
 from pcperc import SparseTensor
 from tests.models import test_lidar_encoder, test_minkunet
@@ -34,9 +33,8 @@ class OnTensors(nn.Module):
 
 def minkunet():
     """All stages, with one residual block in each instead of two: tracing takes time for every layer."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pcperc.models.minkunet, "_residual_blocks", spnn.ResidualBlock)
-        network = test_minkunet.small_net(num_classes=3)
+    inner_widths = [(channels,) for channels in test_minkunet.SMALL[1:]]
+    network = test_minkunet.small_net(num_classes=3, inner_widths=inner_widths)
     return OnTensors(network, lambda net, coords, feats: net(SparseTensor(coords, feats, 2)).feats)
 
 
