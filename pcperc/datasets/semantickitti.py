@@ -20,8 +20,8 @@ SPLITS = {
     "trainval": ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10"),
     "test": ("11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21"),
 }
-# No LiDAR sees as far; the lattice of 18 bits ends at 6.5 km for voxels of 0.05 m.
-MAX_COORDINATE = 5_000.0
+# No LiDAR sees as far, and voxels of 0.05 m, counted from one end of the scan, stay on the lattice of 18 bits.
+MAX_COORDINATE = 3_000.0
 
 
 @DATASETS.register_module()
@@ -163,7 +163,7 @@ def read_scan(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a size that is not a multiple of 16 bytes, or a coordinate that is not finite or beyond 5 km.
+        ValueError: a size that is not a multiple of 16 bytes, or a coordinate that is not finite or beyond 3 km.
     """
     content = read_file(path, "scan")
     if len(content) % 16:

@@ -5,7 +5,7 @@ A transform never changes the arrays it was given; it returns a new dict that sh
 """
 
 from pcperc.transforms.boxes import BoxesClassFilter, BoxesRangeFilter
-from pcperc.transforms.compose import Compose
+from pcperc.transforms.compose import Compose, RandomChoice
 from pcperc.transforms.gt_paste import GTPaste
 from pcperc.transforms.images import ResizeCrop, ResizeCropFlipRotate
 from pcperc.transforms.mix import LaserMix, PolarMix
@@ -20,6 +20,7 @@ __all__ = [
     "LaserMix",
     "PointsRangeFilter",
     "PolarMix",
+    "RandomChoice",
     "RandomFlip3D",
     "ResizeCrop",
     "ResizeCropFlipRotate",

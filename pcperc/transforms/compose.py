@@ -38,6 +38,33 @@ class Compose:
         return f"Compose({', '.join(type(t).__name__ for t in self.transforms)})"
 
 
+@TRANSFORMS.register_module()
+class RandomChoice:
+    """Apply one of several transforms, drawn for each sample.
+
+    Args:
+        choices: transforms, configs of registered ones, or lists of these, applied one after the other.
+        probabilities: of each choice, with the sum 1; None makes all alike.
+    Raises:
+        ValueError: no choice, or probabilities that are negative, not one for each or of another sum.
+    """
+
+    def __init__(self, *, choices: Sequence, probabilities: Sequence[float] | None = None) -> None:
+        self.choices = [Compose(choice if isinstance(choice, list | tuple) else [choice]) for choice in choices]
+        number = len(self.choices)
+        if probabilities is None:
+            probabilities = [1 / number] * number if number else []
+        self.probabilities = np.asarray(probabilities, dtype=np.float64)
+        if not number or self.probabilities.shape != (number,) or not (self.probabilities >= 0).all():
+            raise ValueError(f"RandomChoice: probabilities must be >= 0, one for each of {number} choices >= 1")
+        if abs(self.probabilities.sum() - 1) > 1e-9:
+            raise ValueError(f"RandomChoice: probabilities must have the sum 1, got {self.probabilities.tolist()}")
+
+    def __call__(self, sample: Sample) -> Sample | None:
+        chosen = rng_of(sample, "RandomChoice").choice(len(self.choices), p=self.probabilities)
+        return self.choices[int(chosen)](sample)
+
+
 def require_keys(sample: Sample, op: str, *keys: str) -> None:
     """Raise KeyError naming the transform ``op`` where the sample lacks a key."""
     for key in keys:

@@ -150,7 +150,7 @@ def remove_label(root):
         (break_scan_bytes, r"scan .*02/velodyne/000000.bin must hold float32 rows of 4 .* got 957 bytes"),
         (put(7, 1, np.inf), r"000000.bin must have finite values .* got \[.*inf.*\] at point 7"),
         (put(8, 3, np.nan), r"000000.bin must have finite values .* at point 8"),
-        (put(9, 0, 1e6), r"coordinates within 5000 m, got \[1000000.0, .* at point 9 \(1 such points\)"),
+        (put(9, 0, 1e6), r"coordinates within 3000 m, got \[1000000.0, .* at point 9 \(1 such points\)"),
     ],
     ids=["label-length", "label-bytes", "label-number", "scan-bytes", "infinite", "nan", "huge"],
 )

@@ -7,25 +7,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from torch import nn
 
 from pcperc.datasets import SemanticKITTI, collate
 from pcperc.evaluation import SemanticKITTIMetric
-from pcperc.models import SPVCNN, SegmentationLoss, Segmentor, Votes, VoxelPreprocessor
-from pcperc.sparse import PointTensor
+from pcperc.models import SPVCNN, MinkUNet, OnVoxels, SegmentationLoss, Segmentor, Votes, VoxelPreprocessor
 from pcperc.transforms import PointsRangeFilter, ShufflePoints
 from tests import semantickitti_root as tiny
-
-
-class Planes(nn.Module):
-    """A network whose logits are a fixed linear function of the features: a class is a direction."""
-
-    def __init__(self, classes: int = 3):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(4, classes, generator=torch.Generator().manual_seed(0)))
-
-    def forward(self, points: PointTensor) -> PointTensor:
-        return points.replace(feats=points.feats @ self.weight)
+from tests.planes import Planes
 
 
 def batch_of(*sizes: int, classes: int = 3) -> dict:
@@ -109,16 +97,16 @@ def test_points_that_a_transform_left_out_get_no_class(tmp_path):
     assert prediction.labels.tolist() == [255] * tiny.NUM_POINTS
 
 
+@pytest.mark.parametrize("net", [lambda: SPVCNN(4, 3, width=0.125), lambda: OnVoxels(MinkUNet(4, 3, width=0.125))])
 @pytest.mark.parametrize("sizes", [(0,), (1,), (0, 0), (1, 1), (0, 25)])
-def test_scans_of_no_point_or_one_through_spvcnn(sizes, device):
-    votes = Votes(2)
-    net = SPVCNN(4, 3, width=0.125)
-    model = Segmentor(VoxelPreprocessor(0.5), net, SegmentationLoss(lovasz=1.0), votes=votes).to(device)
+def test_scans_of_no_point_or_one(net, sizes, device):
+    model = Segmentor(VoxelPreprocessor(0.5), net(), SegmentationLoss(lovasz=1.0), votes=Votes(2)).to(device)
     batch = batch_of(*sizes)
     losses = run(model.train(), batch, "loss", training=True)
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    # All of them: a process whose scans are empty must take part in what the others add up.
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     with torch.no_grad():
         predictions = run(model.eval(), batch, "predict")
     assert [len(prediction) for prediction in predictions] == list(sizes)

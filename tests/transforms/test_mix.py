@@ -6,7 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from pcperc.transforms import GlobalScaleRotateTranslate, GTPaste, LaserMix, PointsRangeFilter, PolarMix, ShufflePoints
+from pcperc.transforms import (
+    GlobalScaleRotateTranslate,
+    GTPaste,
+    LaserMix,
+    PointsRangeFilter,
+    PolarMix,
+    RandomChoice,
+    ShufflePoints,
+)
 
 
 def scan(seed: int, count: int = 400, **more) -> dict:
@@ -166,6 +174,17 @@ def test_points_that_are_left_out_keep_the_way_back():
     assert len(nothing["points"]) == len(nothing["point_labels"]) == len(nothing["point_index"]) == 0
     detection = {key: sample[key] for key in ("points", "lidar_aug", "rng")}
     assert "point_index" not in ShufflePoints()(detection)
+
+
+def test_random_choice_draws_with_the_probabilities_given():
+    sample = {"rng": np.random.default_rng(0)}
+    mark = [lambda s, n=n: {**s, "marks": (*s.get("marks", ()), n)} for n in range(3)]
+    choose = RandomChoice(choices=[mark[0], [mark[1], mark[2]]], probabilities=[0.25, 0.75])
+    seen = [choose(sample)["marks"] for _ in range(400)]
+    assert set(seen) == {(0,), (1, 2)} and 0.2 < seen.count((0,)) / 400 < 0.3
+    for choices, probabilities in (([], None), (mark, [0.5, 0.5]), (mark, [1, 1, -1]), (mark, [1, 1, 1])):
+        with pytest.raises(ValueError, match="RandomChoice: probabilities must"):
+            RandomChoice(choices=choices, probabilities=probabilities)
 
 
 def test_refusals(tmp_path):
