@@ -152,7 +152,10 @@ def split_sequences(root: str | Path, split: str) -> tuple[str, ...]:
             raise ValueError(f"SemanticKITTI: {path} must be JSON, but cannot be read: {error}") from error
         if not isinstance(custom, dict) or not all(isinstance(names, list) for names in custom.values()):
             raise ValueError(f"SemanticKITTI: {path} must be an object of lists of sequence names")
-        known = {**{name: tuple(map(str, names)) for name, names in custom.items()}, **SPLITS}
+        for name, names in custom.items():
+            if name in SPLITS:
+                raise ValueError(f"SemanticKITTI: {path} must not name a split {name!r}, an official one's name")
+            known[name] = tuple(map(str, names))
     if split not in known:
         raise ValueError(f"SemanticKITTI: split must be one of {', '.join(known)} (more: {path}), got {split!r}")
     return known[split]

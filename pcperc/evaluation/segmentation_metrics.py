@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.logging import print_log
 
 from pcperc.datasets.nuscenes_lidarseg import CHALLENGE_MAP
@@ -84,7 +85,8 @@ class SegmentationMetric(MetricBySample):
                 raise ValueError(f"{op}: sample {token} must have point_labels to be scored, but has none")
             if len(truth) != len(prediction):
                 raise ValueError(f"{op}: sample {token} must have {len(truth)} predictions, got {len(prediction)}")
-            confusion = confusion_matrix(np.asarray(truth), prediction.labels, num_classes=len(self._classes()))
+            truth = torch.as_tensor(truth).cpu().numpy()
+            confusion = confusion_matrix(truth, prediction.labels, num_classes=len(self._classes()))
             self.results.append((token, confusion))
 
     def write(self, sample: dict[str, Any], prediction: PointLabels) -> None:

@@ -3,11 +3,14 @@
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
-from pcperc.datasets import SampleKey, SemanticKITTI, collate
+from pcperc.datasets import EpochSampler, SampleKey, SemanticKITTI, collate
 from pcperc.datasets.label_map import LabelMap
 from pcperc.datasets.semantickitti import SPLITS
 from pcperc.datasets.semantickitti_labels import CLASSES, LABEL_MAPS, RECORDED_NAMES
+from pcperc.transforms import LaserMix, PolarMix
 from tests import semantickitti_root as tiny
 
 # By name of the recorded class what each convention makes of it, from the published tables; moving ones follow.
@@ -105,6 +108,15 @@ def test_the_other_sample_of_a_mix_follows_from_the_key_alone(root):
     assert len({token for token, _ in seen}) == 4 and len({number for _, number in seen}) == len(keys)
 
 
+def test_mixed_scans_do_not_depend_on_the_workers(root):
+    data = SemanticKITTI(root=root, split="sim_train", transforms=[LaserMix(), PolarMix(paste_labels=range(8))])
+    sampler = EpochSampler(data, seed=3, repeats=2)
+    runs = [DataLoader(data, 2, sampler=sampler, num_workers=n, collate_fn=collate) for n in (0, 2)]
+    alone, shared = ([cloud for batch in loader for cloud in batch["inputs"]["points"]] for loader in runs)
+    assert len(alone) == len(shared) == 8
+    assert all(map(torch.equal, alone, shared))
+
+
 def break_label_length(root):
     path = root / "sequences" / "02" / "labels" / "000000.label"
     path.write_bytes(path.read_bytes()[:-4])
@@ -172,6 +184,24 @@ def test_missing_files_are_named(root):
         SemanticKITTI(root=root, split="valid")
     with pytest.raises(ValueError, match="name must be one of official, spvnas, got 'own'"):
         SemanticKITTI(root=root, split="sim_val", label_map="own")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "splits.json must be JSON, but cannot be read"),
+        ('{"sim_val": "02"}', "splits.json must be an object of lists of sequence names"),
+        (
+            '{"sim_val": ["02"], "val": ["02"]}',
+            "splits.json must not name a split 'val', an official one's name",
+        ),
+        ('{"sim_val": []}', "split sim_val of .* must have scans, but has none"),
+    ],
+)
+def test_broken_splits_are_named(root, text, message):
+    (root / "splits.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        SemanticKITTI(root=root, split="sim_val")
 
 
 @pytest.mark.parametrize(
