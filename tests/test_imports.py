@@ -21,7 +21,8 @@ ALLOWED = {
     "datasets": {"ops", "transforms"} | LOW,
     "evaluation": {"ops", "datasets"} | LOW,
     "visualization": {"ops", "datasets", "evaluation"} | LOW,
-    "engine": {"models", "datasets", "transforms", "evaluation", "visualization", "nn", "sparse", "ops"} | LOW,
+    "engine": {"models", "datasets", "transforms", "evaluation", "visualization", "convert", "nn", "sparse", "ops"}
+    | LOW,
     "benchmark": {"engine", "models", "datasets", "nn", "sparse", "ops"} | LOW,
     "simulation": {"ops"} | LOW,
 }

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of other projects as ones that test.py, infer.py and train.py --load-from take."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from pcperc.convert import convert_network, spvnas_options
+from pcperc.engine.checkpoint import save_weights
+from pcperc.engine.config import ConfigError, load_config, plain_config
+from pcperc.engine.messages import say
+from pcperc.models import SPVCNN, MinkUNet
+from pcperc.models.pretrained import read_weights
+from pcperc.registry import MODELS, resolve_type
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What the command line says; see tools/README.md."""
+
+    config: Path
+    file: Path
+    source: str
+    out: Path
+
+
+def convert_checkpoint(options: ConvertOptions) -> None:
+    """Write the weights of ``file`` into the model of ``config``, as a .safetensors file that carries the config.
+
+    A specialised SPVNAS network says by its shapes what its widths are: they replace those of the config's SPVCNN.
+
+    Raises:
+        ConfigError: no such config, or a model that holds none or several of MinkUNet and SPVCNN.
+        FileNotFoundError, ValueError: no such file, not one of weights, or of another network: keys are named.
+    """
+    if options.out.suffix != ".safetensors":
+        raise ValueError(f"convert_checkpoint: --out must be a .safetensors file, got {options.out}")
+    cfg = load_config(options.config)
+    state = read_weights(options.file)
+    subnet = spvnas_options(state) if options.source == "spvnas" else {}
+    if subnet:
+        _set_widths(cfg["model"], subnet)
+    model = MODELS.build(cfg["model"])
+    prefix, network = _only_network(model, options.config)
+    converted = convert_network(state, source=options.source, model=network)
+    weights = {**model.state_dict(), **{prefix + name: value for name, value in converted.items()}}
+    meta = {
+        "config": plain_config(cfg),
+        "config_file": str(options.config),
+        "converted_from": {"source": options.source, "file": options.file.name},
+    }
+    save_weights(weights, options.out, meta=meta)
+    say(f"{options.out}: {len(converted)} tensors of {options.file}, {sum(map(_size, network.parameters())):,} weights")
+
+
+def _size(parameter: nn.Parameter) -> int:
+    return parameter.numel()
+
+
+def _only_network(model: nn.Module, config: Path) -> tuple[str, MinkUNet]:
+    """The network to be filled, and what stands before its names."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, MinkUNet)}
+    if len(found) != 1:
+        raise ConfigError(f"{config}: model must hold one MinkUNet or SPVCNN, got {len(found)}")
+    ((name, network),) = found.items()
+    return (f"{name}." if name else ""), network
+
+
+def _set_widths(part: object, subnet: dict) -> None:
+    """Put the widths into every SPVCNN of a model's config."""
+    values = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
+    if isinstance(part, dict) and "type" in part and resolve_type(part["type"], MODELS) is SPVCNN:
+        part.pop("width", None)
+        part.update(subnet)
+    for value in values:
+        _set_widths(value, subnet)
