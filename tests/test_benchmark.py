@@ -80,8 +80,13 @@ def test_model_writes_every_value(sweep_file, tmp_path):
         assert ("vs_inference" in row) == (row["case"] != "inference")
         assert ("vs_first_dtype" in row) == (row["dtype"] == "bfloat16")
     config = ROOT / "configs/bevfusion/demo.py"
-    (row,) = measure_config(ModelOptions(config=config, **options)).rows
-    assert row["parameters"] > 1e6 and 0 < row["num_points"] < 400 and row["median_ms"] > 0
+    report = measure_config(ModelOptions(config=config, **options))
+    (one,) = report.rows
+    assert one["parameters"] > 1e6 and 0 < one["num_points"] < 400 and one["median_ms"] > 0
+    assert one["map_ms"] > 0
+    assert sum(layer["macs"] for layer in report.layers) == pytest.approx(one["gmacs"] * 1e9)
+    kinds = {layer["kind"] for layer in report.layers if layer["macs"]}
+    assert {"SubMConv3d", "Conv2d", "Linear", "MultiheadAttention"} <= kinds
 
 
 def test_what_is_wrong_is_said(tmp_path):

@@ -12,8 +12,8 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 DTYPES = ("float64", "float32", "tf32", "float16", "bfloat16")
 
 INPUT_HELP = (
-    "LiDAR sweep, an array pc (N, 3 or more) in metres; without it waymo/benchmark-pc.npz of $PCPERC_REALDATA, else a "
-    "synthetic sweep"
+    "LiDAR sweep, an array pc (N, 3 or more) in metres, or a .bin of nuScenes or KITTI; without it "
+    "waymo/benchmark-pc.npz of $PCPERC_REALDATA, else a synthetic sweep"
 )
 
 
@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
         add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
         add("--dtype", nargs="+", choices=DTYPES, default=["float32"], metavar="TYPE", help=", ".join(DTYPES))
         add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
-        add("--input", type=Path, metavar="FILE.npz", help=INPUT_HELP)
+        add("--input", type=Path, metavar="FILE", help=INPUT_HELP)
         add("--voxel-size", type=float, default=0.1, metavar="METRES")
         add("--runs", type=int, default=10, help="timed rounds; all libraries take turns in each")
         add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")

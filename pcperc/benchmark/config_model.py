@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tools/benchmark.py model CONFIG: parameters, latency and memory of the model of a config, on one sweep."""
+"""tools/benchmark.py model CONFIG: parameters, MACs, latency and memory of the model of a config, on one sweep."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +10,8 @@ from torch import nn
 
 from pcperc.benchmark.inputs import Sweep, load_sweep
 from pcperc.benchmark.libraries import Pcperc
+from pcperc.benchmark.macs import count_macs
+from pcperc.benchmark.map_time import kernel_map_time
 from pcperc.benchmark.memory import peak_memory
 from pcperc.benchmark.peak import torch_dtype
 from pcperc.benchmark.report import Report, start_report
@@ -28,7 +29,7 @@ _FOCAL_LENGTH = 1266.0  # pixels
 
 
 def measure_config(options: ModelOptions) -> Report:
-    """Time predictions of a config's model, with initial weights, from points and images to boxes.
+    """Time predictions of a config's model, with initial weights, from points and images to boxes or labels.
 
     The sample is the sweep, with six cameras of noise where the model has cameras, behind the config's own test
     transforms; half types are torch.autocast's.
@@ -50,11 +51,15 @@ def measure_config(options: ModelOptions) -> Report:
             )
     with ProgressDisplay("measuring", len(functions) * (options.runs + 2)) as display:
         times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
-    num_parameters = sum(math.prod(parameter.shape) for parameter in model.parameters())
+    cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
     for (copies, dtype), function in functions.items():
         row = {"case": "inference", "dtype": dtype, "copies": copies, "library": "pcperc"}
-        row |= {"num_points": copies * len(sample["points"]), "parameters": num_parameters}
-        report.rows.append(row | times[copies, dtype] | {"peak_mib": peak_memory(function, device)})
+        row |= {"num_points": copies * len(sample["points"]), "parameters": cost.parameters}
+        row |= {"gmacs": copies * cost.macs / 1e9, "map_ms": kernel_map_time(function, device)} | times[copies, dtype]
+        report.rows.append(row | {"peak_mib": peak_memory(function, device)})
+    for layer in cost.layers:
+        row = {"layer": layer.name, "kind": layer.kind, "parameters": layer.parameters, "macs": layer.macs}
+        report.layers.append(row | {"pairs": layer.pairs or None})
     report.compare_libraries(("case", "copies"))
     report.finish(COLUMNS, options.json)
     return report

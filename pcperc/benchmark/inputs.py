@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcperc.engine.raw_files import read_points
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -34,8 +36,8 @@ def load_sweep(path: Path | None, voxel_size: float) -> Sweep:
     """Read a sweep and voxelize it.
 
     Args:
-        path: .npz with ``pc`` (N, 3 or more) in metres; None takes ``waymo/benchmark-pc.npz`` of $PCPERC_REALDATA and,
-            where that is not set, makes a synthetic sweep.
+        path: .npz with ``pc`` (N, 3 or more) in metres, or a .bin of nuScenes or KITTI; None takes
+            ``waymo/benchmark-pc.npz`` of $PCPERC_REALDATA and, where that is not set, makes a synthetic sweep.
         voxel_size: edge of a voxel in metres, > 0.
     Raises:
         ValueError: the file has no such array.
@@ -45,6 +47,8 @@ def load_sweep(path: Path | None, voxel_size: float) -> Sweep:
         path = Path(folder, "waymo", "benchmark-pc.npz")
     if path is None:
         return _sweep(synthetic_points(), "synthetic sweep", voxel_size)
+    if path.suffix == ".bin":
+        return _sweep(read_points(path)[:, :3], path.name, voxel_size)
     with np.load(path, allow_pickle=False) as arrays:
         if "pc" not in arrays or arrays["pc"].ndim != 2 or arrays["pc"].shape[1] < 3:
             raise ValueError(f"benchmark: {path} must hold an array pc (N, 3 or more), got {sorted(arrays)}")

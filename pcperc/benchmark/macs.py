@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_flop
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 import pcperc.ops  # noqa: F401  (registers the operators)
 
@@ -145,4 +145,7 @@ def _sparse_conv_flop(feats: Tensor, weight: Tensor, neighbors: Tensor, *others,
 _SPARSE = (torch.ops.pcperc.sparse_conv, torch.ops.pcperc.sparse_conv_fused)
 # With these torch's own FlopCounterMode counts our layers too.
 register_flop_formula(_SPARSE, get_raw=True)(_sparse_conv_flop)
-register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu)(sdpa_flop)
+_aten = torch.ops.aten
+flop_registry[_aten._scaled_dot_product_flash_attention_for_cpu] = flop_registry[
+    _aten._scaled_dot_product_flash_attention
+]

@@ -14,7 +14,7 @@ MAP_OPERATORS = frozenset(
 )
 
 
-def kernel_map_time(function: Callable[[], object], device: torch.device, *, runs: int = 5) -> float:
+def kernel_map_time(function: Callable[[], object], device: torch.device, *, runs: int = 3) -> float:
     """Return the time of the operators in `MAP_OPERATORS` in a call, in milliseconds, the median over ``runs`` calls.
 
     Each is waited for, so that on a GPU launches are in it, and nothing of it hides behind other work.

@@ -21,6 +21,8 @@ from pcperc.benchmark.peak import measure_peak
 from pcperc.engine.checkpoint import save_text
 from pcperc.engine.memory import keep_freed_memory
 
+LAYER_COLUMNS = {"layer": "", "kind": "", "parameters": ",d", "pairs": ",d", "macs": ",d"}
+
 
 @dataclass
 class Report:
@@ -32,6 +34,7 @@ class Report:
     peaks: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by dtype
     rows: list[dict[str, Any]] = field(default_factory=list)
     not_measured: list[dict[str, Any]] = field(default_factory=list)  # library, reason and the words of a row
+    layers: list[dict[str, Any]] = field(default_factory=list)  # of the model of a config, for one sample
 
     def compare_libraries(self, words: Sequence[str]) -> None:
         """Add ratios of medians to the rows that agree in ``words``.
@@ -63,15 +66,23 @@ class Report:
         for dtype, peak in self.peaks.items():
             values = ", ".join(f"{name} {value:.4g}" for name, value in peak.items() if value is not None)
             console.print(f"measured on this machine, {dtype}: {values}", markup=False)
-        shown = {name: form for name, form in columns.items() if any(row.get(name) is not None for row in self.rows)}
-        table = Table(box=None, pad_edge=False)
-        for name in shown:
-            table.add_column(name, justify="left" if shown[name] == "" else "right", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*("" if row.get(name) is None else format(row[name], form) for name, form in shown.items()))
-        Console(width=max(console.width, 260)).print(table)  # never cut
+        wide = Console(width=max(console.width, 260))  # never cut
+        if self.layers:
+            wide.print(_table(self.layers, LAYER_COLUMNS))
+        wide.print(_table(self.rows, columns))
         for (library, reason), count in Counter((e["library"], e["reason"]) for e in self.not_measured).items():
             console.print(f"not measured, {count} x {library}: {reason}", markup=False)
+
+
+def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> Table:
+    """The columns of which some row has a value."""
+    shown = {name: form for name, form in columns.items() if any(row.get(name) is not None for row in rows)}
+    table = Table(box=None, pad_edge=False)
+    for name in shown:
+        table.add_column(name, justify="left" if shown[name] == "" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*("" if row.get(name) is None else format(row[name], form) for name, form in shown.items()))
+    return table
 
 
 def start_report(

@@ -28,6 +28,7 @@ from pcperc.sparse import SparseTensor
 CASES = ("inference", "fused_inference", "training_step")
 COLUMNS = {
     "case": "", "dtype": "", "copies": "d", "library": "", "num_voxels": ",d", "num_points": ",d", "parameters": ",d",
+    "gmacs": ".2f", "map_ms": ".2f",
     "median_ms": ".2f", "p5_ms": ".2f", "p95_ms": ".2f", "kernel_ms": ".2f", "launches": "d", "pcperc_ratio": ".2f",
     "vs_first_dtype": ".2f", "vs_inference": ".2f", "gflops": ".1f", "peak_share": ".1%", "peak_mib": ".0f",
     "error": ".1e",
