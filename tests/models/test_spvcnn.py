@@ -119,7 +119,7 @@ def test_quantized_gives_one_answer_to_a_voxel_and_the_exact_one_does_not():
             out = net(points.replace(feats=torch.ones(200, 3))).feats
         row = points.segments(points.voxels()).index.long()
         first = torch.zeros(int(row.max()) + 1).long().scatter_(0, row, torch.arange(200))
-        assert torch.allclose(out, out[first[row]]) == quantized
+        assert torch.allclose(out, out[first[row]], atol=1e-5) == quantized  # products of equal rows may round apart
 
 
 def test_dropout_is_before_the_first_and_third_stage_up():
