@@ -43,7 +43,10 @@ def convert_checkpoint(options: ConvertOptions) -> None:
         _set_widths(cfg["model"], subnet)
     model = MODELS.build(cfg["model"])
     prefix, network = _only_network(model, options.config)
-    converted = convert_network(state, source=options.source, model=network)
+    try:
+        converted = convert_network(state, source=options.source, model=network)
+    except ValueError as error:
+        raise ValueError(f"{options.file}: {error}") from error
     weights = {**model.state_dict(), **{prefix + name: value for name, value in converted.items()}}
     meta = {
         "config": plain_config(cfg),

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published networks by their key names: nothing is left over, and every layer has the values it had there."""
 
-import subprocess
-import sys
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -12,11 +10,12 @@ import torch
 from pcperc.convert import convert_network, spvnas_options
 from pcperc.engine.checkpoint import load_checkpoint
 from pcperc.engine.loading import build_model, open_checkpoint
+from pcperc.engine.messages import run_tool
 from pcperc.models import SPVCNN, SPVNAS, MinkUNet
 from pcperc.models.spvnas import SearchSpace
 from tests.sparse.test_point_tensor import random_points
+from tests.test_tools import tool
 
-ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (4, 5, 6, 7, 8, 9, 6, 5, 4)
 CLASSES = 3
 
@@ -242,38 +241,51 @@ def test_what_does_not_fit_is_named(change, message):
 
 
 CONFIG = """
-from mmengine.config import read_base
 from pcperc.models import SPVCNN
 
 model = dict(type=SPVCNN, in_channels=3, num_classes=3, {options}quantized=True)
 """
 
 
-def run(*arguments):
-    command = [sys.executable, "tools/convert_checkpoint.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["convert_checkpoint.py", *map(str, arguments)])
+    return run_tool(tool("convert_checkpoint").main)
 
 
-def test_the_tool_writes_what_the_other_tools_read(tmp_path):
+def test_the_tool_writes_what_the_other_tools_read(tmp_path, monkeypatch, capsys):
     state = published_spvnas(SUBNET, largest_top=9)
     torch.save({"model": state, "epoch": 3}, tmp_path / "init")
     (tmp_path / "net.py").write_text(CONFIG.format(options=""))
-    done = run(tmp_path / "net.py", tmp_path / "init", "--from", "spvnas", "--out", tmp_path / "net.safetensors")
-    assert done.returncode == 0, done.stderr
-    assert "net.safetensors: " in done.stdout
-    opened = open_checkpoint(tmp_path / "net.safetensors")
-    model = build_model(opened, torch.device("cpu"))
+    out = tmp_path / "net.safetensors"
+    assert run(monkeypatch, tmp_path / "net.py", tmp_path / "init", "--from", "spvnas", "--out", out) == 0
+    assert "net.safetensors: " in capsys.readouterr().out
+    model = build_model(open_checkpoint(out), torch.device("cpu"))
     assert torch.equal(model.classifier.bias, state["classifier.linear.bias"]) and model.quantized
     expected = SPVCNN(3, 3, **SUBNET, quantized=True).eval()
     expected.load_state_dict(convert_network(state, source="spvnas", model=expected))
     points = random_points(dtype=torch.float32)
     assert torch.equal(model(points).feats, expected(points).feats)
-    assert load_checkpoint(tmp_path / "net.safetensors")["meta"]["converted_from"]["source"] == "spvnas"
+    assert load_checkpoint(out)["meta"]["converted_from"] == {"source": "spvnas", "file": "init"}
 
 
-def test_the_tool_says_in_one_line_what_is_wrong(tmp_path):
+@pytest.mark.parametrize(
+    ("config", "file", "out", "message"),
+    [
+        ("net.py", "text", "a.safetensors", "text is truncated or no file of weights|text must hold tensors"),
+        ("net.py", "missing", "a.safetensors", "no such file: .*missing"),
+        ("net.py", "init", "a.pth", "--out must be a .safetensors file, got .*a.pth"),
+        ("net.py", "init", "a.safetensors", "init: .*missing: stem.0.norm.weight"),
+        ("linear.py", "init", "a.safetensors", "linear.py: model must hold one MinkUNet or SPVCNN, got 0"),
+    ],
+)
+def test_the_tool_says_in_one_line_what_is_wrong(config, file, out, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "net.py").write_text(CONFIG.format(options=f"widths={WIDTHS}, "))
+    (tmp_path / "linear.py").write_text("from pcperc.models import OnVoxels\nfrom pcperc.nn import ReLU\n")
+    with open(tmp_path / "linear.py", "a") as file_:
+        file_.write("model = dict(type=OnVoxels, net=dict(type=ReLU))\n")
     (tmp_path / "text").write_text("no weights")
-    done = run(tmp_path / "net.py", tmp_path / "text", "--from", "spvnas", "--out", tmp_path / "a.safetensors")
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "text" in done.stderr
-    assert not (tmp_path / "a.safetensors").exists()
+    torch.save({"stem.0.kernel": torch.zeros(27, 3, 4)}, tmp_path / "init")
+    assert run(monkeypatch, tmp_path / config, tmp_path / file, "--from", "spvnas", "--out", tmp_path / out) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and re.search(message, error)
+    assert not (tmp_path / out).exists()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import pcperc.nn as spnn
-from pcperc import PointTensor
+from pcperc import PointTensor, ops
 from pcperc.models import SPVCNN, MinkUNet
 from pcperc.registry import MODELS
 from tests import oracles_points
@@ -37,10 +37,10 @@ def recorded(net, points, monkeypatch):
     monkeypatch.setattr("pcperc.models.spvcnn.voxel_to_point", kept(spnn.voxel_to_point, reads))
     monkeypatch.setattr("pcperc.models.spvcnn.point_to_voxel", kept(spnn.point_to_voxel, means))
     for name, module in net.named_modules():
-        module.register_forward_hook(lambda _, __, out, name=name: layers.update({name: out.feats.detach()}))
-    out = net(points).feats.detach()
-    layers |= {f"z{number}": points.feats.detach() for number, points in enumerate(reads)}
-    return out, layers | {"voxels": means[0].feats}
+        module.register_forward_hook(lambda _, __, out, name=name: layers.update({name: out.feats.detach().cpu()}))
+    out = net(points).feats.detach().cpu()
+    layers |= {f"z{number}": points.feats.detach().cpu() for number, points in enumerate(reads)}
+    return out, layers | {"voxels": means[0].feats.cpu()}
 
 
 SUBNET = {
@@ -53,13 +53,13 @@ SUBNET = {
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
 @pytest.mark.parametrize("quantized", [False, True], ids=["exact", "quantized"])
 @pytest.mark.parametrize("options", [{}, SUBNET], ids=["published", "subnet"])
-def test_every_layer_is_that_of_the_formulas(options, quantized, training, monkeypatch):
+def test_every_layer_is_that_of_the_formulas(options, quantized, training, device, monkeypatch):
     net = small_net(**options, quantized=quantized, dropout=0.0).double().train(training)
     points = random_points(120, low=0, high=20)
     state = {key: value.numpy().copy() for key, value in net.state_dict().items()}
     oracle = oracles_points.SPVCNN(state, quantized=quantized, training=training)
     expected = oracle(points.coords.numpy(), points.feats.numpy())
-    found, layers = recorded(net, points, monkeypatch)
+    found, layers = recorded(net.to(device), points.to(device), monkeypatch)
     for name, values in oracle.layers.items():
         np.testing.assert_allclose(layers[name].numpy(), values, rtol=1e-8, atol=1e-8, err_msg=name)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8, atol=1e-8)
@@ -120,6 +120,15 @@ def test_quantized_gives_one_answer_to_a_voxel_and_the_exact_one_does_not():
         row = points.segments(points.voxels()).index.long()
         first = torch.zeros(int(row.max()) + 1).long().scatter_(0, row, torch.arange(200))
         assert torch.allclose(out, out[first[row]], atol=1e-5) == quantized  # products of equal rows may round apart
+
+
+def test_a_second_pass_over_the_same_points_looks_nothing_up(monkeypatch):
+    """As when several subnets are trained on one batch."""
+    points = random_points(dtype=torch.float32)
+    small_net()(points)
+    for name in ("unique_coords", "downsample_coords", "build_kernel_map", "make_interpolation_plan"):
+        monkeypatch.setattr(ops, name, lambda *_, **__: pytest.fail("looked up again"))
+    small_net(inner_widths=((3,),) * 8)(points)
 
 
 def test_dropout_is_before_the_first_and_third_stage_up():

@@ -67,18 +67,18 @@ def first_channels(state, subnet):
     return {**part, "classifier.bias": state["classifier.bias"]}
 
 
-def test_a_subnet_is_the_formulas_over_the_first_channels():
+def test_a_subnet_is_the_formulas_over_the_first_channels(device):
     net, points = super_network().double(), points_of(dtype=torch.float64)
     state = first_channels({k: v.numpy() for k, v in net.net.state_dict().items()}, SUBNET)
     net.set_subnet(SUBNET)
     with torch.no_grad():
-        found = net(points).feats.numpy()
+        found = net.to(device)(points.to(device)).feats.cpu().numpy()
     expected = oracles_points.SPVCNN(state)(points.coords.numpy(), points.feats.numpy())
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
     extracted = net.extract().state_dict()
     assert set(extracted) == set(state)
     for key, values in state.items():
-        assert np.array_equal(extracted[key].numpy(), values), key
+        assert np.array_equal(extracted[key].cpu().numpy(), values), key
 
 
 @pytest.mark.parametrize("training", [False, True])
