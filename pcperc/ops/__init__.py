@@ -11,9 +11,17 @@ from pcperc.ops.box_iou import circle_nms as circle_nms
 from pcperc.ops.box_iou import nms_bev as nms_bev
 from pcperc.ops.cpu_capability import cpu_capability as cpu_capability
 from pcperc.ops.cpu_capability import set_cpu_capability as set_cpu_capability
+from pcperc.ops.dense_grid import DenseGrid as DenseGrid
+from pcperc.ops.dense_grid import avg_voxelize as avg_voxelize
+from pcperc.ops.dense_grid import make_dense_grid as make_dense_grid
+from pcperc.ops.dense_grid import trilinear_devoxelize as trilinear_devoxelize
+from pcperc.ops.furthest_point_sample import furthest_point_sample as furthest_point_sample
 from pcperc.ops.interpolate import make_interpolation_plan as make_interpolation_plan
 from pcperc.ops.kernel_map import build_kernel_map as build_kernel_map
 from pcperc.ops.kernel_map import reverse_kernel_map as reverse_kernel_map
+from pcperc.ops.neighbors import ball_query as ball_query
+from pcperc.ops.neighbors import make_three_nearest_plan as make_three_nearest_plan
+from pcperc.ops.neighbors import three_nearest as three_nearest
 from pcperc.ops.points_in_boxes import points_in_boxes as points_in_boxes
 from pcperc.ops.points_in_boxes import points_in_boxes_mask as points_in_boxes_mask
 from pcperc.ops.segment_reduce import Segments as Segments
@@ -38,4 +46,5 @@ from pcperc.ops.voxelize import voxelize_hard as voxelize_hard
 from pcperc.ops.voxelize import voxelize_hard_mean as voxelize_hard_mean
 from pcperc.ops.voxelize import voxelize_mean as voxelize_mean
 from pcperc.ops.weighted_gather import GatherPlan as GatherPlan
+from pcperc.ops.weighted_gather import gather_rows as gather_rows
 from pcperc.ops.weighted_gather import weighted_gather as weighted_gather

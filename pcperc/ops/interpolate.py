@@ -62,7 +62,7 @@ def make_interpolation_plan(
     if mode == "nearest":
         weights = torch.ones_like(points[:, :1])
     else:  # the offset of a point that finds no voxel is replaced before it is used, so that no NaN reaches a gradient
-        weights = _corner_weights(torch.where(inside[:, None], points - cells, 0)[:, 1:])
+        weights = corner_weights(torch.where(inside[:, None], points - cells, 0)[:, 1:])
     if renormalize:
         present = torch.where(rows >= 0, weights, 0)
         total = present.sum(1, keepdim=True)
@@ -70,7 +70,7 @@ def make_interpolation_plan(
     return GatherPlan(rows, weights, coords.shape[0])
 
 
-def _corner_weights(offset: Tensor) -> Tensor:
+def corner_weights(offset: Tensor) -> Tensor:
     """(P, D) offsets in [0, 1) from the lowest corner to (P, 2^D) weights of the corners, last axis fastest."""
     weights = torch.ones_like(offset[:, :1])
     for axis in range(offset.shape[1]):

@@ -65,6 +65,31 @@ def weighted_gather(feats: Tensor, plan: GatherPlan) -> Tensor:
     return torch.ops.pcperc.weighted_gather(feats, plan.rows, weights, order, starts)
 
 
+def gather_rows(feats: Tensor, rows: Tensor) -> Tensor:
+    """Take rows of features: sampled points, or the neighbours of each query in one table (grouping).
+
+    Args:
+        feats: (M, C) float64, float32, float16 or bfloat16. Differentiable.
+        rows: int32 of any shape, on the device of feats; one outside [0, M), such as -1, is absent.
+    Returns:
+        (*rows.shape, C) in the dtype of feats; 0 where the row is absent.
+    Raises:
+        TypeError: not a tensor, or feats not floating point.
+        ValueError: wrong shape, dtype or device.
+    Deterministic: yes, forward and backward, unlike the gradient of ``feats[rows]``. Differentiable any number of
+    times.
+    """
+    op = "gather_rows"
+    check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
+    check_tensor(op, "rows", rows)
+    if rows.dtype != torch.int32:
+        raise ValueError(f"{op}: rows must be int32, got {describe(rows)}")
+    check_same_device(op, feats=feats, rows=rows)
+    table = rows.reshape(-1, 1)
+    plan = GatherPlan(table, torch.ones_like(table, dtype=sum_dtype(feats.dtype)), feats.shape[0])
+    return weighted_gather(feats, plan).reshape(*rows.shape, feats.shape[1])
+
+
 @torch.library.register_fake("pcperc::weighted_gather")
 def _(feats, rows, weights, order, starts):
     return feats.new_empty(rows.shape[0], feats.shape[1])

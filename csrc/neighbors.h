@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Neighbours among the points of a cloud, the same on CPU and CUDA: distances without contraction, so that both choose the same
+// rows, and the arguments checked. Points (N, 3) are float32 or float64; order and starts are Segments of the clouds.
+#include <cmath>
+#include <cstdint>
+
+#include "segment.h"
+
+namespace pcperc {
+
+#ifdef __CUDA_ARCH__
+__device__ inline float times(float a, float b) { return __fmul_rn(a, b); }
+__device__ inline double times(double a, double b) { return __dmul_rn(a, b); }
+__device__ inline float plus(float a, float b) { return __fadd_rn(a, b); }
+__device__ inline double plus(double a, double b) { return __dadd_rn(a, b); }
+#else
+inline float times(float a, float b) { return a * b; }
+inline double times(double a, double b) { return a * b; }
+inline float plus(float a, float b) { return a + b; }
+inline double plus(double a, double b) { return a + b; }
+#endif
+
+template <class T>
+PCPERC_HOST_DEVICE T squared_distance(const T* a, const T* b) {
+  const T x = a[0] - b[0], y = a[1] - b[1], z = a[2] - b[2];
+  return plus(plus(times(x, x), times(y, y)), times(z, z));
+}
+
+template <class T>
+PCPERC_HOST_DEVICE bool is_point(const T* p) {
+  return std::isfinite(p[0]) && std::isfinite(p[1]) && std::isfinite(p[2]);
+}
+
+// The clouds: cloud i holds the rows order[starts[i] .. starts[i + 1]].
+template <class T>
+struct Clouds {
+  const T* points;
+  const int32_t *order, *starts;
+  int64_t num_points, count;
+
+  PCPERC_HOST_DEVICE EntryRange entries(int64_t cloud) const {
+    return is_index(cloud, count) ? entries_within(starts[cloud], starts[cloud + 1], num_points) : EntryRange{0, 0};
+  }
+  // The row of an entry, or -1 where it is no point: outside of the buffer, or not finite.
+  PCPERC_HOST_DEVICE int32_t row(int64_t entry) const {
+    const int32_t row = order[entry];
+    return is_index(row, num_points) && is_point(points + 3 * int64_t{row}) ? row : -1;
+  }
+};
+
+inline void check_positions_3(const Tensor& points, ScalarType dtype, const char* op, const char* name) {
+  check_matrix(points, op, name);
+  check_dtype(points, dtype, op, name);
+  STD_TORCH_CHECK(points.size(1) == 3, op, ": ", name, " must have 3 columns, got ", points.size(1));
+}
+
+inline void check_clouds(const char* op, const Tensor& points, const Tensor& order, const Tensor& starts) {
+  check_positions_3(points, points.scalar_type(), op, "points");
+  check_vector(order, ScalarType::Int, op, "order");
+  check_vector(starts, ScalarType::Int, op, "starts");
+  STD_TORCH_CHECK(points.size(0) <= INT32_MAX, op, ": at most 2^31 - 1 points, got ", points.size(0));
+  STD_TORCH_CHECK(order.numel() == points.size(0) && starts.numel() >= 1, op, ": order must have ", points.size(0),
+                  " values, starts at least 1");
+}
+
+inline void check_queries(const char* op, const Tensor& points, const Tensor& queries, const Tensor& query_item) {
+  check_positions_3(queries, points.scalar_type(), op, "queries");
+  check_vector(query_item, ScalarType::Int, op, "query_item");
+  STD_TORCH_CHECK(query_item.numel() == queries.size(0), op, ": query_item must have ", queries.size(0), " values");
+}
+
+template <class T>
+Clouds<T> clouds_of(const Tensor& points, const Tensor& order, const Tensor& starts) {
+  return {points.const_data_ptr<T>(), order.const_data_ptr<int32_t>(), starts.const_data_ptr<int32_t>(), points.size(0),
+          starts.numel() - 1};
+}
+
+// Call f(zero) with a zero of the C++ type of positions, float or double.
+template <class F>
+void dispatch_positions(ScalarType dtype, const char* op, const F& f) {
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, op, ": points must be float32 or float64");
+  dtype == ScalarType::Float ? f(float{}) : f(double{});
+}
+
+// The three nearest points so far, nearest first; of equally near ones the one that was met first. A distance that overflows is
+// still a neighbour where there are no others.
+template <class T>
+struct Nearest3 {
+  int32_t row[3] = {-1, -1, -1};
+  T distance[3] = {0, 0, 0};
+
+  PCPERC_HOST_DEVICE void meet(int32_t candidate, T d) {
+    int place = 3;
+    while (place > 0 && (row[place - 1] < 0 || d < distance[place - 1])) --place;
+    for (int i = 2; i >= place; --i) {
+      row[i] = i > place ? row[i - 1] : candidate;
+      distance[i] = i > place ? distance[i - 1] : d;
+    }
+  }
+};
+
+template <class T>
+PCPERC_HOST_DEVICE Nearest3<T> find_nearest_3(const Clouds<T>& clouds, const T* query, int64_t cloud) {
+  Nearest3<T> nearest;
+  if (!is_point(query)) return nearest;
+  const EntryRange range = clouds.entries(cloud);
+  for (int64_t entry = range.begin; entry < range.end; ++entry) {
+    const int32_t row = clouds.row(entry);
+    if (row >= 0) nearest.meet(row, squared_distance(clouds.points + 3 * int64_t{row}, query));
+  }
+  return nearest;
+}
+
+}  // namespace pcperc

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+
+from pcperc import ops
+from tests import oracles_clouds
+from tests.op_contract import DifferentiableOpContract, Mistake, Sample
+from tests.ops.batches import BATCH_SIZE, batch_of, items_of, with_gaps
+
+
+def sample_of(name, cloud, resolution=3, normalize=True):
+    points, batch = cloud
+    tensors = {"points": points, "batch": batch, "feats": torch.randn(len(points), 2)}
+    tensors["volume"] = torch.randn(BATCH_SIZE, 2, *[resolution] * 3)
+    return Sample(name, tensors, {"resolution": resolution, "normalize": normalize}, terms_summed=64)
+
+
+def grid_of(sample):
+    points = sample.tensors["points"]  # in one type, so that all types of features meet the same voxels
+    return ops.make_dense_grid(points.double(), items_of(sample.tensors["batch"]), **sample.options)
+
+
+class DenseGridContract(DifferentiableOpContract):
+    @staticmethod
+    def samples():
+        equal = (torch.ones(5, 3), torch.tensor([0, 0, 0, 0, 2]).int())
+        return [
+            sample_of("random", batch_of(20, 6, 9)),
+            sample_of("cube", batch_of(20, 6, 9, scale=4.0), normalize=False),
+            sample_of("one_voxel", batch_of(4, 3, 2), resolution=1),
+            sample_of("all_equal", equal),
+            sample_of("gaps", with_gaps()),
+            sample_of("no_points", batch_of(0, 0, 0)),
+        ]
+
+    @staticmethod
+    def place(sample):
+        points, batch = (sample.tensors[n].numpy() for n in ("points", "batch"))
+        options = sample.options
+        return batch, oracles_clouds.places(points, batch, BATCH_SIZE, options["resolution"], options["normalize"])
+
+    @staticmethod
+    def overloads(sample):
+        return []
+
+
+class TestAvgVoxelize(DenseGridContract):
+    differentiable = ("feats",)
+
+    @staticmethod
+    def call(sample):
+        return (ops.avg_voxelize(sample.tensors["feats"], grid_of(sample)),)
+
+    @staticmethod
+    def oracle(sample):
+        batch, place = DenseGridContract.place(sample)
+        feats = sample.tensors["feats"].numpy()
+        return (oracles_clouds.avg_voxelize(feats, place, batch, BATCH_SIZE, sample.options["resolution"]),)
+
+    @staticmethod
+    def mistakes():
+        points, batch = batch_of(3, 3, 3)
+        items = items_of(batch)
+        grid = ops.make_dense_grid(points, items, resolution=2)
+        return [
+            Mistake(
+                "rows", lambda: ops.avg_voxelize(points[1:], grid), ValueError, "feats must have the grid's 9 rows, got"
+            ),
+            Mistake("grid", lambda: ops.avg_voxelize(points, items), TypeError, "grid must be a DenseGrid from"),
+            Mistake("device", lambda: ops.avg_voxelize(points.to("meta"), grid), ValueError, "grid must be on meta"),
+            Mistake(
+                "resolution",
+                lambda: ops.make_dense_grid(points, items, resolution=0),
+                ValueError,
+                "make_dense_grid: resolution must be a whole number > 0, got 0",
+            ),
+            Mistake(
+                "large",
+                lambda: ops.make_dense_grid(points, items, resolution=1024),
+                ValueError,
+                r"clouds \* resolution\^3 must be below 2\^31, got 3 \* 1024\^3",
+            ),
+        ]
+
+
+class TestTrilinearDevoxelize(DenseGridContract):
+    differentiable = ("volume",)
+
+    @staticmethod
+    def call(sample):
+        return (ops.trilinear_devoxelize(sample.tensors["volume"], grid_of(sample)),)
+
+    @staticmethod
+    def oracle(sample):
+        batch, place = DenseGridContract.place(sample)
+        return (oracles_clouds.trilinear_devoxelize(sample.tensors["volume"].numpy(), place, batch),)
+
+    @staticmethod
+    def mistakes():
+        points, batch = batch_of(3, 3, 3)
+        grid = ops.make_dense_grid(points, items_of(batch), resolution=2)
+        volume = torch.zeros(3, 4, 2, 2, 2)
+        expected = r"volume must be \(3, C, 2, 2, 2\) like the grid, got"
+        return [
+            Mistake("side", lambda: ops.trilinear_devoxelize(volume[..., :1], grid), ValueError, expected),
+            Mistake("clouds", lambda: ops.trilinear_devoxelize(volume[:1], grid), ValueError, expected),
+            Mistake("dtype", lambda: ops.trilinear_devoxelize(volume.int(), grid), TypeError, "floating point dtype"),
+            Mistake("grid", lambda: ops.trilinear_devoxelize(volume, points), TypeError, "grid must be a DenseGrid"),
+        ]
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_float32_points_lie_where_float64_ones_do(normalize, device):
+    points, batch = (t.to(device) for t in batch_of(50, 20, 10, seed=7))
+    volume = torch.randn(3, 4, 5, 5, 5, device=device)
+    single = ops.make_dense_grid(points, items_of(batch), resolution=5, normalize=normalize)
+    double = ops.make_dense_grid(points.double(), items_of(batch), resolution=5, normalize=normalize)
+    assert torch.equal(single.voxels.index, double.voxels.index)
+    out = ops.trilinear_devoxelize(volume, single)
+    torch.testing.assert_close(out, ops.trilinear_devoxelize(volume, double), rtol=0, atol=1e-5)
+
+
+def test_a_linear_function_survives_the_way_to_the_points(device):
+    points, batch = (t.to(device, torch.float64) for t in batch_of(30, 20, 10))
+    grid = ops.make_dense_grid(points, items_of(batch.int()), resolution=4)
+    x = torch.arange(4.0, device=device, dtype=torch.float64)
+    volume = (x[:, None, None] + 10 * x[:, None] + 100 * x).expand(3, 1, 4, 4, 4)
+    place = ops.dense_grid._places(points, items_of(batch.int()), 4, True)
+    expected = place @ torch.tensor([1.0, 10, 100], device=device, dtype=torch.float64)
+    torch.testing.assert_close(ops.trilinear_devoxelize(volume, grid)[:, 0], expected)
+
+
+def test_double_backward(device):
+    sample = sample_of("", batch_of(6, 3, 2), resolution=2).to(device, torch.float64)
+    grid = grid_of(sample)
+
+    def there_and_back(feats):
+        return ops.trilinear_devoxelize(ops.avg_voxelize(feats, grid).square(), grid)
+
+    assert torch.autograd.gradgradcheck(there_and_back, [sample.tensors["feats"].requires_grad_()])
