@@ -16,7 +16,9 @@ from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.optim_wrapper import CheckedOptimWrapper
 from pcperc.registry import MODELS
 
-CONFIGS = sorted(str(p) for p in [*Path("configs").glob("*.py"), *Path("configs/bevfusion").glob("*.py")])
+DETECTION = ["configs/bevfusion.py", *sorted(map(str, Path("configs/bevfusion").glob("*.py")))]
+SEGMENTATION = ["configs/spvcnn.py", *sorted(map(str, Path("configs/spvnas").glob("*.py")))]
+CONFIGS = sorted(str(p) for p in [*Path("configs").glob("*.py"), *Path("configs").glob("[!_]*/*.py")])
 
 
 @pytest.mark.parametrize("path", CONFIGS)
@@ -28,7 +30,7 @@ def test_every_config_is_read_and_survives_a_checkpoint(path):
     root = cfg.data_root
     for loader in ("train_dataloader", "test_dataloader"):
         dataset = cfg[loader].dataset
-        assert (dataset.root, dataset.version) == (root, cfg.data_version)
+        assert (dataset.root, dataset.get("version")) == (root, cfg.get("data_version"))
         for transform in dataset.transforms:
             assert str(transform.get("database", root)).startswith(root)
     # A stage, profile or file that a config names exists beside it.
@@ -46,7 +48,7 @@ def test_the_shipped_weights_fit(config):
     assert moved.cfg["test_dataloader"]["dataset"]["root"] == "data/simulated/nuscenes"
 
 
-@pytest.mark.parametrize("path", CONFIGS)
+@pytest.mark.parametrize("path", DETECTION)
 def test_the_lidar_range_is_one_everywhere(path):
     """The voxelizer, the filters and the head must mean the same box of space."""
     cfg = load_config(path)
@@ -159,3 +161,32 @@ def test_a_step_of_the_demonstration_model(name):
         wrapper.update_params(loss)
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+def test_no_config_is_of_another_kind():
+    assert sorted(DETECTION + SEGMENTATION) == CONFIGS
+
+
+@pytest.mark.parametrize("path", SEGMENTATION)
+def test_a_class_for_every_point(path):
+    """The network has as many outputs as the data set has classes, and the published figures of parameters hold."""
+    cfg = load_config(path)
+    with torch.device("meta"):
+        backbone = MODELS.build(cfg.model.backbone)
+    outputs = {p.shape[0] for name, p in backbone.named_parameters() if name.endswith("classifier.bias")}
+    assert outputs == {16 if "lidarseg" in path else 19}
+    published = {"minkunet_cr0p5": 5.435, "minkunet_cr0p64": 8.771, "minkunet_cr1": 21.723}
+    published |= {"spvcnn_cr0p5": 5.45, "spvcnn_cr0p64": 8.79, "spvcnn_cr1": 21.78, "spvcnn": 21.78}
+    if Path(path).stem in published:
+        count = sum(p.numel() for p in backbone.parameters()) / 1e6
+        assert count == pytest.approx(published[Path(path).stem], abs=0.005)
+
+
+def test_the_published_recipe_of_segmentation():
+    cfg = load_config("configs/spvcnn.py")
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.24, 0.9, True, 1e-4)
+    assert cfg.train_cfg.max_epochs == 15 and cfg.train_dataloader.batch_size == 2 and cfg.optim_wrapper.amp
+    assert (cfg.model.data_preprocessor.voxel_size, cfg.model.data_preprocessor.max_voxels) == (0.05, 80_000)
+    (transform,) = cfg.train_dataloader.dataset.transforms
+    assert transform.scale_range == (0.95, 1.05) and transform.rotate_range[1] == pytest.approx(math.pi)

@@ -15,22 +15,28 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "config", type=Path, nargs="?", default=Path("configs/bevfusion.py"), help="default: configs/bevfusion.py"
+        "config", type=Path, nargs="?", help="default: configs/bevfusion.py, or the one for the data set of --eval"
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", help="default: the newest finished one of the work dir")
-    parser.add_argument("--eval", dest="evaluation", default="nuscenes", help="nuscenes or bbox: the same")
+    parser.add_argument("--eval", dest="evaluation", help="nuscenes (or bbox), semantickitti or lidarseg")
     parser.add_argument("--split", help="default: the one that the checkpoint's config tests on")
-    parser.add_argument("--work-dir", type=Path, help="receives results_nusc.json; default work_dirs/<config>")
+    parser.add_argument("--work-dir", type=Path, help="receives scores and results; default work_dirs/<config>")
     parser.add_argument("--data-root", help="where the data set is now, if not where the checkpoint was trained")
     parser.add_argument("--blank-images", action="store_true", help="make all images black")
+    parser.add_argument(
+        "--votes", type=int, default=0, metavar="N", help="segmentation: N turns and their mirror images"
+    )
+    parser.add_argument("--format-only", action="store_true", help="segmentation: write predictions, score nothing")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 
 
 def main() -> None:
     arguments = vars(parse_arguments())
-    from pcperc.engine.testing import TestOptions, test
+    from pcperc.engine.testing import DEFAULT_CONFIGS, TestOptions, test
 
+    if arguments["config"] is None:
+        arguments["config"] = DEFAULT_CONFIGS.get(arguments["evaluation"], Path("configs/bevfusion.py"))
     test(TestOptions(**arguments))
 
 

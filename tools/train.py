@@ -36,6 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--profile", help="full, or a name in the config's profiles (demo)")
     parser.add_argument("--load-from", type=Path, help="start from these weights and skip the first stage")
     parser.add_argument("--pretrained-backbone", type=Path, help="Swin weights of mmdet, torchvision or timm")
+    parser.add_argument("--subnet", type=Path, help="JSON of tools/search.py, for configs/spvnas/spvnas_subnet.py")
     parser.add_argument(
         "--cfg-options",
         nargs="+",

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from pcperc.datasets.gt_database import INDEX_NAME
 from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import NUM_SWEEPS, gt_database_path, index_path
+from pcperc.datasets.nuscenes_lidarseg import NuScenesLidarSeg
 from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
 from pcperc.engine.config import load_config
 from pcperc.engine.messages import say
@@ -75,7 +76,8 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
         say(f"simulating {root} (once; later runs use it again)")
         simulate(root=root, **dict(cfg.simulation.items()))
     datasets = [dataset for loader in LOADERS if (dataset := cfg.get(loader, {}).get("dataset")) is not None]
-    nuscenes = [dataset for dataset in datasets if resolve_type(dataset["type"], DATASETS) is NuScenesDataset]
+    indexed = (NuScenesDataset, NuScenesLidarSeg)  # SemanticKITTI is read as it lies there
+    nuscenes = [dataset for dataset in datasets if resolve_type(dataset["type"], DATASETS) in indexed]
     if not nuscenes:
         return
     splits = sorted({dataset["split"] for dataset in nuscenes})
@@ -111,7 +113,7 @@ def configs_with_data(path: str | Path, data_root: str | Path | None = None) -> 
     if not found:
         raise DataMissing(
             f"{own.get('data_root')} is missing, and so is the data of the profiles of {path}; "
-            "data/README.md shows the tree, tools/simulate.py nuscenes makes simulated data"
+            "data/README.md shows the tree, tools/simulate.py makes simulated data"
         )
     return found
 

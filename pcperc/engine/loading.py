@@ -20,6 +20,7 @@ from pcperc.engine.config import (
     restored_config,
     with_data_root,
 )
+from pcperc.engine.subnet import without_subnet
 from pcperc.registry import MODELS
 
 # What must be the same in a checkpoint and in a config that is given beside it.
@@ -134,7 +135,10 @@ def _check_agreement(
     differences = {}
     for file in (config, *(config.parent / name for name in own.get("profiles", {}).values())):
         cfg = own if file == config else load_config(file)
-        difference = first_difference(_comparable(cfg, compared, data_root), theirs)
+        here, there = _comparable(cfg, compared, data_root), theirs
+        if "subnet" in cfg and "model" in there:
+            here, there = ({**plain, "model": without_subnet(plain["model"])} for plain in (here, there))
+        difference = first_difference(here, there)
         if difference is None:
             return
         differences[str(file)] = difference

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 
 from pcperc.engine.config import ConfigError, plain_config
@@ -14,10 +15,28 @@ from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_chec
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.training import default_work_dir
-from pcperc.evaluation import NuScenesMetric, format_summary
+from pcperc.evaluation import (
+    LidarSegMetric,
+    NuScenesMetric,
+    SegmentationMetric,
+    SemanticKITTIMetric,
+    format_scores,
+    format_summary,
+)
+from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.registry import METRICS, TRANSFORMS, resolve_type
 
-EVALUATIONS = ("nuscenes", "bbox")  # two names of one evaluation: bbox is what the original repository calls it
+# By the names of --eval; bbox is what the original repository calls the evaluation of nuScenes.
+EVALUATIONS = {
+    "nuscenes": NuScenesMetric,
+    "bbox": NuScenesMetric,
+    "semantickitti": SemanticKITTIMetric,
+    "lidarseg": LidarSegMetric,
+}
+DEFAULT_CONFIGS = {
+    "semantickitti": Path("configs/spvcnn.py"),
+    "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,23 +47,25 @@ class TestOptions:
 
     config: Path
     checkpoint: Path | None = None
-    evaluation: str = "nuscenes"
+    evaluation: str | None = None
     split: str | None = None
     work_dir: Path | None = None
     data_root: str | None = None
     blank_images: bool = False
+    votes: int = 0
+    format_only: bool = False
     device: str | None = None
 
 
 def test(options: TestOptions) -> dict[str, float]:
-    """Score a checkpoint, print the table and write results_nusc.json into the work dir.
+    """Score a checkpoint, print the table and write scores and results into the work dir.
 
     Returns:
         The metrics by name.
     Raises:
         CheckpointError, ConfigError, DataMissing, DeviceError: see there.
     """
-    if options.evaluation not in EVALUATIONS:
+    if options.evaluation is not None and options.evaluation not in EVALUATIONS:
         raise ConfigError(f"--eval must be one of {', '.join(EVALUATIONS)}, got '{options.evaluation}'")
     device = pick_device(options.device)
     start_process_group(device)
@@ -53,6 +74,7 @@ def test(options: TestOptions) -> dict[str, float]:
         path = options.checkpoint or newest_checkpoint(work_dir, options.config)
         opened = open_checkpoint(path, options.config, data_root=options.data_root)
         cfg = test_config(opened, options, work_dir)
+        _check_evaluation(opened, cfg, options.evaluation)
         if is_main():
             provide_data(cfg, simulate=None)
         runner = Runner(cfg, work_dir=work_dir, device=device, record=_record(opened, cfg), load_from=path)
@@ -82,8 +104,15 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
         dataset["split"] = options.split
     if options.blank_images:
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
-    if _is_nuscenes(cfg.test_evaluator):
+    metric = _metric_class(cfg)
+    if issubclass(metric, NuScenesMetric | SegmentationMetric):
         cfg.test_evaluator["output_dir"] = str(work_dir)
+    if (options.votes or options.format_only) and not issubclass(metric, SegmentationMetric):
+        raise ConfigError(f"{opened.path}: --votes and --format-only are for segmentation, it has {metric.__name__}")
+    if options.votes:
+        cfg.model["votes"] = {"type": "Votes", "rotations": options.votes}
+    if options.format_only:
+        cfg.test_evaluator["format_only"] = True
     return cfg
 
 
@@ -98,8 +127,16 @@ class BlankImages:
         return {**sample, "images": [image * 0 for image in sample["images"]]}
 
 
-def _is_nuscenes(evaluator: dict) -> bool:
-    return resolve_type(evaluator["type"], METRICS) is NuScenesMetric
+def _metric_class(cfg: Config) -> type:
+    return resolve_type(cfg.test_evaluator["type"], METRICS)
+
+
+def _check_evaluation(opened: LoadedCheckpoint, cfg: Config, evaluation: str | None) -> None:
+    """Raise ConfigError where --eval names another evaluation than that of the checkpoint's data set."""
+    metric = _metric_class(cfg)
+    if evaluation is not None and metric in EVALUATIONS.values() and metric is not EVALUATIONS[evaluation]:
+        own = next(name for name, known in EVALUATIONS.items() if known is metric)
+        raise ConfigError(f"--eval {evaluation}: {opened.path} is evaluated by --eval {own}")
 
 
 def _record(opened: LoadedCheckpoint, cfg: Config) -> RunRecord:
@@ -127,11 +164,23 @@ def _title(opened: LoadedCheckpoint, cfg: Config) -> str:
 
 
 def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metrics: dict[str, float]) -> None:
-    """Print the devkit's table, or the numbers of another metric one a line; a simulated score says so."""
-    if not _is_nuscenes(cfg.test_evaluator):
+    """Print the metric's table, or the numbers of an unknown one a line each; a simulated score says so."""
+    metric = _metric_class(cfg)
+    if issubclass(metric, SegmentationMetric):
+        _print_segmentation(opened, cfg, work_dir)
+        return
+    if metric is not NuScenesMetric:
         say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
         return
     summary = json.loads((work_dir / "metrics_summary.json").read_text())
     say(f"\n{_title(opened, cfg)}")
     say(format_summary(summary, title="nuScenes detection"))
     say(f"results: {work_dir / 'results_nusc.json'}")
+
+
+def _print_segmentation(opened: LoadedCheckpoint, cfg: Config, work_dir: Path) -> None:
+    say(f"\n{_title(opened, cfg)}")
+    if not cfg.test_evaluator.get("format_only"):
+        found = json.loads((work_dir / SCORES_NAME).read_text())
+        say(format_scores(np.array(found["confusion"]), found["classes"], title=found["title"], absent=found["absent"]))
+    say(f"scores and predictions of every point: {work_dir}")

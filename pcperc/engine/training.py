@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pcperc.engine.distributed import (
 from pcperc.engine.memory import keep_freed_memory
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
+from pcperc.engine.subnet import subnet_overrides
 
 FIRST_STAGE_FOLDER = "lidar_only"
 
@@ -41,6 +42,7 @@ class TrainOptions:
     profile: str | None = None
     load_from: Path | None = None
     pretrained_backbone: Path | None = None
+    subnet: Path | None = None
     overrides: dict = field(default_factory=dict)
     device: str | None = None
     seed: int | None = None
@@ -91,6 +93,8 @@ def default_work_dir(config: Path) -> Path:
 
 def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., Any] | None) -> Path:
     called, resume = time.time(), options.resume or restart_count() > 0
+    if options.subnet is not None:
+        options = replace(options, overrides={**options.overrides, **subnet_overrides(options.subnet, options.config)})
     cfg, file, profile = choose_profile(options.config, options.profile, options.overrides)
     work_dir = Path(options.work_dir or cfg.get("work_dir") or default_work_dir(options.config))
     stages = plan_stages(cfg, file, profile, work_dir, options)

@@ -9,4 +9,5 @@ from pcperc.models.segmentor import Segmentor as Segmentor
 from pcperc.models.segmentor import Votes as Votes
 from pcperc.models.spvcnn import SPVCNN as SPVCNN
 from pcperc.models.spvnas import SPVNAS as SPVNAS
+from pcperc.models.spvnas import SuperSegmentor as SuperSegmentor
 from pcperc.models.voxel_preprocessor import VoxelPreprocessor as VoxelPreprocessor

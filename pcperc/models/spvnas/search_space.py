@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcperc.models.spvnas.subnet import NUM_WIDTHS, Subnet
+from pcperc.registry import MODELS
 
 MAX_WIDTHS = (32, 48, 96, 192, 384, 384, 192, 128, 128)
 MIN_WIDTHS = (32, 16, 32, 64, 128, 128, 64, 48, 48)
@@ -19,6 +20,7 @@ def make_divisible(channels: float) -> int:
     return max(DIVISOR, int(channels) // DIVISOR * DIVISOR)
 
 
+@MODELS.register_module()
 @dataclass(frozen=True)
 class SearchSpace:
     """For each number of a ``Subnet``, the values it may take, smallest first; each is free of the others.
