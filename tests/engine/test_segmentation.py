@@ -3,9 +3,7 @@
 
 import json
 
-import numpy as np
 import pytest
-import torch
 
 from pcperc.datasets import SemanticKITTI
 from pcperc.engine.checkpoint import load_checkpoint
