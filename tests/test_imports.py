@@ -24,6 +24,7 @@ ALLOWED = {
     "engine": {"models", "datasets", "transforms", "evaluation", "visualization", "convert", "nn", "sparse", "ops"}
     | LOW,
     "benchmark": {"engine", "models", "datasets", "nn", "sparse", "ops"} | LOW,
+    "search": {"benchmark", "engine", "models", "datasets", "evaluation", "nn", "sparse", "ops"} | LOW,
     "simulation": {"ops"} | LOW,
 }
 

@@ -30,10 +30,9 @@ def time_in_turns(
         kernel and copy durations of a call without the gaps between, and ``launches``, their number.
     """
     times: dict[Hashable, list[float]] = {name: [] for name in functions}
-    measure = _event_ms if device.type == "cuda" else _clock_ms
     for turn in range(warm_up + runs):
         for name, function in functions.items():
-            elapsed = measure(function)
+            elapsed = call_ms(function, device)
             if turn >= warm_up:
                 times[name].append(elapsed)
             on_run()
@@ -42,6 +41,11 @@ def time_in_turns(
         for name, function in functions.items():
             found[name] |= _kernel_times(function)
     return found
+
+
+def call_ms(function: Callable[[], object], device: torch.device) -> float:
+    """Return how long one call takes, in milliseconds; a GPU is timed with events around the call."""
+    return _event_ms(function) if device.type == "cuda" else _clock_ms(function)
 
 
 def with_tf32(enabled: bool, function: Callable[[], object]) -> object:

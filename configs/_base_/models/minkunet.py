@@ -8,6 +8,4 @@ from pcperc.models import MinkUNet, OnVoxels
 with read_base():
     from .spvcnn import model
 
-model.merge(
-    dict(backbone=dict(_delete_=True, type=OnVoxels, net=dict(type=MinkUNet, in_channels=4, num_classes=19, width=1.0)))
-)
+model.merge(dict(backbone=dict(_delete_=True, type=OnVoxels, net=dict(type=MinkUNet, in_channels=4, num_classes=19))))

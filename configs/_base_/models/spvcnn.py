@@ -8,6 +8,6 @@ from pcperc.models.spvcnn import SPVCNN
 model = dict(
     type=Segmentor,
     data_preprocessor=dict(type=VoxelPreprocessor, voxel_size=0.05, max_voxels=80_000),
-    backbone=dict(type=SPVCNN, in_channels=4, num_classes=19, width=1.0),
+    backbone=dict(type=SPVCNN, in_channels=4, num_classes=19),
     loss=dict(type=SegmentationLoss),
 )

@@ -51,8 +51,9 @@ class SPVNAS(nn.Module):
     ):
         super().__init__()
         self.space = SearchSpace() if space is None else space
-        self._head = dict(in_channels=in_channels, num_classes=num_classes, dropout=dropout, quantized=quantized)
-        self.net = SPVCNN(**self._head, **self.space.largest().options)
+        # Arguments of SPVCNN that all subnets share.
+        self.head_options = dict(in_channels=in_channels, num_classes=num_classes, dropout=dropout, quantized=quantized)
+        self.net = SPVCNN(**self.head_options, **self.space.largest().options)
         self.set_subnet(self.space.largest())
 
     @property
@@ -91,7 +92,7 @@ class SPVNAS(nn.Module):
     def _without_weights(self, subnet: Subnet) -> SPVCNN:
         self.space.check(subnet, op="SPVNAS")
         with torch.device("meta"):
-            return SPVCNN(**self._head, **subnet.options)
+            return SPVCNN(**self.head_options, **subnet.options)
 
     def _mirrored(self, net: SPVCNN) -> SPVCNN:
         """Take over the modes of ``self.net``, and momentum and kind of its batch norms."""

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A search at toy size: its costs, its files, and that a killed one ends as another."""
+
+import csv
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pcperc.benchmark.macs import count_macs
+from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.loading import load_model
+from pcperc.engine.testing import TestOptions, test
+from pcperc.engine.training import TrainOptions, train
+from pcperc.models.spvnas import SPVNAS, SearchSpace, Subnet
+from pcperc.search import SearchOptions, search
+from pcperc.search.costs import SubnetCosts, latency_ms
+from pcperc.search.state import SearchState
+from pcperc.sparse import PointTensor
+from tests.engine.helpers import running_tool
+from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
+from tests.semantickitti_root import write_root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_root(tmp_path_factory.mktemp("kitti"))
+
+
+@pytest.fixture(scope="module")
+def supernet(root, tmp_path_factory):
+    """Config and checkpoint of a super network that was trained a little."""
+    folder = tmp_path_factory.mktemp("supernet")
+    config = write_spvnas(folder / "supernet.py", root)
+    return config, train(TrainOptions(config, work_dir=folder / "work", device="cpu"))
+
+
+def points_of(count: int, seed: int = 0) -> PointTensor:
+    generator = torch.Generator().manual_seed(seed)
+    coords = torch.cat([torch.zeros(count, 1), torch.rand(count, 3, generator=generator) * 12], 1)
+    return PointTensor(coords, torch.randn(count, 4, generator=generator), 1)
+
+
+def test_costs_of_a_subnet_are_those_of_the_extracted_network():
+    net = SPVNAS(4, 5, space=SearchSpace((16,) + (32, 48) * 4, (16,) * 9)).eval()
+    scans = [points_of(300), points_of(500, seed=1)]
+    costs, rng = SubnetCosts(net, scans), np.random.default_rng(0)
+    for subnet in (net.largest(), net.smallest(), net.sample(rng), net.sample(rng)):
+        own = net.extract(subnet)
+        counted = [count_macs(own, scan) for scan in scans]
+        assert costs.gmacs(subnet) == sum(cost.macs for cost in counted) / 2e9
+        assert costs.mparams(subnet) == counted[0].parameters / 1e6
+    assert latency_ms(net.extract(net.smallest()), scans[0], runs=1) > 0
+
+
+def test_front_picture_and_subnets(supernet, root, tmp_path, capsys):
+    config, checkpoint = supernet
+    options = SearchOptions(
+        config, checkpoint, max_gmacs=1.0, population=4, generations=2, scans=2, calibration_scans=2,
+        work_dir=tmp_path, device="cpu",
+    )  # fmt: skip
+    front = search(options)
+    printed = capsys.readouterr().out
+    assert "subnets are chosen by their scores on sim_val" in printed and "simulated data" in printed
+    folder = tmp_path / "search"
+    state = SearchState.load(folder / "state.json", json.loads((folder / "state.json").read_text())["settings"])
+    assert len({member.subnet for member in state.members}) == 12 and state.generation == 3
+    assert {member.generation for member in state.members} == {0, 1, 2}
+    assert [m.gmacs for m in front] == sorted(m.gmacs for m in front) and [m.miou for m in front] == sorted(
+        m.miou for m in front
+    )
+    best = max(member.miou for member in state.members)
+    assert front[-1].miou == best and all(member.latency_ms > 0 for member in front)
+    rows = json.loads((folder / "front.json").read_text())["front"]
+    assert [Subnet(**row["subnet"]) for row in rows] == [member.subnet for member in front]
+    with open(folder / "front.csv") as file:
+        assert [float(row["miou"]) for row in csv.DictReader(file)] == [member.miou for member in front]
+    assert cv2.imread(str(folder / "front.png")).std() > 1
+    # A subnet's weights are a checkpoint of a plain SPVCNN, with the score that the search gave it.
+    weights = folder / "front" / f"{rows[-1]['name']}.safetensors"
+    tuned = write_spvcnn(tmp_path / "tuned.py", root, "subnet = None\nmodel['backbone'].pop('widths')")
+    found = test(TestOptions(tuned, weights, work_dir=tmp_path / "scores", device="cpu"))
+    assert found["mIoU"] == pytest.approx(best)
+    model, _ = load_model(weights)
+    assert count_macs(model.backbone, points_of(100)).parameters == pytest.approx(front[-1].mparams * 1e6)
+    subnet = weights.with_suffix(".json")
+    again = TrainOptions(tuned, work_dir=tmp_path / "tuned", device="cpu", subnet=subnet, load_from=weights)
+    assert train(again).is_file()
+    with pytest.raises(ConfigError, match="is of an earlier search; --resume goes on with it"):
+        search(options)
+    with pytest.raises(ConfigError, match="of a search with other settings, population: 5 here, 4 there"):
+        search(replace(options, population=5, resume=True))
+
+
+def test_limits(supernet, tmp_path):
+    config, checkpoint = supernet
+    few = dict(population=2, generations=0, scans=1, calibration_scans=1, device="cpu")
+    with pytest.raises(ConfigError, match="give a limit > 0"):
+        search(SearchOptions(config, checkpoint, work_dir=tmp_path, **few))
+    with pytest.raises(ConfigError, match=r"no subnet keeps {'mparams': 0.0001}; the smallest has mparams 0.\d+"):
+        search(SearchOptions(config, checkpoint, max_mparams=1e-4, work_dir=tmp_path, **few))
+    front = search(SearchOptions(config, checkpoint, max_mparams=0.6, max_latency_ms=1e4, work_dir=tmp_path, **few))
+    assert all(member.mparams <= 0.6 and member.latency_ms <= 1e4 for member in front)
+
+
+def test_a_plain_network_is_refused(root, tmp_path):
+    config = write_spvcnn(tmp_path / "tiny.py", root)
+    checkpoint = train(TrainOptions(config, work_dir=tmp_path, device="cpu", overrides={"train_cfg.max_epochs": 1}))
+    with pytest.raises(ConfigError, match="must be of a super network, got SPVCNN"):
+        search(SearchOptions(config, checkpoint, max_gmacs=1.0, work_dir=tmp_path, device="cpu"))
+
+
+def test_killed_and_resumed_ends_at_the_same_front(supernet, tmp_path):
+    config, checkpoint = supernet
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = SearchOptions(
+        config, checkpoint, max_gmacs=0.003, population=4, generations=4, scans=2, calibration_scans=2,
+        work_dir=whole, device="cpu", seed=3,
+    )  # fmt: skip
+    expected = search(options)
+    command = f"tools/search.py {config} {checkpoint} --max-gmacs 0.003 --population 4 --generations 4 --scans 2"
+    command += f" --calibration-scans 2 --device cpu --seed 3 --work-dir {killed}"
+    with running_tool(*command.split(), log=tmp_path / "log") as process:
+        state, end = killed / "search/state.json", time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < end:
+            if state.is_file() and json.loads(state.read_text())["generation"] >= 2:
+                break
+            time.sleep(0.005)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert 2 <= json.loads(state.read_text())["generation"] < 5
+    front = search(replace(options, work_dir=killed, resume=True))
+    assert state.read_bytes() == (whole / "search/state.json").read_bytes()
+    # Their latencies are measured, so no two are the same.
+    same = [[replace(member, latency_ms=None) for member in each] for each in (front, expected)]
+    assert same[0] == same[1] and all(member.gmacs <= 0.003 for member in front)
+
+
+@pytest.mark.parametrize("name", ["spvnas_supernet", "spvnas_supernet_demo", "spvnas_supernet_simulated"])
+def test_configs_of_super_networks_and_subnets_belong_together(name):
+    supernet = load_config(f"configs/spvnas/{name}.py")
+    subnet = load_config(f"configs/spvnas/{name.replace('supernet', 'subnet')}.py")
+    assert "subnet" in subnet and subnet.data_root == supernet.data_root
+    assert subnet.model.data_preprocessor == supernet.model.data_preprocessor
