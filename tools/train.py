@@ -2,6 +2,7 @@
 """Train what a config describes. Options are explained in tools/README.md."""
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -59,16 +60,16 @@ def main() -> None:
     train(TrainOptions(overrides=arguments.pop("cfg_options"), **arguments), simulate=simulate)
 
 
-def simulate(*, root: str, scenes: int, size: str, seed: int) -> None:
+def simulate(*, root: str, scenes: int, size: str, seed: int, format: str = "nuscenes") -> None:
     """Write the simulated data set that a config asks for."""
     from pcperc.engine.progress import ProgressDisplay
-    from pcperc.simulation.driving import Settings
-    from pcperc.simulation.driving import simulate as write_scenes
 
+    name = {"nuscenes": "driving", "semantickitti": "semantickitti_generate"}[format]
+    writer = importlib.import_module(f"pcperc.simulation.{name}")
     with ProgressDisplay("simulating scenes", scenes) as display:
-        write_scenes(
+        writer.simulate(
             root,
-            Settings(scenes, size, seed),
+            writer.Settings(scenes, size, seed),
             workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             progress=lambda done, total: display.update(done),
         )

@@ -15,7 +15,7 @@ with read_base():
     )
 
 data_root = "data/simulated/semantickitti_demo"
-simulation.merge(dict(sequences=4, scans=10))
+simulation.merge(dict(scenes=6, size="small"))
 train_dataloader.dataset.merge(dict(root=data_root))
 train_dataloader.merge(dict(num_workers=1))
 test_dataloader.dataset.merge(dict(root=data_root))

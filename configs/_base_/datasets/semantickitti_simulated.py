@@ -17,7 +17,7 @@ with read_base():
     )
 
 data_root = "data/simulated/semantickitti"
-simulation = dict(format="semantickitti", sequences=10, scans=40, seed=0)
+simulation = dict(format="semantickitti", scenes=12, size="full", seed=0)
 
 train_dataloader.dataset.merge(dict(root=data_root, split="sim_train"))
 val_dataloader.dataset.merge(dict(root=data_root, split="sim_val"))
