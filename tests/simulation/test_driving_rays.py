@@ -83,10 +83,9 @@ def test_lidar_equals_a_slow_caster():
     tilt[1:3, 1:3] = [[math.cos(0.02), -math.sin(0.02)], [math.sin(0.02), math.cos(0.02)]]
     pose = pose @ tilt
     directions = lidar.beam_directions()
-    low, high = np.radians(lidar.ELEVATION_DEG[[0, -1]])
     distance, hit, slant, _ = lidar.cast(
-        world.geometry, world.kind, world.material, directions, low, high, math.radians(lidar.FIRST_AZIMUTH_DEG),
-        pose, road.table(), road.carparks, 1,
+        world.geometry, world.kind, world.material, directions, np.radians(lidar.ELEVATION_DEG),
+        math.radians(lidar.FIRST_AZIMUTH_DEG), pose, road.table(), road.carparks, 1,
     )  # fmt: skip
     wrong, seen = [], set()
     for i in range(0, lidar.COLUMNS, 17):

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from pcperc.simulation.driving import labels
 from pcperc.simulation.driving.road import CURB_HEIGHT, PAVEMENT_WIDTH, Road, to_road
 from pcperc.simulation.driving.shapes import FACADE, FOLIAGE, LAMP, SLATS, Primitives, Shape
 from pcperc.simulation.driving.vehicles import AMBER, DARK, RED, STEEL, paint
@@ -37,14 +38,16 @@ class Site:
         return all(math.hypot(x - a, y - b) > radius + r for a, b, r in self.taken)
 
     def put(self, shape: Shape, x: float, y: float, yaw: float, radius: float) -> None:
-        """Stand a shape on the ground beside the road and remember the space."""
-        self.parts.append(shape.build().place(x, y, CURB_HEIGHT, yaw))
+        """Stand a shape on the lowest ground within ``radius`` and remember the space."""
+        reach = ((0, 0), (radius, 0), (-radius, 0), (0, radius), (0, -radius))
+        rise = min(self.road.rise(x + dx, y + dy) for dx, dy in reach) if self.road.relief else 0.0
+        self.parts.append(shape.build().place(x, y, CURB_HEIGHT + rise, yaw))
         self.taken.append((x, y, radius))
 
 
 def building(rng: np.random.Generator, length: float, width: float, height: float) -> Shape:
     """A block with rows of windows, a plinth, at times a set-back upper part."""
-    shape, wall = Shape(rng), paint(rng, WALLS)
+    shape, wall = Shape(rng, labels.BUILDING), paint(rng, WALLS)
     shape.box(0, 0, 0, length, width, height, wall, material=FACADE, accent=(0.05, 0.07, 0.09))
     shape.box(0, 0, 0, length + 0.3, width + 0.3, rng.uniform(0.4, 1.0), tuple(0.6 * np.array(wall)))
     shape.box(0, 0, height, length + 0.5, width + 0.5, 0.4, tuple(0.8 * np.array(wall)))
@@ -61,9 +64,10 @@ def building(rng: np.random.Generator, length: float, width: float, height: floa
 
 def tree(rng: np.random.Generator) -> Shape:
     """A trunk and a crown of two to four porous balls."""
-    shape, leaf = Shape(rng), paint(rng, LEAVES)
+    shape, leaf = Shape(rng, labels.TRUNK), paint(rng, LEAVES)
     trunk, size = rng.uniform(1.8, 3.4), rng.uniform(2.6, 6.5)
     shape.tube(0, 0, 0, rng.uniform(0.12, 0.22), 0.1, trunk + 0.5, (0.10, 0.07, 0.05))
+    shape.label = labels.VEGETATION
     for _ in range(rng.integers(2, 5)):
         x, y = rng.normal(0, 0.22 * size, 2)
         ball = size * rng.uniform(0.55, 0.9)
@@ -75,7 +79,7 @@ def tree(rng: np.random.Generator) -> Shape:
 
 def bush(rng: np.random.Generator) -> Shape:
     """A low ball of leaves."""
-    shape, size = Shape(rng), rng.uniform(0.7, 1.8)
+    shape, size = Shape(rng, labels.VEGETATION), rng.uniform(0.7, 1.8)
     shape.ball(
         0, 0, -0.1, size, size * rng.uniform(0.8, 1.3), size * 0.8, paint(rng, LEAVES), material=FOLIAGE, porosity=0.2
     )
@@ -84,7 +88,7 @@ def bush(rng: np.random.Generator) -> Shape:
 
 def hedge(rng: np.random.Generator, length: float) -> Shape:
     """A cut hedge along x."""
-    shape = Shape(rng)
+    shape = Shape(rng, labels.VEGETATION)
     shape.box(
         0,
         0,
@@ -101,7 +105,7 @@ def hedge(rng: np.random.Generator, length: float) -> Shape:
 
 def fence(rng: np.random.Generator, length: float) -> Shape:
     """A wall, or a railing that lets half of the rays pass."""
-    shape = Shape(rng)
+    shape = Shape(rng, labels.FENCE)
     if rng.random() < 0.5:
         shape.box(0, 0, 0, length, 0.25, rng.uniform(0.7, 2.0), paint(rng, WALLS))
     else:
@@ -111,25 +115,33 @@ def fence(rng: np.random.Generator, length: float) -> Shape:
 
 def pole(rng: np.random.Generator) -> Shape:
     """A street lamp, a sign or a bollard."""
-    shape, style = Shape(rng), rng.random()
+    shape, style = Shape(rng, labels.POLE), rng.random()
     if style < 0.5:
         height = rng.uniform(6, 9)
         shape.tube(0, 0, 0, 0.11, 0.07, height, STEEL)
         shape.box(0.9, 0, height - 0.1, 1.8, 0.12, 0.1, STEEL)
         shape.box(1.6, 0, height - 0.2, 0.6, 0.25, 0.1, DARK)
     elif style < 0.8:
-        shape.tube(0, 0, 0, 0.04, 0.04, 2.3, STEEL)
-        colour = paint(rng, ((0.05, 0.15, 0.5), (0.7, 0.7, 0.7), (0.6, 0.05, 0.05), (0.75, 0.55, 0.05)))
-        shape.box(0.03, 0, 1.9, 0.04, 0.6, 0.6, colour)
+        sign(shape)
     else:
         shape.tube(0, 0, 0, 0.08, 0.08, 0.95, DARK)
     return shape
 
 
+def sign(shape: Shape, size: float = 0.6) -> None:
+    """A plate of ``size`` metres on a thin post, facing -x and x."""
+    shape.label = labels.POLE
+    shape.tube(0, 0, 0, 0.04, 0.04, 1.7 + size, STEEL)
+    colour = paint(shape.rng, ((0.05, 0.15, 0.5), (0.7, 0.7, 0.7), (0.6, 0.05, 0.05), (0.75, 0.55, 0.05)))
+    shape.label = labels.TRAFFIC_SIGN
+    shape.box(0.03, 0, 1.9, 0.04, size, size, colour)
+
+
 def traffic_light(rng: np.random.Generator) -> Shape:
     """A signal head on a post, facing -x."""
-    shape = Shape(rng)
+    shape = Shape(rng, labels.POLE)
     shape.tube(0, 0, 0, 0.09, 0.07, 3.4, STEEL)
+    shape.label = labels.OTHER_OBJECT
     shape.box(0, 0, 2.6, 0.3, 0.34, 0.95, DARK)
     for z, colour in ((3.25, RED), (2.95, AMBER), (2.65, (0.05, 0.6, 0.2))):
         shape.box(-0.16, 0, z, 0.03, 0.2, 0.2, colour, material=LAMP)
@@ -138,7 +150,7 @@ def traffic_light(rng: np.random.Generator) -> Shape:
 
 def clutter(rng: np.random.Generator) -> Shape:
     """Bins, boxes, benches, hydrants, and posts of the size of a person: things a detector must tell apart."""
-    shape, style = Shape(rng), int(rng.integers(4))
+    shape, style = Shape(rng, labels.OTHER_OBJECT), int(rng.integers(4))
     if style == 0:
         shape.box(0, 0, 0, 0.5, 0.55, rng.uniform(0.8, 1.1), paint(rng, ((0.05, 0.12, 0.06), (0.1, 0.1, 0.1))))
     elif style == 1:

@@ -39,7 +39,7 @@ def beam_directions() -> np.ndarray:
 
 
 @cached_njit
-def _window(g, kind, pose, columns, beams, low, high, first):
+def _window(g, kind, pose, columns, elevation, first):
     """Return the columns and beams that can meet a primitive: (first column, how many, first beam, last beam)."""
     hx, hy, hz = g[3], g[4], g[5]
     if kind == FRUSTUM:
@@ -67,9 +67,8 @@ def _window(g, kind, pose, columns, beams, low, high, first):
         bottom, top = min(bottom, sz), max(top, sz)
     lowest = math.atan2(bottom, near if bottom < 0 else far)
     highest = math.atan2(top, near if top > 0 else far)
-    step = (high - low) / (beams - 1)
-    b0 = max(int(math.floor((lowest - low) / step)), 0)
-    b1 = min(int(math.ceil((highest - low) / step)), beams - 1)
+    b0 = max(np.searchsorted(elevation, lowest) - 1, 0)
+    b1 = min(np.searchsorted(elevation, highest), len(elevation) - 1)
     if inside:
         return 0, columns, b0, b1
     turn = 2 * math.pi / columns
@@ -79,11 +78,14 @@ def _window(g, kind, pose, columns, beams, low, high, first):
 
 
 @cached_njit
-def cast(geometry, kind, material, directions, low, high, first, pose, road, carparks, seed):
+def cast(geometry, kind, material, directions, elevation, first, pose, road, carparks, seed):
     """Find what every firing meets first.
 
     Each primitive is tried only against the firings of its window, so the cost follows what is seen of it.
 
+    Args:
+        directions: (C, B, 3) unit vectors in the sensor's frame; the columns run clockwise in equal steps from azimuth
+            ``first``, the beams of each upwards at ``elevation`` (B,), radians.
     Returns:
         distance (C, B) in metres (``MISS`` for none), hit (C, B) index of the primitive, GROUND or NOTHING, and
         slant (C, B): cosine of the angle between beam and surface normal; ground (C, B): kind of ground.
@@ -110,7 +112,7 @@ def cast(geometry, kind, material, directions, low, high, first, pose, road, car
                 slant[i, j] = 0.7 if steep > 0.0 else -dz
     for p in range(geometry.shape[0]):
         g = geometry[p]
-        c0, count, b0, b1 = _window(g, kind[p], pose, columns, beams, low, high, first)
+        c0, count, b0, b1 = _window(g, kind[p], pose, columns, elevation, first)
         for step in range(count):
             i = (c0 + step) % columns
             for j in range(b0, b1 + 1):
@@ -168,9 +170,8 @@ def scan(
     body = ego_body().place(ego2global[0, 3], ego2global[1, 3], ego2global[2, 3], yaw)
     everything = Primitives.concatenate([primitives, body])
     directions = beam_directions()
-    low, high = np.radians(ELEVATION_DEG[[0, -1]])
     distance, hit, slant, ground = cast(
-        everything.geometry, everything.kind, everything.material, directions, low, high,
+        everything.geometry, everything.kind, everything.material, directions, np.radians(ELEVATION_DEG),
         math.radians(FIRST_AZIMUTH_DEG), np.ascontiguousarray(lidar2global), road.table(), road.carparks,
         int(rng.integers(1 << 30)),
     )  # fmt: skip

@@ -18,6 +18,7 @@ ASPHALT, PAVEMENT, VERGE, CARPARK, WHITE, YELLOW, CURB, OFF = range(8)
 CURB_HEIGHT = 0.15
 PAVEMENT_WIDTH = 3.2
 CORNER_RADIUS = 5.0
+STEEPEST = 0.45  # bound of the slope of ``ground_rise`` for a relief of 1 m
 CROSSING_NEAR, CROSSING_FAR = 1.5, 5.0  # from the edge of the junction
 STOP_LINE = 6.0
 
@@ -33,6 +34,8 @@ class Road:
         cross_at: s of the junction; cross_lanes: lanes of the cross road in each direction.
         carparks: (n, 5) x, y, half length, half width, yaw.
         grass: what the verge is made of, 0 paving .. 1 grass.
+        relief: metres by which the verge rises behind the pavement, in gentle waves; 0 is flat. relief_phase: of the
+            waves, radians.
     """
 
     x: float
@@ -46,6 +49,8 @@ class Road:
     cross_at: float
     cross_lanes: int
     grass: float = 1.0
+    relief: float = 0.0
+    relief_phase: float = 0.0
     carparks: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
 
     @property
@@ -59,12 +64,13 @@ class Road:
         return self.cross_lanes * self.lane_width + 0.4
 
     def table(self) -> np.ndarray:
-        """Return the numbers that the compiled functions take, (17,) float64."""
+        """Return the numbers that the compiled functions take, (19,) float64."""
         cross = self.to_world(self.cross_at, 0.0)
         return np.array(
             [self.x, self.y, math.cos(self.heading), math.sin(self.heading), self.bend_before, self.bend_after]
             + [self.lanes, self.lane_width, self.half_width, self.cross_at, self.cross_half_width]
             + [cross[0], cross[1], math.cos(cross[2]), math.sin(cross[2]), self.grass, self.cross_lanes]
+            + [self.relief, self.relief_phase]
         )
 
     def to_world(self, s, d):
@@ -88,7 +94,11 @@ class Road:
     def height(self, x: float, y: float) -> float:
         """Ground height at a world point."""
         edge = ground_kind(self.table(), self.carparks, float(x), float(y))[1]
-        return 0.0 if edge <= 0.0 else CURB_HEIGHT
+        return 0.0 if edge <= 0.0 else CURB_HEIGHT + self.rise(x, y)
+
+    def rise(self, x: float, y: float) -> float:
+        """Metres that the ground at a world point lies above the pavement; 0 on and beside the streets."""
+        return float(ground_rise(self.table(), self.carparks, float(x), float(y)))
 
 
 @cached_njit
@@ -180,7 +190,49 @@ def _cross_paint(r, s, d, gap):
 
 
 @cached_njit
+def _smooth(u):
+    """Rise from 0 to 1 as u does, level at both ends."""
+    u = min(max(u, 0.0), 1.0)
+    return u * u * (3.0 - 2.0 * u)
+
+
+@cached_njit
+def ground_rise(r, carparks, x, y):
+    """Return how far the ground lies above the pavement: a bank behind the street with waves of some 40 m, level around
+    car parks. Its slope stays below ``STEEPEST`` times the relief."""
+    _, d, _, d2 = to_road(r, x, y)
+    rise = r[17] * _smooth((min(abs(d) - r[8], abs(d2) - r[10]) - PAVEMENT_WIDTH) / 12.0)
+    if rise == 0.0:
+        return 0.0
+    for i in range(carparks.shape[0]):
+        px, py = x - carparks[i, 0], y - carparks[i, 1]
+        c, k = math.cos(carparks[i, 4]), math.sin(carparks[i, 4])
+        along, aside = abs(c * px + k * py) - carparks[i, 2], abs(c * py - k * px) - carparks[i, 3]
+        rise *= _smooth(max(along, aside) / 8.0)
+    return rise * (0.6 + 0.4 * math.sin(x / 6.0 + r[18]) * math.cos(y / 7.0 - r[18]))
+
+
+@cached_njit
 def ground_hit(r, carparks, ox, oy, oz, dx, dy, dz):
+    """Meet the ground. Returns (t, kind, steepness: 1 where it is the curb's face)."""
+    t, kind, steep = _level_hit(r, carparks, ox, oy, oz, dx, dy, dz)
+    if r[17] == 0.0:
+        return t, kind, steep
+    # The bank lies above the level ground: look for it before that. No step can pass through it.
+    closing = STEEPEST * r[17] * math.sqrt(dx * dx + dy * dy) - dz
+    reached = 0.0
+    while closing > 0.0 and reached < min(t, 200.0):
+        x, y = ox + reached * dx, oy + reached * dy
+        rise = ground_rise(r, carparks, x, y)
+        gap = oz + reached * dz - CURB_HEIGHT - rise
+        if gap < 0.005:
+            return (reached, VERGE, 0.0) if rise > 0.0 else (t, kind, steep)
+        reached += max(gap / closing, 0.005)
+    return t, kind, steep
+
+
+@cached_njit
+def _level_hit(r, carparks, ox, oy, oz, dx, dy, dz):
     """Meet the ground: two levels joined by the curb. Returns (t, kind, steepness: 1 where it is the curb's face)."""
     if dz >= -1e-6:
         return 1e30, OFF, 0.0

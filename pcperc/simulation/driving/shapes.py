@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pcperc.simulation.driving.intersect import BOX, ELLIPSOID, FRUSTUM, WHEEL
+from pcperc.simulation.driving.labels import UNLABELED
 
 # How a camera paints a primitive (see shading.py).
 MATTE, PAINT, GLASS, CABIN, WINDOW_BAND, FACADE, FOLIAGE, STRIPES, LAMP, BANDS, TYRE, SLATS = range(12)
@@ -19,7 +20,8 @@ REFLECTIVITY_MEDIAN, REFLECTIVITY_SPREAD = 0.20, 0.75
 @dataclass(frozen=True)
 class Primitives:
     """P primitives: geometry (P, 12) float64 (see intersect.py), kind and material (P,) int64, two colours (P, 3)
-    float64 linear RGB in [0, 1], reflectivity (P,) float64, owner (P,) int64 (index of the actor, -1 background)."""
+    float64 linear RGB in [0, 1], reflectivity (P,) float64, owner (P,) int64 (index of the actor, -1 background), label
+    (P,) int64 (labels.py; 0 where the owner says what it is)."""
 
     geometry: np.ndarray
     kind: np.ndarray
@@ -28,6 +30,7 @@ class Primitives:
     accent: np.ndarray
     reflectivity: np.ndarray
     owner: np.ndarray
+    label: np.ndarray
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -46,9 +49,7 @@ class Primitives:
         g[:, 0], g[:, 1] = c * g[:, 0] - s * g[:, 1] + x, s * g[:, 0] + c * g[:, 1] + y
         g[:, 2] += z
         g[:, 6], g[:, 7] = c * g[:, 6] - s * g[:, 7], s * g[:, 6] + c * g[:, 7]
-        return Primitives(
-            g, self.kind, self.material, self.colour, self.accent, self.reflectivity, np.full(len(g), owner, np.int64)
-        )
+        return replace(self, geometry=g, owner=np.full(len(g), owner, np.int64))
 
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower and upper corner (3,), (3,) of the tight box along the axes of the frame."""
@@ -64,17 +65,21 @@ class Primitives:
 
 
 class Shape:
-    """Collects primitives in the frame of one thing. Sizes are full sizes in metres, z is that of the lower side."""
+    """Collects primitives in the frame of one thing. Sizes are full sizes in metres, z is that of the lower side.
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
+    Attributes:
+        label: of what is added next (labels.py).
+    """
+
+    def __init__(self, rng: np.random.Generator, label: int = UNLABELED):
+        self.rng, self.label = rng, label
         self.rows: list[tuple] = []
 
     def _add(self, kind, x, y, z, a, b, c, yaw, lean, porosity, material, colour, accent):
         g = [x, y, z, a, b, c, math.cos(yaw), math.sin(yaw), *lean, porosity]
         shine = REFLECTIVITY_MEDIAN * math.exp(REFLECTIVITY_SPREAD * self.rng.standard_normal())
         accent = colour if accent is None else accent
-        self.rows.append((g, kind, material, tuple(colour), tuple(accent), min(shine, 1.0)))
+        self.rows.append((g, kind, material, tuple(colour), tuple(accent), min(shine, 1.0), self.label))
 
     def box(
         self,
@@ -127,8 +132,8 @@ class Shape:
         """Return what was collected."""
         if not self.rows:
             empty, none = np.zeros((0, 3)), np.zeros(0, np.int64)
-            return Primitives(np.zeros((0, 12)), none, none, empty, empty, np.zeros(0), none)
-        g, kind, material, colour, accent, shine = zip(*self.rows, strict=True)
+            return Primitives(np.zeros((0, 12)), none, none, empty, empty, np.zeros(0), none, none)
+        g, kind, material, colour, accent, shine, label = zip(*self.rows, strict=True)
         return Primitives(
             np.array(g, np.float64),
             np.array(kind, np.int64),
@@ -137,4 +142,5 @@ class Shape:
             np.array(accent, np.float64),
             np.array(shine),
             np.full(len(kind), -1, np.int64),
+            np.array(label, np.int64),
         )

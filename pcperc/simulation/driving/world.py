@@ -81,7 +81,7 @@ def _carparks(road: Road, rng: np.random.Generator) -> np.ndarray:
     return np.array(lots, np.float64).reshape(-1, 5)
 
 
-def _light(rng: np.random.Generator) -> Light:
+def make_light(rng: np.random.Generator) -> Light:
     azimuth, height = rng.uniform(0, 2 * math.pi), rng.uniform(0.35, 1.2)
     clouds = rng.uniform(0, 1)
     sun = np.array([math.cos(height) * math.cos(azimuth), math.cos(height) * math.sin(azimuth), math.sin(height)])
@@ -127,4 +127,4 @@ def build_world(seed: int, scene: int, *, x: float, y: float) -> World:
     discs = [_blocks_street(road, a) for a in resting]
     background = furnish(road, rng, urban=float(rng.uniform(0, 1)), occupied=discs)
     sway = np.concatenate([rng.uniform(0.001, 0.006, 2), rng.uniform(0, 6, 2)])
-    return World(road, background, traffic.actors, traffic.ego, sway, _light(rng), int(rng.integers(1 << 30)))
+    return World(road, background, traffic.actors, traffic.ego, sway, make_light(rng), int(rng.integers(1 << 30)))
