@@ -14,17 +14,20 @@ import numpy as np
 from pcperc.simulation.driving import labels, road
 from pcperc.simulation.driving.lidar import cast
 from pcperc.simulation.driving.road import Road
-from pcperc.simulation.driving.shapes import CABIN, GLASS, REFLECTIVITY_MEDIAN, REFLECTIVITY_SPREAD, Primitives
+from pcperc.simulation.driving.shapes import CABIN, GLASS, REFLECTIVITY_MEDIAN, REFLECTIVITY_SPREAD, Primitives, Shape
 
 # Two blocks of 32 beams, upwards: the lower one in steps of 1/2 degree, the upper one of 1/3.
 ELEVATION_DEG = np.concatenate([np.linspace(-24.8, -8.83, 32), np.linspace(-8.33, 2.0, 32)])
 COLUMNS = 2083  # at 10 turns a second
 RANGE_NOISE = 0.02
 NEAREST, FARTHEST = 2.0, 80.0
-NOMINAL_REACH = 60.0  # of a surface of 20 % that is met straight on: half of the firings echo
+NOMINAL_REACH = 75.0  # of a surface of 20 % that is met straight on: half of the firings echo
 GLASS_ECHO = 0.4
 LOST = 0.02  # share of firings that get no echo for no reason
 GRAIN = 0.7  # metres of ground of one reflectivity
+
+# The roof that the sensor stands on, in its frame: it hides the ground behind and before the car from the lowest beams.
+ROOF_X, ROOF_Y, ROOF_DROP = (-0.8, 0.65), (-0.57, 0.57), 0.26
 
 _GROUND = np.full(8, labels.UNLABELED)
 _GROUND[[road.ASPHALT, road.PAVEMENT, road.VERGE, road.CARPARK, road.WHITE, road.YELLOW, road.CURB]] = (
@@ -61,7 +64,8 @@ def scan(
         points (N, 4) float32 ``[x, y, z, remission]`` in the sensor's frame, the highest beam first and each
         counter-clockwise, and labels (N,) uint32 as in a label file.
     """
-    directions = beam_directions(columns)
+    directions, yaw = beam_directions(columns), math.atan2(lidar2global[1, 0], lidar2global[0, 0])
+    primitives = Primitives.concatenate([primitives, _roof().place(*lidar2global[:3, 3], yaw)])
     distance, hit, slant, ground = cast(
         primitives.geometry, primitives.kind, primitives.material, directions, np.radians(ELEVATION_DEG), 0.0,
         np.ascontiguousarray(lidar2global), streets.table(), streets.carparks, int(rng.integers(1 << 30)),
@@ -83,6 +87,14 @@ def scan(
     order = (slice(None, None, -1), slice(None, None, -1))  # beams from the top, columns counter-clockwise
     echo, points, label = echo.T[order], points.transpose(1, 0, 2)[order], label.T[order]
     return points[echo], label[echo].astype("<u4")
+
+
+def _roof() -> Primitives:
+    """Return the recording car's roof in the sensor's frame; what meets it is too close to echo."""
+    shape = Shape(np.random.default_rng(0))
+    (x0, x1), (y0, y1) = ROOF_X, ROOF_Y
+    shape.box((x0 + x1) / 2, (y0 + y1) / 2, -ROOF_DROP - 0.1, x1 - x0, y1 - y0, 0.1, (0.0, 0.0, 0.0))
+    return shape.build()
 
 
 def _echoes(distance: np.ndarray, shine: np.ndarray, slant: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pcperc.geometry import invert_rigid, rigid_matrix
-from pcperc.simulation.driving.labels import actor_label
+from pcperc.simulation.driving.labels import actor_label, count_classes
 from pcperc.simulation.driving.world import World
 from pcperc.simulation.semantickitti_lidar import scan
 from pcperc.simulation.semantickitti_world import build_world
@@ -21,9 +21,6 @@ LIDAR2CAMERA = rigid_matrix((0.0, -0.08, -0.27), np.array([[0.0, -1.0, 0.0], [0.
 FOCAL, CENTRE, BASELINES = 718.856, (607.193, 185.216), (0.0, 0.537, -0.06, 0.47)
 FEWEST_POINTS = 3  # of every class in a sequence
 ATTEMPTS = 30
-# One recorded number for each of the 19 scored classes; labels.MOVING and buses count as one of these.
-SCORED = (10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81)
-_SAME = {13: 20, 60: 40, 252: 10, 253: 31, 254: 30, 255: 32, 256: 20, 257: 20, 258: 18, 259: 20}
 
 
 @dataclass(frozen=True)
@@ -58,14 +55,9 @@ def record(world: World, recording: Recording, rng: np.random.Generator) -> Sequ
 
 
 def missing_classes(sequence: Sequence) -> list[int]:
-    """Return the numbers of ``SCORED`` that fewer than ``FEWEST_POINTS`` points show."""
-    numbers, counts = np.unique(np.concatenate(sequence.labels) & 0xFFFF, return_counts=True)
-    seen = dict.fromkeys(SCORED, 0)
-    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-        number = _SAME.get(number, number)
-        if number in seen:
-            seen[number] += count
-    return [number for number, count in seen.items() if count < FEWEST_POINTS]
+    """Return the numbers of ``labels.SCORED`` that fewer than ``FEWEST_POINTS`` points show."""
+    counts = count_classes(np.concatenate(sequence.labels))
+    return [number for number, count in counts.items() if count < FEWEST_POINTS]
 
 
 def simulate_sequence(seed: int, index: int, recording: Recording) -> Sequence:
@@ -98,7 +90,9 @@ def write_sequence(folder: Path, sequence: Sequence) -> None:
     _write_text(folder / "times.txt", times)
     rows = [f"P{i}: {_numbers(_projection(baseline))}" for i, baseline in enumerate(BASELINES)]
     _write_text(folder / "calib.txt", [*rows, f"Tr: {_numbers(LIDAR2CAMERA[:3])}"])
-    _write_text(folder / "SIMULATED", ["Simulated by pcperc: no recording of KITTI, whatever the number of the sequence."])
+    _write_text(
+        folder / "SIMULATED", ["Simulated by pcperc: no recording of KITTI, whatever the number of the sequence."]
+    )
 
 
 def _projection(baseline: float) -> np.ndarray:

@@ -8,15 +8,29 @@ import math
 
 import numpy as np
 
-from pcperc.simulation.driving import labels
-from pcperc.simulation.driving.actors import Path
-from pcperc.simulation.driving.background import Site, fence, furnish, hedge, sign
+from pcperc.simulation.driving import labels, vehicles
+from pcperc.simulation.driving import street_users as users
+from pcperc.simulation.driving.actors import Actor, Path
+from pcperc.simulation.driving.background import (
+    LEAVES,
+    Site,
+    fence,
+    hedge,
+    place_along_pavement,
+    place_buildings,
+    place_greenery,
+    place_lights,
+    sign,
+    tree,
+)
 from pcperc.simulation.driving.road import PAVEMENT_WIDTH, Road
-from pcperc.simulation.driving.shapes import Primitives, Shape
-from pcperc.simulation.driving.traffic import Traffic
+from pcperc.simulation.driving.shapes import FOLIAGE, Primitives, Shape
+from pcperc.simulation.driving.traffic import HEAVY, Traffic
+from pcperc.simulation.driving.vehicles import paint
 from pcperc.simulation.driving.world import World, make_light
 
 REACH = 75.0  # metres of street on each side with fences, signs and yards
+DROPPED = {"car": 0.25, "pedestrian": 0.65, "bicycle": 0.4, "motorcycle": 0.3}  # share of the actors of Traffic
 PANEL = 3.0  # length of a piece of fence, which follows the ground in steps
 
 
@@ -25,30 +39,34 @@ def build_world(seed: int, sequence: int, attempt: int = 0) -> World:
     rng = np.random.default_rng([seed, sequence, attempt, 64])
     road = _streets(rng)
     traffic = Traffic(road, rng, waiting=False)
-    _add_motorcyclist(traffic)
-    site = Site(road, rng)
-    for actor in traffic.actors:
+    actors = residential(traffic)
+    site, urban = Site(road, rng), float(rng.uniform(0.3, 1.0))
+    for actor in actors:
         if actor.fixed_height:  # it stands beside the road, not on it
             x, y, _, _ = actor.pose(0.0)
             site.taken.append((x, y, 0.5 * math.hypot(actor.size[0], actor.size[1])))
-    _place_signs(site)
-    _place_yards(site)
-    _place_fences(site)
-    rest = furnish(road, rng, urban=float(rng.uniform(0.1, 0.9)), occupied=site.taken)
+    place_signs(site)
+    place_yards(site)
+    place_buildings(site, urban)
+    place_fences(site)
+    place_gardens(site)
+    place_along_pavement(site)
+    place_greenery(site, urban)
+    place_lights(site)
     sway = np.concatenate([rng.uniform(0.001, 0.006, 2), rng.uniform(0, 6, 2)])
-    background = Primitives.concatenate([*site.parts, rest])
-    return World(road, background, traffic.actors, traffic.ego, sway, make_light(rng), int(rng.integers(1 << 30)))
+    background = Primitives.concatenate(site.parts)
+    return World(road, background, actors, traffic.ego, sway, make_light(rng), int(rng.integers(1 << 30)))
 
 
 def _streets(rng: np.random.Generator) -> Road:
     """Two lanes or four, a junction within sight, a car park beside the road, and a bank behind the pavements."""
     lanes, cross_lanes = int(rng.choice((1, 2), p=(0.75, 0.25))), 1
     bends = np.where(rng.random(2) < 0.6, rng.uniform(-1, 1, 2) / 130, 0.0)
-    width, heading = rng.uniform(2.9, 3.5), rng.uniform(-math.pi, math.pi)
+    width, heading = rng.uniform(2.7, 3.1), rng.uniform(-math.pi, math.pi)
     cross_at = float(rng.choice((rng.uniform(-45, -22), rng.uniform(24, 60))))
     relief, phase = rng.uniform(0.3, 1.4), rng.uniform(0, 2 * math.pi)
-    kerb = rng.uniform(2.2, 3.0)  # width of the parking strip
-    road = Road(0.0, 0.0, heading, *bends, lanes, width, kerb, cross_at, cross_lanes, 1.0, relief, phase)
+    strip = rng.uniform(3.5, 3.8)
+    road = Road(0.0, 0.0, heading, *bends, lanes, width, strip, cross_at, cross_lanes, 1.0, relief, phase)
     half_length, half_width = rng.uniform(7, 14), rng.uniform(7.5, 9)
     away = road.cross_half_width + 16 + half_length
     side, s = int(rng.choice((-1, 1))), rng.uniform(-12, 12)
@@ -59,11 +77,35 @@ def _streets(rng: np.random.Generator) -> Road:
     return Road(**{**road.__dict__, "carparks": np.array([lot])})
 
 
-def _add_motorcyclist(traffic: Traffic) -> None:
-    """Let one ride in the gap before or behind the recording car, as fast as that."""
-    ego, rng = traffic.ego, traffic.rng
-    ahead = float(rng.choice((-9.0, 9.0)))
-    traffic.add("motorcycle", Path("main", ego.s + ahead, ego.d + rng.normal(0, 0.3), flow=ego.flow), rider=True)
+def residential(traffic: Traffic) -> list[Actor]:
+    """Thin out what drives and walks in a city centre: few heavy vehicles, fewer people, at times a building site.
+
+    A truck, another heavy vehicle and a motorcyclist stay; where a heavy vehicle was parked, a car is.
+    """
+    rng, ego, kept = traffic.rng, traffic.ego, []
+    building_site, wanted = rng.random() < 0.25, {"truck": 1, "other": 1}
+    for actor in traffic.actors:
+        path, kind = actor.path, "truck" if actor.name == "truck" else "other"
+        near = path.street == "main" and abs(path.s - ego.s) < 35
+        if path.flow is ego.flow and near:
+            continue  # the motorcyclist's place
+        if actor.name in HEAVY:
+            if near and wanted[kind] and abs(path.s - ego.s) > 12 and (building_site or actor.fixed_height is not None):
+                wanted[kind] -= 1
+                kept.append(actor)
+            elif path.street != "place" and rng.random() < 0.3:
+                kept.append(Actor("car", vehicles.car(rng), path, traffic.road, resting="vehicle.parked"))
+            continue
+        if actor.name in ("barrier", "traffic_cone") and not building_site:
+            continue
+        if rng.random() < DROPPED.get(actor.name, 0.0):
+            continue
+        kept.append(actor)
+    ahead = float(rng.choice((-1, 1)) * rng.uniform(14, 28))
+    path = Path("main", ego.s + ahead, ego.d + rng.normal(0, 0.3), flow=ego.flow)
+    shape = users.motorcycle(rng, rider=True)
+    kept.append(Actor("motorcycle", shape, path, traffic.road, resting="cycle.with_rider"))
+    return kept
 
 
 def _beside(site: Site, s: float, offset: float, side: int) -> tuple[float, float, float]:
@@ -72,7 +114,7 @@ def _beside(site: Site, s: float, offset: float, side: int) -> tuple[float, floa
     return float(x), float(y), float(heading)
 
 
-def _place_signs(site: Site) -> None:
+def place_signs(site: Site) -> None:
     """Traffic signs at the curb, facing those who come."""
     rng = site.rng
     for side in (-1, 1):
@@ -86,7 +128,7 @@ def _place_signs(site: Site) -> None:
             s += rng.uniform(10, 24)
 
 
-def _place_yards(site: Site) -> None:
+def place_yards(site: Site) -> None:
     """Other ground: paved or gravelled slabs, a little raised, behind the pavement."""
     rng = site.rng
     for i in range(12):
@@ -100,22 +142,43 @@ def _place_yards(site: Site) -> None:
             site.put(shape, x, y, heading, radius)
 
 
-def _place_fences(site: Site) -> None:
+def place_fences(site: Site) -> None:
     """Fences, low walls and hedges along the pavement's outer edge, with gaps, and at right angles between gardens."""
     rng = site.rng
     for side in (-1, 1):
         s = -REACH + rng.uniform(0, 10)
         while s < REACH:
-            panel = (fence if rng.random() < 0.65 else hedge)(rng, PANEL)
-            for _ in range(int(rng.integers(2, 8))):
+            panel = (fence if rng.random() < 0.7 else hedge)(rng, PANEL)
+            for _ in range(int(rng.integers(1, 5))):
                 _place_panel(site, panel, *_beside(site, s, PAVEMENT_WIDTH + 0.5, side))
                 s += PANEL
             for step in range(int(rng.integers(0, 7))):
                 x, y, heading = _beside(site, s, PAVEMENT_WIDTH + 0.5 + PANEL * (step + 0.5), side)
                 _place_panel(site, panel, x, y, heading + math.pi / 2)
-            s += rng.uniform(2, 14)
+            s += rng.uniform(8, 25)
 
 
 def _place_panel(site: Site, panel: Shape, x: float, y: float, yaw: float) -> None:
     if site.clear_of_street(x, y) > 0.3 and site.free(x, y, 0.5 * PANEL - 0.1):
         site.put(panel, x, y, yaw, 0.5 * PANEL - 0.1)
+
+
+def thicket(rng: np.random.Generator) -> Shape:
+    """Shrubs grown into each other: leaves down to the ground."""
+    shape, leaf = Shape(rng, labels.VEGETATION), paint(rng, LEAVES)
+    for _ in range(rng.integers(2, 6)):
+        (x, y), size, height = rng.normal(0, 0.8, 2), rng.uniform(1.2, 3.0), rng.uniform(1.0, 3.6)
+        shape.ball(x, y, -0.2, size, size, height, leaf, material=FOLIAGE, porosity=0.3)
+    return shape
+
+
+def place_gardens(site: Site) -> None:
+    """Thickets and trees of gardens near the street and of a wood behind them."""
+    rng = site.rng
+    for near, far, count in ((0.6, 10.0, 220), (10.0, 50.0, 350)):
+        for _ in range(count):
+            side, s = int(rng.choice((-1, 1))), rng.uniform(-REACH, REACH)
+            x, y, heading = _beside(site, s, PAVEMENT_WIDTH + rng.uniform(near, far), side)
+            maker, radius = (tree, 0.8) if rng.random() < 0.3 else (thicket, 1.2)
+            if site.clear_of_street(x, y) > 0.3 and site.free(x, y, radius):
+                site.put(maker(rng), x, y, heading, radius)

@@ -174,13 +174,18 @@ def furnish(road: Road, rng: np.random.Generator, *, urban: float, occupied=()) 
     """
     site = Site(road, rng)
     site.taken += list(occupied)
-    _place_buildings(site, urban)
-    _place_along_pavement(site, urban)
-    _place_greenery(site, urban)
-    for s, d, turn in _light_positions(road):
-        x, y, heading = road.to_world(road.cross_at + s, d)
-        site.put(traffic_light(rng), float(x), float(y), float(heading) + turn, 0.5)
+    place_buildings(site, urban)
+    place_along_pavement(site)
+    place_greenery(site, urban)
+    place_lights(site)
     return Primitives.concatenate(site.parts)
+
+
+def place_lights(site: Site) -> None:
+    """Traffic lights at the corners of the junction."""
+    for s, d, turn in _light_positions(site.road):
+        x, y, heading = site.road.to_world(site.road.cross_at + s, d)
+        site.put(traffic_light(site.rng), float(x), float(y), float(heading) + turn, 0.5)
 
 
 def _light_positions(road: Road):
@@ -189,7 +194,8 @@ def _light_positions(road: Road):
     return ((c, -w, 0.0), (-c, w, math.pi), (c, w, math.pi / 2), (-c, -w, -math.pi / 2))
 
 
-def _place_buildings(site: Site, urban: float) -> None:
+def place_buildings(site: Site, urban: float) -> None:
+    """Three rows of houses on both sides of the main road, closer and higher the more urban the place."""
     rng = site.rng
     for row, (near, far) in enumerate(((1.5, 12.0), (22.0, 38.0), (45.0, 62.0))):
         for side in (-1, 1):
@@ -207,7 +213,7 @@ def _place_buildings(site: Site, urban: float) -> None:
                 s += length + rng.uniform(1, 10) * (1.5 - urban)
 
 
-def _place_along_pavement(site: Site, urban: float) -> None:
+def place_along_pavement(site: Site) -> None:
     """Lamps, signs, street trees, bins and hedges beside the pavement, on its outer third."""
     rng, road = site.rng, site.road
     makers = ((pole, 0.4), (tree, 0.5), (clutter, 0.4), (bush, 0.8))
@@ -222,7 +228,7 @@ def _place_along_pavement(site: Site, urban: float) -> None:
             s += rng.uniform(3.0, 8.5)
 
 
-def _place_greenery(site: Site, urban: float) -> None:
+def place_greenery(site: Site, urban: float) -> None:
     """Trees, bushes, hedges and fences on the verge; more where there are fewer houses."""
     rng, road = site.rng, site.road
     for _ in range(int(260 - 100 * urban)):
