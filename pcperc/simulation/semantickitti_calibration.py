@@ -16,8 +16,8 @@ from pcperc.simulation.semantickitti_sequence import Recording, simulate_sequenc
 
 BANDS = (0, 5, 10, 15, 20, 30, 40, 50, 80)
 VOXEL = 0.05
-# Per cent of the points of the ten training sequences and 08: `content` in semantic-kitti-api's config/semantic-kitti.yaml,
-# summed by the official convention. One scan of a data set says little of how often a class occurs.
+# Per cent of the points of sequences 00 to 10: `content` in semantic-kitti-api's config/semantic-kitti.yaml, summed by
+# the official convention. One scan says little of how often a class occurs.
 PUBLISHED_SHARE = dict(
     zip(
         NAMES,
@@ -82,3 +82,12 @@ def compare(root: Path, *, scenes: int = 12, seed: int = 0) -> list[tuple[str, f
     real, simulated = measure_real(root), measure_simulated(scenes=scenes, seed=seed)
     real |= {f"% of {NAMES[number]}": share for number, share in PUBLISHED_SHARE.items()}
     return [(key, real[key], simulated[key]) for key in real]
+
+
+def format_table(rows: list[tuple[str, float, float]]) -> str:
+    """Return the comparison as a Markdown table."""
+    lines = ["| figure | real | simulated | ratio |", "|---|---|---|---|"]
+    for key, real, simulated in rows:
+        digits = 3 if key.startswith("%") else 0
+        lines.append(f"| {key} | {real:.{digits}f} | {simulated:.{digits}f} | {simulated / real:.2f} |")
+    return "\n".join(lines)

@@ -21,13 +21,13 @@ ELEVATION_DEG = np.concatenate([np.linspace(-24.8, -8.83, 32), np.linspace(-8.33
 COLUMNS = 2083  # at 10 turns a second
 RANGE_NOISE = 0.02
 NEAREST, FARTHEST = 2.0, 80.0
-NOMINAL_REACH = 75.0  # of a surface of 20 % that is met straight on: half of the firings echo
+NOMINAL_REACH = 95.0  # of a surface of 20 % that is met straight on: half of the firings echo
 GLASS_ECHO = 0.4
 LOST = 0.02  # share of firings that get no echo for no reason
 GRAIN = 0.7  # metres of ground of one reflectivity
 
 # The roof that the sensor stands on, in its frame: it hides the ground behind and before the car from the lowest beams.
-ROOF_X, ROOF_Y, ROOF_DROP = (-0.8, 0.65), (-0.57, 0.57), 0.26
+ROOF_X, ROOF_Y, ROOF_DROP = (-0.72, 0.6), (-0.5, 0.5), 0.26
 
 _GROUND = np.full(8, labels.UNLABELED)
 _GROUND[[road.ASPHALT, road.PAVEMENT, road.VERGE, road.CARPARK, road.WHITE, road.YELLOW, road.CURB]] = (
@@ -38,7 +38,7 @@ _GROUND[[road.ASPHALT, road.PAVEMENT, road.VERGE, road.CARPARK, road.WHITE, road
 
 def beam_directions(columns: int) -> np.ndarray:
     """Return the unit directions (columns, 64, 3) float64: x forward, y left, z up; clockwise, each column upwards."""
-    azimuth = -np.arange(columns) * (2 * np.pi / columns)
+    azimuth = -(np.arange(columns) + 0.5) * (2 * np.pi / columns)
     elevation = np.radians(ELEVATION_DEG)
     flat = np.cos(elevation)
     return np.stack(
@@ -67,7 +67,7 @@ def scan(
     directions, yaw = beam_directions(columns), math.atan2(lidar2global[1, 0], lidar2global[0, 0])
     primitives = Primitives.concatenate([primitives, _roof().place(*lidar2global[:3, 3], yaw)])
     distance, hit, slant, ground = cast(
-        primitives.geometry, primitives.kind, primitives.material, directions, np.radians(ELEVATION_DEG), 0.0,
+        primitives.geometry, primitives.kind, primitives.material, directions, np.radians(ELEVATION_DEG), -math.pi / columns,
         np.ascontiguousarray(lidar2global), streets.table(), streets.carparks, int(rng.integers(1 << 30)),
     )  # fmt: skip
     on_ground, which = hit == -1, np.maximum(hit, 0)
@@ -98,7 +98,7 @@ def _roof() -> Primitives:
 
 
 def _echoes(distance: np.ndarray, shine: np.ndarray, slant: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return which firings are answered: echo power falls with range and slant, the reach with the root of the power."""
+    """Return which firings are answered: the power falls with range and slant, the reach with its root."""
     reach = NOMINAL_REACH * (shine / REFLECTIVITY_MEDIAN) ** 0.25 * slant**0.15
     chance = (1 - LOST) / (1 + np.exp(np.clip((distance - reach) / (0.15 * reach), -50, 50)))
     return (distance > NEAREST) & (distance < FARTHEST) & (rng.random(distance.shape) < chance)

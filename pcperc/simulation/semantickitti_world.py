@@ -49,7 +49,7 @@ def build_world(seed: int, sequence: int, attempt: int = 0) -> World:
     place_yards(site)
     place_buildings(site, urban)
     place_fences(site)
-    place_gardens(site)
+    place_gardens(site, float(rng.uniform(0.3, 1.0)))
     place_along_pavement(site)
     place_greenery(site, urban)
     place_lights(site)
@@ -65,7 +65,8 @@ def _streets(rng: np.random.Generator) -> Road:
     width, heading = rng.uniform(2.7, 3.1), rng.uniform(-math.pi, math.pi)
     cross_at = float(rng.choice((rng.uniform(-45, -22), rng.uniform(24, 60))))
     relief, phase = rng.uniform(0.3, 1.4), rng.uniform(0, 2 * math.pi)
-    strip = rng.uniform(3.5, 3.8)
+    # Beside a narrow strip cars are parked half on the pavement.
+    strip = rng.uniform(1.6, 2.2) if rng.random() < 0.7 else rng.uniform(3.5, 3.8)
     road = Road(0.0, 0.0, heading, *bends, lanes, width, strip, cross_at, cross_lanes, 1.0, relief, phase)
     half_length, half_width = rng.uniform(7, 14), rng.uniform(7.5, 9)
     away = road.cross_half_width + 16 + half_length
@@ -83,6 +84,7 @@ def residential(traffic: Traffic) -> list[Actor]:
     A truck, another heavy vehicle and a motorcyclist stay; where a heavy vehicle was parked, a car is.
     """
     rng, ego, kept = traffic.rng, traffic.ego, []
+    parked = [a.path for a in traffic.actors if a.fixed_height and a.name not in ("pedestrian", "bicycle")]
     building_site, wanted = rng.random() < 0.25, {"truck": 1, "other": 1}
     for actor in traffic.actors:
         path, kind = actor.path, "truck" if actor.name == "truck" else "other"
@@ -98,7 +100,7 @@ def residential(traffic: Traffic) -> list[Actor]:
             continue
         if actor.name in ("barrier", "traffic_cone") and not building_site:
             continue
-        if rng.random() < DROPPED.get(actor.name, 0.0):
+        if rng.random() < DROPPED.get(actor.name, 0.0) or (actor.name == "pedestrian" and _in_the_way(path, parked)):
             continue
         kept.append(actor)
     ahead = float(rng.choice((-1, 1)) * rng.uniform(14, 28))
@@ -106,6 +108,11 @@ def residential(traffic: Traffic) -> list[Actor]:
     shape = users.motorcycle(rng, rider=True)
     kept.append(Actor("motorcycle", shape, path, traffic.road, resting="cycle.with_rider"))
     return kept
+
+
+def _in_the_way(path: Path, parked: list[Path]) -> bool:
+    """Whether a walk comes across a vehicle that is parked on the same pavement."""
+    return any(p.street == path.street and p.d * path.d > 0 and abs(p.s - path.s) < 7 for p in parked)
 
 
 def _beside(site: Site, s: float, offset: float, side: int) -> tuple[float, float, float]:
@@ -172,12 +179,12 @@ def thicket(rng: np.random.Generator) -> Shape:
     return shape
 
 
-def place_gardens(site: Site) -> None:
-    """Thickets and trees of gardens near the street and of a wood behind them."""
+def place_gardens(site: Site, green: float) -> None:
+    """Thickets and trees of gardens near the street and of a wood behind them; ``green`` in 0..1 says how many."""
     rng = site.rng
-    for near, far, count in ((0.6, 10.0, 220), (10.0, 50.0, 350)):
-        for _ in range(count):
-            side, s = int(rng.choice((-1, 1))), rng.uniform(-REACH, REACH)
+    for near, far, count in ((0.6, 10.0, 350), (10.0, 50.0, 600)):
+        for _ in range(int(count * green)):
+            side, s = int(rng.choice((-1, 1))), rng.uniform(-1.4 * REACH, 1.4 * REACH)
             x, y, heading = _beside(site, s, PAVEMENT_WIDTH + rng.uniform(near, far), side)
             maker, radius = (tree, 0.8) if rng.random() < 0.3 else (thicket, 1.2)
             if site.clear_of_street(x, y) > 0.3 and site.free(x, y, radius):

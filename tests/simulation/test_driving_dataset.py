@@ -16,7 +16,8 @@ import pytest
 from pcperc.simulation.driving import generate
 from pcperc.simulation.driving import simulate as simulate_function
 from pcperc.simulation.driving.calibration import compare, format_table
-from pcperc.simulation.driving.generate import STAMP, VERSION, Settings
+from pcperc.simulation.driving.generate import VERSION, Settings
+from pcperc.simulation.folder import STAMP
 
 CLASSES = "car truck construction_vehicle bus trailer barrier motorcycle bicycle pedestrian traffic_cone".split()
 TINY = Settings(scenes=4, size="tiny", seed=5)

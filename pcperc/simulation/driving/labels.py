@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a surface is called: the recorded numbers of SemanticKITTI's label files (docs of semantic-kitti-api).
 
-Every primitive of the background carries such a number; that of an actor follows from its class and from whether it moves.
+Every primitive of the background carries such a number; that of an actor follows from its class and whether
+it moves.
 """
 
 from __future__ import annotations
