@@ -67,8 +67,9 @@ def scan(
     directions, yaw = beam_directions(columns), math.atan2(lidar2global[1, 0], lidar2global[0, 0])
     primitives = Primitives.concatenate([primitives, _roof().place(*lidar2global[:3, 3], yaw)])
     distance, hit, slant, ground = cast(
-        primitives.geometry, primitives.kind, primitives.material, directions, np.radians(ELEVATION_DEG), -math.pi / columns,
-        np.ascontiguousarray(lidar2global), streets.table(), streets.carparks, int(rng.integers(1 << 30)),
+        primitives.geometry, primitives.kind, primitives.material, directions, np.radians(ELEVATION_DEG),
+        -math.pi / columns, np.ascontiguousarray(lidar2global), streets.table(), streets.carparks,
+        int(rng.integers(1 << 30)),
     )  # fmt: skip
     on_ground, which = hit == -1, np.maximum(hit, 0)
     world = directions @ lidar2global[:3, :3].T * np.where(distance < 1e3, distance, 0.0)[..., None]

@@ -14,6 +14,7 @@ from pcperc.simulation.driving.actors import Actor, Path
 from pcperc.simulation.driving.background import (
     LEAVES,
     Site,
+    building,
     fence,
     hedge,
     place_along_pavement,
@@ -30,7 +31,7 @@ from pcperc.simulation.driving.vehicles import paint
 from pcperc.simulation.driving.world import World, make_light
 
 REACH = 75.0  # metres of street on each side with fences, signs and yards
-DROPPED = {"car": 0.25, "pedestrian": 0.65, "bicycle": 0.4, "motorcycle": 0.3}  # share of the actors of Traffic
+DROPPED = {"car": 0.25, "pedestrian": 0.65, "bicycle": 0.3, "motorcycle": 0.1}  # share of the actors of Traffic
 PANEL = 3.0  # length of a piece of fence, which follows the ground in steps
 
 
@@ -40,16 +41,17 @@ def build_world(seed: int, sequence: int, attempt: int = 0) -> World:
     road = _streets(rng)
     traffic = Traffic(road, rng, waiting=False)
     actors = residential(traffic)
-    site, urban = Site(road, rng), float(rng.uniform(0.3, 1.0))
+    site, urban = Site(road, rng), float(rng.uniform(0.7, 1.3))
     for actor in actors:
         if actor.fixed_height:  # it stands beside the road, not on it
             x, y, _, _ = actor.pose(0.0)
             site.taken.append((x, y, 0.5 * math.hypot(actor.size[0], actor.size[1])))
     place_signs(site)
     place_yards(site)
-    place_buildings(site, urban)
+    place_houses(site)
     place_fences(site)
-    place_gardens(site, float(rng.uniform(0.3, 1.0)))
+    place_buildings(site, urban)
+    place_gardens(site, float(rng.uniform(0.5, 1.2)))
     place_along_pavement(site)
     place_greenery(site, urban)
     place_lights(site)
@@ -81,19 +83,17 @@ def _streets(rng: np.random.Generator) -> Road:
 def residential(traffic: Traffic) -> list[Actor]:
     """Thin out what drives and walks in a city centre: few heavy vehicles, fewer people, at times a building site.
 
-    A truck, another heavy vehicle and a motorcyclist stay; where a heavy vehicle was parked, a car is.
+    A truck and another heavy vehicle stay, and there is a motorcyclist; where a heavy vehicle was parked, a car is.
     """
     rng, ego, kept = traffic.rng, traffic.ego, []
     parked = [a.path for a in traffic.actors if a.fixed_height and a.name not in ("pedestrian", "bicycle")]
-    building_site, wanted = rng.random() < 0.25, {"truck": 1, "other": 1}
+    building_site, heavy = rng.random() < 0.25, _heavy_in_sight(traffic)
     for actor in traffic.actors:
-        path, kind = actor.path, "truck" if actor.name == "truck" else "other"
-        near = path.street == "main" and abs(path.s - ego.s) < 35
-        if path.flow is ego.flow and near:
+        path = actor.path
+        if path.flow is ego.flow and abs(path.s - ego.s) < 35:
             continue  # the motorcyclist's place
         if actor.name in HEAVY:
-            if near and wanted[kind] and abs(path.s - ego.s) > 12 and (building_site or actor.fixed_height is not None):
-                wanted[kind] -= 1
+            if actor in heavy:
                 kept.append(actor)
             elif path.street != "place" and rng.random() < 0.3:
                 kept.append(Actor("car", vehicles.car(rng), path, traffic.road, resting="vehicle.parked"))
@@ -108,6 +108,15 @@ def residential(traffic: Traffic) -> list[Actor]:
     shape = users.motorcycle(rng, rider=True)
     kept.append(Actor("motorcycle", shape, path, traffic.road, resting="cycle.with_rider"))
     return kept
+
+
+def _heavy_in_sight(traffic: Traffic) -> list[Actor]:
+    """Return a truck and another heavy vehicle of the main road, those closest to 22 m away."""
+    heavy = [a for a in traffic.actors if a.name in HEAVY and a.path.street == "main"]
+    heavy = [a for a in heavy if a.path.flow is not traffic.ego.flow]
+    heavy.sort(key=lambda actor: abs(abs(actor.path.s - traffic.ego.s) - 22.0))
+    trucks = [actor for actor in heavy if actor.name == "truck"]
+    return trucks[:1] + [actor for actor in heavy if actor.name != "truck"][:1]
 
 
 def _in_the_way(path: Path, parked: list[Path]) -> bool:
@@ -149,6 +158,22 @@ def place_yards(site: Site) -> None:
             site.put(shape, x, y, heading, radius)
 
 
+def place_houses(site: Site) -> None:
+    """Houses whose fronts stand 1 to 7 m behind the pavement."""
+    rng = site.rng
+    for side in (-1, 1):
+        s = -1.3 * REACH + rng.uniform(0, 8)
+        while s < 1.3 * REACH:
+            length, width, setback = rng.uniform(8, 17), rng.uniform(8, 11), rng.uniform(0.8, 7)
+            offsets = PAVEMENT_WIDTH + setback + np.array([0.0, width])
+            corners = [_beside(site, s + end, offset, side)[:2] for end in (0.0, length) for offset in offsets]
+            x, y, heading = _beside(site, s + length / 2, offsets.mean(), side)
+            clear = all(site.clear_of_street(*corner) > 0.5 for corner in corners)
+            if clear and rng.random() < 0.75 and site.free(x, y, 0.5 * width):
+                site.put(building(rng, length, width, rng.uniform(5, 10)), x, y, heading, 0.5 * max(length, width))
+            s += length + rng.uniform(2, 9)
+
+
 def place_fences(site: Site) -> None:
     """Fences, low walls and hedges along the pavement's outer edge, with gaps, and at right angles between gardens."""
     rng = site.rng
@@ -162,7 +187,7 @@ def place_fences(site: Site) -> None:
             for step in range(int(rng.integers(0, 7))):
                 x, y, heading = _beside(site, s, PAVEMENT_WIDTH + 0.5 + PANEL * (step + 0.5), side)
                 _place_panel(site, panel, x, y, heading + math.pi / 2)
-            s += rng.uniform(8, 25)
+            s += rng.uniform(5, 16)
 
 
 def _place_panel(site: Site, panel: Shape, x: float, y: float, yaw: float) -> None:
@@ -175,14 +200,14 @@ def thicket(rng: np.random.Generator) -> Shape:
     shape, leaf = Shape(rng, labels.VEGETATION), paint(rng, LEAVES)
     for _ in range(rng.integers(2, 6)):
         (x, y), size, height = rng.normal(0, 0.8, 2), rng.uniform(1.2, 3.0), rng.uniform(1.0, 3.6)
-        shape.ball(x, y, -0.2, size, size, height, leaf, material=FOLIAGE, porosity=0.3)
+        shape.ball(x, y, -0.2, size, size, height, leaf, material=FOLIAGE, porosity=0.15)
     return shape
 
 
 def place_gardens(site: Site, green: float) -> None:
-    """Thickets and trees of gardens near the street and of a wood behind them; ``green`` in 0..1 says how many."""
+    """Thickets and trees of gardens near the street and of a wood behind them; ``green``, around 1, says how many."""
     rng = site.rng
-    for near, far, count in ((0.6, 10.0, 350), (10.0, 50.0, 600)):
+    for near, far, count in ((0.6, 10.0, 350), (10.0, 50.0, 600), (50.0, 80.0, 200)):
         for _ in range(int(count * green)):
             side, s = int(rng.choice((-1, 1))), rng.uniform(-1.4 * REACH, 1.4 * REACH)
             x, y, heading = _beside(site, s, PAVEMENT_WIDTH + rng.uniform(near, far), side)
