@@ -62,13 +62,13 @@ def build_world(seed: int, sequence: int, attempt: int = 0) -> World:
 
 def _streets(rng: np.random.Generator) -> Road:
     """Two lanes or four, a junction within sight, a car park beside the road, and a bank behind the pavements."""
-    lanes, cross_lanes = int(rng.choice((1, 2), p=(0.75, 0.25))), 1
+    lanes, cross_lanes = int(rng.choice((1, 2), p=(0.85, 0.15))), 1
     bends = np.where(rng.random(2) < 0.6, rng.uniform(-1, 1, 2) / 130, 0.0)
     width, heading = rng.uniform(2.7, 3.1), rng.uniform(-math.pi, math.pi)
     cross_at = float(rng.choice((rng.uniform(-45, -22), rng.uniform(24, 60))))
     relief, phase = rng.uniform(0.3, 1.4), rng.uniform(0, 2 * math.pi)
     # Beside a narrow strip cars are parked half on the pavement.
-    strip = rng.uniform(1.6, 2.2) if rng.random() < 0.7 else rng.uniform(3.5, 3.8)
+    strip = rng.uniform(1.6, 2.2) if rng.random() < 0.8 else rng.uniform(3.5, 3.8)
     road = Road(0.0, 0.0, heading, *bends, lanes, width, strip, cross_at, cross_lanes, 1.0, relief, phase)
     half_length, half_width = rng.uniform(7, 14), rng.uniform(7.5, 9)
     away = road.cross_half_width + 16 + half_length
@@ -180,14 +180,14 @@ def place_fences(site: Site) -> None:
     for side in (-1, 1):
         s = -REACH + rng.uniform(0, 10)
         while s < REACH:
-            panel = (fence if rng.random() < 0.7 else hedge)(rng, PANEL)
-            for _ in range(int(rng.integers(1, 5))):
+            panel = (fence if rng.random() < 0.55 else hedge)(rng, PANEL)
+            for _ in range(int(rng.integers(2, 8))):
                 _place_panel(site, panel, *_beside(site, s, PAVEMENT_WIDTH + 0.5, side))
                 s += PANEL
             for step in range(int(rng.integers(0, 7))):
                 x, y, heading = _beside(site, s, PAVEMENT_WIDTH + 0.5 + PANEL * (step + 0.5), side)
                 _place_panel(site, panel, x, y, heading + math.pi / 2)
-            s += rng.uniform(5, 16)
+            s += rng.uniform(4, 12)
 
 
 def _place_panel(site: Site, panel: Shape, x: float, y: float, yaw: float) -> None:
@@ -198,8 +198,8 @@ def _place_panel(site: Site, panel: Shape, x: float, y: float, yaw: float) -> No
 def thicket(rng: np.random.Generator) -> Shape:
     """Shrubs grown into each other: leaves down to the ground."""
     shape, leaf = Shape(rng, labels.VEGETATION), paint(rng, LEAVES)
-    for _ in range(rng.integers(2, 6)):
-        (x, y), size, height = rng.normal(0, 0.8, 2), rng.uniform(1.2, 3.0), rng.uniform(1.0, 3.6)
+    for _ in range(rng.integers(3, 8)):
+        (x, y), size, height = rng.normal(0, 1.1, 2), rng.uniform(1.4, 3.4), rng.uniform(1.0, 4.5)
         shape.ball(x, y, -0.2, size, size, height, leaf, material=FOLIAGE, porosity=0.15)
     return shape
 
@@ -207,10 +207,10 @@ def thicket(rng: np.random.Generator) -> Shape:
 def place_gardens(site: Site, green: float) -> None:
     """Thickets and trees of gardens near the street and of a wood behind them; ``green``, around 1, says how many."""
     rng = site.rng
-    for near, far, count in ((0.6, 10.0, 350), (10.0, 50.0, 600), (50.0, 80.0, 200)):
+    for near, far, count in ((0.9, 10.0, 400), (10.0, 50.0, 600), (50.0, 80.0, 200)):
         for _ in range(int(count * green)):
             side, s = int(rng.choice((-1, 1))), rng.uniform(-1.4 * REACH, 1.4 * REACH)
             x, y, heading = _beside(site, s, PAVEMENT_WIDTH + rng.uniform(near, far), side)
-            maker, radius = (tree, 0.8) if rng.random() < 0.3 else (thicket, 1.2)
+            maker, radius = (tree, 0.8) if rng.random() < 0.3 else (thicket, 0.9)
             if site.clear_of_street(x, y) > 0.3 and site.free(x, y, radius):
                 site.put(maker(rng), x, y, heading, radius)
