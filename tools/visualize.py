@@ -14,14 +14,20 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="of it and its profiles the first that fits is taken")
     parser.add_argument("checkpoint", type=Path, nargs="?", help="predict with it; without it and --results: the truth")
-    parser.add_argument("--results", type=Path, help="results_nusc.json that tools/test.py wrote")
+    parser.add_argument(
+        "--results", type=Path, help="results_nusc.json, or the folder of sequences/, that tools/test.py wrote"
+    )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write PNG files there instead of opening a window")
     parser.add_argument("--split", help="default: the one that the config tests on")
     parser.add_argument(
         "--max-samples", type=int, default=10, help="with --save, spread over the split; 0 is all; default %(default)s"
     )
     parser.add_argument("--score-threshold", type=float, default=0.2, help="hide what is below; default %(default)s")
-    parser.add_argument("--color-by", choices=("height", "intensity"), default="height", help="colours of the points")
+    parser.add_argument(
+        "--color-by",
+        choices=("height", "intensity", "class", "truth", "error", "instance"),
+        help="colours of the points; default: class where points have one, else height",
+    )
     parser.add_argument("--data-root", help="where the data set is now, if not where the config says")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option

@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections in files that belong to no data set: raw points and, where the model has cameras, images."""
+"""Predictions for files that belong to no data set: raw points and, where the model has cameras, images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from pcperc.datasets import CLASSES, collate
+from pcperc.datasets import CLASSES, LABEL_MAPS, LabelMap, NuScenesLidarSeg, SemanticKITTI, collate
+from pcperc.datasets.nuscenes_lidarseg import CHALLENGE_MAP
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import raw_sample, read_points, row_by_row
-from pcperc.files import write_text
-from pcperc.geometry import Detections
-from pcperc.registry import TRANSFORMS
+from pcperc.files import write_text, written_whole
+from pcperc.geometry import IGNORED, Detections, PointLabels
+from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class InferOptions:
 
 
 def infer(options: InferOptions) -> list[Path]:
-    """Detect objects in each file and write ``<out>/<name of the file>.json``.
+    """Detect objects, or give each point a class, in each file and write ``<out>/<name of the file>.json``.
+
+    The classes of points go into a ``.label`` file beside it: uint32, the recorded number of each point's class.
 
     Returns:
         The files that were written, in the order of ``options.files``.
@@ -57,32 +61,42 @@ def infer(options: InferOptions) -> list[Path]:
             raise FileNotFoundError(f"{path}: no such file")
     model = build_model(opened, device)
     transforms = [TRANSFORMS.build(transform) for transform in dataset.get("transforms", ())]
-    classes = dataset.get("classes", CLASSES)
+    classes, label_map = dataset.get("classes", CLASSES), label_map_of(dataset)
+
+    def recorded(points: np.ndarray) -> dict:
+        return {} if label_map is None else {"num_recorded_points": len(points)}
+
     written = []
     with ProgressDisplay("inferring", len(options.files)) as display:
         for path, calibration in zip(options.files, calibrations, strict=True):
             points = read_points(path, columns=options.columns, intensity_scale=options.intensity_scale)
-            sample = raw_sample(points, path, calibration)
+            sample = {**raw_sample(points, path, calibration), **recorded(points)}
             for transform in transforms:
                 sample = transform(sample)
-            detections = detect(model, sample)
-            rows = describe(detections.filter(detections.scores >= options.min_score), classes)
+            found = predict(model, sample)
             head = {
                 "file": str(path),
                 "checkpoint": str(options.checkpoint),
                 "trained_on_simulated_data": opened.simulated,
             }
             out = options.out / f"{Path(path).name}.json"
-            write_text(out, row_by_row(head, "detections", rows))
+            if label_map is not None:
+                with written_whole(out.with_suffix(".label")) as partial:
+                    partial.write_bytes(label_map.to_recorded(found.numpy().labels).astype("<u4").tobytes())
+                key, rows, text = "classes", describe_labels(found, label_map), f"{len(found)} points"
+            else:
+                rows = describe(found.filter(found.scores >= options.min_score), classes)
+                key, text = "detections", f"{len(rows)} objects"
+            write_text(out, row_by_row(head, key, rows))
             written.append(out)
-            display.advance(f"{len(rows)} objects in {Path(path).name}")
+            display.advance(f"{text} in {Path(path).name}")
     say("\n".join(f"{path}" for path in written))
     return written
 
 
 @torch.inference_mode()
-def detect(model: torch.nn.Module, sample: dict) -> Detections:
-    """Return the detections of one transformed sample, on the CPU, in the recorded LiDAR frame."""
+def predict(model: torch.nn.Module, sample: dict) -> Detections | PointLabels:
+    """Return what a model says of one transformed sample, on the CPU, in the recorded LiDAR frame."""
     batch = model.data_preprocessor(collate([sample]), False)
     return model(**batch, mode="predict")[0].to("cpu")
 
@@ -105,6 +119,31 @@ def describe(detections: Detections, classes: Sequence[str]) -> list[dict]:
             }
         )
     return rows
+
+
+def describe_labels(found: PointLabels, label_map: LabelMap) -> list[dict]:
+    """Return how many points have each class that occurs, with what number, and the mean probability of it."""
+    found = found.numpy()
+    rows = []
+    for label in np.unique(found.labels[found.labels != IGNORED]):
+        own = found.labels == label
+        rows.append(
+            {
+                "class": label_map.classes[label],
+                "number": int(label_map.recorded_ids[label]),
+                "points": int(own.sum()),
+                "mean_score": round(float(found.scores[own].mean()), 4),
+            }
+        )
+    return rows
+
+
+def label_map_of(dataset: dict) -> LabelMap | None:
+    """Return how the data set of a config numbers the classes of points in files; None where it is of boxes."""
+    kind = resolve_type(dataset["type"], DATASETS)
+    if kind is SemanticKITTI:
+        return LABEL_MAPS[dataset.get("label_map", "official")]
+    return CHALLENGE_MAP if kind is NuScenesLidarSeg else None
 
 
 def _calibrations(options: InferOptions, needs_images: bool) -> list[Path | None]:

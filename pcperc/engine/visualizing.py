@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from pcperc.datasets import CAMERAS, NuScenesDataset, collate
+from pcperc.datasets import CAMERAS, NuScenesDataset, SemanticKITTI, collate
 from pcperc.datasets.nuscenes import MODALITIES
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset, configs_with_data
@@ -19,12 +19,13 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
-from pcperc.evaluation import read_results, rows_to_detections
-from pcperc.geometry import Detections
+from pcperc.evaluation import read_results, read_semantickitti_predictions, rows_to_detections
+from pcperc.geometry import Detections, PointLabels
 from pcperc.registry import DATASETS
 from pcperc.visualization import (
     Frame,
     SceneViewer,
+    default_coloring,
     draw_birds_eye,
     draw_camera_mosaic,
     open3d_problem,
@@ -33,7 +34,7 @@ from pcperc.visualization import (
 )
 from pcperc.visualization.scene_viewer import HELP
 
-Predict = Callable[[int, dict], Detections | None]
+Predict = Callable[[int, dict], Detections | PointLabels | None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class VisualizeOptions:
     split: str | None = None
     max_samples: int = 10
     score_threshold: float = 0.2
-    color_by: str = "height"
+    color_by: str | None = None
     data_root: str | None = None
     device: str | None = None
 
@@ -58,7 +59,7 @@ class Frames(Sequence):
     Args:
         dataset: gives samples; where it has ``read_sample`` the pictures show the sample as recorded.
         indices: which samples, in which order.
-        predict: from the index and the recorded sample to detections, or None.
+        predict: from the index and the recorded sample to detections, to a class for each point, or None.
         score_threshold: predictions below it are left out.
         simulated: the pictures say so.
     """
@@ -68,7 +69,7 @@ class Frames(Sequence):
     ) -> None:
         self.dataset, self.indices, self.predict = dataset, list(indices), predict
         self.score_threshold, self.simulated = score_threshold, simulated
-        self._predictions: dict[int, Detections | None] = {}
+        self._predictions: dict[int, Detections | PointLabels | None] = {}
         self.best_score = float("nan")  # of all predictions so far, shown or not
 
     def __len__(self) -> int:
@@ -79,9 +80,9 @@ class Frames(Sequence):
         sample = self.dataset.read_sample(index) if hasattr(self.dataset, "read_sample") else self.dataset[index]
         if index not in self._predictions:
             found = self._predictions[index] = self.predict(index, sample)
-            if found is not None and len(found):
+            if isinstance(found, Detections) and len(found):
                 self.best_score = np.fmax(self.best_score, float(found.scores.max()))
-        if "points" in sample and sample["points"].shape[1] > 4:
+        if "boxes" in sample and "points" in sample and sample["points"].shape[1] > 4:
             # Older sweeps trail behind whatever moves; the key sweep is what the boxes belong to.
             sample = {**sample, "points": sample["points"][sample["points"][:, 4] == 0]}
         frame = Frame.from_sample(
@@ -119,9 +120,10 @@ def visualize(options: VisualizeOptions) -> list[Path]:
         score_threshold=options.score_threshold,
         simulated="sim" in names,
     )
+    color_by = options.color_by or default_coloring(frames[0])
     if options.save is not None:
-        return save_pictures(frames, options.save, color_by=options.color_by)
-    viewer = SceneViewer(frames, color_by=options.color_by, report=say)
+        return save_pictures(frames, options.save, color_by=color_by)
+    viewer = SceneViewer(frames, color_by=color_by, report=say)
     say(HELP)
     viewer.run()
     return []
@@ -136,7 +138,7 @@ def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height") -> 
     with ProgressDisplay("drawing", len(frames)) as display:
         for position, index in enumerate(frames.indices):
             frame = frames[position]
-            stem = f"{index:04d}_{frame.token[:8]}"
+            stem = f"{index:04d}_{frame.file_name if '/' in frame.token else frame.token[:8]}"
             saved.append(save_png(folder / f"{stem}_birds_eye.png", draw_birds_eye(frame, color_by=color_by)))
             if frame.images:
                 saved.append(save_png(folder / f"{stem}_cameras.png", draw_camera_mosaic(frame)))
@@ -161,6 +163,8 @@ def _source(options: VisualizeOptions) -> tuple[Config, Any, Predict]:
     if options.results is None:
         cfg = candidates[0]
         return cfg, build_test_dataset(cfg, options.split), lambda index, sample: None
+    if options.results.is_dir():
+        return _with_label_files(options, candidates)
     results = read_results(options.results)
     for cfg in candidates:
         dataset = build_test_dataset(cfg, options.split)
@@ -172,9 +176,18 @@ def _source(options: VisualizeOptions) -> tuple[Config, Any, Predict]:
     )
 
 
+def _with_label_files(options: VisualizeOptions, candidates: Sequence[Config]) -> tuple[Config, Any, Predict]:
+    """Take the predictions that tools/test.py wrote into a folder for SemanticKITTI."""
+    for cfg in candidates:
+        dataset = build_test_dataset(cfg, options.split)
+        if isinstance(dataset, SemanticKITTI):
+            return cfg, dataset, _from_label_files(options.results, dataset)
+    raise ConfigError(f"{options.results}: a folder must be of SemanticKITTI predictions, {options.config} has none")
+
+
 def _with_all_sensors(dataset: Any, cfg: dict) -> Any:
     """Return the data set with points and images where they are there, for a model that looks at one of them only."""
-    if not isinstance(dataset, NuScenesDataset) or set(MODALITIES) <= set(dataset.modalities):
+    if type(dataset) is not NuScenesDataset or set(MODALITIES) <= set(dataset.modalities):
         return dataset
     whole = DATASETS.build({**cfg, "modalities": MODALITIES, "transforms": []})
     try:
@@ -185,7 +198,7 @@ def _with_all_sensors(dataset: Any, cfg: dict) -> Any:
 
 
 def _from_model(model: nn.Module, dataset: Any) -> Predict:
-    def predict(index: int, _sample: dict) -> Detections:
+    def predict(index: int, _sample: dict) -> Detections | PointLabels:
         with torch.inference_mode():
             result = model.test_step(collate([dataset[index]]))[0]
         return (result["object"] if isinstance(result, dict) else result).to("cpu")
@@ -197,5 +210,13 @@ def _from_results(results: dict[str, list[dict]], dataset: Any) -> Predict:
     def predict(_index: int, sample: dict) -> Detections:
         lidar2global = sample["ego2global"] @ sample["lidar2ego"]
         return rows_to_detections(results[sample["sample_token"]], lidar2global, classes=dataset.classes)
+
+    return predict
+
+
+def _from_label_files(folder: Path, dataset: SemanticKITTI) -> Predict:
+    def predict(_index: int, sample: dict) -> PointLabels:
+        labels = read_semantickitti_predictions(folder, sample["sample_token"], label_map=dataset.label_map)
+        return PointLabels(torch.from_numpy(labels), torch.ones(len(labels)))
 
     return predict

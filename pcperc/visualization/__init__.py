@@ -6,6 +6,7 @@ from pcperc.visualization.camera_overlay import draw_camera_mosaic, draw_camera_
 from pcperc.visualization.colors import CLASS_COLORS
 from pcperc.visualization.drawing import save_png
 from pcperc.visualization.frame import Frame
+from pcperc.visualization.point_colors import colorings, default_coloring
 from pcperc.visualization.scene import SceneError, open3d_problem, render_scene
 from pcperc.visualization.scene_viewer import SceneViewer
 
@@ -14,6 +15,8 @@ __all__ = [
     "Frame",
     "SceneError",
     "SceneViewer",
+    "colorings",
+    "default_coloring",
     "draw_birds_eye",
     "draw_camera_mosaic",
     "draw_camera_overlay",

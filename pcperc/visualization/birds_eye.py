@@ -4,9 +4,10 @@
 import numpy as np
 
 from pcperc.geometry import box_corners
-from pcperc.visualization.colors import BACKGROUND, MUTED, RING, TEXT, class_color, point_colors
+from pcperc.visualization.colors import BACKGROUND, MUTED, RING, TEXT, class_color
 from pcperc.visualization.drawing import MOVING, beside_legend, draw_arrow, draw_line, draw_text, line_style
 from pcperc.visualization.frame import Frame
+from pcperc.visualization.point_colors import colors_of_points
 
 
 def ego_to_pixel(xy: np.ndarray, *, extent: float, size: int) -> np.ndarray:
@@ -22,7 +23,7 @@ def draw_birds_eye(frame: Frame, *, extent: float = 54.0, size: int = 1080, colo
         frame: what to draw.
         extent: metres from the ego vehicle to each side of the picture.
         size: height of the picture in pixels; the legend makes it wider.
-        color_by: "height" or "intensity".
+        color_by: one of `pcperc.visualization.colorings`.
     Returns:
         (size, size + legend, 3) uint8 RGB. The legend counts the boxes that reach into the picture.
     """
@@ -33,7 +34,7 @@ def draw_birds_eye(frame: Frame, *, extent: float = 54.0, size: int = 1080, colo
     order = np.argsort(points[:, 2], kind="stable")  # the highest point of a pixel is what one sees from above
     pixels = np.rint(ego_to_pixel(points[order, :2], extent=extent, size=size)).astype(np.int64)
     visible = ((pixels >= 0) & (pixels < size)).all(axis=1)
-    image[pixels[visible, 1], pixels[visible, 0]] = point_colors(points[order][visible], by=color_by)
+    image[pixels[visible, 1], pixels[visible, 0]] = colors_of_points(frame, by=color_by)[order][visible]
     for kind, detections in frame.layers():
         boxes = frame.boxes_in_ego(detections)
         for box, label in zip(boxes, np.asarray(detections.labels), strict=True):
@@ -41,7 +42,7 @@ def draw_birds_eye(frame: Frame, *, extent: float = 54.0, size: int = 1080, colo
             small = max(box[3:5]) < 2  # two pixels a line would fill it
             _draw_box(image, box, color, extent=extent, thickness=1 if small else thickness)
     _draw_ego(image, extent)
-    return beside_legend(image, frame)
+    return beside_legend(image, frame, color_by=color_by)
 
 
 def _reaches_in(boxes: np.ndarray, extent: float) -> np.ndarray:

@@ -16,6 +16,14 @@ CLASS_COLORS = {
     "pedestrian": (255, 80, 70),
     "traffic_cone": (0, 230, 200),
 }
+# What has no boxes: the classes of SemanticKITTI and nuScenes-lidarseg that the table above lacks.
+SEGMENT_COLORS = {
+    "other-vehicle": (130, 120, 255), "person": (255, 80, 70), "bicyclist": (255, 40, 200),
+    "motorcyclist": (180, 60, 130), "road": (170, 90, 170), "parking": (255, 150, 255), "sidewalk": (110, 40, 110),
+    "other-ground": (175, 40, 80), "building": (235, 200, 60), "fence": (255, 120, 50), "vegetation": (40, 160, 50),
+    "trunk": (150, 90, 30), "terrain": (150, 230, 110), "pole": (255, 240, 150), "traffic-sign": (255, 30, 30),
+    "driveable_surface": (170, 90, 170), "other_flat": (175, 40, 80), "manmade": (235, 200, 60),
+}  # fmt: skip
 # Classes of other data sets take these in turn, by their place in the list of classes.
 OTHER_COLORS = ((230, 230, 120), (120, 230, 230), (230, 120, 230), (150, 200, 120), (120, 150, 230), (230, 160, 130))
 
@@ -31,7 +39,7 @@ POINT_COLORINGS = ("height", "intensity")
 
 def class_color(name: str, index: int = 0) -> tuple[int, int, int]:
     """Return the colour of a class; one that the table does not have gets a colour by its index."""
-    return CLASS_COLORS.get(name, OTHER_COLORS[index % len(OTHER_COLORS)])
+    return {**SEGMENT_COLORS, **CLASS_COLORS}.get(name, OTHER_COLORS[index % len(OTHER_COLORS)])
 
 
 def point_colors(points: np.ndarray, *, by: str = "height") -> np.ndarray:

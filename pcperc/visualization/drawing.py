@@ -9,6 +9,7 @@ import numpy as np
 from pcperc.files import written_whole
 from pcperc.visualization.colors import BACKGROUND, CLASS_COLORS, MUTED, SIMULATED, TEXT, class_color
 from pcperc.visualization.frame import PREDICTION, TRUTH, Frame
+from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
 
 MOVING = 0.2  # m/s: slower than this is standing, and gets no arrow
 _SHIFT = 4  # cv2 takes coordinates in 1/16 pixel
@@ -52,10 +53,11 @@ def line_style(frame: Frame, kind: str, color) -> tuple[tuple[int, int, int], in
     return color, 2
 
 
-def legend(frame: Frame, *, height: int, width: int = 260) -> np.ndarray:
-    """Return a panel with the scene, the classes and how many boxes of each there are, and what the lines mean."""
+def legend(frame: Frame, *, height: int, width: int = 260, color_by: str = "height") -> np.ndarray:
+    """Return a panel with the scene, the classes and how many boxes, or points, of each there are, and what the colours
+    and lines mean."""
     panel = np.full((height, width, 3), BACKGROUND, np.uint8)
-    layers = frame.layers()
+    layers = frame.labelled()
     y = 28
     if frame.simulated:
         draw_text(panel, "SIMULATED DATA", (14, y), SIMULATED, scale=0.55)
@@ -71,13 +73,22 @@ def legend(frame: Frame, *, height: int, width: int = 260) -> np.ndarray:
         color = class_color(name, label)
         panel[y - 10 : y + 2, 14:26] = color
         draw_text(panel, name.replace("_", " "), (36, y), color, scale=0.42)
-        for column, (_, detections) in enumerate(layers):
-            count = int((np.asarray(detections.labels) == label).sum())
+        for column, (_, labels) in enumerate(layers):
+            count = int((labels == label).sum())
             place = (first + 50 * column + 8, y)
-            draw_text(panel, str(count), place, TEXT if count else MUTED, scale=0.45)
+            text = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
+            draw_text(panel, text, place, TEXT if count else MUTED, scale=0.45)
         y += 22
     y += 16
-    for kind, _ in layers:
+    if color_by == "error":
+        for name, color in (("right", RIGHT), ("wrong", WRONG), ("not scored", UNSCORED)):
+            panel[y - 10 : y + 2, 14:26] = color
+            draw_text(panel, name, (36, y), color, scale=0.42)
+            y += 22
+    if not frame.layers():
+        draw_text(panel, f"points by {color_by}", (14, y), MUTED, scale=0.45)
+        return panel
+    for kind, _ in frame.layers():
         color, thickness = line_style(frame, kind, CLASS_COLORS["car"])
         draw_line(panel, (14, y - 4), (54, y - 4), color, thickness=thickness)
         draw_text(panel, {TRUTH: "truth", PREDICTION: "prediction"}[kind], (66, y), scale=0.45)
@@ -87,9 +98,9 @@ def legend(frame: Frame, *, height: int, width: int = 260) -> np.ndarray:
     return panel
 
 
-def beside_legend(picture: np.ndarray, frame: Frame) -> np.ndarray:
+def beside_legend(picture: np.ndarray, frame: Frame, *, color_by: str = "height") -> np.ndarray:
     """Return the picture with the legend at its right."""
-    return np.concatenate([picture, legend(frame, height=picture.shape[0])], axis=1)
+    return np.concatenate([picture, legend(frame, height=picture.shape[0], color_by=color_by)], axis=1)
 
 
 def save_png(path: str | Path, image: np.ndarray) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pcperc.geometry import Detections, transform_boxes, transform_points
+from pcperc.geometry import Detections, PointLabels, transform_boxes, transform_points
 
 TRUTH, PREDICTION = "truth", "prediction"
 
@@ -25,6 +25,7 @@ class Frame:
         points: (N, 5) float32, LiDAR frame.
         lidar2ego: (4, 4).
         truth, predictions: Detections of numpy arrays in the LiDAR frame, or None where there are none to show.
+        point_labels, predicted_labels, point_instances: (N,) int64 as in docs/conventions.md, or None.
         images: V images (H, W, 3) uint8 RGB, maybe none.
         lidar2camera, camera2image, image_aug: (V, 4, 4), (V, 3, 3), (V, 3, 3) of these images.
         cameras: V names.
@@ -38,6 +39,9 @@ class Frame:
     lidar2ego: np.ndarray
     truth: Detections | None = None
     predictions: Detections | None = None
+    point_labels: np.ndarray | None = None
+    predicted_labels: np.ndarray | None = None
+    point_instances: np.ndarray | None = None
     images: tuple[np.ndarray, ...] = ()
     lidar2camera: np.ndarray | None = None
     camera2image: np.ndarray | None = None
@@ -51,7 +55,7 @@ class Frame:
         sample: dict[str, Any],
         *,
         classes: Sequence[str],
-        predictions: Detections | None = None,
+        predictions: Detections | PointLabels | None = None,
         cameras: Sequence[str] = (),
         simulated: bool = False,
     ) -> Frame:
@@ -60,7 +64,9 @@ class Frame:
         Args:
             sample: ``lidar_aug`` is undone on points and boxes; boxes become the truth, with score 1.
             classes: class names by label.
-            predictions: as a detector returns them, in the recorded LiDAR frame.
+            predictions: as a model returns them: boxes in the recorded LiDAR frame, or a class for each point.
+        Raises:
+            ValueError: not a class for each point.
             cameras: names of the images, in their order.
             simulated: see Frame; a scene whose name contains "sim" is taken for simulated too.
         """
@@ -74,6 +80,11 @@ class Frame:
         images = tuple(sample.get("images", ()))
         names = tuple(cameras) or tuple(f"camera {view}" for view in range(len(images)))
         scene_name = sample.get("scene_name", "")
+        labels = None
+        if isinstance(predictions, PointLabels):
+            labels, predictions = predictions.numpy().labels, None
+            if len(labels) != len(points):
+                raise ValueError(f"Frame: predictions must be of {len(points)} points, got {len(labels)}")
         return cls(
             token=sample.get("sample_token", ""),
             scene_name=scene_name,
@@ -82,6 +93,9 @@ class Frame:
             lidar2ego=sample.get("lidar2ego", np.eye(4)),
             truth=truth,
             predictions=None if predictions is None else predictions.numpy(),
+            point_labels=sample.get("point_labels"),
+            predicted_labels=labels,
+            point_instances=sample.get("point_instances"),
             images=images,
             lidar2camera=sample.get("lidar2camera"),
             camera2image=sample.get("camera2image"),
@@ -106,6 +120,12 @@ class Frame:
         layers = ((TRUTH, self.truth), (PREDICTION, self.predictions))
         return [(kind, detections) for kind, detections in layers if detections is not None]
 
+    def labelled(self) -> list[tuple[str, np.ndarray]]:
+        """Return the labels of what there is to draw, truth first: of points where these have labels, else of boxes."""
+        points = ((TRUTH, self.point_labels), (PREDICTION, self.predicted_labels))
+        found = [(kind, labels) for kind, labels in points if labels is not None]
+        return found or [(kind, np.asarray(detections.labels)) for kind, detections in self.layers()]
+
     def points_in_ego(self) -> np.ndarray:
         """Return the points (N, 5) float32 in the ego frame (x forward, y left, z up from the road)."""
         return transform_points(self.points, self.lidar2ego)
@@ -113,6 +133,11 @@ class Frame:
     def boxes_in_ego(self, detections: Detections) -> np.ndarray:
         """Return the boxes (K, 9) in the ego frame."""
         return transform_boxes(np.asarray(detections.boxes), self.lidar2ego, upright="target")
+
+    @property
+    def file_name(self) -> str:
+        """The token as part of a file's name."""
+        return self.token.replace("/", "_")
 
     def title(self) -> str:
         """Return scene and sample in one line."""

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 
 from pcperc.geometry import box_corners
-from pcperc.visualization.colors import BACKGROUND, point_colors
+from pcperc.visualization.colors import BACKGROUND
 from pcperc.visualization.drawing import beside_legend
 from pcperc.visualization.frame import Frame
+from pcperc.visualization.point_colors import colors_of_points
 from pcperc.visualization.scene_geometry import frame_mesh, ground_rings, point_squares
 
 # Behind and above the vehicle, looking ahead (ego frame, metres).
@@ -66,7 +67,7 @@ def render_scene(frame: Frame, *, width: int = 1280, height: int = 800, color_by
     Args:
         frame: what to draw.
         width, height: of the picture without the legend, pixels.
-        color_by: "height" or "intensity".
+        color_by: one of `pcperc.visualization.colorings`.
     Returns:
         (height, width + legend, 3) uint8 RGB. The legend counts the boxes in view, also those behind others.
     Raises:
@@ -79,13 +80,13 @@ def render_scene(frame: Frame, *, width: int = 1280, height: int = 800, color_by
     focal = height / 2 / np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2)
     points = frame.points_in_ego()
     vertices, triangles = point_squares(points[:, :3], camera=camera, size=POINT_SIZE / focal)
-    squares = vertices, triangles, np.repeat(point_colors(points, by=color_by) / 255.0, 4, axis=0)
+    squares = vertices, triangles, np.repeat(colors_of_points(frame, by=color_by) / 255.0, 4, axis=0)
     intrinsics = np.array([[2 * focal, 0, width - 0.5], [0, 2 * focal, height - 0.5], [0, 0, 1]])
     picture = _cast_rays(joined(scene_lines(frame), squares), intrinsics, camera, size=(2 * width, 2 * height))
     picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     pinhole = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]) @ camera[:3]
     in_view = {kind: _in_view(frame.boxes_in_ego(boxes), pinhole, width, height) for kind, boxes in frame.layers()}
-    return beside_legend(picture, frame.keep(in_view))
+    return beside_legend(picture, frame.keep(in_view), color_by=color_by)
 
 
 def _in_view(boxes: np.ndarray, pinhole: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pcperc.visualization.colors import BACKGROUND, POINT_COLORINGS, point_colors
+from pcperc.visualization.colors import BACKGROUND
 from pcperc.visualization.drawing import beside_legend, save_png
 from pcperc.visualization.frame import Frame
+from pcperc.visualization.point_colors import colorings, colors_of_points
 from pcperc.visualization.scene import (
     EYE,
     LOOK_AT,
@@ -48,7 +49,7 @@ class SceneViewer:
         frames: Frames by index; made one at a time, when they are shown.
         screenshot_folder: where screenshots go whose name is not given.
         width, height: of the window in pixels.
-        color_by: "height" or "intensity".
+        color_by: one of `pcperc.visualization.colorings` of every frame.
         report: told in a line what is shown and saved.
     Raises:
         ValueError: there is no frame.
@@ -122,8 +123,9 @@ class SceneViewer:
         self._redraw()
 
     def change_colors(self) -> None:
-        """Colour the points by the next quantity: height, intensity."""
-        self.color_by = POINT_COLORINGS[(POINT_COLORINGS.index(self.color_by) + 1) % len(POINT_COLORINGS)]
+        """Colour the points by the next quantity: height, intensity, class, ... as far as the frame has them."""
+        known = colorings(self.frame)
+        self.color_by = known[(known.index(self.color_by) + 1) % len(known)]
         self._redraw()
 
     def screenshot(self, path: str | Path | None = None) -> Path:
@@ -133,11 +135,11 @@ class SceneViewer:
             path: None makes a name of the frame's number and sample in ``screenshot_folder``.
         """
         if path is None:
-            path = self.screenshot_folder / f"scene_{self.index:04d}_{self.frame.token[:12]}.png"
+            path = self.screenshot_folder / f"scene_{self.index:04d}_{self.frame.file_name[:12]}.png"
         self.refresh()
         picture = np.asarray(self._window.capture_screen_float_buffer(do_render=True))
         picture = np.rint(picture * 255).astype(np.uint8)
-        saved = save_png(path, beside_legend(picture, self._visible_frame()))
+        saved = save_png(path, beside_legend(picture, self._visible_frame(), color_by=self.color_by))
         self.report(f"saved {saved}")
         return saved
 
@@ -197,5 +199,5 @@ def _cloud(frame: Frame, color_by: str) -> Any:
     o3d = import_open3d()
     points = frame.points_in_ego()
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points[:, :3].astype(np.float64)))
-    cloud.colors = o3d.utility.Vector3dVector(point_colors(points, by=color_by) / 255.0)
+    cloud.colors = o3d.utility.Vector3dVector(colors_of_points(frame, by=color_by) / 255.0)
     return cloud

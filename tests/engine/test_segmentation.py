@@ -2,19 +2,26 @@
 """The tools with a segmentation network, from a config to scores and files, at toy size."""
 
 import json
+from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 
 from pcperc.datasets import SemanticKITTI
+from pcperc.datasets.semantickitti_labels import CLASSES as SEGMENT_CLASSES
 from pcperc.engine.checkpoint import load_checkpoint
 from pcperc.engine.config import ConfigError
+from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
+from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.evaluation import mean_iou, score_semantickitti_files
 from tests.engine.helpers import read_losses
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
 from tests.semantickitti_root import write_root
 
+COLORINGS = ("height", "intensity", "class", "truth", "error", "instance")
 SUBNET = {"widths": [16] * 4 + [32] * 5, "transitions": [16] * 8, "inner_widths": [[16]] * 7 + [[16, 32]]}
 
 
@@ -91,3 +98,40 @@ def test_a_subnet_that_is_none(trained, root, tmp_path):
     tuned = write_spvcnn(tmp_path / "tuned.py", root, "subnet = None\n")
     with pytest.raises(ConfigError, match="subnet.json: must be a file that tools/search.py wrote .*widths"):
         train(TrainOptions(tuned, work_dir=tmp_path, device="cpu", subnet=tmp_path / "subnet.json"))
+
+
+def test_points_in_class_colours_and_by_error(trained, root, tmp_path):
+    config, _, checkpoint = trained
+    test(TestOptions(config, checkpoint, work_dir=tmp_path / "scores", device="cpu"))
+    dataset = SemanticKITTI(root=root, split="sim_val")
+    options = VisualizeOptions(config, checkpoint, save=tmp_path / "model", max_samples=1, device="cpu")
+    by_class = visualize(options)
+    assert all(path.name.startswith("0000_02_000000_") for path in by_class)
+    pictures = {color: visualize(replace(options, save=tmp_path / color, color_by=color)) for color in COLORINGS}
+    images = {color: cv2.imread(str(paths[0])) for color, paths in pictures.items()}
+    assert (cv2.imread(str(by_class[0])) == images["class"]).all()
+    assert len({image.tobytes() for image in images.values()}) == len(COLORINGS)
+    # From the files that test.py wrote, and of the truth alone.
+    files = visualize(VisualizeOptions(config, results=tmp_path / "scores", save=tmp_path / "files", max_samples=1))
+    assert (cv2.imread(str(files[0])) == images["class"]).all()
+    alone = visualize(VisualizeOptions(config, save=tmp_path / "truth_alone", max_samples=1))
+    size = images["truth"].shape[0]  # the legend beside it counts predictions too
+    assert (cv2.imread(str(alone[0]))[:, :size] == images["truth"][:, :size]).all()
+    with pytest.raises(ValueError, match="by must be one of height, intensity, class, truth, instance, got 'error'"):
+        visualize(VisualizeOptions(config, save=tmp_path / "none", max_samples=1, color_by="error"))
+    assert len(dataset) == 2
+
+
+def test_raw_files(trained, root, tmp_path):
+    config, _, checkpoint = trained
+    scan = root / "sequences/02/velodyne/000001.bin"
+    (path,) = infer(InferOptions(config, checkpoint, [scan], out=tmp_path / "out", device="cpu"))
+    test(TestOptions(config, checkpoint, work_dir=tmp_path / "scores", device="cpu"))
+    official = tmp_path / "scores/sequences/02/predictions/000001.label"
+    assert path.with_name("000001.bin.label").read_bytes() == official.read_bytes()
+    found = json.loads(path.read_text())
+    numbers = np.fromfile(official, "<u4")
+    assert {row["number"]: row["points"] for row in found["classes"]} == {
+        number: count for number, count in zip(*np.unique(numbers, return_counts=True), strict=True)
+    }
+    assert all(0 < row["mean_score"] <= 1 and row["class"] in SEGMENT_CLASSES for row in found["classes"])

@@ -2,15 +2,27 @@
 """Where boxes, points and labels appear in the two-dimensional pictures."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from pcperc.geometry import Detections, rotation_z
-from pcperc.visualization import CLASS_COLORS, Frame, draw_birds_eye, draw_camera_mosaic, draw_camera_overlay, save_png
+from pcperc.geometry import IGNORED, Detections, PointLabels, rotation_z
+from pcperc.visualization import (
+    CLASS_COLORS,
+    Frame,
+    colorings,
+    default_coloring,
+    draw_birds_eye,
+    draw_camera_mosaic,
+    draw_camera_overlay,
+    save_png,
+)
 from pcperc.visualization.birds_eye import ego_to_pixel
 from pcperc.visualization.colors import SIMULATED, class_color, point_colors
+from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG, colors_of_points
 from tests.visualization.conftest import detections
 
 CAR_AHEAD = [20.0, 0, 0, 4, 2, 2, 0, 0, 0]
@@ -189,3 +201,25 @@ def test_png_is_whole_or_absent(tmp_path):
     with pytest.raises(OSError, match=r"b\.png: cannot be written"):
         save_png(tmp_path / "b.png", image)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.png", "new"]
+
+
+def test_colours_of_points_by_what_is_said_of_them(make_frame):
+    points = np.zeros((5, 5), np.float32)
+    truth, predicted = np.array([0, 1, 1, IGNORED, 9]), np.array([0, 0, 1, 1, IGNORED])
+    frame = replace(make_frame(points=points), point_labels=truth, predicted_labels=predicted)
+    assert colorings(frame) == ("height", "intensity", "class", "truth", "error") and default_coloring(frame) == "class"
+    colors = list(CLASS_COLORS.values())
+    assert colors_of_points(frame, by="truth")[[0, 1, 4]].tolist() == [list(colors[i]) for i in (0, 1, 9)]
+    assert colors_of_points(frame, by="class")[:3].tolist() == [list(colors[i]) for i in (0, 0, 1)]
+    error = colors_of_points(frame, by="error").tolist()
+    assert error == [list(c) for c in (RIGHT, WRONG, RIGHT, UNSCORED, WRONG)]
+    only_truth = replace(frame, predicted_labels=None, point_instances=np.array([0, 1, 1, 2, 0]))
+    assert (colors_of_points(only_truth, by="class") == colors_of_points(frame, by="truth")).all()
+    objects = colors_of_points(only_truth, by="instance").tolist()
+    assert objects[1] == objects[2] != objects[3] and objects[0] == objects[4] not in objects[1:4]
+    assert default_coloring(make_frame(points=points)) == "height"
+    with pytest.raises(ValueError, match="by must be one of height, intensity, got 'error'"):
+        colors_of_points(make_frame(points=points), by="error")
+    with pytest.raises(ValueError, match="Frame: predictions must be of 5 points, got 2"):
+        labels = PointLabels(torch.zeros(2, dtype=torch.int64), torch.ones(2))
+        Frame.from_sample({"points": points}, classes=("a",), predictions=labels)

@@ -120,7 +120,7 @@ def test_the_legend_counts_what_is_in_view(make_frame, monkeypatch):
     places = {"car": [10.0, 0, 1], "bus": [-40.0, 0, 1], "truck": [0.0, 80, 1]}  # in view, behind the eye, far aside
     truth = detections(*((name, [*place, 4, 2, 2, 0, 0, 0]) for name, place in places.items()))
     legends = []
-    monkeypatch.setattr("pcperc.visualization.scene.beside_legend", lambda picture, frame: legends.append(frame))
+    monkeypatch.setattr("pcperc.visualization.scene.beside_legend", lambda picture, frame, **_: legends.append(frame))
     render_scene(make_frame(truth), width=64, height=40)
     assert [legends[0].classes[label] for label in legends[0].truth.labels] == ["car"]
 
