@@ -133,7 +133,7 @@ def test_the_legend_counts_what_is_drawn(make_frame, monkeypatch, draw, counted)
     )
     legends = []
 
-    def legend(picture, frame):
+    def legend(picture, frame, **_):
         legends.append(frame)
         return picture
 
