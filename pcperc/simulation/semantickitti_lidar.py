@@ -24,6 +24,7 @@ NEAREST, FARTHEST = 2.0, 80.0
 NOMINAL_REACH = 95.0  # of a surface of 20 % that is met straight on: half of the firings echo
 GLASS_ECHO = 0.4
 LOST = 0.02  # share of firings that get no echo for no reason
+DIM = 0.2  # share of echoes whose remission comes out too low, whatever they come from
 GRAIN = 0.7  # metres of ground of one reflectivity
 
 # The roof that the sensor stands on, in its frame: it hides the ground behind and before the car from the lowest beams.
@@ -79,6 +80,7 @@ def scan(
     noisy = distance + RANGE_NOISE * rng.standard_normal(distance.shape)
     # The sensor's own calibration takes range and slant out of the remission; hundredths, as KITTI's files have it.
     level = 0.3 * np.sqrt(shine / REFLECTIVITY_MEDIAN) * np.exp(0.15 * rng.standard_normal(distance.shape))
+    level *= np.where(rng.random(distance.shape) < DIM, rng.random(distance.shape), 1.0)
     remission = np.clip(np.round(level, 2), 0.0, 0.99)
 
     owner = primitives.owner[which]

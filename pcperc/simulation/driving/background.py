@@ -89,17 +89,8 @@ def bush(rng: np.random.Generator) -> Shape:
 def hedge(rng: np.random.Generator, length: float) -> Shape:
     """A cut hedge along x."""
     shape = Shape(rng, labels.VEGETATION)
-    shape.box(
-        0,
-        0,
-        0,
-        length,
-        rng.uniform(0.6, 1.1),
-        rng.uniform(0.7, 1.5),
-        paint(rng, LEAVES),
-        material=FOLIAGE,
-        porosity=0.15,
-    )
+    width, height = rng.uniform(0.6, 1.1), rng.uniform(0.7, 1.5)
+    shape.box(0, 0, 0, length, width, height, paint(rng, LEAVES), material=FOLIAGE, porosity=0.15)
     return shape
 
 
