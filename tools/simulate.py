@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a simulated data set in a published format.
+"""Write a simulated data set.
 
 python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py semantickitti --out data/simulated/semantickitti [--scenes 12] [--size ...] [--seed 0]
 python tools/simulate.py calibrate [--data nuscenes|semantickitti]      compare with the real sample in $PCPERC_REALDATA
+python tools/simulate.py calorimeter --out data/simulated/calorimeter [--events 300] [--size ...] [--seed 0]
+python tools/simulate.py compare-calorimeter [--out PNG]      compare with real-geometry events in $PCPERC_REALDATA
 """
 
 from __future__ import annotations
@@ -27,27 +29,34 @@ def run_nuscenes(args: argparse.Namespace) -> None:
     """Write driving scenes with LiDAR, cameras and boxes."""
     from pcperc.simulation.driving import Settings, simulate
 
-    write(args, Settings, simulate)
+    write(args, Settings, simulate, args.scenes, "scenes")
 
 
 def run_semantickitti(args: argparse.Namespace) -> None:
     """Write driving scenes with a class for each point."""
     from pcperc.simulation.semantickitti_generate import Settings, simulate
 
-    write(args, Settings, simulate)
+    write(args, Settings, simulate, args.scenes, "scenes")
 
 
-def write(args: argparse.Namespace, Settings: type, simulate) -> None:  # noqa: N803 (a class)
+def run_calorimeter(args: argparse.Namespace) -> None:
+    """Write calorimeter events."""
+    from pcperc.simulation.calorimeter import Settings, simulate
+
+    write(args, Settings, simulate, args.events, "events")
+
+
+def write(args: argparse.Namespace, Settings: type, simulate, count: int, what: str) -> None:  # noqa: N803 (a class)
     """Write a data set behind a progress display and say how large it is."""
     from pcperc.engine.progress import ProgressDisplay
 
-    settings, start = Settings(args.scenes, args.size, args.seed), time.monotonic()
+    settings, start = Settings(count, args.size, args.seed), time.monotonic()
     with contextlib.ExitStack() as stack:
         displays = []
 
         def show(done: int, total: int) -> None:
             if not displays:  # only once there is work: a set that is kept needs one line
-                displays.append(stack.enter_context(ProgressDisplay("simulating scenes", total)))
+                displays.append(stack.enter_context(ProgressDisplay(f"simulating {what}", total)))
             displays[0].update(done)
 
         written = simulate(args.out, settings, workers=args.workers, overwrite=args.overwrite, progress=show)
@@ -55,7 +64,7 @@ def write(args: argparse.Namespace, Settings: type, simulate) -> None:  # noqa: 
         print(f"{args.out}: already there with these settings, kept")
         return
     size = sum(path.stat().st_size for path in Path(args.out).rglob("*") if path.is_file())
-    print(f"{args.out}: {args.scenes} simulated scenes, {size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")
+    print(f"{args.out}: {count} simulated {what}, {size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")
 
 
 def run_calibrate(args: argparse.Namespace) -> None:
@@ -63,24 +72,42 @@ def run_calibrate(args: argparse.Namespace) -> None:
     from pcperc.simulation import semantickitti_calibration
     from pcperc.simulation.driving import calibration
 
+    module = calibration if args.data == "nuscenes" else semantickitti_calibration
+    print(module.format_table(module.compare(real_samples(), scenes=args.scenes, seed=args.seed)))
+
+
+def run_compare_calorimeter(args: argparse.Namespace) -> None:
+    """Print and draw the comparison with events of the real endcap."""
+    from pcperc.simulation.calorimeter import comparison
+
+    real = comparison.real_events(real_samples())
+    simulated = comparison.simulated_events(events=args.events, seed=args.seed)
+    print(comparison.format_table(comparison.compare(real, simulated)))
+    comparison.draw(args.out, real, simulated)
+    print(f"picture: {args.out}")
+
+
+def real_samples() -> Path:
+    """Return the folder of the real samples."""
     root = os.environ.get("PCPERC_REALDATA")
     if not root:
-        raise FileNotFoundError("calibrate: set PCPERC_REALDATA to the folder of the real samples")
-    module = calibration if args.data == "nuscenes" else semantickitti_calibration
-    print(module.format_table(module.compare(Path(root), scenes=args.scenes, seed=args.seed)))
+        raise FileNotFoundError("simulate: set PCPERC_REALDATA to the folder of the real samples")
+    return Path(root)
 
 
 def main() -> None:
     """Run a sub-command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text, scenes, what, run in (
+    for name, text, count, what, run in (
         ("nuscenes", "driving scenes in nuScenes format", 10, "scenes; every fourth is for scoring", run_nuscenes),
         ("semantickitti", "labelled LiDAR scans in SemanticKITTI format", 12, "sequences, 3 to 22", run_semantickitti),
+        ("calorimeter", "showers in an endcap, npz events", 300, "events; a tenth each for val, test", run_calorimeter),
     ):
         drive = commands.add_parser(name, help=text)
         drive.add_argument("--out", default=f"data/simulated/{name}", help="folder to write")
-        drive.add_argument("--scenes", type=int, default=scenes, help=f"number of {what}")
+        unit = "events" if name == "calorimeter" else "scenes"
+        drive.add_argument(f"--{unit}", type=int, default=count, help=f"number of {what}")
         drive.add_argument("--size", default="small", choices=("tiny", "small", "full"), help="of the recordings")
         drive.add_argument("--seed", type=int, default=0, help="fixes every byte of the result")
         drive.add_argument("--workers", type=int, default=available_cores(), help="processes; the result is the same")
@@ -91,6 +118,11 @@ def main() -> None:
     check.add_argument("--scenes", type=int, default=40)
     check.add_argument("--seed", type=int, default=0)
     check.set_defaults(run=run_calibrate)
+    beside = commands.add_parser("compare-calorimeter", help="compare with events of the real endcap")
+    beside.add_argument("--out", default="work_dirs/calorimeter_comparison.png", help="picture to draw")
+    beside.add_argument("--events", type=int, default=3, help="simulated events of size full")
+    beside.add_argument("--seed", type=int, default=0)
+    beside.set_defaults(run=run_compare_calorimeter)
     args = parser.parse_args()
     args.run(args)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets: one file each reads files and never augments; samples and batches are laid out in docs/conventions.md."""
 
+from pcperc.datasets.calorimeter import CalorimeterHits
 from pcperc.datasets.class_weights import class_weights, count_labels
 from pcperc.datasets.collate import collate
 from pcperc.datasets.gt_database import GTDatabase, build_gt_database
@@ -16,6 +17,7 @@ from pcperc.datasets.semantickitti_labels import LABEL_MAPS
 __all__ = [
     "CAMERAS",
     "CLASSES",
+    "CalorimeterHits",
     "ClassBalancedSampler",
     "EpochSampler",
     "GTDatabase",

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calorimeter events: hits with the particle that each belongs to, simulated or in the recHit layout of CMS."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pcperc.datasets.transformed import TransformedDataset
+from pcperc.geometry.calorimeter import HIT_CLASSES, HIT_COLUMNS, NO_INSTANCE, NOISE_CLASS
+from pcperc.registry import DATASETS
+
+LAYERS = 52  # of the simulated endcap, numbered from 1
+ENDCAP_Z = (300.0, 560.0)  # cm, either side: a hit elsewhere is in no layer
+MAX_RADIUS = 400.0  # cm
+# What a file calls the hits, and the particle of each hit; the first is what pcperc.simulation writes.
+HIT_NAMES = ("hits", "rechits", "recHitFeatures")
+CLUSTER_NAME = "recHitTruthClusterIdx"
+
+
+@DATASETS.register_module()
+class CalorimeterHits(TransformedDataset):
+    """Events of one folder of npz files, one file an event, as docs/conventions.md lays samples out; never augments.
+
+    Args:
+        root: folder of the data set.
+        split: sub-folder with the events, such as sim_train; "" reads the files of ``root`` itself.
+        transforms: callables applied in order to each sample; one that returns None drops the sample.
+        test_mode: a sample that a transform drops is an error instead of being replaced by another one.
+    Attributes:
+        tokens: "<split>/<file>" of each sample.
+    Raises:
+        FileNotFoundError: no such folder. ValueError: it has no npz file.
+    """
+
+    classes = HIT_CLASSES
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        split: str = "",
+        transforms: Sequence[Callable[[dict], dict | None]] = (),
+        test_mode: bool = False,
+    ) -> None:
+        super().__init__(split=split, transforms=transforms, test_mode=test_mode)
+        self.root = Path(root)
+        folder = self.root / split
+        if not folder.is_dir():
+            raise FileNotFoundError(f"CalorimeterHits: {folder} is missing")
+        self._files = sorted(folder.glob("*.npz"))
+        if not self._files:
+            raise ValueError(f"CalorimeterHits: {folder} must have npz files, but has none")
+        self.tokens = [f"{split}/{path.stem}" if split else path.stem for path in self._files]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def metainfo(self) -> dict:
+        """What an evaluator needs to know of this data set."""
+        return {"classes": self.classes, "root": str(self.root), "split": self.split}
+
+    def read_sample(self, index: int) -> dict:
+        """Return a sample without transforms.
+
+        Raises:
+            IndexError: no such sample. FileNotFoundError, ValueError: as of `read_event`.
+        """
+        index = self.check_index(index)
+        names = {"sample_token": self.tokens[index], "scene_name": self.split, "sample_index": index}
+        return {**names, **read_event(self._files[index])}
+
+
+def read_event(path: str | Path) -> dict[str, np.ndarray]:
+    """Read an event of either layout; one without hits, with one hit or of noise alone is an event like every other.
+
+    Args:
+        path: an npz file with ``hits`` as pcperc.simulation writes them; or with ``rechits`` or ``recHitFeatures``,
+            (N, 9) `HIT_COLUMNS`, and perhaps ``recHitTruthClusterIdx``, (N,) whose negative numbers are noise.
+    Returns:
+        ``hits`` (N, 9) float32, and where the file has them ``layer``, ``instance``, ``class``, ``contributors``,
+        ``fractions`` and the particles' arrays. The recHit layout knows clusters but no classes.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no npz file, or lacks hits; an energy that is negative, NaN or infinite; a place outside the
+            endcaps; an unknown layer, class or particle; truth of another length. The message names the file.
+    """
+    arrays = _load(Path(path))
+    name = next((name for name in HIT_NAMES if name in arrays), None)
+    if name is None:
+        raise ValueError(f"event {path} must have an array {' or '.join(HIT_NAMES)}, got {sorted(arrays)}")
+    event = {"hits": _checked_hits(path, name, arrays[name])}
+    count = len(event["hits"])
+    if name != HIT_NAMES[0]:
+        if CLUSTER_NAME in arrays:
+            clusters = _whole_numbers(path, CLUSTER_NAME, arrays[CLUSTER_NAME].reshape(-1), count)
+            event["instance"] = np.where(clusters < 0, NO_INSTANCE, clusters)
+        return event
+    for key in ("layer", "class", "instance"):
+        if key in arrays:
+            event[key] = _whole_numbers(path, key, arrays[key], count)
+    _check_range(path, event, "layer", 1, LAYERS)
+    _check_range(path, event, "class", 0, len(HIT_CLASSES) - 1)
+    particles = {key: value for key, value in arrays.items() if key.startswith("particle")}
+    _check_range(path, event, "instance", NO_INSTANCE, len(particles.get("particles", ())) - 1)
+    if ("class" in event) != ("instance" in event):
+        raise ValueError(f"event {path} must have both class and instance or neither")
+    if "class" in event and ((event["class"] == NOISE_CLASS) != (event["instance"] == NO_INSTANCE)).any():
+        raise ValueError(f"event {path} must have instance {NO_INSTANCE} exactly where class is {NOISE_CLASS} (noise)")
+    for key in ("contributors", "fractions"):
+        if key in arrays:
+            if arrays[key].ndim != 2 or len(arrays[key]) != count:
+                raise ValueError(f"event {path}: {key} must be ({count}, K), a row a hit, got {arrays[key].shape}")
+            event[key] = arrays[key]
+    return {**event, **particles}
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"event {path} is missing, though the data set lists it")
+    try:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"event {path} cannot be read as npz: {error}") from error
+
+
+def _checked_hits(path: str | Path, name: str, hits: np.ndarray) -> np.ndarray:
+    """Return the hits as (N, 9) float32."""
+    width = len(HIT_COLUMNS)
+    if hits.ndim != 2 or hits.shape[1] != width or hits.dtype.kind != "f":
+        raise ValueError(f"event {path}: {name} must be (N, {width}) floats, got {hits.shape} {hits.dtype}")
+    hits = hits.astype(np.float32)
+    finite = np.isfinite(hits).all(axis=1)
+    depth, radius = np.abs(hits[:, 7]), np.hypot(hits[:, 5], hits[:, 6])
+    checks = (
+        (finite, "must be finite"),
+        (hits[:, 0] >= 0, "must have an energy >= 0"),
+        ((depth >= ENDCAP_Z[0]) & (depth <= ENDCAP_Z[1]), f"must be in a layer, |z| in {ENDCAP_Z} cm"),
+        (radius <= MAX_RADIUS, f"must be within {MAX_RADIUS:g} cm of the beam"),
+    )
+    for good, rule in checks:
+        if not good.all():
+            first = int(np.flatnonzero(~good)[0])
+            row = dict(zip(HIT_COLUMNS, hits[first].tolist(), strict=True))
+            raise ValueError(f"event {path}: hits {rule}, got {row} at hit {first} ({(~good).sum()} such hits)")
+    return hits
+
+
+def _whole_numbers(path: str | Path, name: str, values: np.ndarray, count: int) -> np.ndarray:
+    """Return one whole number a hit, (N,) int64."""
+    if values.shape != (count,):
+        raise ValueError(f"event {path}: {name} must be ({count},), one a hit, got {values.shape}")
+    if values.dtype.kind not in "iu" and not (values == np.floor(values)).all():
+        raise ValueError(f"event {path}: {name} must be whole numbers, got {values.dtype}")
+    return values.astype(np.int64)
+
+
+def _check_range(path: str | Path, event: dict, name: str, low: int, high: int) -> None:
+    values = event.get(name, np.zeros(0))
+    wrong = np.flatnonzero((values < low) | (values > high))
+    if len(wrong):
+        raise ValueError(f"event {path}: {name} must be in [{low}, {high}], got {values[wrong[0]]} at hit {wrong[0]}")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calorimeter events from files: both layouts, events with little in them, and what is wrong with others."""
+
+import numpy as np
+import pytest
+
+from pcperc.datasets import CalorimeterHits, collate
+from pcperc.datasets.calorimeter import read_event
+from pcperc.geometry.calorimeter import HIT_COLUMNS, hit_table
+from pcperc.simulation.calorimeter import Settings, simulate
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    out = tmp_path_factory.mktemp("simulated") / "calorimeter"
+    simulate(out, Settings(events=3, size="tiny", seed=0))
+    return out
+
+
+def event(count=4, **changes):
+    """A valid event of ``count`` hits: half of them noise, half of one hadron."""
+    rng = np.random.default_rng(0)
+    xyz = np.column_stack([rng.uniform(50, 100, (count, 2)), np.full(count, 330.0)])
+    noise = np.arange(count) < count // 2
+    arrays = {
+        "hits": hit_table(rng.uniform(0.01, 1, count), xyz, np.full(count, -1.0)),
+        "layer": np.full(count, 7, np.uint8),
+        "class": np.where(noise, 0, 2),
+        "instance": np.where(noise, -1, 0),
+        "contributors": np.full((count, 4), -1),
+        "fractions": np.tile(np.eye(1, 4, dtype=np.float32), (count, 1)),
+        "particles": np.ones((1, 3), np.float32),
+    }
+    return {**arrays, **changes}
+
+
+def written(path, arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_simulated_samples_have_the_keys_of_the_conventions(root):
+    data = CalorimeterHits(root=root, split="sim_train")
+    sample = data[0]
+    assert sample["sample_token"].startswith("sim_train/event_") and sample["scene_name"] == "sim_train"
+    assert data.metainfo["classes"] == ("noise", "electromagnetic", "hadronic")
+    hits = sample["hits"].astype(np.float64)
+    columns = dict(zip(HIT_COLUMNS, hits.T, strict=True))
+    assert columns["R"] == pytest.approx(np.linalg.norm(hits[:, 5:8], axis=1), rel=1e-5)
+    assert columns["eta"] == pytest.approx(-np.log(np.tan(columns["theta"] / 2)), rel=1e-4)
+    for key, dtype in (("layer", np.int64), ("class", np.int64), ("instance", np.int64), ("fractions", np.float32)):
+        assert sample[key].dtype == dtype and len(sample[key]) == len(hits)
+    assert len(collate([sample, data[0]])["samples"]) == 2
+
+
+def test_real_geometry_events_are_read(realdata):
+    data = CalorimeterHits(root=realdata / "hgcal")
+    assert [len(data.read_sample(index)["hits"]) for index in range(3)] == [51177, 47253, 44477]
+    assert "instance" not in data.read_sample(0) and data.tokens[0] == "event0_rechits"
+    hits = data.read_sample(1)["hits"].astype(np.float64)
+    assert hits[:, :5] == pytest.approx(hit_table(hits[:, 0], hits[:, 5:8], hits[:, 8])[:, :5], rel=1e-5)
+
+
+def test_clusters_of_the_rechit_layout_are_instances(tmp_path):
+    arrays = {"recHitFeatures": event()["hits"], "recHitTruthClusterIdx": np.array([[-1], [3], [-99], [0]])}
+    assert read_event(written(tmp_path / "a.npz", arrays))["instance"].tolist() == [-1, 3, -1, 0]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_hits_one_hit_and_noise_alone_are_events(tmp_path, count):
+    noise = {"class": np.zeros(count, np.int64), "instance": np.full(count, -1), "particles": np.zeros((0, 3))}
+    sample = read_event(written(tmp_path / "a.npz", event(count, **noise)))
+    assert sample["hits"].shape == (count, 9) and (sample["instance"] == -1).all()
+
+
+def changed(column, value):
+    hits = event()["hits"]
+    hits[2, HIT_COLUMNS.index(column)] = value
+    return {"hits": hits}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (changed("E", -0.5), r"must have an energy >= 0, got \{'E': -0.5.* at hit 2 \(1 such"),
+        (changed("E", np.nan), "must be finite"),
+        (changed("x", np.inf), "must be finite"),
+        (changed("z", 100.0), "must be in a layer"),
+        (changed("x", 900.0), "within 400 cm of the beam"),
+        ({"layer": np.array([1, 53, 2, 3])}, r"layer must be in \[1, 52\], got 53 at hit 1"),
+        ({"layer": np.array([0, 5, 2, 3])}, r"layer must be in \[1, 52\], got 0"),
+        ({"class": np.array([0, 0, 3, 1])}, r"class must be in \[0, 2\], got 3"),
+        ({"instance": np.array([-1, -1, 0])}, r"instance must be \(4,\), one a hit, got \(3,\)"),
+        ({"instance": np.array([-1, -1, 0, 7])}, r"instance must be in \[-1, 0\], got 7"),
+        ({"instance": np.array([-1, -1, 0, 0.5])}, "instance must be whole numbers"),
+        ({"instance": np.array([-1, 0, 0, 0])}, "exactly where class is 0"),
+        ({"fractions": np.ones((3, 4))}, r"fractions must be \(4, K\)"),
+        ({"hits": np.zeros((4, 8), np.float32)}, r"hits must be \(N, 9\) floats, got \(4, 8\)"),
+        ({"hits": np.zeros((4, 9), np.int64)}, r"hits must be \(N, 9\) floats"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_file(tmp_path, changes, message):
+    path = written(tmp_path / "wrong.npz", event(**changes))
+    with pytest.raises(ValueError, match=f"wrong.npz.*{message}"):
+        read_event(path)
+
+
+def test_files_that_are_no_events_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.npz is missing"):
+        read_event(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(ValueError, match="text.npz cannot be read as npz"):
+        read_event(tmp_path / "text.npz")
+    whole = written(tmp_path / "cut.npz", event()).read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cut.npz cannot be read"):
+        read_event(tmp_path / "cut.npz")
+    np.savez(tmp_path / "objects.npz", hits=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="objects.npz cannot be read"):
+        read_event(tmp_path / "objects.npz")
+    with pytest.raises(ValueError, match="must have an array hits or rechits"):
+        read_event(written(tmp_path / "other.npz", {"points": np.zeros(3)}))
+    with pytest.raises(ValueError, match="both class and instance or neither"):
+        arrays = event()
+        del arrays["class"]
+        read_event(written(tmp_path / "half.npz", arrays))
+
+
+def test_folders_without_events_are_named(tmp_path, root):
+    with pytest.raises(FileNotFoundError, match="sim_none is missing"):
+        CalorimeterHits(root=root, split="sim_none")
+    with pytest.raises(ValueError, match="must have npz files"):
+        CalorimeterHits(root=tmp_path)
