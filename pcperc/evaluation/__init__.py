@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results files and official scores."""
 
+from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
+from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
+from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
 from pcperc.evaluation.nuscenes import NuScenesMetric, evaluate_results, flat_metrics, format_summary
 from pcperc.evaluation.nuscenes_results import (
     detections_to_rows,
@@ -19,24 +22,36 @@ from pcperc.evaluation.segmentation_files import (
 from pcperc.evaluation.segmentation_metrics import LidarSegMetric, SegmentationMetric, SemanticKITTIMetric
 
 __all__ = [
+    "ClusterTable",
     "LidarSegMetric",
+    "Matches",
     "NuScenesMetric",
     "SegmentationMetric",
     "SemanticKITTIMetric",
+    "cluster_scores",
+    "cluster_table",
     "confusion_matrix",
+    "count_event",
+    "count_matches",
+    "curve",
     "detections_to_rows",
     "evaluate_results",
     "flat_metrics",
+    "format_cluster_scores",
     "format_scores",
     "format_summary",
     "guess_attribute",
     "iou_per_class",
+    "match_clusters",
     "mean_iou",
+    "mean_qualities",
+    "qualities",
     "read_results",
     "read_semantickitti_predictions",
     "rows_to_detections",
     "score_semantickitti_files",
     "scores_of",
+    "segment_centres",
     "write_lidarseg_predictions",
     "write_results",
     "write_semantickitti_predictions",

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Efficiency, fake rate, response and resolution of clusters against energy and against the nearest other shower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pcperc.evaluation.clusters import Matches, Segments
+
+
+class ClusterTable(NamedTuple):
+    """True and predicted segments of any number of events, S and T of them.
+
+    Attributes:
+        energy: (S,) energy of the hits of each true segment, GeV. nearest: (S,) cm to the nearest other true segment of
+            its event, infinite where there is none. found: (S,) bool.
+        response: (S,) energy of the matched predicted segment over ``energy``; NaN where not found or without energy.
+        fake_energy, fake_nearest: (T,) of every predicted segment: its energy and its distance to the nearest true
+            segment but the matched one. fake: (T,) bool, whether it matches nothing.
+    """
+
+    energy: np.ndarray
+    nearest: np.ndarray
+    found: np.ndarray
+    response: np.ndarray
+    fake_energy: np.ndarray
+    fake_nearest: np.ndarray
+    fake: np.ndarray
+
+    @staticmethod
+    def joined(tables: Sequence[ClusterTable]) -> ClusterTable:
+        """Return the rows of several events; of none, an empty table."""
+        empty = ClusterTable(
+            *(np.zeros(0, bool if name in ("found", "fake") else float) for name in ClusterTable._fields)
+        )
+        return ClusterTable(*(np.concatenate(columns) for columns in zip(empty, *tables, strict=True)))
+
+
+def cluster_table(
+    matches: Matches, truth_centres: np.ndarray, predicted_centres: np.ndarray, *, label: int | None = None
+) -> ClusterTable:
+    """Describe the segments of an event.
+
+    Args:
+        matches: of `match_clusters`. truth_centres, predicted_centres: (S, 2 or 3), (T, 2 or 3) cm, as of
+            `segment_centres`. label: only segments of this class; the nearest ones are then still of any class.
+    Raises:
+        ValueError: centres of another number than segments.
+    """
+    for name, centres, segments in (
+        ("truth_centres", truth_centres, matches.truth),
+        ("predicted_centres", predicted_centres, matches.predicted),
+    ):
+        if centres.ndim != 2 or len(centres) != len(segments.hits):
+            raise ValueError(f"cluster_table: {name} must be ({len(segments.hits)}, D), got {centres.shape}")
+    found, energy = matches.matched >= 0, matches.truth.energy
+    reached = np.append(matches.predicted.energy, 0.0)[matches.matched]  # the last one for -1
+    response = np.divide(reached, energy, out=np.full(len(energy), np.nan), where=found & (energy > 0))
+    own = np.arange(len(energy))
+    nearest = _nearest(truth_centres, truth_centres, own)
+    fake_nearest = _nearest(predicted_centres, truth_centres, matches.matched_truth)
+    rows = [np.ones(len(s.hits), bool) if label is None else s.label == label for s in matches[:2]]
+    truth = [column[rows[0]] for column in (energy, nearest, found, response)]
+    fakes = [c[rows[1]] for c in (matches.predicted.energy, fake_nearest, matches.matched_truth < 0)]
+    return ClusterTable(*truth, *fakes)
+
+
+def segment_centres(
+    segments: Segments, label: np.ndarray, instance: np.ndarray, energy: np.ndarray, xyz: np.ndarray
+) -> np.ndarray:
+    """Return the mean places of segments, weighted by energy (by hits where a segment has none).
+
+    Args:
+        segments: S of them, of the partition ``label``, ``instance``, (N,) each. energy: (N,). xyz: (N, D).
+    Returns:
+        (S, D) float64.
+    """
+    centres = np.zeros((len(segments.hits), xyz.shape[1]))
+    inside = np.flatnonzero(np.asarray(instance) >= 0)
+    rows = np.stack([np.asarray(label)[inside], np.asarray(instance)[inside]], axis=1)
+    index = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    weight = np.where(segments.energy[index] > 0, np.asarray(energy, np.float64)[inside], 1.0)
+    total = np.bincount(index, weights=weight, minlength=len(centres))
+    for axis in range(xyz.shape[1]):
+        weighted = weight * np.asarray(xyz, np.float64)[inside, axis]
+        centres[:, axis] = np.bincount(index, weights=weighted, minlength=len(centres)) / np.maximum(total, 1e-300)
+    return centres
+
+
+def _nearest(places: np.ndarray, others: np.ndarray, but: np.ndarray) -> np.ndarray:
+    """Return the distance of each place to the nearest of ``others`` except the one that ``but`` names (-1: none)."""
+    if not len(places) or not len(others):
+        return np.full(len(places), np.inf)
+    apart = np.linalg.norm(places[:, None] - others[None], axis=2)
+    named = np.flatnonzero(but >= 0)
+    apart[named, but[named]] = np.inf
+    return apart.min(axis=1)
+
+
+class Curve(NamedTuple):
+    """Values by bin, (B,) float64 each; NaN where a bin has nothing to say.
+
+    Attributes:
+        showers: number of true segments. efficiency: part of them that was found.
+        fake_rate: part of the predicted segments in the bin that match nothing.
+        response: mean of response. resolution: standard deviation of response over its mean, from two on.
+    """
+
+    showers: np.ndarray
+    efficiency: np.ndarray
+    fake_rate: np.ndarray
+    response: np.ndarray
+    resolution: np.ndarray
+
+
+def curve(table: ClusterTable, edges: Sequence[float], *, against: str = "energy") -> Curve:
+    """Bin a table.
+
+    Args:
+        table: of `cluster_table`. edges: B + 1 increasing edges; a bin holds its lower edge, the last one its upper
+            edge too. What is outside is in no bin.
+        against: "energy" (of the true segment; for fakes of the predicted one) or "nearest".
+    Raises:
+        ValueError: another ``against``, or edges that do not increase.
+    """
+    edges = np.asarray(edges, np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"curve: edges must be two or more increasing numbers, got {edges.tolist()}")
+    if against not in ("energy", "nearest"):
+        raise ValueError(f"curve: against must be energy or nearest, got {against!r}")
+    of_truth, of_predicted = (_bins(getattr(table, name), edges) for name in (against, f"fake_{against}"))
+    rows = []
+    for index in range(len(edges) - 1):
+        here, predicted = of_truth == index, of_predicted == index
+        response = table.response[here]
+        response = response[~np.isnan(response)]
+        mean = response.mean() if len(response) else np.nan
+        spread = response.std(ddof=1) / mean if len(response) > 1 and mean > 0 else np.nan
+        rows.append((here.sum(), _part(table.found[here]), _part(table.fake[predicted]), mean, spread))
+    return Curve(*np.array(rows, np.float64).T)
+
+
+def _bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    index = np.searchsorted(edges, values, side="right") - 1
+    return np.where(values == edges[-1], len(edges) - 2, index)
+
+
+def _part(flags: np.ndarray) -> float:
+    return float(flags.mean()) if len(flags) else float("nan")

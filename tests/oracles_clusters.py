@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of clusters by their definitions, in plain loops over sets of hits and exact fractions of float64."""
+
+from fractions import Fraction
+
+HALF = Fraction(1, 2) * (1 + Fraction(1, 10**12))  # what is above one half by rounding alone does not count
+
+
+def segments_of(labels: list[int], instances: list[int]) -> dict[tuple[int, int], set[int]]:
+    """The hits of each (class, instance)."""
+    found: dict[tuple[int, int], set[int]] = {}
+    for hit, (label, instance) in enumerate(zip(labels, instances, strict=True)):
+        if instance >= 0:
+            found.setdefault((label, instance), set()).add(hit)
+    return found
+
+
+def panoptic_counts(truth, predicted, energy, *, num_classes, by_energy, weighted):
+    """``[[sum of IoU, TP, FP, FN], ...]`` by class, and the matches as {true: (predicted, IoU)}."""
+    size = [Fraction(value) if by_energy else Fraction(1) for value in energy]
+    worth = {}
+    counts = [[Fraction(0)] * 4 for _ in range(num_classes)]
+    for segments in (truth, predicted):
+        for hits in segments.values():
+            worth[frozenset(hits)] = sum((Fraction(energy[i]) for i in hits), Fraction(0)) if weighted else Fraction(1)
+    matches, taken = {}, set()
+    for key, hits in truth.items():
+        for other, found in predicted.items():
+            union = sum((size[i] for i in hits | found), Fraction(0))
+            common = sum((size[i] for i in hits & found), Fraction(0))
+            if key[0] == other[0] and union > 0 and common / union > HALF:
+                assert key not in matches and other not in taken, "matches are unique"
+                matches[key] = (other, common / union)
+                taken.add(other)
+    for key, hits in truth.items():
+        row, value = counts[key[0]], worth[frozenset(hits)]
+        if key in matches:
+            row[0] += matches[key][1] * value
+            row[1] += value
+        else:
+            row[3] += value
+    for other, found in predicted.items():
+        if other not in taken:
+            counts[other[0]][2] += worth[frozenset(found)]
+    return [[float(value) for value in row] for row in counts], {k: (o, float(iou)) for k, (o, iou) in matches.items()}
+
+
+def qualities(row: list[float]) -> list[float] | None:
+    """[SQ, RQ, PQ] of a class; None without any segment."""
+    iou, tp, fp, fn = row
+    if tp + fp + fn == 0:
+        return None
+    sq = iou / tp if tp else 0.0
+    rq = tp / (tp + fp / 2 + fn / 2)
+    return [sq, rq, sq * rq]
