@@ -33,7 +33,7 @@ from pcperc.nn.conv import (
 )
 from pcperc.nn.fuse import fuse
 from pcperc.nn.interpolate import Interpolate
-from pcperc.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from pcperc.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RowBatchNorm
 from pcperc.nn.point_voxel import point_to_voxel, voxel_to_point
 from pcperc.nn.pool import (
     GlobalPool,
@@ -50,8 +50,11 @@ from pcperc.nn.pool import (
     SparseSumPool3d,
     SparseSumPool4d,
 )
+from pcperc.nn.pv_conv import PVConv, SqueezeExcite3d
 from pcperc.nn.recalibrate import recalibrate_batch_norm
 from pcperc.nn.residual import ConvBlock, ResidualBlock
+from pcperc.nn.set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
+from pcperc.nn.shared_mlp import SharedMLP
 from pcperc.nn.squeeze_excite import SqueezeExcite
 from pcperc.nn.sync_norm import SyncBatchNorm, convert_sync_batchnorm
 from pcperc.nn.transposed_conv import (
@@ -84,7 +87,9 @@ __all__ = [
     "ConvBlock",
     "Dropout",
     "ELU",
+    "FeaturePropagation",
     "GELU",
+    "GlobalAbstraction",
     "GlobalPool",
     "GroupNorm",
     "Hardswish",
@@ -97,10 +102,14 @@ __all__ = [
     "Mish",
     "OnFeats",
     "PReLU",
+    "PVConv",
     "ReLU",
     "ReLU6",
     "ResidualBlock",
+    "RowBatchNorm",
     "SELU",
+    "SetAbstraction",
+    "SharedMLP",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -142,6 +151,7 @@ __all__ = [
     "SparseUnpool3d",
     "SparseUnpool4d",
     "SqueezeExcite",
+    "SqueezeExcite3d",
     "SubMConv1d",
     "SubMConv2d",
     "SubMConv3d",

@@ -28,20 +28,32 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Rows) -> Rows:
         check_rows(self, x, channels=self.num_features)
-        if torch.compiler.is_compiling():
-            return x.replace(feats=traceable_batch_norm(self, x.feats))
-        if (self.training or self.running_mean is None) and len(x) < 2:
-            return x.replace(feats=self._without_batch_statistics(x.feats))
-        return x.replace(feats=super().forward(x.feats))
+        return x.replace(feats=_batch_norm(self, x.feats))
 
-    def _without_batch_statistics(self, feats):
-        if self.running_mean is not None:
-            # Copies: a later batch changes the statistics in place, which must not reach this batch's gradient.
-            mean, var = self.running_mean.clone(), self.running_var.clone()
-        else:
-            dtype = feats.dtype if self.weight is None else self.weight.dtype
-            mean, var = feats.new_zeros(self.num_features, dtype=dtype), feats.new_ones(self.num_features, dtype=dtype)
-        return F.batch_norm(feats, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+
+class RowBatchNorm(nn.BatchNorm1d):
+    """:class:`BatchNorm` for plain features, (rows, num_features) to (rows, num_features), of any number of rows."""
+
+    def forward(self, feats: Tensor) -> Tensor:
+        return _batch_norm(self, feats)
+
+
+def _batch_norm(norm: nn.BatchNorm1d, feats: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return traceable_batch_norm(norm, feats)
+    if (norm.training or norm.running_mean is None) and len(feats) < 2:
+        return _without_batch_statistics(norm, feats)
+    return nn.BatchNorm1d.forward(norm, feats)
+
+
+def _without_batch_statistics(norm: nn.BatchNorm1d, feats: Tensor) -> Tensor:
+    if norm.running_mean is not None:
+        # Copies: a later batch changes the statistics in place, which must not reach this batch's gradient.
+        mean, var = norm.running_mean.clone(), norm.running_var.clone()
+    else:
+        dtype = feats.dtype if norm.weight is None else norm.weight.dtype
+        mean, var = feats.new_zeros(norm.num_features, dtype=dtype), feats.new_ones(norm.num_features, dtype=dtype)
+    return F.batch_norm(feats, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
 def traceable_batch_norm(norm: nn.modules.batchnorm._BatchNorm, feats: Tensor) -> Tensor:

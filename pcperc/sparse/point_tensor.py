@@ -18,8 +18,9 @@ from pcperc.ops._checks import (
     to_tuple,
 )
 from pcperc.sparse._checks import check_batch_size
-from pcperc.sparse.kernel_map import KernelMapCache, Topology, _build_to_keep
+from pcperc.sparse.kernel_map import KernelMapCache, Topology
 from pcperc.sparse.placement import Placement
+from pcperc.sparse.point_place import PointPlace
 
 DEVOXELIZATIONS = ("trilinear", "nearest")
 
@@ -55,21 +56,26 @@ class PointTensor(Placement):
         if batch_size is None:
             batch_size = int(coords[:, 0].max()) + 1 if len(coords) else 0
         _check_feats(coords, feats)
-        self._place, self._feats = _Place(coords, batch_size), feats
+        self._place, self._feats = PointPlace(coords, batch_size), feats
 
     def replace(self, *, feats: Tensor) -> "PointTensor":
         """Return a tensor with the same points, in the same order, and other features (N, any)."""
         _check_feats(self.coords, feats)
         return self._on_place(self._place, feats)
 
+    def take(self, rows: Tensor) -> "PointTensor":
+        """Return some of the points with their features, by (M,) int32 rows in [0, N), which are not checked."""
+        place = PointPlace(self.coords.index_select(0, rows), self.batch_size)
+        return self._on_place(place, ops.gather_rows(self.feats, rows))
+
     @classmethod
-    def _on_place(cls, place: "_Place", feats: Tensor) -> "PointTensor":
+    def _on_place(cls, place: PointPlace, feats: Tensor) -> "PointTensor":
         tensor = cls.__new__(cls)
         tensor._place, tensor._feats = place, feats
         return tensor
 
     def _with_moved(self, coords: Tensor, feats: Tensor) -> "PointTensor":
-        return self._on_place(_Place(coords, self.batch_size), feats)
+        return self._on_place(PointPlace(coords, self.batch_size), feats)
 
     @property
     def coords(self) -> Tensor:
@@ -80,6 +86,11 @@ class PointTensor(Placement):
     def feats(self) -> Tensor:
         """(N, C)."""
         return self._feats
+
+    @property
+    def items(self) -> ops.Segments:
+        """The points of each cloud; found once."""
+        return self._place.items
 
     @property
     def num_points(self) -> int:
@@ -132,6 +143,10 @@ class PointTensor(Placement):
         """
         return self._place.segments(self._fitting("segments", topology))
 
+    def dense_grid(self, resolution: int, *, normalize: bool = True) -> ops.DenseGrid:
+        """Return the grid around each cloud, as ``pcperc.ops.make_dense_grid`` does; made once for each of them."""
+        return self._place.grid(resolution, normalize)
+
     def interpolation_plan(
         self, topology: Topology, mode: str = "trilinear", *, quantized: bool = False
     ) -> ops.GatherPlan:
@@ -163,59 +178,6 @@ class PointTensor(Placement):
             f"PointTensor(num_points={self.num_points}, num_channels={self.num_channels}, "
             f"batch_size={self.batch_size}, dtype={str(self.dtype).removeprefix('torch.')}, device={self.device})"
         )
-
-
-class _Place:
-    """Where points are, and what was found out about the voxels around them."""
-
-    def __init__(self, coords: Tensor, batch_size: int):
-        self.coords, self.batch_size = coords, batch_size  # (N, 1 + D) float
-        self.kernel_maps = KernelMapCache()
-        self._voxels: dict[tuple[int, ...], Topology] = {}
-        self._segments: dict[Topology, ops.Segments] = {}
-        self._plans: dict[tuple, ops.GatherPlan] = {}
-
-    def voxels(self, stride: tuple[int, ...]) -> Topology:
-        if stride not in self._voxels:
-            coords, inverse, _ = _build_to_keep(lambda: ops.unique_coords(self._cells(stride)))
-            topology = Topology(coords, self.batch_size, None, stride, made_by_operator=True)
-            self._voxels[stride] = topology
-            self._segments[topology] = _build_to_keep(lambda: ops.make_segments(inverse, num_segments=coords.shape[0]))
-        return self._voxels[stride]
-
-    def segments(self, topology: Topology) -> ops.Segments:
-        if topology not in self._segments:
-            self._segments[topology] = _build_to_keep(lambda: self._find_segments(topology))
-        return self._segments[topology]
-
-    def plan(self, topology: Topology, mode: str, quantized: bool) -> ops.GatherPlan:
-        key = (topology, mode, quantized and mode == "trilinear")
-        if key not in self._plans:
-            find = self._trilinear_plan if mode == "trilinear" else self._nearest_plan
-            self._plans[key] = _build_to_keep(lambda: find(topology, quantized))
-        return self._plans[key]
-
-    def _cells(self, stride: tuple[int, ...]) -> Tensor:
-        """(N, 1 + D) int32: whole numbers are divided, so that no rounding puts a point into another voxel."""
-        batch, *axes = self.coords.floor().int().unbind(1)
-        axes = (axis.div(step, rounding_mode="floor") for axis, step in zip(axes, stride, strict=True))
-        return torch.stack([batch, *axes], 1)
-
-    def _find_segments(self, topology: Topology) -> ops.Segments:
-        cells = self._cells(topology.tensor_stride)
-        row = ops.build_kernel_map(topology.coords, cells, kernel_size=1, check=False)[0]
-        return ops.make_segments(row, num_segments=topology.coords.shape[0])
-
-    def _nearest_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
-        rows = self.segments(topology).index.unsqueeze(1)
-        return ops.GatherPlan(rows, torch.ones_like(rows, dtype=torch.float32), topology.coords.shape[0])
-
-    def _trilinear_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
-        batch, *axes = (self.coords.floor() if quantized else self.coords).unbind(1)
-        middle = 0.0 if quantized else 0.5
-        axes = (axis / step - middle for axis, step in zip(axes, topology.tensor_stride, strict=True))
-        points = torch.stack([batch, *axes], 1)
-        return ops.make_interpolation_plan(topology.coords, points, mode="linear", renormalize=True, check=False)
 
 
 def _check_coords(coords: Tensor) -> None:

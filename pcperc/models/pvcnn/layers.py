@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the networks of this package are put together from."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcperc import nn as spnn
+from pcperc import ops
+from pcperc.nn._checks import check_points
+from pcperc.sparse import PointTensor
+
+Block = tuple[int, int, int | None]  # channels, layers, resolution of a PVConv or None for a SharedMLP
+
+
+def scaled(width: float, channels: Sequence[int]) -> list[int]:
+    """Multiply numbers of channels by ``width``, rounded down."""
+    if not width > 0 or any(int(width * c) < 1 for c in channels):
+        raise ValueError(f"width must leave one channel or more of each of {list(channels)}, got {width}")
+    return [int(width * c) for c in channels]
+
+
+def make_point_layers(
+    in_channels: int, blocks: Sequence[Block], *, width: float, resolution_scale: float, **options
+) -> nn.ModuleList:
+    """Return the layers of ``blocks``, one after the other; ``options`` are those of ``PVConv``."""
+    layers = nn.ModuleList()
+    for channels, count, resolution in blocks:
+        (channels,) = scaled(width, [channels])
+        for _ in range(count):
+            if resolution is None:
+                layers.append(spnn.SharedMLP(in_channels, channels))
+            else:
+                layers.append(spnn.PVConv(in_channels, channels, int(resolution_scale * resolution), **options))
+            in_channels = channels
+    return layers
+
+
+def make_head(in_channels: int, layers: Sequence[float], out_channels: int, *, width: float = 1.0) -> nn.Sequential:
+    """Return perceptrons of the widths >= 1 in ``layers``, dropout of the probabilities < 1, and a linear layer."""
+    modules = []
+    for layer in layers:
+        if layer < 1:
+            modules.append(nn.Dropout(layer))
+        else:
+            (channels,) = scaled(width, [int(layer)])
+            modules.append(spnn.SharedMLP(in_channels, channels))
+            in_channels = channels
+    return nn.Sequential(*modules, nn.Linear(in_channels, out_channels))
+
+
+def check_network_input(name: str, points: PointTensor, in_channels: int) -> None:
+    """Require points with x, y, z and ``in_channels`` features."""
+    check_points(name, points)
+    if points.dims != 3 or points.num_channels != in_channels:
+        got = f"{points.dims} axes and {points.num_channels} channels"
+        raise ValueError(f"{name}: points must have 3 axes and {in_channels} channels, got {got}")
+
+
+def one_hot_categories(name: str, points: PointTensor, categories: Tensor | None, num_categories: int) -> Tensor | None:
+    """(B, num_categories) in the dtype of the points, or None for a network without categories.
+
+    Raises:
+        TypeError: categories are missing, or given to a network without. ValueError: not (B,) int64 in range.
+    """
+    if num_categories == 0:
+        if categories is not None:
+            raise TypeError(f"{name}: categories must be None for a network without categories, got {type(categories)}")
+        return None
+    if not isinstance(categories, Tensor):
+        raise TypeError(f"{name}: categories must be a tensor, got {type(categories).__name__}")
+    if categories.shape != (points.batch_size,) or categories.dtype != torch.int64:
+        got = f"{tuple(categories.shape)} {categories.dtype}"
+        raise ValueError(f"{name}: categories must be ({points.batch_size},) int64, got {got}")
+    if not torch.compiler.is_compiling() and not ((categories >= 0) & (categories < num_categories)).all():
+        raise ValueError(f"{name}: categories must be in [0, {num_categories}), got {categories.tolist()}")
+    return F.one_hot(categories, num_categories).to(points.dtype)
+
+
+def spread(of_clouds: Tensor, points: PointTensor) -> Tensor:
+    """(B, C) features of clouds to (N, C) features of their points."""
+    return ops.gather_rows(of_clouds, points.items.index)
+
+
+def cloud_max(feats: Tensor, points: PointTensor) -> Tensor:
+    """(N, C) features of points to their maxima by cloud, (B, C); 0 in an empty one."""
+    return ops.segment_reduce(feats, points.items, mode="max")

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Point-voxel convolution on dense grids."""
+
+from torch import Tensor, nn
+
+from pcperc import ops
+from pcperc.nn._checks import check_points, check_rows
+from pcperc.nn.shared_mlp import SharedMLP
+from pcperc.ops._checks import positive_int
+from pcperc.sparse import PointTensor
+
+
+class PVConv(nn.Module):
+    """Convolve a coarse dense grid around each cloud, read it at the points, and add a perceptron of each point.
+
+    ``out = devoxelize(conv(conv(voxelize(x)))) + mlp(x)``, where conv is a 3 x 3 x 3 convolution of padding 1, batch
+    norm (eps 1e-4) and LeakyReLU (slope 0.1). Layers of equal ``resolution`` and ``normalize`` share the points' grid.
+
+    Args:
+        in_channels, out_channels: channels of the points, >= 1.
+        resolution: R >= 1, voxels along each axis of the grid.
+        with_se: whether the grid is weighted by channel behind the convolutions, :class:`SqueezeExcite3d`.
+        normalize: whether each cloud is scaled to fill its grid, see ``pcperc.ops.make_dense_grid``.
+    Shape: PointTensor with (N, in_channels) features to one of the same points with (N, out_channels). A cloud without
+        points is an empty grid, which takes part in the statistics of batch norm.
+    Raises:
+        TypeError: not a PointTensor, or an argument that is no whole number.
+        ValueError: an argument; other channels, or points that have not 3 axes.
+    Source: Liu, Tang, Lin and Han, "Point-Voxel CNN for Efficient 3D Deep Learning", NeurIPS 2019, section 4, and the
+        code published with it for norms, slopes and squeeze-and-excitation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        resolution: int,
+        *,
+        with_se: bool = False,
+        normalize: bool = True,
+    ):
+        super().__init__()
+        self.in_channels = positive_int("PVConv", "in_channels", in_channels)
+        self.out_channels = positive_int("PVConv", "out_channels", out_channels)
+        self.resolution = positive_int("PVConv", "resolution", resolution)
+        self.normalize = normalize
+        layers = []
+        for channels in (in_channels, out_channels):
+            layers.append(nn.Conv3d(channels, out_channels, 3, padding=1))
+            layers += [nn.BatchNorm3d(out_channels, eps=1e-4), nn.LeakyReLU(0.1)]
+        if with_se:
+            layers.append(SqueezeExcite3d(out_channels))
+        self.voxel_layers = nn.Sequential(*layers)
+        self.point_layers = SharedMLP(in_channels, out_channels)
+
+    def forward(self, points: PointTensor) -> PointTensor:
+        check_points("PVConv", points)
+        check_rows(self, points, channels=self.in_channels)
+        if points.dims != 3:
+            raise ValueError(f"PVConv: points must have 3 axes, got {points.dims}")
+        from_points = self.point_layers(points.feats)
+        if points.num_points == 0:  # torch's convolutions and norms refuse a batch of no clouds
+            return points.replace(feats=from_points)
+        grid = points.dense_grid(self.resolution, normalize=self.normalize)
+        volume = self.voxel_layers(ops.avg_voxelize(points.feats, grid))
+        return points.replace(feats=ops.trilinear_devoxelize(volume, grid) + from_points)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, resolution={self.resolution}, normalize={self.normalize}"
+
+
+class SqueezeExcite3d(nn.Module):
+    """Multiply the channels of each dense grid by gates in (0, 1), computed from their means over the grid.
+
+    Args:
+        channels: C >= 1.
+        reduction: the layer between has max(C // reduction, 1) channels; >= 1.
+    Shape: (B, C, X, Y, Z) to the same.
+    Source: Hu, Shen and Sun, "Squeeze-and-Excitation Networks", CVPR 2018, section 3; without biases, as in the code
+        published with PVCNN.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8):
+        super().__init__()
+        inner = max(channels // positive_int("SqueezeExcite3d", "reduction", reduction), 1)
+        self.squeeze = nn.Linear(positive_int("SqueezeExcite3d", "channels", channels), inner, bias=False)
+        self.excite = nn.Linear(inner, channels, bias=False)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        gates = self.excite(self.squeeze(volume.mean((2, 3, 4))).relu()).sigmoid()
+        return volume * gates[:, :, None, None, None]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is found out once about where points are, whatever features they carry."""
+
+import torch
+from torch import Tensor
+
+from pcperc import ops
+from pcperc.sparse.kernel_map import KernelMapCache, Topology, _build_to_keep
+
+
+class PointPlace:
+    """Where points are, and what was found out about the voxels around them."""
+
+    def __init__(self, coords: Tensor, batch_size: int):
+        self.coords, self.batch_size = coords, batch_size  # (N, 1 + D) float
+        self.kernel_maps = KernelMapCache()
+        self._voxels: dict[tuple[int, ...], Topology] = {}
+        self._segments: dict[Topology, ops.Segments] = {}
+        self._plans: dict[tuple, ops.GatherPlan] = {}
+        self._items: ops.Segments | None = None
+        self._grids: dict[tuple[int, bool], ops.DenseGrid] = {}
+
+    @property
+    def items(self) -> ops.Segments:
+        if self._items is None:
+            batch = self.coords[:, 0].int()
+            self._items = _build_to_keep(lambda: ops.make_segments(batch, num_segments=self.batch_size))
+        return self._items
+
+    def grid(self, resolution: int, normalize: bool) -> ops.DenseGrid:
+        if (resolution, normalize) not in self._grids:
+            xyz, items, options = self.coords[:, 1:], self.items, {"resolution": resolution, "normalize": normalize}
+            self._grids[resolution, normalize] = _build_to_keep(lambda: ops.make_dense_grid(xyz, items, **options))
+        return self._grids[resolution, normalize]
+
+    def voxels(self, stride: tuple[int, ...]) -> Topology:
+        if stride not in self._voxels:
+            coords, inverse, _ = _build_to_keep(lambda: ops.unique_coords(self._cells(stride)))
+            topology = Topology(coords, self.batch_size, None, stride, made_by_operator=True)
+            self._voxels[stride] = topology
+            self._segments[topology] = _build_to_keep(lambda: ops.make_segments(inverse, num_segments=coords.shape[0]))
+        return self._voxels[stride]
+
+    def segments(self, topology: Topology) -> ops.Segments:
+        if topology not in self._segments:
+            self._segments[topology] = _build_to_keep(lambda: self._find_segments(topology))
+        return self._segments[topology]
+
+    def plan(self, topology: Topology, mode: str, quantized: bool) -> ops.GatherPlan:
+        key = (topology, mode, quantized and mode == "trilinear")
+        if key not in self._plans:
+            find = self._trilinear_plan if mode == "trilinear" else self._nearest_plan
+            self._plans[key] = _build_to_keep(lambda: find(topology, quantized))
+        return self._plans[key]
+
+    def _cells(self, stride: tuple[int, ...]) -> Tensor:
+        """(N, 1 + D) int32: whole numbers are divided, so that no rounding puts a point into another voxel."""
+        batch, *axes = self.coords.floor().int().unbind(1)
+        axes = (axis.div(step, rounding_mode="floor") for axis, step in zip(axes, stride, strict=True))
+        return torch.stack([batch, *axes], 1)
+
+    def _find_segments(self, topology: Topology) -> ops.Segments:
+        cells = self._cells(topology.tensor_stride)
+        row = ops.build_kernel_map(topology.coords, cells, kernel_size=1, check=False)[0]
+        return ops.make_segments(row, num_segments=topology.coords.shape[0])
+
+    def _nearest_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
+        rows = self.segments(topology).index.unsqueeze(1)
+        return ops.GatherPlan(rows, torch.ones_like(rows, dtype=torch.float32), topology.coords.shape[0])
+
+    def _trilinear_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
+        batch, *axes = (self.coords.floor() if quantized else self.coords).unbind(1)
+        middle = 0.0 if quantized else 0.5
+        axes = (axis / step - middle for axis, step in zip(axes, topology.tensor_stride, strict=True))
+        points = torch.stack([batch, *axes], 1)
+        return ops.make_interpolation_plan(topology.coords, points, mode="linear", renormalize=True, check=False)
