@@ -59,7 +59,7 @@ class PVConv(nn.Module):
         if points.dims != 3:
             raise ValueError(f"PVConv: points must have 3 axes, got {points.dims}")
         from_points = self.point_layers(points.feats)
-        if points.num_points == 0:  # torch's convolutions and norms refuse a batch of no clouds
+        if points.batch_size == 0:  # torch's norms refuse a batch of no clouds
             return points.replace(feats=from_points)
         grid = points.dense_grid(self.resolution, normalize=self.normalize)
         volume = self.voxel_layers(ops.avg_voxelize(points.feats, grid))

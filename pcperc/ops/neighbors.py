@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Neighbours of queries among the points of the same cloud: in a ball, or the three nearest."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import floats, positive_int
+from pcperc.ops._checks import positive_int
 from pcperc.ops._clouds import check_clouds
 from pcperc.ops.segment_reduce import Segments
 from pcperc.ops.weighted_gather import GatherPlan
@@ -35,9 +37,8 @@ def ball_query(
     """
     op = "ball_query"
     points, queries = check_clouds(op, points, items, queries, query_items)
-    (radius,) = floats(op, "radius", [radius], 1)
-    if radius <= 0:
-        raise ValueError(f"{op}: radius must be > 0, got {radius}")
+    if not isinstance(radius, int | float | torch.SymFloat) or not 0 < radius < math.inf:
+        raise ValueError(f"{op}: radius must be a finite number > 0, got {radius!r}")
     count = positive_int(op, "num_neighbors", num_neighbors)
     clouds = (points, items.order, items.starts)
     return torch.ops.pcperc.ball_query(*clouds, queries, query_items.index, radius, count)

@@ -90,7 +90,7 @@ class TestBallQuery(OpContract):
                 "radius",
                 lambda: ops.ball_query(*cloud, radius=0, num_neighbors=2),
                 ValueError,
-                "ball_query: radius must be > 0, got 0",
+                "ball_query: radius must be a finite number > 0, got 0",
             ),
             Mistake(
                 "nan",

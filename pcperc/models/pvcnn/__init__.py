@@ -5,6 +5,8 @@ from pcperc.models.pvcnn.frustum import FrustumBoxes as FrustumBoxes
 from pcperc.models.pvcnn.frustum import FrustumPVCNN as FrustumPVCNN
 from pcperc.models.pvcnn.network import PVCNN as PVCNN
 from pcperc.models.pvcnn.plus_plus import PVCNN2 as PVCNN2
+from pcperc.models.pvcnn.plus_plus import Down as Down
+from pcperc.models.pvcnn.plus_plus import Up as Up
 from pcperc.models.pvcnn.published import KITTI_SIZE_TEMPLATES as KITTI_SIZE_TEMPLATES
 from pcperc.models.pvcnn.published import frustum_pvcnn_kitti as frustum_pvcnn_kitti
 from pcperc.models.pvcnn.published import pointnet2_shapenet as pointnet2_shapenet

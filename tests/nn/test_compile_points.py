@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks of points go through torch.compile whole, with numbers of points and centres as symbols."""
+
+import torch
+
+from pcperc.models import pvcnn
+from pcperc.sparse import PointTensor
+from tests.models.pvcnn_clouds import cloud_of
+
+
+def test_pvcnn2_compiles_whole():
+    downs = [pvcnn.Down([(8, 1, 4)], (8,), 6, 0.5, 4), pvcnn.Down([], (16,))]
+    ups = [pvcnn.Up((8,)), pvcnn.Up((8,), [(8, 1, 4)])]
+    model = pvcnn.PVCNN2(6, 3, downs=downs, ups=ups, classifier=(8, 0.5), with_se=True).eval()
+
+    def run(coords, feats):
+        return model(PointTensor(coords, feats, batch_size=2)).feats
+
+    compiled = torch.compile(run, fullgraph=True, dynamic=True, backend="aot_eager")
+    for sizes in ((20, 9), (3, 4)):
+        points = cloud_of(*sizes, channels=6, dtype=torch.float32)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(points.coords, points.feats), run(points.coords, points.feats))
