@@ -9,9 +9,8 @@ from tests.models.pvcnn_clouds import cloud_of
 
 
 def test_pvcnn2_compiles_whole():
-    downs = [pvcnn.Down([(8, 1, 4)], (8,), 6, 0.5, 4), pvcnn.Down([], (16,))]
-    ups = [pvcnn.Up((8,)), pvcnn.Up((8,), [(8, 1, 4)])]
-    model = pvcnn.PVCNN2(6, 3, downs=downs, ups=ups, classifier=(8, 0.5), with_se=True).eval()
+    downs, ups = [pvcnn.Down([(8, 1, 4)], (8,), 6, 0.5, 4)], [pvcnn.Up((8,))]
+    model = pvcnn.PVCNN2(6, 3, downs=downs, ups=ups, classifier=()).eval()
 
     def run(coords, feats):
         return model(PointTensor(coords, feats, batch_size=2)).feats
