@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Point-voxel convolution on dense grids."""
 
+import torch
 from torch import Tensor, nn
 
 from pcperc import ops
@@ -21,6 +22,7 @@ class PVConv(nn.Module):
         resolution: R >= 1, voxels along each axis of the grid.
         with_se: whether the grid is weighted by channel behind the convolutions, :class:`SqueezeExcite3d`.
         normalize: whether each cloud is scaled to fill its grid, see ``pcperc.ops.make_dense_grid``.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: PointTensor with (N, in_channels) features to one of the same points with (N, out_channels). A cloud without
         points is an empty grid, which takes part in the statistics of batch norm.
     Raises:
@@ -38,20 +40,23 @@ class PVConv(nn.Module):
         *,
         with_se: bool = False,
         normalize: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.in_channels = positive_int("PVConv", "in_channels", in_channels)
         self.out_channels = positive_int("PVConv", "out_channels", out_channels)
         self.resolution = positive_int("PVConv", "resolution", resolution)
         self.normalize = normalize
+        factory = dict(device=device, dtype=dtype)
         layers = []
         for channels in (in_channels, out_channels):
-            layers.append(nn.Conv3d(channels, out_channels, 3, padding=1))
-            layers += [nn.BatchNorm3d(out_channels, eps=1e-4), nn.LeakyReLU(0.1)]
+            layers.append(nn.Conv3d(channels, out_channels, 3, padding=1, **factory))
+            layers += [nn.BatchNorm3d(out_channels, eps=1e-4, **factory), nn.LeakyReLU(0.1)]
         if with_se:
-            layers.append(SqueezeExcite3d(out_channels))
+            layers.append(SqueezeExcite3d(out_channels, **factory))
         self.voxel_layers = nn.Sequential(*layers)
-        self.point_layers = SharedMLP(in_channels, out_channels)
+        self.point_layers = SharedMLP(in_channels, out_channels, **factory)
 
     def forward(self, points: PointTensor) -> PointTensor:
         check_points("PVConv", points)
@@ -75,16 +80,25 @@ class SqueezeExcite3d(nn.Module):
     Args:
         channels: C >= 1.
         reduction: the layer between has max(C // reduction, 1) channels; >= 1.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: (B, C, X, Y, Z) to the same.
     Source: Hu, Shen and Sun, "Squeeze-and-Excitation Networks", CVPR 2018, section 3; without biases, as in the code
         published with PVCNN.
     """
 
-    def __init__(self, channels: int, reduction: int = 8):
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 8,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         inner = max(channels // positive_int("SqueezeExcite3d", "reduction", reduction), 1)
-        self.squeeze = nn.Linear(positive_int("SqueezeExcite3d", "channels", channels), inner, bias=False)
-        self.excite = nn.Linear(inner, channels, bias=False)
+        positive_int("SqueezeExcite3d", "channels", channels)
+        self.squeeze = nn.Linear(channels, inner, bias=False, device=device, dtype=dtype)
+        self.excite = nn.Linear(inner, channels, bias=False, device=device, dtype=dtype)
 
     def forward(self, volume: Tensor) -> Tensor:
         gates = self.excite(self.squeeze(volume.mean((2, 3, 4))).relu()).sigmoid()

@@ -26,6 +26,7 @@ class SetAbstraction(nn.Module):
         num_centers: S >= 1; a cloud of fewer points keeps all of them.
         radius: > 0, in the unit of the coordinates.
         num_neighbors: K >= 1.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: PointTensor with (N, in_channels) features to one of the at most B * S centres with (M, channels[-1]).
     Raises:
         TypeError, ValueError: an argument; not a PointTensor of in_channels.
@@ -33,7 +34,15 @@ class SetAbstraction(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: Sequence[int], *, num_centers: int, radius: float, num_neighbors: int
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        *,
+        num_centers: int,
+        radius: float,
+        num_neighbors: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.num_centers = positive_int("SetAbstraction", "num_centers", num_centers)
@@ -42,7 +51,7 @@ class SetAbstraction(nn.Module):
         if self.radius <= 0:
             raise ValueError(f"SetAbstraction: radius must be > 0, got {radius}")
         self.in_channels = positive_int("SetAbstraction", "in_channels", in_channels)
-        self.mlp = SharedMLP(3 + in_channels, channels)
+        self.mlp = SharedMLP(3 + in_channels, channels, device=device, dtype=dtype)
 
     def forward(self, points: PointTensor) -> PointTensor:
         check_points("SetAbstraction", points)
@@ -69,6 +78,7 @@ class GlobalAbstraction(nn.Module):
     Args:
         in_channels: channels of the points, >= 1.
         channels: layers of the perceptron.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: PointTensor with (N, in_channels) features to one of B points at the origin with (B, channels[-1]); 0 for a
         cloud without points.
     Raises:
@@ -76,10 +86,17 @@ class GlobalAbstraction(nn.Module):
     Source: Qi, Yi, Su and Guibas, "PointNet++", NeurIPS 2017, section 3.2 (the last level of its classifiers).
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int]):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         self.in_channels = positive_int("GlobalAbstraction", "in_channels", in_channels)
-        self.mlp = SharedMLP(3 + in_channels, channels)
+        self.mlp = SharedMLP(3 + in_channels, channels, device=device, dtype=dtype)
 
     def forward(self, points: PointTensor) -> PointTensor:
         check_points("GlobalAbstraction", points)
@@ -97,6 +114,7 @@ class FeaturePropagation(nn.Module):
     Args:
         in_channels: channels of the centres and of the points together, >= 1.
         channels: layers of the perceptron.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: ``layer(centers, points)``, two PointTensors of the same clouds, to one of the points with (N, channels[-1]).
         Points of a cloud without centres read 0.
     Raises:
@@ -104,9 +122,16 @@ class FeaturePropagation(nn.Module):
     Source: Qi, Yi, Su and Guibas, "PointNet++", NeurIPS 2017, section 3.4, equation 2.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int]):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
-        self.mlp = SharedMLP(in_channels, channels)
+        self.mlp = SharedMLP(in_channels, channels, device=device, dtype=dtype)
 
     def forward(self, centers: PointTensor, points: PointTensor) -> PointTensor:
         check_points("FeaturePropagation", centers)

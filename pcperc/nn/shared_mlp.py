@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from pcperc.nn.norm import RowBatchNorm
@@ -19,6 +20,7 @@ class SharedMLP(nn.Sequential):
     Args:
         in_channels: channels of the input, >= 1.
         channels: those of each layer; one number for one layer.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: (rows, in_channels) features, or a PointTensor of such, to the same with (rows, channels[-1]). Fewer than two
         rows are normalised by the running statistics in training too, as in ``BatchNorm``.
     Raises:
@@ -26,13 +28,21 @@ class SharedMLP(nn.Sequential):
     Source: Qi, Su, Mo and Guibas, "PointNet", CVPR 2017, section 4.2; there it is a convolution of kernel size 1.
     """
 
-    def __init__(self, in_channels: int, channels: int | Sequence[int]):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | Sequence[int],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         channels = plain(channels)
         sizes = [in_channels, *(channels if isinstance(channels, Sequence) else [channels])]
         sizes = [positive_int("SharedMLP", "channels", size) for size in sizes]
         layers = []
         for before, after in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [nn.Linear(before, after), RowBatchNorm(after), nn.ReLU()]
+            linear = nn.Linear(before, after, device=device, dtype=dtype)
+            layers += [linear, RowBatchNorm(after, device=device, dtype=dtype), nn.ReLU()]
         super().__init__(*layers)
         self.in_channels, self.out_channels = sizes[0], sizes[-1]
 

@@ -11,20 +11,28 @@ import pcperc.nn as spnn
 FAMILIES = ("SubMConv", "SparseConv", "SparseConvTranspose", "SparseGenerativeConvTranspose", "SparseInverseConv")
 LAYERS = {f"{family}{dims}d": (4, 4, 3) for family in FAMILIES for dims in (1, 2, 3, 4)} | {
     "BatchNorm": (4,),
+    "FeaturePropagation": (4, 6),
+    "GlobalAbstraction": (4, 6),
     "GroupNorm": (2, 4),
     "InstanceNorm": (4,),
     "LayerNorm": (4,),
     "Linear": (4, 4),
     "PReLU": (4,),
+    "PVConv": (4, 6, 2),
     "ResidualBlock": (4, 6),
+    "RowBatchNorm": (4,),
+    "SetAbstraction": (4, 6),
+    "SharedMLP": (4, 6),
     "SqueezeExcite": (4,),
+    "SqueezeExcite3d": (4,),
     "SyncBatchNorm": (4,),
 }
+OPTIONS = {"InstanceNorm": {"affine": True}, "SetAbstraction": {"num_centers": 2, "radius": 1, "num_neighbors": 2}}
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_parameters_are_made_where_and_as_asked(name):
-    options = {"affine": True} if name == "InstanceNorm" else {}
+    options = OPTIONS.get(name, {})
     for factory in ({"device": "meta"}, {"dtype": torch.bfloat16}, {"device": "meta", "dtype": torch.float64}):
         layer = getattr(spnn, name)(*LAYERS[name], **options, **factory)
         parameters = list(layer.parameters())
