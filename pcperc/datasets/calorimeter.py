@@ -107,7 +107,11 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
     _check_range(path, event, "layer", 1, LAYERS)
     _check_range(path, event, "class", 0, len(HIT_CLASSES) - 1)
     particles = {key: value for key, value in arrays.items() if key.startswith("particle")}
-    _check_range(path, event, "instance", NO_INSTANCE, len(particles.get("particles", ())) - 1)
+    if len({len(value) for value in particles.values()}) > 1:
+        shapes = {key: value.shape for key, value in particles.items()}
+        raise ValueError(f"event {path}: arrays of particles must have one row a particle, got {shapes}")
+    last = len(particles["particles"]) - 1 if "particles" in particles else np.inf
+    _check_range(path, event, "instance", NO_INSTANCE, last)
     if ("class" in event) != ("instance" in event):
         raise ValueError(f"event {path} must have both class and instance or neither")
     if "class" in event and ((event["class"] == NOISE_CLASS) != (event["instance"] == NO_INSTANCE)).any():
@@ -117,6 +121,8 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
             if arrays[key].ndim != 2 or len(arrays[key]) != count:
                 raise ValueError(f"event {path}: {key} must be ({count}, K), a row a hit, got {arrays[key].shape}")
             event[key] = arrays[key]
+    _check_range(path, event, "contributors", NO_INSTANCE, last)
+    _check_range(path, event, "fractions", 0, 1)
     return {**event, **particles}
 
 
@@ -163,8 +169,10 @@ def _whole_numbers(path: str | Path, name: str, values: np.ndarray, count: int) 
     return values.astype(np.int64)
 
 
-def _check_range(path: str | Path, event: dict, name: str, low: int, high: int) -> None:
+def _check_range(path: str | Path, event: dict, name: str, low: float, high: float) -> None:
+    """Raise where an array that the event has, (N,) or (N, K), leaves its range or is NaN."""
     values = event.get(name, np.zeros(0))
-    wrong = np.flatnonzero((values < low) | (values > high))
+    wrong = np.argwhere(~((values >= low) & (values <= high)))
     if len(wrong):
-        raise ValueError(f"event {path}: {name} must be in [{low}, {high}], got {values[wrong[0]]} at hit {wrong[0]}")
+        first = tuple(wrong[0])
+        raise ValueError(f"event {path}: {name} must be in [{low}, {high}], got {values[first]} at hit {first[0]}")

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of cluster curves is drawn from what `curve` says, also of tables with little in them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from pcperc.evaluation import ClusterTable
+from pcperc.visualization.cluster_curves import draw_cluster_curves
+
+EDGES = {"energy_edges": [1.0, 10.0, 100.0], "distance_edges": [0.0, 10.0, 50.0]}
+
+
+def table(count=200, efficiency=0.8):
+    rng = np.random.default_rng(0)
+    energy, apart = rng.uniform(1, 100, count), rng.uniform(0, 50, count)
+    found = rng.random(count) < efficiency
+    response = np.where(found, rng.normal(1, 0.1, count), np.nan)
+    return ClusterTable(energy, apart, found, response, energy, apart, ~found)
+
+
+def test_another_efficiency_is_another_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    pictures = []
+    for name, tables in (
+        ("a", {"one": table(), "empty": ClusterTable.joined([])}),
+        ("b", {"one": table(efficiency=0.2), "empty": ClusterTable.joined([])}),
+    ):
+        draw_cluster_curves(tmp_path / f"{name}.png", tables, **EDGES, title="simulated data")
+        pictures.append(cv2.imread(str(tmp_path / f"{name}.png")))
+    assert pictures[0].shape == pictures[1].shape == (770, 1650, 3)
+    assert (pictures[0] != pictures[1]).any() and (pictures[0] < 128).mean() > 0.005
+
+
+def test_wrong_arguments_are_named_and_leave_no_file(tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match="tables must have at least one entry"):
+        draw_cluster_curves(tmp_path / "a.png", {}, **EDGES, title="")
+    with pytest.raises(ValueError, match="edges must be"):
+        draw_cluster_curves(tmp_path / "a.png", {"one": table()}, energy_edges=[1.0], distance_edges=[0, 1], title="")
+    assert list(tmp_path.iterdir()) == []
