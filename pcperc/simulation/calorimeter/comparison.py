@@ -87,7 +87,7 @@ def draw(path: str | Path, real: list[np.ndarray], simulated: list[np.ndarray]) 
         weight = np.full(len(hits), 1 / len(events))
         depths.hist(layer_numbers(hits), np.arange(0.5, 53.5), weights=weight, histtype="step", color=color, label=name)
         spectrum.hist(hits[:, 0], ENERGY_BINS, weights=weight, histtype="step", color=color, label=name)
-    counts.set(xlabel="event", ylabel="hits", ylim=(0, None))
+    counts.set(xlabel="event", ylabel="hits", ylim=(0, 1.1 * max(map(len, real + simulated))))
     depths.set(xlabel="layer", ylabel="hits an event", yscale="log")
     spectrum.set(xlabel="energy of a hit in GeV", ylabel="hits an event", xscale="log", yscale="log")
     for panel in (counts, depths, spectrum):
