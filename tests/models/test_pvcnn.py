@@ -192,7 +192,7 @@ def test_says_what_is_wrong():
         parts(points, torch.tensor([0, 16]))
     with pytest.raises(TypeError, match="PVCNN: categories must be None for a network without categories"):
         rooms(cloud_of(3, channels=9), torch.zeros(1).long())
-    with pytest.raises(ValueError, match="width must leave one channel or more"):
+    with pytest.raises(ValueError, match="PVCNN: width must leave one channel or more"):
         pvcnn.pvcnn_s3dis(width=0.001)
     with pytest.raises(ValueError, match="PVCNN2: downs must be as many as ups, got 1 and 0"):
         pvcnn.PVCNN2(6, 2, downs=[([], (4,))], ups=[], classifier=[])

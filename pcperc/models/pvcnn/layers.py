@@ -18,7 +18,7 @@ Block = tuple[int, int, int | None]  # channels, layers, resolution of a PVConv 
 def scaled(width: float, channels: Sequence[int]) -> list[int]:
     """Multiply numbers of channels by ``width``, rounded down."""
     if not width > 0 or any(int(width * c) < 1 for c in channels):
-        raise ValueError(f"width must leave one channel or more of each of {list(channels)}, got {width}")
+        raise ValueError(f"PVCNN: width must leave one channel or more of each of {list(channels)}, got {width}")
     return [int(width * c) for c in channels]
 
 
