@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lays simulated events beside the events of the real geometry: hits, depth and energies.
 
-The simulator was set to these figures once and is never tuned to a score.
+Numbers of primaries and of pile-up interactions of size "full" were adjusted to these figures, before any training;
+nothing is ever tuned to a score.
 """
 
 from __future__ import annotations

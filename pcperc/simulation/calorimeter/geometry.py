@@ -2,8 +2,8 @@
 """The endcap: 52 sampling layers and the cells that each is read out by. Lengths in cm, energies in GeV.
 
 Positions, cell sizes and the radii where they change follow the high-granularity calorimeter of CMS as
-LLRCMS/HGCAL-FastShower describes it; depths are those of the technical design report (CERN-LHCC-2017-023), spread
-evenly over the layers of a compartment:
+LLRCMS/HGCAL-FastShower describes it. Depths are round figures close to its technical design report
+(CERN-LHCC-2017-023), not checked against it number by number, and spread evenly over the layers of a compartment:
 
 | compartment | layers | z - 320 cm | X0 | interaction lengths | read out by |
 |---|---|---|---|---|---|

@@ -5,6 +5,7 @@ Profile: Bock, Hansl-Kozanecka & Shah, Nucl. Instr. Meth. 186 (1981) 533, two ga
 on, ``w (t in X0: a, b) + (1 - w) (l in interaction lengths: a, d)`` with ``a = 0.6165 + 0.3183 ln E``, ``b = 0.2198``,
 ``d = 0.9099 - 0.0237 ln E``, E in GeV. The electromagnetic part w is drawn around ``1 - E^(0.82 - 1)`` (Gabriel
 et al., Nucl. Instr. Meth. A338 (1994) 336) instead of their constant 0.4634, which it passes at 32 GeV.
+The constants are those that the literature commonly quotes; they were not checked against the papers themselves.
 """
 
 from __future__ import annotations
