@@ -14,9 +14,6 @@ with read_base():
         train_dataloader,
     )
     from .._base_.models.spvcnn import model
-    from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
+    from .._base_.schedules.simulated_scans import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 subnet = None  # --subnet puts its channels and depths into model.backbone
-train_dataloader.merge(dict(batch_size=4, num_workers=12))
-train_cfg.merge(dict(max_epochs=10))
-optim_wrapper.optimizer.merge(dict(lr=2e-3))

@@ -67,6 +67,14 @@ class Placement:
         return self.to(torch.float64)
 
     @property
+    def device(self) -> torch.device:
+        return self.feats.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.feats.dtype
+
+    @property
     def is_cuda(self) -> bool:
         return self.feats.is_cuda
 

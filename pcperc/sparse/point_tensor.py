@@ -109,14 +109,6 @@ class PointTensor(Placement):
         """Spatial axes D: 3 for x, y, z."""
         return self.coords.shape[1] - 1
 
-    @property
-    def device(self) -> torch.device:
-        return self._feats.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._feats.dtype
-
     def __len__(self) -> int:
         """Number of points N."""
         return self.num_points

@@ -161,14 +161,6 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
     def kernel_maps(self) -> KernelMapCache:
         return self._kernel_maps
 
-    @property
-    def device(self) -> torch.device:
-        return self._feats.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._feats.dtype
-
     def __len__(self) -> int:
         """Number of voxels M."""
         return self.num_voxels

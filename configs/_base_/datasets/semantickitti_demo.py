@@ -17,6 +17,6 @@ with read_base():
 data_root = "data/simulated/semantickitti_demo"
 simulation.merge(dict(scenes=6, size="small"))
 train_dataloader.dataset.merge(dict(root=data_root))
-train_dataloader.merge(dict(num_workers=1))
+train_dataloader.merge(dict(batch_size=2, num_workers=1))
 test_dataloader.dataset.merge(dict(root=data_root))
 test_dataloader.merge(dict(num_workers=1))

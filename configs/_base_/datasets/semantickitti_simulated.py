@@ -19,6 +19,7 @@ with read_base():
 data_root = "data/simulated/semantickitti"
 simulation = dict(format="semantickitti", scenes=12, size="full", seed=0)
 
+train_dataloader.merge(dict(batch_size=4, num_workers=12))
 train_dataloader.dataset.merge(dict(root=data_root, split="sim_train"))
 val_dataloader.dataset.merge(dict(root=data_root, split="sim_val"))
 test_dataloader = val_dataloader
