@@ -9,6 +9,7 @@ from pcperc.models.bevfusion.bev_decoder import SECOND, SECONDFPN, BEVDecoder
 from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.camera_encoder import CameraEncoder
 from pcperc.models.bevfusion.data_preprocessor import BEVFusionPreprocessor, HardVoxelizer
+from pcperc.models.bevfusion.depth_view_transform import DepthLSSTransform
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.fuser import ConvFuser
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
@@ -17,7 +18,6 @@ from pcperc.models.bevfusion.swin import SwinTransformer
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner
 from pcperc.models.bevfusion.transfusion_head import TransFusionHead
 from pcperc.models.bevfusion.transfusion_loss import TransFusionLoss
-from pcperc.models.bevfusion.view_transform import DepthLSSTransform
 
 POINT_RANGE = (-8.0, -8.0, -3.0, 8.0, 8.0, 1.0)
 BOXES = [[3.2, -2.4, -1.0, 4.0, 1.8, 1.6, 0.5, 2, 1], [-4.1, 4.3, -1.2, 0.7, 0.6, 1.7, 2.0, 0, 0.5]]

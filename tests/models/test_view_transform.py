@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from pcperc.models.bevfusion.camera_encoder import CameraEncoder
+from pcperc.models.bevfusion.depth_view_transform import DepthLSSTransform, render_depth
 from pcperc.models.bevfusion.lss_fpn import GeneralizedLSSFPN
 from pcperc.models.bevfusion.swin import SwinTransformer
-from pcperc.models.bevfusion.view_transform import DepthLSSTransform, frustum_points, render_depth
+from pcperc.models.bevfusion.view_transform import LSSTransform, frustum_points
 
 MATRICES = ("lidar2camera", "camera2image", "image_aug", "lidar_aug")
 TINY = dict(
@@ -229,18 +230,28 @@ def test_a_lidar_point_and_its_pixel_share_a_cell():
     assert found > 50
 
 
-def test_pooled_map_equals_loop(device):
+@pytest.mark.parametrize("with_lidar", [True, False])
+def test_pooled_map_equals_loop(with_lidar, device):
     rng = np.random.default_rng(5)
-    model = DepthLSSTransform(**{**TINY, "z_bound": (-2.0, 2.0, 2.0)}, downsample=1).to(device).eval()
+    transform = DepthLSSTransform if with_lidar else LSSTransform
+    model = transform(**{**TINY, "z_bound": (-2.0, 2.0, 2.0)}, downsample=1).to(device).eval()
     assert model.grid_shape == (24, 16, 2) and model.out_channels == 8
     rig = make_rig(rng)
     inputs = as_inputs(rig, points=[make_points(rng), make_points(rng, 0)], device=device)
+    if not with_lidar:
+        del inputs["points"]
     feats = torch.randn(2, 3, 6, 4, 6, device=device)
     matrices = {key: inputs[key] for key in MATRICES}
     with torch.no_grad():
         got = model(feats, inputs)
-        images = render_depth(inputs["points"], **matrices, image_size=(32, 48))
-        context, weight = (part.cpu().double().numpy() for part in model.lift(feats, images))
+        if with_lidar:
+            images = render_depth(inputs["points"], **matrices, image_size=(32, 48))
+            context, weight = (part.cpu().double().numpy() for part in model.lift(feats, images))
+        else:
+            kernel = model.depthnet.weight[:, :, 0, 0]
+            logits = torch.einsum("oc,bvchw->bvhwo", kernel, feats) + model.depthnet.bias
+            weight = logits[..., :8].softmax(-1).movedim(-1, 2).cpu().double().numpy()
+            context = logits[..., 8:].cpu().double().numpy()
     context, weight = context.reshape(2, 3, 4, 6, 4), weight.reshape(2, 3, 8, 4, 6)
     np.testing.assert_allclose(weight.sum(2), 1, rtol=1e-5)
     expected = np.zeros((2, 2, 4, 24, 16))
@@ -269,6 +280,14 @@ def test_published_size():
         (198, 256, 1, 1),
         *[(80, 80, 3, 3)] * 3,
     ]
+
+
+def test_published_size_without_lidar():
+    """256 x 198 weights and biases of depth and context, three 3 x 3 convolutions of 80 channels with their norms."""
+    model = LSSTransform(x_bound=(-51.2, 51.2, 0.4), y_bound=(-51.2, 51.2, 0.4))
+    count = sum(p.numel() for p in model.parameters())
+    assert count == 256 * 198 + 198 + 3 * (80 * 80 * 9 + 160) == 224_166
+    assert model.num_depths == 118 and model.grid_shape == (256, 256, 1)
 
 
 def make_case(seed=6, *, batch=2, **changes):

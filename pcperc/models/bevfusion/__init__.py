@@ -5,15 +5,17 @@ from pcperc.models.bevfusion.bev_decoder import SECOND, SECONDFPN, BEVDecoder
 from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.camera_encoder import CameraEncoder
 from pcperc.models.bevfusion.data_preprocessor import BEVFusionPreprocessor, HardVoxelizer
+from pcperc.models.bevfusion.depth_view_transform import DepthLSSTransform
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.fuser import ConvFuser
+from pcperc.models.bevfusion.generalized_resnet import LSSFPN, GeneralizedResNet
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.models.bevfusion.lss_fpn import GeneralizedLSSFPN
 from pcperc.models.bevfusion.swin import SwinTransformer
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner
 from pcperc.models.bevfusion.transfusion_head import TransFusionHead
 from pcperc.models.bevfusion.transfusion_loss import HeadOutput, TransFusionLoss
-from pcperc.models.bevfusion.view_transform import DepthLSSTransform
+from pcperc.models.bevfusion.view_transform import LSSTransform
 
 __all__ = [
     "BEVDecoder",
@@ -24,9 +26,12 @@ __all__ = [
     "ConvFuser",
     "DepthLSSTransform",
     "GeneralizedLSSFPN",
+    "GeneralizedResNet",
     "HardVoxelizer",
     "HeadOutput",
     "HungarianAssigner",
+    "LSSFPN",
+    "LSSTransform",
     "SECOND",
     "SECONDFPN",
     "SparseEncoder",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From camera images to the bird's-eye view: a depth distribution per cell of the image, helped by the LiDAR.
+"""From camera images to the bird's-eye view: a depth distribution per cell of the image, summed up in the BEV grid.
 
-Source: Liu et al., BEVFusion, ICRA 2023, section III-B; Philion and Fidler, Lift, Splat, Shoot, ECCV 2020.
+Source: Philion and Fidler, Lift, Splat, Shoot, ECCV 2020; Liu et al., BEVFusion, ICRA 2023, section III-B.
 """
 
 from collections.abc import Sequence
@@ -9,68 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pcperc.geometry import project_points
 from pcperc.models.blocks import ConvNormReLU
 from pcperc.ops.bev_pool import BevPoolPlan, bev_pool, make_bev_pool_plan
 from pcperc.registry import MODELS
 
-# Points nearer to the image plane than this are not drawn, metres.
-_MIN_DRAWN_DEPTH = 1e-3
-
-
-def render_depth(
-    points: Sequence[Tensor],
-    *,
-    lidar2camera: Tensor,
-    camera2image: Tensor,
-    image_aug: Tensor,
-    lidar_aug: Tensor,
-    image_size: tuple[int, int],
-) -> Tensor:
-    """Draw the LiDAR points into every camera's image as depths.
-
-    Where several points share a pixel the nearest one stays. (The published code lets the last one written win, which
-    depends on the order of the points and, on a GPU, on chance; and it rounds pixels down, where ours are rounded to
-    the nearest, since pixel centres lie at whole numbers.) All products of matrices and points are in float64.
-
-    Args:
-        points: B tensors (N_i, 3 or more), x, y, z in metres in the frame that ``lidar_aug`` leads to. N_i may be 0;
-            points with a NaN are left out.
-        lidar2camera: (B, V, 4, 4).
-        camera2image: (B, V, 3, 3).
-        image_aug: (B, V, 3, 3), recorded pixel to pixel of the image as it now is.
-        lidar_aug: (B, 4, 4).
-        image_size: height and width of the images in pixels.
-
-    Returns:
-        (B, V, 1, H, W) float32: metres along the camera's axis, 0 where no point falls. Without gradient.
-
-    Raises:
-        ValueError: not one tensor of points for each of the B samples.
-
-    Deterministic: yes, and independent of the order of the points.
-    """
-    batch, views = lidar2camera.shape[:2]
-    height, width = image_size
-    if len(points) != batch:
-        raise ValueError(f"render_depth: points must be a list of {batch} tensors, got {len(points)}")
-    images = []
-    with torch.no_grad(), torch.autocast(lidar2camera.device.type, enabled=False):
-        matrices = [matrix.double() for matrix in (lidar2camera, camera2image, image_aug, lidar_aug)]
-        first_pixel = torch.arange(views, device=lidar2camera.device)[:, None] * (height * width)
-        for b, cloud in enumerate(points):
-            pixels, depth = project_points(cloud[:, :3].double(), *(matrix[b] for matrix in matrices))
-            pixels = (pixels + 0.5).floor()  # pixel (0, 0) covers [-0.5, 0.5)
-            u, v = pixels.unbind(-1)  # (V, N)
-            seen = (depth > _MIN_DRAWN_DEPTH) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            target = first_pixel + torch.where(seen, v * width + u, 0).long()
-            # What no camera sees goes to one cell past the images: no data-dependent shapes, so the GPU need not wait.
-            target = torch.where(seen, target, views * height * width)
-            image = torch.full((views * height * width + 1,), torch.inf, device=depth.device)
-            image.scatter_reduce_(0, target.flatten(), depth.float().flatten(), "amin")
-            images.append(image[:-1].view(views, 1, height, width))
-        depth_images = torch.stack(images)
-        return torch.where(depth_images.isinf(), 0.0, depth_images)
+MATRICES = ("lidar2camera", "camera2image", "image_aug", "lidar_aug")
 
 
 def frustum_points(
@@ -117,13 +60,13 @@ def frustum_points(
 
 
 @MODELS.register_module()
-class DepthLSSTransform(nn.Module):
+class LSSTransform(nn.Module):
     """Lift the image features along their rays by a predicted depth, and sum them up in the cells of the BEV grid.
 
-    The depth prediction sees the features and an image of the LiDAR's depths. 1.61M parameters at the defaults. The
-    outer product of depth and context is never formed: the pooling weighs a row of context for every point. Points
-    outside the grid are dropped. (The published code truncates towards zero and so counts those up to a cell below the
-    lower edges into the first cells.)
+    Depth and context come from the image features alone, by one 1 x 1 convolution: the view transform of the
+    camera-only detector, 0.22M parameters at its size. The outer product of depth and context is never formed: the
+    pooling weighs a row of context for every point. Points outside the grid are dropped. (The published code truncates
+    towards zero and so counts those up to a cell below the lower edges into the first cells.)
 
     Args:
         in_channels: channels of the camera features.
@@ -157,33 +100,23 @@ class DepthLSSTransform(nn.Module):
         cache_plan: bool = False,
     ):
         super().__init__()
-        bounds = (x_bound, y_bound, z_bound)
-        self.grid_shape = tuple(
-            _count_steps(name, bound) for name, bound in zip(("x_bound", "y_bound", "z_bound"), bounds, strict=True)
-        )
-        self.lower = tuple(float(bound[0]) for bound in bounds)
-        self.cell_size = tuple(float(bound[2]) for bound in bounds)
+        name = type(self).__name__
+        bounds = {"x_bound": x_bound, "y_bound": y_bound, "z_bound": z_bound}
+        self.grid_shape = tuple(_count_steps(name, key, bound) for key, bound in bounds.items())
+        self.lower = tuple(float(bound[0]) for bound in bounds.values())
+        self.cell_size = tuple(float(bound[2]) for bound in bounds.values())
         if downsample not in (1, 2):
-            raise ValueError(f"DepthLSSTransform: downsample must be 1 or 2, got {downsample}")
+            raise ValueError(f"{name}: downsample must be 1 or 2, got {downsample}")
         if feature_stride not in (4, 8, 16):
-            raise ValueError(f"DepthLSSTransform: feature_stride must be 4, 8 or 16, got {feature_stride}")
-        self.num_depths = _count_steps("depth_bound", depth_bound)
+            raise ValueError(f"{name}: feature_stride must be 4, 8 or 16, got {feature_stride}")
+        self.num_depths = _count_steps(name, "depth_bound", depth_bound)
         self.first_depth, self.depth_step = float(depth_bound[0]), float(depth_bound[2])
         self.in_channels, self.context_channels = in_channels, out_channels
         self.out_channels = out_channels if downsample == 2 else out_channels * self.grid_shape[2]
-        self.cache_plan = cache_plan
+        self.feature_stride, self.cache_plan = feature_stride, cache_plan
         self._cached_plan: tuple[tuple, Tensor, BevPoolPlan] | None = None
 
-        self.dtransform = nn.Sequential(
-            ConvNormReLU(1, 8, 1, bias=True),
-            ConvNormReLU(8, 32, 5, stride=4, bias=True),
-            ConvNormReLU(32, 64, 5, stride=feature_stride // 4, bias=True),
-        )
-        self.depthnet = nn.Sequential(
-            ConvNormReLU(in_channels + 64, in_channels, 3, bias=True),
-            ConvNormReLU(in_channels, in_channels, 3, bias=True),
-            nn.Conv2d(in_channels, self.num_depths + out_channels, 1),
-        )
+        self._add_depth_layers()
         self.downsample = nn.Identity()
         if downsample == 2:
             self.downsample = nn.Sequential(
@@ -192,13 +125,17 @@ class DepthLSSTransform(nn.Module):
                 ConvNormReLU(out_channels, out_channels, 3),
             )
 
+    def _add_depth_layers(self) -> None:
+        """Add what makes the logits of depth and the context of the features."""
+        self.depthnet = nn.Conv2d(self.in_channels, self.num_depths + self.context_channels, 1)
+
     def forward(self, image_feats: Tensor, inputs: dict) -> Tensor:
         """Make the BEV map of the cameras.
 
         Args:
             image_feats: (B, V, in_channels, h, w), the image's height and width over the stride, rounded up.
-            inputs: the batch: ``points``, ``lidar2camera``, ``camera2image``, ``image_aug``, ``lidar_aug``, and
-                ``images`` (B, V, 3, H, W), of which only the size is read.
+            inputs: the batch: ``lidar2camera``, ``camera2image``, ``image_aug``, ``lidar_aug``, and ``images``
+                (B, V, 3, H, W), of which only the size is read; with ``DepthLSSTransform`` also ``points``.
 
         Returns:
             (B, out_channels, X / downsample, Y / downsample), rounded up; in the frame of the augmented points.
@@ -207,37 +144,30 @@ class DepthLSSTransform(nn.Module):
             ValueError: features of another shape than the images ask for, or not one point cloud a sample.
         """
         image_size = tuple(inputs["images"].shape[-2:])
-        matrices = {key: inputs[key] for key in ("lidar2camera", "camera2image", "image_aug", "lidar_aug")}
-        depth_images = render_depth(inputs["points"], **matrices, image_size=image_size)
-        context, weight = self.lift(image_feats, depth_images)
-        plan = self.pooling_plan(tuple(image_feats.shape[-2:]), image_size, matrices)
+        feature_size = tuple(-(-side // self.feature_stride) for side in image_size)
+        expected = (*inputs["images"].shape[:2], self.in_channels, *feature_size)
+        if tuple(image_feats.shape) != expected:
+            raise ValueError(
+                f"{type(self).__name__}: image_feats must be {expected} for images of {image_size} pixels, "
+                f"got {tuple(image_feats.shape)}"
+            )
+        context, weight = self._lift(image_feats, inputs)
+        plan = self.pooling_plan(feature_size, image_size, {key: inputs[key] for key in MATRICES})
         with torch.autocast(context.device.type, enabled=False):
             grid = bev_pool(context, plan, weight)
-        return self.downsample(grid.to(self.depthnet[-1].weight.dtype))
+        return self.downsample(grid.to(next(self.depthnet.parameters()).dtype))
 
-    def lift(self, image_feats: Tensor, depth_images: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict what each cell of the camera features holds, and how it is spread over depth.
+    def _lift(self, image_feats: Tensor, inputs: dict) -> tuple[Tensor, Tensor]:
+        """Predict what each cell of the camera features holds, and how it is spread over depth; see ``_split``."""
+        return self._split(self.depthnet(image_feats.flatten(0, 1)))
 
-        Args:
-            image_feats: (B, V, in_channels, h, w).
-            depth_images: (B, V, 1, H, W) float32 metres, 0 for none.
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn what the depth layers give, (B * V, D + out_channels, h, w), into context and weight.
 
         Returns:
             context (B * V * h * w, out_channels) and weight (B * V * D * h * w,), both at least float32; the weights of
             a cell sum to 1 over D.
-
-        Raises:
-            ValueError: features of another shape.
         """
-        batch, views, channels, height, width = image_feats.shape
-        depth_feats = self.dtransform(depth_images.flatten(0, 1).to(self.depthnet[-1].weight.dtype))
-        if channels != self.in_channels or depth_feats.shape[-2:] != (height, width):
-            expected = (batch, views, self.in_channels, *depth_feats.shape[-2:])
-            raise ValueError(
-                f"DepthLSSTransform: image_feats must be {expected} for images of {tuple(depth_images.shape[-2:])} "
-                f"pixels, got {tuple(image_feats.shape)}"
-            )
-        x = self.depthnet(torch.cat([depth_feats, image_feats.flatten(0, 1)], dim=1))
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         weight = x[:, : self.num_depths].softmax(dim=1).flatten()
         context = x[:, self.num_depths :].permute(0, 2, 3, 1).reshape(-1, self.context_channels)
@@ -281,10 +211,10 @@ class DepthLSSTransform(nn.Module):
         )
 
 
-def _count_steps(name: str, bound: Sequence[float]) -> int:
+def _count_steps(op: str, name: str, bound: Sequence[float]) -> int:
     """Whole number of steps in (first, end, step)."""
     first, end, step = bound
     count = round((end - first) / step) if step > 0 else 0
     if count < 1 or abs(first + count * step - end) > 1e-3 * step:
-        raise ValueError(f"DepthLSSTransform: {name} must be (first, end, step) of whole steps, got {tuple(bound)}")
+        raise ValueError(f"{op}: {name} must be (first, end, step) of whole steps, got {tuple(bound)}")
     return count
