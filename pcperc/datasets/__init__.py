@@ -5,14 +5,21 @@ from pcperc.datasets.calorimeter import CalorimeterHits
 from pcperc.datasets.class_weights import class_weights, count_labels
 from pcperc.datasets.collate import collate
 from pcperc.datasets.gt_database import GTDatabase, build_gt_database
+from pcperc.datasets.kitti_frustums import KITTIFrustums
+from pcperc.datasets.kitti_object import KITTIObject
 from pcperc.datasets.label_map import LabelMap
+from pcperc.datasets.modelnet40 import ModelNet40
 from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import CLASSES, gt_database_path, prepare_nuscenes
 from pcperc.datasets.nuscenes_lidarseg import NuScenesLidarSeg
 from pcperc.datasets.nuscenes_tables import CAMERAS
+from pcperc.datasets.s3dis import S3DIS, prepare_s3dis
+from pcperc.datasets.s3dis_blocks import S3DISBlocks
 from pcperc.datasets.sampling import ClassBalancedSampler, EpochSampler, SampleKey
+from pcperc.datasets.scannet import ScanNet
 from pcperc.datasets.semantickitti import SemanticKITTI
 from pcperc.datasets.semantickitti_labels import LABEL_MAPS
+from pcperc.datasets.shapenet_part import ShapeNetPart
 
 __all__ = [
     "CAMERAS",
@@ -21,16 +28,24 @@ __all__ = [
     "ClassBalancedSampler",
     "EpochSampler",
     "GTDatabase",
+    "KITTIFrustums",
+    "KITTIObject",
     "LABEL_MAPS",
     "LabelMap",
+    "ModelNet40",
     "NuScenesDataset",
     "NuScenesLidarSeg",
+    "S3DIS",
+    "S3DISBlocks",
     "SampleKey",
+    "ScanNet",
     "SemanticKITTI",
+    "ShapeNetPart",
     "build_gt_database",
     "class_weights",
     "collate",
     "count_labels",
     "gt_database_path",
     "prepare_nuscenes",
+    "prepare_s3dis",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 MATRIX_KEYS = ("lidar2camera", "camera2image", "image_aug", "lidar_aug")
-BOX_KEYS = ("boxes", "labels", "num_lidar_pts")
+BOX_KEYS = ("boxes", "labels", "num_lidar_pts", "box")
 POINT_KEYS = ("point_labels", "point_instances", "point_index", "recorded_labels")
 TRANSIENT_KEYS = ("rng", "draw_other")  # of use to the transforms alone
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clouds in text, npy and ply files: read whole, checked, and never executed."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from pcperc.datasets.transformed import read_file
+
+# What the headers of ply files call their types, as numpy does.
+PLY_TYPES = {
+    **{"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2"},
+    **{"uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4"},
+    **{"float": "f4", "float32": "f4", "double": "f8", "float64": "f8"},
+}
+PLY_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+
+
+def read_table(path: str | Path, what: str, *, columns: int, delimiter: str | None = None) -> np.ndarray:
+    """Read rows of ``columns`` numbers from a text file, (N, columns) float64; an empty file is N = 0.
+
+    Args:
+        path: of the file. what: what it is, for messages. delimiter: None is any white space.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: other than numbers in it, rows of another length, or a number that is not finite.
+    """
+    content = read_file(path, what)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file
+            table = np.loadtxt(io.BytesIO(content), delimiter=delimiter, ndmin=2, comments=None)
+    except ValueError as error:
+        raise ValueError(f"{what} {path} must hold rows of {columns} numbers: {error}") from error
+    table = table.reshape(-1, columns) if table.size == 0 else table
+    if table.shape[1] != columns:
+        raise ValueError(f"{what} {path} must hold rows of {columns} numbers, got {table.shape[1]} in a row")
+    check_finite(path, what, table)
+    return table
+
+
+def read_npy(path: str | Path, what: str, *, mapped: bool = False) -> np.ndarray:
+    """Read the array of an npy file, without pickles; ``mapped`` leaves it on disk until it is looked at.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it is no npy file, is cut off, or holds objects.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{what} {path} is missing, though the data set lists it")
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{what} {path} cannot be read as npy: {error}") from error
+
+
+def check_finite(path: str | Path, what: str, table: np.ndarray) -> None:
+    """Raise ValueError naming the first row of (N, C) that has a NaN or an infinity."""
+    bad = ~np.isfinite(table).all(axis=1)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{what} {path} must have finite numbers, got {table[first].tolist()} in row {first}")
+
+
+def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:
+    """Read the vertices of a ply file, ascii or binary: (N,) arrays by the names of the properties.
+
+    Elements after the vertices, such as faces, are not read.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it is no ply file, is cut off, or has lists in its vertices.
+    """
+    content = read_file(path, what)
+    head, end, body = content.partition(b"end_header\n")
+    lines = head.decode("ascii", "replace").split("\n")
+    if lines[0].strip() != "ply" or not end:
+        raise ValueError(f"{what} {path} must be a ply file with a header, lines ended by a line feed")
+    words = [line.split() for line in lines[1:] if line.strip()]
+    form = next((line[1] for line in words if line[0] == "format" and len(line) > 1), "none")
+    elements = [index for index, line in enumerate(words) if line[0] == "element"]
+    if form not in PLY_ORDERS or not elements or words[elements[0]][1:2] != ["vertex"]:
+        raise ValueError(f"{what} {path}: ply of format {form} must have vertices as its first element")
+    stop = elements[1] if len(elements) > 1 else len(words)
+    properties = [line for line in words[elements[0] + 1 : stop] if line[0] == "property"]
+    if any(len(line) != 3 or line[1] not in PLY_TYPES for line in properties):
+        raise ValueError(f"{what} {path}: properties of ply vertices must be numbers, got {properties}")
+    row = np.dtype([(name, PLY_ORDERS[form] + PLY_TYPES[type_]) for _, type_, name in properties])
+    count = int(words[elements[0]][2])
+    if form == "ascii":
+        rows = body.decode("ascii", "replace").split("\n")[:count]
+        vertices = np.array([tuple(line.split()[: len(row)]) for line in rows if line.strip()], row)
+    else:
+        vertices = np.frombuffer(body[: count * row.itemsize], row) if len(body) >= count * row.itemsize else ()
+    if len(vertices) != count:
+        raise ValueError(f"{what} {path} must hold {count} vertices, as its header says, but is cut off")
+    return {name: vertices[name].copy() for name in row.names}
