@@ -18,6 +18,7 @@ from pcperc.registry import MODELS
 
 DETECTION = ["configs/bevfusion.py", *sorted(map(str, Path("configs/bevfusion").glob("*.py")))]
 SEGMENTATION = ["configs/spvcnn.py", *sorted(map(str, Path("configs/spvnas").glob("*.py")))]
+RANGE_51_2 = ("camera_only",)  # the published range of these; 54 m of all others
 CONFIGS = sorted(str(p) for p in [*Path("configs").glob("*.py"), *Path("configs").glob("[!_]*/*.py")])
 
 
@@ -64,7 +65,25 @@ def test_the_lidar_range_is_one_everywhere(path):
                 collect(item)
 
     collect({key: cfg[key] for key in ("model", "train_dataloader", "test_dataloader")})
-    assert ranges == {(-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)}
+    extent = 51.2 if Path(path).stem.startswith(RANGE_51_2) else 54.0
+    assert ranges == {(-extent, -extent, -5.0, extent, extent, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("path", "millions"),
+    [
+        ("configs/bevfusion.py", 39.80),
+        ("configs/bevfusion/lidar_only.py", 8.31),
+        ("configs/bevfusion/camera_only.py", 27.52 + 1.59 + 0.224 + 11.039 + 1.345 + 1.520),
+        ("configs/bevfusion/lidar_centerhead.py", 2.69 + 4.28 + 0.296 + 1.667),
+        ("configs/bevfusion/fusion_centerhead.py", 39.80 - 1.035 + 1.667),
+    ],
+)
+def test_parameters_of_the_published_variants(path, millions):
+    """Published totals, or sums of published parts and of formulas (tests/models/test_center_head.py and others)."""
+    with torch.device("meta"):
+        model = MODELS.build(load_config(path).model)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
 def curve(path: str, batches_per_epoch: int) -> list[tuple[float, float]]:
@@ -122,6 +141,22 @@ def test_schedule_of_the_fusion_stage():
     assert "GTPaste" not in names and cfg.train_dataloader.sampler.type.__name__ == "ClassBalancedSampler"
 
 
+def test_schedule_of_the_camera_only_recipe():
+    """20 epochs, 2e-4 -> 1e-3 -> 1e-8 with the turn at epoch 8; a tenth of it for the backbone."""
+    points = curve("configs/bevfusion/camera_only.py", 50)
+    for iteration in (0, 200, 399, 600, 999):
+        up = iteration < 400
+        rate = cosine(2e-4, 1e-3, iteration / 400) if up else cosine(1e-3, 1e-8, (iteration - 400) / 600)
+        assert points[iteration][0] == pytest.approx(rate, rel=1e-2), iteration
+    cfg = load_config("configs/bevfusion/camera_only.py")
+    keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert keys["encoders.camera.backbone"].lr_mult == 0.1
+    assert keys["relative_position_bias_table"].decay_mult == 0.0
+    turn = cfg.train_dataloader.dataset.transforms[1]
+    assert (turn.scale_range, turn.rotate_range[1], turn.translate_std) == ((0.95, 1.05), 0.3925, 0.0)
+    assert cfg.train_dataloader.batch_size == 6 and cfg.test_dataloader.dataset.modalities == ("camera",)
+
+
 def demo_batch(with_images: bool) -> dict:
     """One made-up sample: a floor of points, a car, six grey images that look forward."""
     rng = np.random.default_rng(0)
@@ -141,14 +176,14 @@ def demo_batch(with_images: bool) -> dict:
     return collate([sample, sample])
 
 
-@pytest.mark.parametrize("name", ["demo", "lidar_only_demo"])
+@pytest.mark.parametrize("name", ["demo", "lidar_only_demo", "camera_only_demo"])
 def test_a_step_of_the_demonstration_model(name):
     """Every parameter gets a finite gradient, and a few steps lower the loss on one batch."""
     torch.manual_seed(0)
     model = MODELS.build(load_config(f"configs/bevfusion/{name}.py").model).train()
     assert sum(p.numel() for p in model.parameters()) * 4 < 5e6, "the shipped weights must stay below 5 MB"
     wrapper = CheckedOptimWrapper(optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), clip_grad={"max_norm": 35})
-    batch = demo_batch(with_images=name == "demo")
+    batch = demo_batch(with_images=name in ("demo", "camera_only_demo"))
     losses = []
     for step in range(4):
         with wrapper.optim_context(model):

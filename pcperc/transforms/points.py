@@ -120,14 +120,17 @@ def keep_points(sample: Sample, choice: np.ndarray) -> Sample:
 
 
 def move_scene(sample: Sample, matrix: np.ndarray, *, op: str = "move_scene") -> Sample:
-    """Return the sample with points, boxes (if any) and ``lidar_aug`` moved by a 4 x 4 matrix: a uniform scale times a
-    rotation about z or a reflection, and a translation. Images stay: ``lidar_aug`` keeps the way back to them."""
-    require_keys(sample, op, "points", "lidar_aug")
-    moved = {**sample, "points": sample["points"].copy(), "lidar_aug": matrix @ sample["lidar_aug"]}
-    x, y, z = (sample["points"][:, axis].astype(np.float64) for axis in range(3))
-    for row in range(3):
-        # No matmul: its last bit depends on the number of BLAS threads, and runs must repeat bit for bit.
-        moved["points"][:, row] = x * matrix[row, 0] + y * matrix[row, 1] + z * matrix[row, 2] + matrix[row, 3]
+    """Return the sample with points (if any), boxes (if any) and ``lidar_aug`` moved by a 4 x 4 matrix: a uniform scale
+    times a rotation about z or a reflection, and a translation. Images stay: ``lidar_aug`` keeps the way back to them.
+    """
+    require_keys(sample, op, "lidar_aug")
+    moved = {**sample, "lidar_aug": matrix @ sample["lidar_aug"]}
+    if "points" in sample:
+        moved["points"] = sample["points"].copy()
+        x, y, z = (sample["points"][:, axis].astype(np.float64) for axis in range(3))
+        for row in range(3):
+            # No matmul: its last bit depends on the number of BLAS threads, and runs must repeat bit for bit.
+            moved["points"][:, row] = x * matrix[row, 0] + y * matrix[row, 1] + z * matrix[row, 2] + matrix[row, 3]
     if "boxes" in sample:
         moved["boxes"] = transform_boxes(sample["boxes"], matrix).astype(np.float32, copy=False)
     return moved

@@ -19,8 +19,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=35),
 )
 param_scheduler = [
-    dict(type=CosineAnnealingLR, eta_min=1e-3, T_max=8, begin=0, end=8, convert_to_iter_based=True),
-    dict(type=CosineAnnealingLR, eta_min=1e-8, T_max=12, begin=8, end=20, convert_to_iter_based=True),
+    dict(type=CosineAnnealingLR, eta_min_ratio=10.0, T_max=8, begin=0, end=8, convert_to_iter_based=True),
+    dict(type=CosineAnnealingLR, eta_min_ratio=1e-4, T_max=12, begin=8, end=20, convert_to_iter_based=True),
     dict(type=CosineAnnealingMomentum, eta_min=0.9 * 0.85 / 0.95, T_max=8, begin=0, end=8, convert_to_iter_based=True),
     dict(type=CosineAnnealingMomentum, eta_min=0.9, T_max=12, begin=8, end=20, convert_to_iter_based=True),
 ]

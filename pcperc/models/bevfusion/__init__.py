@@ -4,6 +4,8 @@
 from pcperc.models.bevfusion.bev_decoder import SECOND, SECONDFPN, BEVDecoder
 from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.camera_encoder import CameraEncoder
+from pcperc.models.bevfusion.center_head import CenterHead, CenterTask
+from pcperc.models.bevfusion.center_loss import CenterLoss, CenterOutput
 from pcperc.models.bevfusion.data_preprocessor import BEVFusionPreprocessor, HardVoxelizer
 from pcperc.models.bevfusion.depth_view_transform import DepthLSSTransform
 from pcperc.models.bevfusion.detector import BEVFusion
@@ -23,6 +25,10 @@ __all__ = [
     "BEVFusionPreprocessor",
     "BoxCoder",
     "CameraEncoder",
+    "CenterHead",
+    "CenterLoss",
+    "CenterOutput",
+    "CenterTask",
     "ConvFuser",
     "DepthLSSTransform",
     "GeneralizedLSSFPN",

@@ -78,7 +78,8 @@ class TransFusionLoss:
         if len(samples) != len(output.heatmap):
             raise ValueError(f"TransFusionLoss: samples must be {len(output.heatmap)}, got {len(samples)}")
         with torch.autocast(output.heatmap.device.type, enabled=False):
-            truth = [usable_truth(sample, box_coder, output.heatmap.device) for sample in samples]
+            device = output.heatmap.device
+            truth = [usable_truth(sample, box_coder, device, op="TransFusionLoss") for sample in samples]
             losses = {"loss_heatmap": self._heatmap_loss(output.heatmap, truth, box_coder)}
             last = len(output.codes) - 1
             for index, (codes, logits) in enumerate(zip(output.codes, output.logits, strict=True)):
@@ -133,14 +134,13 @@ class TransFusionLoss:
         }
 
 
-def usable_truth(sample: dict, box_coder: BoxCoder, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the boxes (K, 9) float32 and labels (K,) of a sample that can be learned, on ``device``."""
+def usable_truth(sample: dict, box_coder: BoxCoder, device: torch.device, *, op: str) -> tuple[Tensor, Tensor]:
+    """Return the boxes (K, 9) float32 and labels (K,) of a sample that can be learned, on ``device``; ``op`` asks."""
     boxes = torch.as_tensor(sample["boxes"], dtype=torch.float32, device=device)
     labels = torch.as_tensor(sample["labels"], dtype=torch.int64, device=device)
     if boxes.ndim != 2 or boxes.shape[1] != 9 or labels.shape != boxes.shape[:1]:
         raise ValueError(
-            "TransFusionLoss: a sample's boxes must be (K, 9) and labels (K,), "
-            f"got {tuple(boxes.shape)} and {tuple(labels.shape)}"
+            f"{op}: a sample's boxes must be (K, 9) and labels (K,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
         )
     usable = box_coder.usable(boxes)
     return boxes[usable], labels[usable]

@@ -14,11 +14,12 @@ def mean_over_processes(count: Tensor, *, min_total: float = 0) -> Tensor:
     P, ``S_p / mean(n)`` therefore averages to ``sum(S) / sum(n)``, which one process with the whole batch has.
 
     Args:
-        count: () of any number type, on the device of the process group's backend. It is left as it is.
+        count: () or several counts at once, of any number type, on the device of the process group's backend. It is
+            left as it is.
         min_total: the sum over all processes counts as at least this, so that nobody divides by zero.
     Returns:
-        () float32, the same on every process; without a process group the count itself, at least ``min_total``. The
-        host does not wait for it.
+        float32 of the shape of ``count``, the same on every process; without a process group the count itself, at least
+        ``min_total``. The host does not wait for it.
     """
     total = count.to(torch.float32, copy=True)
     processes = 1

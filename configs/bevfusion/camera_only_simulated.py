@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: F401  (what a config imports becomes part of it)
+"""BEVFusion from cameras alone at full size on the simulated set at full size. Use --amp."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.nuscenes_simulated_camera import (
+        data_root,
+        data_version,
+        simulation,
+        test_cfg,
+        test_dataloader,
+        test_evaluator,
+        train_dataloader,
+    )
+    from .._base_.models.bevfusion_camera import model
+    from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
+
+train_dataloader.merge(dict(batch_size=8))
+train_cfg.merge(dict(max_epochs=12))
+optim_wrapper.optimizer.merge(dict(lr=4e-4))
