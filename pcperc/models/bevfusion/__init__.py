@@ -13,6 +13,7 @@ from pcperc.models.bevfusion.fuser import ConvFuser
 from pcperc.models.bevfusion.generalized_resnet import LSSFPN, GeneralizedResNet
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.models.bevfusion.lss_fpn import GeneralizedLSSFPN
+from pcperc.models.bevfusion.pillar_encoder import Pillars, PillarVoxelizer, PointPillarsEncoder
 from pcperc.models.bevfusion.swin import SwinTransformer
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner
 from pcperc.models.bevfusion.transfusion_head import TransFusionHead
@@ -38,6 +39,9 @@ __all__ = [
     "HungarianAssigner",
     "LSSFPN",
     "LSSTransform",
+    "PillarVoxelizer",
+    "Pillars",
+    "PointPillarsEncoder",
     "SECOND",
     "SECONDFPN",
     "SparseEncoder",

@@ -68,10 +68,11 @@ class SECONDFPN(nn.Module):
     Args:
         in_channels: channels of each input.
         out_channels: channels that each input is brought to.
-        upsample_strides: how many times finer each input becomes; at 1 it passes a 1 x 1 convolution.
+        upsample_strides: how many times finer each input becomes; at 1 it passes a 1 x 1 convolution, at 1 / n one of
+            side and step n.
         norm_eps, norm_momentum: of the batch norms.
     Raises:
-        ValueError: lists of different lengths.
+        ValueError: lists of different lengths, or a stride that is neither a whole number nor the inverse of one.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class SECONDFPN(nn.Module):
         in_channels: Sequence[int] = (128, 256),
         out_channels: Sequence[int] = (256, 256),
         *,
-        upsample_strides: Sequence[int] = (1, 2),
+        upsample_strides: Sequence[float] = (1, 2),
         norm_eps: float = 1e-3,
         norm_momentum: float = 0.01,
     ):
@@ -91,11 +92,15 @@ class SECONDFPN(nn.Module):
             )
         self.deblocks = nn.ModuleList()
         for cin, cout, stride in zip(in_channels, out_channels, upsample_strides, strict=True):
-            if stride == 1:
-                block = ConvNormReLU(cin, cout, 1, eps=norm_eps, momentum=norm_momentum)
+            side = round(stride if stride >= 1 else 1 / stride)
+            if stride not in (side, 1 / side):
+                raise ValueError(f"SECONDFPN: upsample_strides must be whole numbers or their inverses, got {stride}")
+            if stride <= 1:
+                norm = dict(eps=norm_eps, momentum=norm_momentum)
+                block = ConvNormReLU(cin, cout, side, stride=side, padding=0, **norm)
             else:
                 block = nn.Sequential(
-                    nn.ConvTranspose2d(cin, cout, stride, stride=stride, bias=False),
+                    nn.ConvTranspose2d(cin, cout, side, stride=side, bias=False),
                     nn.BatchNorm2d(cout, eps=norm_eps, momentum=norm_momentum),
                     nn.ReLU(inplace=True),
                 )

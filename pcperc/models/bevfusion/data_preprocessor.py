@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a collated batch to what BEVFusion's encoders read, on the model's device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -64,14 +65,14 @@ class BEVFusionPreprocessor(BaseDataPreprocessor):
     """Move a batch to the device, normalise its images, voxelize its points.
 
     Args:
-        voxelizer: points to voxels; None where no LiDAR encoder follows.
+        voxelizer: points to voxels or pillars; None where no LiDAR encoder follows.
         image_mean, image_std: of ImageNet, per colour (red, green, blue), in 0 to 255.
         non_blocking: let copies to the device overlap with the host's work.
     """
 
     def __init__(
         self,
-        voxelizer: HardVoxelizer | None = None,
+        voxelizer: Callable[..., Any] | None = None,
         *,
         image_mean: Sequence[float] = (123.675, 116.28, 103.53),
         image_std: Sequence[float] = (58.395, 57.12, 57.375),
@@ -95,7 +96,7 @@ class BEVFusionPreprocessor(BaseDataPreprocessor):
             training: which limit of voxels holds.
         Returns:
             The same layout on the device: ``inputs["images"]`` (B, V, 3, H, W) normalised float32 where there are
-            images and, with a voxelizer, ``inputs["voxels"]``, a SparseTensor.
+            images and, with a voxelizer, ``inputs["voxels"]``, what it gives.
         Raises:
             ValueError: a voxelizer but no points, or images of another shape.
         """
