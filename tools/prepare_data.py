@@ -1,6 +1,10 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""Prepare a data set for training: python tools/prepare_data.py nuscenes --root data/nuscenes --version v1.0-mini"""
+"""Prepare a data set for training.
+
+python tools/prepare_data.py nuscenes --root data/nuscenes --version v1.0-mini
+python tools/prepare_data.py s3dis --root data/s3dis      rooms as published in text to arrays
+"""
 
 import argparse
 import logging
@@ -11,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pcperc.datasets.nuscenes_index import NUM_SWEEPS  # noqa: E402
 from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training  # noqa: E402
+from pcperc.datasets.s3dis import prepare_s3dis  # noqa: E402
 from pcperc.engine.messages import run_tool  # noqa: E402
 
 
@@ -24,12 +29,18 @@ def parse_arguments() -> argparse.Namespace:
     nuscenes.add_argument("--num-sweeps", type=int, default=NUM_SWEEPS, help="older sweeps a sample, %(default)s")
     nuscenes.add_argument("--no-gt-database", action="store_true", help="leave the GT-paste database out")
     nuscenes.add_argument("--overwrite", action="store_true", help="make anew what is complete")
+    s3dis = datasets.add_parser("s3dis", help="rooms as published in text to arrays, which are read at once")
+    s3dis.add_argument("--root", default="data/s3dis", help="folder with Area_1/ to Area_6/")
+    s3dis.add_argument("--overwrite", action="store_true", help="make anew what is complete")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.dataset == "s3dis":
+        print(f"{args.root}: {len(prepare_s3dis(args.root, overwrite=args.overwrite))} rooms written")
+        return
     paths = prepare_nuscenes_for_training(
         args.root,
         args.version,

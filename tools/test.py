@@ -18,7 +18,9 @@ def parse_arguments() -> argparse.Namespace:
         "config", type=Path, nargs="?", help="default: configs/bevfusion.py, or the one for the data set of --eval"
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", help="default: the newest finished one of the work dir")
-    parser.add_argument("--eval", dest="evaluation", help="nuscenes (or bbox), semantickitti or lidarseg")
+    parser.add_argument(
+        "--eval", dest="evaluation", help="nuscenes (or bbox), semantickitti, lidarseg, shapenet, s3dis or kitti"
+    )
     parser.add_argument("--split", help="default: the one that the checkpoint's config tests on")
     parser.add_argument("--work-dir", type=Path, help="receives scores and results; default work_dirs/<config>")
     parser.add_argument("--data-root", help="where the data set is now, if not where the checkpoint was trained")
@@ -26,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--votes", type=int, default=0, metavar="N", help="segmentation: N turns and their mirror images"
     )
-    parser.add_argument("--format-only", action="store_true", help="segmentation: write predictions, score nothing")
+    parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 

@@ -90,8 +90,11 @@ def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:
     row = np.dtype([(name, PLY_ORDERS[form] + PLY_TYPES[type_]) for _, type_, name in properties])
     count = int(words[elements[0]][2])
     if form == "ascii":
-        rows = body.decode("ascii", "replace").split("\n")[:count]
-        vertices = np.array([tuple(line.split()[: len(row)]) for line in rows if line.strip()], row)
+        rows = [line.split() for line in body.decode("ascii", "replace").split("\n")[:count]]
+        try:
+            vertices = np.array([tuple(words) for words in rows if len(words) == len(row)], row)
+        except ValueError as error:
+            raise ValueError(f"{what} {path} must hold numbers: {error}") from error
     else:
         vertices = np.frombuffer(body[: count * row.itemsize], row) if len(body) >= count * row.itemsize else ()
     if len(vertices) != count:

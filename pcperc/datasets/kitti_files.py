@@ -202,12 +202,16 @@ def read_detections_2d(path: str | Path) -> dict[str, KITTIObjects]:
     }
 
 
-def format_objects(objects: KITTIObjects) -> str:
-    """Return the text of a label file, or of a result file where the objects have scores."""
+def format_objects(objects: KITTIObjects, *, digits: int = 2) -> str:
+    """Return the text of a label file, or of a result file where the objects have scores.
+
+    Args:
+        objects: what to write. digits: after the point; label files have 2.
+    """
     lines = []
     for k in range(len(objects)):
         numbers = [objects.alpha[k], *objects.boxes_2d[k], *objects.sizes[k], *objects.locations[k]]
         head = f"{objects.types[k]} {objects.truncation[k]:.2f} {objects.occlusion[k]:d}"
-        line = " ".join([head, *(f"{value:.2f}" for value in [*numbers, objects.rotations_y[k]])])
+        line = " ".join([head, *(f"{value:.{digits}f}" for value in [*numbers, objects.rotations_y[k]])])
         lines.append(line if np.isnan(objects.scores[k]) else f"{line} {objects.scores[k]:.4f}")
     return "".join(f"{line}\n" for line in lines)

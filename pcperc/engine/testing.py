@@ -16,13 +16,17 @@ from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.training import default_work_dir
 from pcperc.evaluation import (
+    KITTIMetric,
     LidarSegMetric,
     NuScenesMetric,
+    S3DISMetric,
     SegmentationMetric,
     SemanticKITTIMetric,
+    ShapeNetPartMetric,
     format_scores,
     format_summary,
 )
+from pcperc.evaluation.report import REPORT_NAME
 from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.registry import METRICS, TRANSFORMS, resolve_type
 
@@ -32,6 +36,9 @@ EVALUATIONS = {
     "bbox": NuScenesMetric,
     "semantickitti": SemanticKITTIMetric,
     "lidarseg": LidarSegMetric,
+    "shapenet": ShapeNetPartMetric,
+    "s3dis": S3DISMetric,
+    "kitti": KITTIMetric,
 }
 DEFAULT_CONFIGS = {
     "semantickitti": Path("configs/spvcnn.py"),
@@ -105,10 +112,12 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
     if options.blank_images:
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
     metric = _metric_class(cfg)
-    if issubclass(metric, NuScenesMetric | SegmentationMetric):
+    if issubclass(metric, NuScenesMetric | SegmentationMetric | ShapeNetPartMetric | KITTIMetric):
         cfg.test_evaluator["output_dir"] = str(work_dir)
-    if (options.votes or options.format_only) and not issubclass(metric, SegmentationMetric):
-        raise ConfigError(f"{opened.path}: --votes and --format-only are for segmentation, it has {metric.__name__}")
+    if options.votes and not issubclass(metric, SegmentationMetric):
+        raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
+    if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric):
+        raise ConfigError(f"{opened.path}: --format-only is for segmentation and KITTI, it has {metric.__name__}")
     if options.votes:
         cfg.model["votes"] = {"type": "Votes", "rotations": options.votes}
     if options.format_only:
@@ -168,6 +177,12 @@ def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metric
     metric = _metric_class(cfg)
     if issubclass(metric, SegmentationMetric):
         _print_segmentation(opened, cfg, work_dir)
+        return
+    if issubclass(metric, ShapeNetPartMetric | KITTIMetric):
+        say(f"\n{_title(opened, cfg)}")
+        if metrics:
+            say(json.loads((work_dir / REPORT_NAME).read_text())["table"])
+        say(f"scores and results: {work_dir}")
         return
     if metric is not NuScenesMetric:
         say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))

@@ -4,6 +4,8 @@
 from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
+from pcperc.evaluation.kitti import average_precision, format_kitti_scores, kitti_scores
+from pcperc.evaluation.kitti_metrics import KITTIMetric, detections_to_objects
 from pcperc.evaluation.nuscenes import NuScenesMetric, evaluate_results, flat_metrics, format_summary
 from pcperc.evaluation.nuscenes_results import (
     detections_to_rows,
@@ -12,6 +14,10 @@ from pcperc.evaluation.nuscenes_results import (
     rows_to_detections,
     write_results,
 )
+from pcperc.evaluation.part_metrics import ShapeNetPartMetric
+from pcperc.evaluation.parts import format_part_scores, part_scores, shape_iou
+from pcperc.evaluation.room_metrics import S3DISMetric
+from pcperc.evaluation.rooms import RoomVotes
 from pcperc.evaluation.segmentation import confusion_matrix, format_scores, iou_per_class, mean_iou, scores_of
 from pcperc.evaluation.segmentation_files import (
     read_semantickitti_predictions,
@@ -23,28 +29,38 @@ from pcperc.evaluation.segmentation_metrics import LidarSegMetric, SegmentationM
 
 __all__ = [
     "ClusterTable",
+    "KITTIMetric",
     "LidarSegMetric",
     "Matches",
     "NuScenesMetric",
+    "RoomVotes",
+    "S3DISMetric",
     "SegmentationMetric",
     "SemanticKITTIMetric",
+    "ShapeNetPartMetric",
+    "average_precision",
     "cluster_scores",
     "cluster_table",
     "confusion_matrix",
     "count_event",
     "count_matches",
     "curve",
+    "detections_to_objects",
     "detections_to_rows",
     "evaluate_results",
     "flat_metrics",
     "format_cluster_scores",
+    "format_kitti_scores",
+    "format_part_scores",
     "format_scores",
     "format_summary",
     "guess_attribute",
     "iou_per_class",
+    "kitti_scores",
     "match_clusters",
     "mean_iou",
     "mean_qualities",
+    "part_scores",
     "qualities",
     "read_results",
     "read_semantickitti_predictions",
@@ -52,6 +68,7 @@ __all__ = [
     "score_semantickitti_files",
     "scores_of",
     "segment_centres",
+    "shape_iou",
     "write_lidarseg_predictions",
     "write_results",
     "write_semantickitti_predictions",

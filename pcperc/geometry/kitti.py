@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pcperc.geometry.boxes import transform_boxes, wrap_angle
+from pcperc.geometry.boxes import BOX_EDGES, box_corners, transform_boxes, wrap_angle
 
 # Upright camera frame (x forward, y left, z up) to the rectified frame (x right, y down, z forward).
 UPRIGHT2RECT = np.array([[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+
+NEAR = 0.1  # metres before the camera: what is closer is not on the image
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,29 @@ def alpha_of(boxes: np.ndarray) -> np.ndarray:
     the direction in which the object is seen."""
     _, locations, rotations_y = boxes_to_kitti(boxes)
     return wrap_angle(rotations_y - np.arctan2(locations[:, 0], locations[:, 2]))
+
+
+def boxes_on_image(boxes: np.ndarray, calibration: KITTICalibration) -> np.ndarray:
+    """Return the rectangles (K, 4) left, top, right, bottom in pixels that boxes cover, also beside the image.
+
+    Args:
+        boxes: (K, >= 7), upright camera frame. Of a box that reaches behind the camera the part before it counts.
+        calibration: of the frame.
+    Returns:
+        float64; NaN for a box that is behind the camera altogether.
+    """
+    corners = box_corners(np.asarray(boxes, np.float64)[:, :7])
+    edges = np.array(BOX_EDGES)
+    start, end = corners[:, edges[:, 0]], corners[:, edges[:, 1]]  # (K, 12, 3); depth is along x
+    inside_start, inside_end = start[..., :1] >= NEAR, end[..., :1] >= NEAR
+    along = end[..., :1] - start[..., :1]
+    part = np.clip((NEAR - start[..., :1]) / np.where(along == 0, 1.0, along), 0.0, 1.0)
+    cut = start + part * (end - start)
+    ends = np.concatenate([np.where(inside_start, start, cut), np.where(inside_end, end, cut)], 1)  # (K, 24, 3)
+    before = np.tile(inside_start | inside_end, (1, 2, 1))[..., 0]
+    pixels, _ = calibration.project_upright(ends.reshape(-1, 3))
+    pixels = np.where(before[..., None], pixels.reshape(*before.shape, 2), np.nan)
+    found = before.any(1)
+    out = np.full((len(corners), 4), np.nan)
+    out[found] = np.concatenate([np.nanmin(pixels[found], 1), np.nanmax(pixels[found], 1)], 1)
+    return out
