@@ -17,6 +17,7 @@ from pcperc.engine.optim_wrapper import CheckedOptimWrapper
 from pcperc.registry import MODELS
 
 DETECTION = ["configs/bevfusion.py", *sorted(map(str, Path("configs/bevfusion").glob("*.py")))]
+CALORIMETER = ["configs/calo_spvcnn.py", *sorted(map(str, Path("configs/calo").glob("*.py")))]
 SEGMENTATION = ["configs/spvcnn.py", *sorted(map(str, Path("configs/spvnas").glob("*.py")))]
 RANGE_51_2 = ("camera_only", "pointpillars")  # the published range of these; 54 m of all others
 CONFIGS = sorted(str(p) for p in [*Path("configs").glob("*.py"), *Path("configs").glob("[!_]*/*.py")])
@@ -200,7 +201,7 @@ def test_a_step_of_the_demonstration_model(name):
 
 
 def test_no_config_is_of_another_kind():
-    assert sorted(DETECTION + SEGMENTATION) == CONFIGS
+    assert sorted(DETECTION + SEGMENTATION + CALORIMETER) == CONFIGS
 
 
 @pytest.mark.parametrize("path", SEGMENTATION)
@@ -216,6 +217,28 @@ def test_a_class_for_every_point(path):
     if Path(path).stem in published:
         count = sum(p.numel() for p in backbone.parameters()) / 1e6
         assert count == pytest.approx(published[Path(path).stem], abs=0.005)
+
+
+@pytest.mark.parametrize("path", CALORIMETER)
+def test_networks_of_calorimeters(path):
+    """The network has the grouping's channels and the data set's classes, and the parameters that are asked for."""
+    cfg = load_config(path)
+    model = MODELS.build(cfg.model)
+    expected = {"spvcnn": 5.744, "gravnet": 0.424, "spvcnn_mean_shift": 5.744, "spvcnn_offset": 5.744}
+    if Path(path).stem in expected:
+        count = sum(p.numel() for p in model.backbone.parameters()) / 1e6
+        assert count == pytest.approx(expected[Path(path).stem], abs=0.0015)
+    found = model.backbone.eval()(model.data_preprocessor.prepare([torch.zeros(0, 9)]).points)
+    assert found.logits.shape == (0, 3) and found.embedding.shape == (0, model.grouping.channels)
+
+
+def test_the_networks_that_are_compared_are_trained_alike():
+    ours, baseline = (load_config(f"configs/calo/{name}.py") for name in ("spvcnn", "gravnet"))
+    same = "train_dataloader test_dataloader simulation optim_wrapper param_scheduler train_cfg seed"
+    for key in same.split():
+        assert plain_config(ours[key]) == plain_config(baseline[key]), key
+    for key in ("grouping", "loss"):
+        assert plain_config(ours.model[key]) == plain_config(baseline.model[key])
 
 
 def test_the_published_recipe_of_segmentation():

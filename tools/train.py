@@ -60,16 +60,19 @@ def main() -> None:
     train(TrainOptions(overrides=arguments.pop("cfg_options"), **arguments), simulate=simulate)
 
 
-def simulate(*, root: str, scenes: int, size: str, seed: int, format: str = "nuscenes") -> None:
-    """Write the simulated data set that a config asks for."""
+SIMULATORS = {"nuscenes": "driving", "semantickitti": "semantickitti_generate", "calorimeter": "calorimeter"}
+
+
+def simulate(*, root: str, size: str, seed: int, scenes: int = 0, events: int = 0, format: str = "nuscenes") -> None:
+    """Write the simulated data set that a config asks for: so many scenes, or events of a calorimeter."""
     from pcperc.engine.progress import ProgressDisplay
 
-    name = {"nuscenes": "driving", "semantickitti": "semantickitti_generate"}[format]
-    writer = importlib.import_module(f"pcperc.simulation.{name}")
-    with ProgressDisplay("simulating scenes", scenes) as display:
+    writer = importlib.import_module(f"pcperc.simulation.{SIMULATORS[format]}")
+    count, what = (events, "events") if format == "calorimeter" else (scenes, "scenes")
+    with ProgressDisplay(f"simulating {what}", count) as display:
         writer.simulate(
             root,
-            writer.Settings(scenes, size, seed),
+            writer.Settings(count, size, seed),
             workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             progress=lambda done, total: display.update(done),
         )

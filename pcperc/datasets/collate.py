@@ -10,6 +10,7 @@ import torch
 MATRIX_KEYS = ("lidar2camera", "camera2image", "image_aug", "lidar_aug")
 BOX_KEYS = ("boxes", "labels", "num_lidar_pts", "box")
 POINT_KEYS = ("point_labels", "point_instances", "point_index", "recorded_labels")
+HIT_KEYS = ("class", "instance")
 TRANSIENT_KEYS = ("rng", "draw_other")  # of use to the transforms alone
 
 
@@ -20,14 +21,14 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         samples: B >= 1 samples of one data set; all with images or all without.
     Returns:
         ``{"inputs": ..., "samples": ...}``. Images stay uint8, (B, V, 3, H, W); matrices become float32; boxes, labels,
-        num_lidar_pts and what is told of each point become tensors inside ``samples``, everything else stays as it was.
+        num_lidar_pts and what is told of each point or hit become tensors inside ``samples``, the rest stays as it was.
     Raises:
         ValueError: no sample, keys that only some samples have, or images of different sizes.
     """
     if len(samples) == 0:
         raise ValueError("collate: samples must have at least one entry, got none")
     inputs: dict[str, Any] = {}
-    for key in ("points", "images", *MATRIX_KEYS):
+    for key in ("points", "hits", "images", *MATRIX_KEYS):
         present = [key in sample for sample in samples]
         if all(present):
             inputs[key] = _COLLATE[key]([sample[key] for sample in samples])
@@ -37,7 +38,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     left_out = {*inputs, *TRANSIENT_KEYS}
     rest = [{key: value for key, value in sample.items() if key not in left_out} for sample in samples]
     for sample in rest:
-        present = [key for key in (*BOX_KEYS, *POINT_KEYS) if key in sample]
+        present = [key for key in (*BOX_KEYS, *POINT_KEYS, *HIT_KEYS) if key in sample]
         sample.update({key: torch.from_numpy(np.ascontiguousarray(sample[key])) for key in present})
     return {"inputs": inputs, "samples": rest}
 
@@ -62,4 +63,4 @@ def _matrices(matrices: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(matrices).astype(np.float32))
 
 
-_COLLATE = {"points": _points, "images": _images, **dict.fromkeys(MATRIX_KEYS, _matrices)}
+_COLLATE = {"points": _points, "hits": _points, "images": _images, **dict.fromkeys(MATRIX_KEYS, _matrices)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions for files that belong to no data set: raw points and, where the model has cameras, images."""
+"""Predictions for files that belong to no data set: raw points and, where the model has cameras, images; hits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from pcperc.datasets import CLASSES, LABEL_MAPS, LabelMap, NuScenesLidarSeg, Sem
 from pcperc.datasets.nuscenes_lidarseg import CHALLENGE_MAP
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
+from pcperc.engine.hit_inference import clusters_hits, describe_clusters, hits_sample, write_clusters
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import raw_sample, read_points, row_by_row
 from pcperc.files import write_text, written_whole
-from pcperc.geometry import IGNORED, Detections, PointLabels
+from pcperc.geometry import IGNORED, Detections, HitClusters, PointLabels
 from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
 
 
@@ -39,7 +40,8 @@ class InferOptions:
 def infer(options: InferOptions) -> list[Path]:
     """Detect objects, or give each point a class, in each file and write ``<out>/<name of the file>.json``.
 
-    The classes of points go into a ``.label`` file beside it: uint32, the recorded number of each point's class.
+    The classes of points go into a ``.label`` file beside it: uint32, the recorded number of each point's class. Of the
+    hits of a calorimeter the clusters are listed, and ``.clusters.npz`` beside it says the cluster of each hit.
 
     Returns:
         The files that were written, in the order of ``options.files``.
@@ -62,6 +64,7 @@ def infer(options: InferOptions) -> list[Path]:
     model = build_model(opened, device)
     transforms = [TRANSFORMS.build(transform) for transform in dataset.get("transforms", ())]
     classes, label_map = dataset.get("classes", CLASSES), label_map_of(dataset)
+    of_hits = clusters_hits(opened.cfg["model"])
 
     def recorded(points: np.ndarray) -> dict:
         return {} if label_map is None else {"num_recorded_points": len(points)}
@@ -69,8 +72,11 @@ def infer(options: InferOptions) -> list[Path]:
     written = []
     with ProgressDisplay("inferring", len(options.files)) as display:
         for path, calibration in zip(options.files, calibrations, strict=True):
-            points = read_points(path, columns=options.columns, intensity_scale=options.intensity_scale)
-            sample = {**raw_sample(points, path, calibration), **recorded(points)}
+            if of_hits:
+                sample = hits_sample(path)
+            else:
+                points = read_points(path, columns=options.columns, intensity_scale=options.intensity_scale)
+                sample = {**raw_sample(points, path, calibration), **recorded(points)}
             for transform in transforms:
                 sample = transform(sample)
             found = predict(model, sample)
@@ -80,7 +86,11 @@ def infer(options: InferOptions) -> list[Path]:
                 "trained_on_simulated_data": opened.simulated,
             }
             out = options.out / f"{Path(path).name}.json"
-            if label_map is not None:
+            if of_hits:
+                rows = describe_clusters(found, sample["hits"])
+                write_clusters(out.with_suffix(".clusters.npz"), found, rows)
+                key, text = "clusters", f"{len(rows)} clusters"
+            elif label_map is not None:
                 with written_whole(out.with_suffix(".label")) as partial:
                     partial.write_bytes(label_map.to_recorded(found.numpy().labels).astype("<u4").tobytes())
                 key, rows, text = "classes", describe_labels(found, label_map), f"{len(found)} points"
@@ -95,7 +105,7 @@ def infer(options: InferOptions) -> list[Path]:
 
 
 @torch.inference_mode()
-def predict(model: torch.nn.Module, sample: dict) -> Detections | PointLabels:
+def predict(model: torch.nn.Module, sample: dict) -> Detections | PointLabels | HitClusters:
     """Return what a model says of one transformed sample, on the CPU, in the recorded LiDAR frame."""
     batch = model.data_preprocessor(collate([sample]), False)
     return model(**batch, mode="predict")[0].to("cpu")

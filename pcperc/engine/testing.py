@@ -16,6 +16,7 @@ from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.training import default_work_dir
 from pcperc.evaluation import (
+    CalorimeterMetric,
     KITTIMetric,
     LidarSegMetric,
     NuScenesMetric,
@@ -23,12 +24,18 @@ from pcperc.evaluation import (
     SegmentationMetric,
     SemanticKITTIMetric,
     ShapeNetPartMetric,
+    cluster_metric,
+    format_cluster_scores,
     format_scores,
     format_summary,
+    read_cluster_table,
 )
 from pcperc.evaluation.report import REPORT_NAME
 from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.registry import METRICS, TRANSFORMS, resolve_type
+from pcperc.visualization.cluster_curves import draw_cluster_curves
+
+CURVES_NAME = "cluster_curves.png"
 
 # By the names of --eval; bbox is what the original repository calls the evaluation of nuScenes.
 EVALUATIONS = {
@@ -39,10 +46,12 @@ EVALUATIONS = {
     "shapenet": ShapeNetPartMetric,
     "s3dis": S3DISMetric,
     "kitti": KITTIMetric,
+    "calo": CalorimeterMetric,
 }
 DEFAULT_CONFIGS = {
     "semantickitti": Path("configs/spvcnn.py"),
     "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
+    "calo": Path("configs/calo_spvcnn.py"),
 }
 
 
@@ -112,7 +121,7 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
     if options.blank_images:
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
     metric = _metric_class(cfg)
-    if issubclass(metric, NuScenesMetric | SegmentationMetric | ShapeNetPartMetric | KITTIMetric):
+    if issubclass(metric, NuScenesMetric | SegmentationMetric | ShapeNetPartMetric | KITTIMetric | CalorimeterMetric):
         cfg.test_evaluator["output_dir"] = str(work_dir)
     if options.votes and not issubclass(metric, SegmentationMetric):
         raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
@@ -184,6 +193,9 @@ def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metric
             say(json.loads((work_dir / REPORT_NAME).read_text())["table"])
         say(f"scores and results: {work_dir}")
         return
+    if metric is CalorimeterMetric:
+        _print_clusters(opened, cfg, work_dir)
+        return
     if metric is not NuScenesMetric:
         say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
         return
@@ -199,3 +211,17 @@ def _print_segmentation(opened: LoadedCheckpoint, cfg: Config, work_dir: Path) -
         found = json.loads((work_dir / SCORES_NAME).read_text())
         say(format_scores(np.array(found["confusion"]), found["classes"], title=found["title"], absent=found["absent"]))
     say(f"scores and predictions of every point: {work_dir}")
+
+
+def _print_clusters(opened: LoadedCheckpoint, cfg: Config, work_dir: Path) -> None:
+    """Print the scores and draw the curves."""
+    found = json.loads((work_dir / cluster_metric.SCORES_NAME).read_text())
+    say(f"\n{_title(opened, cfg)}")
+    say(format_cluster_scores(found["scores"], found["classes"], title=found["title"]))
+    edges = {"energy_edges": cluster_metric.ENERGY_EDGES, "distance_edges": cluster_metric.DISTANCE_EDGES}
+    tables = {"matched by energy": read_cluster_table(work_dir / cluster_metric.TABLE_NAME)}
+    try:
+        draw_cluster_curves(work_dir / CURVES_NAME, tables, title=found["title"], **edges)
+    except ImportError as error:
+        say(f"{CURVES_NAME} is not drawn: {error} (pip install matplotlib)")
+    say(f"scores, showers and curves: {work_dir}")

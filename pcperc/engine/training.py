@@ -120,7 +120,7 @@ def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., 
     say(f"finished in {minutes:.1f} minutes: {path}")
     if cfg.get("simulation") is not None:
         size = "at demonstration size " if profile == "demo" or "demo" in file.stem else ""
-        say(f"note: this model was trained {size}on simulated data ({cfg.data_root}); it says nothing about real roads")
+        say(f"note: this model was trained {size}on simulated data ({cfg.data_root}); it says nothing about real ones")
     return path
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results files and official scores."""
 
+from pcperc.evaluation.cluster_metric import CalorimeterMetric, read_cluster_table
 from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
@@ -28,6 +29,7 @@ from pcperc.evaluation.segmentation_files import (
 from pcperc.evaluation.segmentation_metrics import LidarSegMetric, SegmentationMetric, SemanticKITTIMetric
 
 __all__ = [
+    "CalorimeterMetric",
     "ClusterTable",
     "KITTIMetric",
     "LidarSegMetric",
@@ -62,6 +64,7 @@ __all__ = [
     "mean_qualities",
     "part_scores",
     "qualities",
+    "read_cluster_table",
     "read_results",
     "read_semantickitti_predictions",
     "rows_to_detections",

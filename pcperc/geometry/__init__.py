@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes, 4 x 4 matrices, detections and point labels. Imports nothing else of pcperc; everything may import it."""
+"""Boxes, 4 x 4 matrices and the kinds of predictions. Imports nothing else of pcperc; everything may import it."""
 
 from pcperc.geometry.boxes import (
     BOX_EDGES,
@@ -11,6 +11,7 @@ from pcperc.geometry.boxes import (
     wrap_angle,
 )
 from pcperc.geometry.detections import Detections
+from pcperc.geometry.hit_clusters import HitClusters
 from pcperc.geometry.matrices import (
     invert_rigid,
     matrix_to_quaternion,
@@ -28,6 +29,7 @@ __all__ = [
     "FRONT_FACE",
     "IGNORED",
     "Detections",
+    "HitClusters",
     "PointLabels",
     "box_corners",
     "boxes_from_nuscenes",

@@ -2,6 +2,7 @@
 """Networks. Importing this package puts all of them into the registry."""
 
 from pcperc.models import bevfusion as bevfusion
+from pcperc.models import calorimeter as calorimeter
 from pcperc.models import pvcnn as pvcnn
 from pcperc.models.losses import SegmentationLoss as SegmentationLoss
 from pcperc.models.minkunet import MinkUNet as MinkUNet

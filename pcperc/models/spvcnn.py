@@ -61,6 +61,12 @@ class SPVCNN(MinkUNet):
 
     def forward(self, points: PointTensor) -> PointTensor:
         check_points(type(self).__name__, points)
+        x, skip, points = self._trunk(points)
+        points = self._meet(self.up_stages[3](x, skip), points, self.point_transforms[2])
+        return points if self.classifier is None else self.classifier(points)
+
+    def _trunk(self, points: PointTensor) -> tuple[SparseTensor, SparseTensor, PointTensor]:
+        """Return what leaves the third stage up, the stem's voxels, which the fourth needs too, and the points then."""
         x = self.stem(point_to_voxel(points))
         points = voxel_to_point(x, points, quantized=self.quantized)
         skips, x = [x], point_to_voxel(points, x)
@@ -68,13 +74,12 @@ class SPVCNN(MinkUNet):
             x = stage(x)
             skips.append(x)
         x = skips.pop()
-        for meeting in range(2):
-            points = self._meet(x, points, self.point_transforms[meeting])
+        for transform, stages in zip(self.point_transforms, (self.up_stages[:2], self.up_stages[2:3]), strict=False):
+            points = self._meet(x, points, transform)
             x = self.dropout(point_to_voxel(points, x))
-            for stage in self.up_stages[2 * meeting : 2 * meeting + 2]:
+            for stage in stages:
                 x = stage(x, skips.pop())
-        points = self._meet(x, points, self.point_transforms[2])
-        return points if self.classifier is None else self.classifier(points)
+        return x, skips.pop(), points
 
     def _meet(self, x: SparseTensor, points: PointTensor, transform: nn.Module) -> PointTensor:
         read = voxel_to_point(x, points, quantized=self.quantized)

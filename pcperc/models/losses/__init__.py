@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loss functions on plain tensors, one file a task, and what they are divided by."""
 
+from pcperc.models.losses.clusters import discriminative_loss, object_condensation_loss, offset_loss
 from pcperc.models.losses.detection import gaussian_focal_loss, sigmoid_focal_loss, weighted_l1_loss
 from pcperc.models.losses.processes import mean_over_processes
 from pcperc.models.losses.segmentation import SegmentationLoss, cross_entropy_loss, lovasz_softmax_loss
@@ -8,9 +9,12 @@ from pcperc.models.losses.segmentation import SegmentationLoss, cross_entropy_lo
 __all__ = [
     "SegmentationLoss",
     "cross_entropy_loss",
+    "discriminative_loss",
     "gaussian_focal_loss",
     "lovasz_softmax_loss",
     "mean_over_processes",
+    "object_condensation_loss",
+    "offset_loss",
     "sigmoid_focal_loss",
     "weighted_l1_loss",
 ]

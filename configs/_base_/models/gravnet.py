@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GravNet at its published size, trained and clustered by object condensation."""
+
+from pcperc.models import SegmentationLoss
+from pcperc.models.calorimeter import GravNet, HitClusterer, HitPreprocessor, ObjectCondensation
+
+model = dict(
+    type=HitClusterer,
+    data_preprocessor=dict(type=HitPreprocessor),
+    backbone=dict(type=GravNet, in_channels=5, num_classes=3, embedding_channels=7),
+    grouping=dict(type=ObjectCondensation, dims=6),
+    loss=dict(type=SegmentationLoss, cross_entropy=1.0, lovasz=1.0),
+)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MMEngine metric of calorimeter clusters: it collects matches over all processes, and writes scores and showers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+
+from pcperc.evaluation.by_sample import MetricBySample
+from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
+from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
+from pcperc.evaluation.clusters import match_clusters
+from pcperc.files import write_text, written_whole
+from pcperc.geometry import HitClusters
+from pcperc.geometry.calorimeter import HIT_CLASSES
+from pcperc.registry import METRICS
+
+SCORES_NAME, TABLE_NAME = "cluster_scores.json", "cluster_table.npz"
+ENERGY_EDGES = (1.0, 3.0, 10.0, 20.0, 40.0, 80.0, 200.0)  # GeV that a shower left in hits
+DISTANCE_EDGES = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)  # cm between centres of showers
+
+
+@METRICS.register_module()
+class CalorimeterMetric(MetricBySample):
+    """SQ, RQ and PQ by hits and by energy; efficiency, fake rate, response and resolution.
+
+    Args:
+        output_dir: receives cluster_scores.json with scores and curves, and cluster_table.npz, the showers one by one,
+            for `read_cluster_table`; None keeps the numbers alone.
+        classes: names of the classes.
+    """
+
+    def __init__(self, *, output_dir: str | Path | None = None, classes: Sequence[str] = HIT_CLASSES) -> None:
+        super().__init__()
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.classes = tuple(classes)
+
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[HitClusters]) -> None:
+        """Match the predictions of a batch, one entry a sample of ``data_batch["samples"]``."""
+        events = data_batch["inputs"]["hits"]
+        if len(events) != len(data_samples):
+            raise ValueError(
+                f"CalorimeterMetric: data_samples must have {len(events)} entries, got {len(data_samples)}"
+            )
+        for hits, sample, found in zip(events, data_batch["samples"], data_samples, strict=True):
+            token, found = sample["sample_token"], found.numpy()
+            truth = []
+            for key in ("class", "instance"):
+                if key not in sample:
+                    raise ValueError(f"CalorimeterMetric: sample {token} must have '{key}' to be scored, but has none")
+                truth.append(torch.as_tensor(sample[key]).cpu().numpy())
+            if not len(truth[0]) == len(truth[1]) == len(found) == len(hits):
+                lengths = [len(values) for values in (*truth, found)]
+                raise ValueError(
+                    f"CalorimeterMetric: sample {token} must have class, instance and prediction of {len(hits)} hits, "
+                    f"got {lengths}"
+                )
+            hits = torch.as_tensor(hits).cpu().numpy()
+            partition = (*truth, found.labels, found.instances)
+            counts = count_event(*partition, hits[:, 0], num_classes=len(self.classes))
+            self.results.append((token, counts, _table(partition, hits)))
+
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
+        """Score (sample_token, counts, table) of each sample."""
+        scores = cluster_scores([counts for _, counts, _ in results], self.classes)
+        table = ClusterTable.joined([table for _, _, table in results])
+        split = str((self.dataset_meta or {}).get("split", ""))
+        simulated = " (simulated, GFlash)" if "sim" in split else ""
+        title = f"calorimeter clusters, {len(results)} events {split}".strip() + simulated
+        print_log("\n" + format_cluster_scores(scores, self.classes, title=title), logger="current", level=logging.INFO)
+        overall = {
+            "efficiency": float(table.found.mean()) if len(table.found) else float("nan"),
+            "fake_rate": float(table.fake.mean()) if len(table.fake) else float("nan"),
+        }
+        scores |= {name: value for name, value in overall.items() if value == value}
+        if self.output_dir is not None:
+            self._write(scores, table, title, len(results))
+        return scores
+
+    def _write(self, scores: dict[str, float], table: ClusterTable, title: str, events: int) -> None:
+        edges = {"energy": ENERGY_EDGES, "nearest": DISTANCE_EDGES}
+        curves = {}
+        for against, bins in edges.items():
+            values = curve(table, bins, against=against)._asdict()
+            curves[against] = {"edges": bins} | {name: [_plain(v) for v in row] for name, row in values.items()}
+        summary = {"title": title, "classes": self.classes, "num_events": events, "scores": scores, "curves": curves}
+        write_text(self.output_dir / SCORES_NAME, json.dumps(summary, indent=1))
+        with written_whole(self.output_dir / TABLE_NAME) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, **table._asdict(), allow_pickle=False)
+
+
+def read_cluster_table(path: str | Path) -> ClusterTable:
+    """Read the table of showers that `CalorimeterMetric` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return ClusterTable(**{name: file[name] for name in ClusterTable._fields})
+
+
+def _table(partition: tuple[np.ndarray, ...], hits: np.ndarray) -> ClusterTable:
+    """Return the segments of an event, matched by energy."""
+    energy, xyz = hits[:, 0], hits[:, 5:8]
+    matches = match_clusters(*partition, energy, by_energy=True)
+    truth = segment_centres(matches.truth, *partition[:2], energy, xyz)
+    return cluster_table(matches, truth, segment_centres(matches.predicted, *partition[2:], energy, xyz))
+
+
+def _plain(value: float) -> float | None:
+    return None if value != value else float(value)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tools with a network of calorimeter hits, from a config to scores and files, at toy size."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pcperc.engine.inference import InferOptions, infer
+from pcperc.engine.testing import TestOptions, test
+from pcperc.engine.training import TrainOptions, train
+from pcperc.evaluation import read_cluster_table
+from pcperc.geometry.calorimeter import hit_table
+from tests.engine.helpers import read_losses
+
+SMALL = {
+    "data_root": "",
+    "model.backbone.width": 0.0625,
+    "model.data_preprocessor.voxel_size": 4.0,
+    "train_dataloader.num_workers": 0,
+    "train_dataloader.persistent_workers": False,
+    "test_dataloader.num_workers": 0,
+    "test_dataloader.persistent_workers": False,
+    "train_dataloader.batch_size": 2,
+    "train_cfg.max_epochs": 2,
+}
+CONFIG = "configs/calo_spvcnn.py"
+
+
+def made_event(rng: np.random.Generator, showers: int) -> dict[str, np.ndarray]:
+    """Return an event of round clouds of hits, 20 each, and as many of noise."""
+    centres = rng.uniform((-100, -100, 330), (100, 100, 500), (showers + 1, 3))
+    instance = np.repeat(np.arange(showers + 1), 20) - 1
+    spread = np.where(instance < 0, 40.0, 2.0)[:, None]
+    xyz = centres[instance] + spread * rng.normal(size=(len(instance), 3))
+    xyz[:, 2] = xyz[:, 2].clip(321, 520)
+    energy = rng.exponential(1.0, len(instance))
+    label = np.where(instance < 0, 0, 1 + instance % 2)
+    return {"hits": hit_table(energy, xyz, np.full(len(xyz), -1.0)), "class": label, "instance": instance}
+
+
+def write(path, **arrays):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("calo"), np.random.default_rng(0)
+    for split, count in (("sim_train", 4), ("sim_test", 2)):
+        for index in range(count):
+            write(root / split / f"event_{index}.npz", **made_event(rng, 2 + index))
+    nothing = np.zeros(0, np.int64)
+    for split in ("sim_train", "sim_test"):
+        write(
+            root / split / "event_empty.npz",
+            hits=np.zeros((0, 9), np.float32),
+            **{"class": nothing, "instance": nothing},
+        )
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    """Work dir and checkpoint of a network that was trained for two epochs on a CPU."""
+    work_dir = tmp_path_factory.mktemp("trained")
+    options = TrainOptions(CONFIG, work_dir=work_dir, device="cpu", overrides={**SMALL, "data_root": str(root)})
+    return work_dir, train(options)
+
+
+def test_training_scores_and_curves(trained, root, tmp_path, capsys):
+    work_dir, checkpoint = trained
+    losses = list(read_losses(work_dir).values())
+    names = {"loss_cross_entropy", "loss_lovasz", "loss_attraction", "loss_repulsion", "loss_beta"}
+    assert len(losses) == 4 and all(names <= set(line) for line in losses)
+    found = test(TestOptions(None, checkpoint, evaluation="calo", work_dir=tmp_path, device="cpu"))
+    printed = capsys.readouterr().out
+    assert "(simulated, GFlash)" in printed and "hadronic" in printed
+    written = json.loads((tmp_path / "cluster_scores.json").read_text())
+    assert written["scores"] == pytest.approx(found) and written["num_events"] == 3
+    table = read_cluster_table(tmp_path / "cluster_table.npz")
+    assert len(table.found) == 5 and found["efficiency"] == table.found.mean()
+    assert (tmp_path / "cluster_curves.png").stat().st_size > 10_000
+
+
+def test_files_of_hits(trained, root, tmp_path):
+    """Both layouts, and an event without hits; energies and clusters are those of the hits."""
+    _, checkpoint = trained
+    event = made_event(np.random.default_rng(1), 3)
+    mirrored = event["hits"] * np.array([1, -1, 1, 1, 1, 1, 1, -1, 1], np.float32)
+    files = [
+        write(tmp_path / "sim.npz", **event),
+        write(tmp_path / "rec.npz", recHitFeatures=mirrored),
+        root / "sim_test/event_empty.npz",
+    ]
+    paths = infer(InferOptions(None, checkpoint, files, out=tmp_path / "out", device="cpu"))
+    written = [json.loads(path.read_text())["clusters"] for path in paths]
+    for path, rows in zip(paths, written, strict=True):
+        with np.load(path.with_name(f"{path.stem}.clusters.npz")) as arrays:
+            cluster, label, energies = arrays["cluster"], arrays["class"], arrays["energy"]
+        hits = event["hits"] if len(rows) or len(cluster) else np.zeros((0, 9))
+        assert len(cluster) == len(label) == len(hits)
+        assert ((cluster < 0) == (label == 0)).all()
+        assert [row["hits"] for row in rows] == np.bincount(cluster[cluster >= 0], minlength=len(rows)).tolist()
+        sums = [hits[cluster == number, 0].sum() for number in range(len(rows))]
+        assert energies == pytest.approx(sums, abs=1e-4) and (np.diff(energies) <= 0).all()
+    assert written[2] == []
+    # The other endcap is this one mirrored.
+    flipped = [{**row, "center": [*row["center"][:2], -row["center"][2]]} for row in written[1]]
+    assert flipped == written[0]
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"hits": np.full((3, 9), np.nan, np.float32)}, "must be finite"),
+        ({"hits": np.zeros((3, 4), np.float32)}, "must be .N, 9. floats"),
+        ({"points": np.zeros((3, 9), np.float32)}, "must have an array hits or rechits"),
+    ],
+)
+def test_files_that_hold_something_else(trained, tmp_path, arrays, message):
+    _, checkpoint = trained
+    file = write(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=f"bad.npz.*{message}"):
+        infer(InferOptions(None, checkpoint, [file], out=tmp_path / "out", device="cpu"))
+    (tmp_path / "bad.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match="bad.bin: must be an .npz file of hits"):
+        infer(InferOptions(None, checkpoint, [tmp_path / "bad.bin"], out=tmp_path / "out", device="cpu"))
