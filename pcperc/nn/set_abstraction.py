@@ -57,8 +57,7 @@ class SetAbstraction(nn.Module):
         check_points("SetAbstraction", points)
         check_rows(self, points, channels=self.in_channels)
         xyz, items = points.coords[:, 1:].contiguous(), points.items
-        samples = ops.furthest_point_sample(xyz, items, num_samples=self.num_centers).flatten()
-        centers = points.take(samples[samples >= 0])
+        centers = self._centers(points, xyz)
         center_xyz = centers.coords[:, 1:]
         balls = {"radius": self.radius, "num_neighbors": self.num_neighbors}
         table = ops.ball_query(xyz, items, center_xyz, centers.items, **balls)
@@ -67,6 +66,16 @@ class SetAbstraction(nn.Module):
         grouped = torch.cat([offsets.to(points.dtype), ops.gather_rows(points.feats, table)], 2)
         reduced = self.mlp(grouped.flatten(0, 1)).reshape(*table.shape, self.mlp.out_channels).amax(1)
         return centers.replace(feats=reduced)
+
+    def _centers(self, points: PointTensor, xyz: Tensor) -> PointTensor:
+        count = points.points_per_cloud
+        if count is None:
+            samples = ops.furthest_point_sample(xyz, points.items, num_samples=self.num_centers).flatten()
+            return points.take(samples[samples >= 0])
+        count = min(count, self.num_centers)
+        samples = ops.furthest_point_sample(xyz, points.items, num_samples=count).flatten()
+        # None is absent where all points are finite; of a cloud where not, a centre may be another cloud's point.
+        return points.take(samples.clamp(min=0), points_per_cloud=count)
 
     def extra_repr(self) -> str:
         return f"num_centers={self.num_centers}, radius={self.radius}, num_neighbors={self.num_neighbors}"
@@ -103,9 +112,10 @@ class GlobalAbstraction(nn.Module):
         check_rows(self, points, channels=self.in_channels)
         rows = torch.cat([points.coords[:, 1:].to(points.dtype), points.feats], 1)
         reduced = ops.segment_reduce(self.mlp(rows), points.items, mode="max")
-        batch = torch.arange(points.batch_size, device=points.device, dtype=points.coords.dtype)
-        origins = torch.cat([batch[:, None], batch.new_zeros(points.batch_size, points.dims)], 1)
-        return PointTensor(origins, reduced, batch_size=points.batch_size or None)
+        origins = torch.zeros(points.batch_size, points.dims, dtype=points.coords.dtype, device=points.device)
+        if points.batch_size == 0:
+            return PointTensor(torch.cat([origins[:, :1], origins], 1), reduced)
+        return PointTensor.of_equal_clouds(origins[:, None], reduced[:, None])
 
 
 class FeaturePropagation(nn.Module):

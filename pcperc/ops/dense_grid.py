@@ -139,7 +139,8 @@ def _number(item: Tensor, voxel: Tensor, resolution: int) -> Tensor:
 
 def _corner_plan(item: Tensor, place: Tensor, known: Tensor, resolution: int, batch_size: int) -> GatherPlan:
     low = place.floor()
-    steps = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], device=place.device)
+    corner, axis = torch.arange(8, device=place.device), torch.arange(3, device=place.device)
+    steps = corner[:, None] >> (2 - axis) & 1  # made on the device: nothing waits for a copy
     voxels = low.long()[:, None] + steps
     inside = known[:, None] & (voxels < resolution).all(2)  # behind the last voxel the weight is 0
     rows = torch.where(inside, _number(item[:, None], voxels, resolution), -1)

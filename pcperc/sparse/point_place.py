@@ -11,8 +11,9 @@ from pcperc.sparse.kernel_map import KernelMapCache, Topology, _build_to_keep
 class PointPlace:
     """Where points are, and what was found out about the voxels around them."""
 
-    def __init__(self, coords: Tensor, batch_size: int):
+    def __init__(self, coords: Tensor, batch_size: int, points_per_cloud: int | None = None):
         self.coords, self.batch_size = coords, batch_size  # (N, 1 + D) float
+        self.points_per_cloud = points_per_cloud  # where all clouds have as many, their rows one cloud after the other
         self.kernel_maps = KernelMapCache()
         self._voxels: dict[tuple[int, ...], Topology] = {}
         self._segments: dict[Topology, ops.Segments] = {}
@@ -23,9 +24,15 @@ class PointPlace:
     @property
     def items(self) -> ops.Segments:
         if self._items is None:
-            batch = self.coords[:, 0].int()
-            self._items = _build_to_keep(lambda: ops.make_segments(batch, num_segments=self.batch_size))
+            self._items = _build_to_keep(self._find_items)
         return self._items
+
+    def _find_items(self) -> ops.Segments:
+        if self.points_per_cloud is None:
+            return ops.make_segments(self.coords[:, 0].int(), num_segments=self.batch_size)
+        rows = torch.arange(self.coords.shape[0], dtype=torch.int32, device=self.coords.device)
+        starts = torch.arange(self.batch_size + 1, dtype=torch.int32, device=rows.device) * self.points_per_cloud
+        return ops.Segments(rows // self.points_per_cloud, rows, starts)
 
     def grid(self, resolution: int, normalize: bool) -> ops.DenseGrid:
         if (resolution, normalize) not in self._grids:

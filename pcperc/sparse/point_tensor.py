@@ -58,14 +58,45 @@ class PointTensor(Placement):
         _check_feats(coords, feats)
         self._place, self._feats = PointPlace(coords, batch_size), feats
 
+    @classmethod
+    def of_equal_clouds(cls, xyz: Tensor, feats: Tensor) -> "PointTensor":
+        """Return B clouds of S points each, in that order; nothing waits for the GPU, then or in later layers.
+
+        What depends on values elsewhere depends on shapes alone here, so that networks of such points can be captured
+        as CUDA graphs; for that reason values are not checked.
+
+        Args:
+            xyz: (B, S, D) float32 or float64, finite and in range as the class says, B from 1 to 1023, S >= 1.
+            feats: (B, S, C) floating point, on the same device.
+        Raises:
+            TypeError: not tensors. ValueError: wrong shape, dtype or device.
+        """
+        op = "PointTensor.of_equal_clouds"
+        check_tensor(op, "xyz", xyz)
+        check_tensor(op, "feats", feats)
+        if xyz.ndim != 3 or feats.ndim != 3 or feats.shape[:2] != xyz.shape[:2] or 0 in xyz.shape:
+            got = f"{describe(xyz)} and {describe(feats)}"
+            raise ValueError(f"{op}: xyz and feats must be (B, S, D) and (B, S, C), none of B, S, D 0, got {got}")
+        batch_size, count, dims = xyz.shape
+        check_batch_size(op, batch_size, dims)
+        batch = torch.arange(batch_size, dtype=xyz.dtype, device=xyz.device)[:, None, None]
+        coords = torch.cat([batch.expand(batch_size, count, 1), xyz.detach()], 2).flatten(0, 1)
+        _check_coords(coords)
+        feats = feats.flatten(0, 1)
+        _check_feats(coords, feats)
+        return cls._on_place(PointPlace(coords, batch_size, count), feats)
+
     def replace(self, *, feats: Tensor) -> "PointTensor":
         """Return a tensor with the same points, in the same order, and other features (N, any)."""
         _check_feats(self.coords, feats)
         return self._on_place(self._place, feats)
 
-    def take(self, rows: Tensor) -> "PointTensor":
-        """Return some of the points with their features, by (M,) int32 rows in [0, N), which are not checked."""
-        place = PointPlace(self.coords.index_select(0, rows), self.batch_size)
+    def take(self, rows: Tensor, *, points_per_cloud: int | None = None) -> "PointTensor":
+        """Return some of the points with their features, by (M,) int32 rows in [0, N), which are not checked.
+
+        ``points_per_cloud`` says that rows are as many of each cloud, one cloud after the other.
+        """
+        place = PointPlace(self.coords.index_select(0, rows), self.batch_size, points_per_cloud)
         return self._on_place(place, ops.gather_rows(self.feats, rows))
 
     @classmethod
@@ -75,7 +106,7 @@ class PointTensor(Placement):
         return tensor
 
     def _with_moved(self, coords: Tensor, feats: Tensor) -> "PointTensor":
-        return self._on_place(PointPlace(coords, self.batch_size), feats)
+        return self._on_place(PointPlace(coords, self.batch_size, self.points_per_cloud), feats)
 
     @property
     def coords(self) -> Tensor:
@@ -103,6 +134,11 @@ class PointTensor(Placement):
     @property
     def batch_size(self) -> int:
         return self._place.batch_size
+
+    @property
+    def points_per_cloud(self) -> int | None:
+        """S where all clouds are known to have S points, one cloud after the other; else None."""
+        return self._place.points_per_cloud
 
     @property
     def dims(self) -> int:

@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import nn as spnn
@@ -62,6 +61,8 @@ def check_network_input(name: str, points: PointTensor, in_channels: int) -> Non
 def one_hot_categories(name: str, points: PointTensor, categories: Tensor | None, num_categories: int) -> Tensor | None:
     """(B, num_categories) in the dtype of the points, or None for a network without categories.
 
+    Of clouds of equal size, which nothing may wait for, values are not checked: one out of range is no category.
+
     Raises:
         TypeError: categories are missing, or given to a network without. ValueError: not (B,) int64 in range.
     """
@@ -74,9 +75,10 @@ def one_hot_categories(name: str, points: PointTensor, categories: Tensor | None
     if categories.shape != (points.batch_size,) or categories.dtype != torch.int64:
         got = f"{tuple(categories.shape)} {categories.dtype}"
         raise ValueError(f"{name}: categories must be ({points.batch_size},) int64, got {got}")
-    if not torch.compiler.is_compiling() and not ((categories >= 0) & (categories < num_categories)).all():
+    is_checked = points.points_per_cloud is None and not torch.compiler.is_compiling()
+    if is_checked and not ((categories >= 0) & (categories < num_categories)).all():
         raise ValueError(f"{name}: categories must be in [0, {num_categories}), got {categories.tolist()}")
-    return F.one_hot(categories, num_categories).to(points.dtype)
+    return (categories[:, None] == torch.arange(num_categories, device=categories.device)).to(points.dtype)
 
 
 def spread(of_clouds: Tensor, points: PointTensor) -> Tensor:
