@@ -78,21 +78,8 @@ class Segmentor(BaseModel):
         logits = self.backbone(inputs["prepared"].points)
         if mode == "tensor":
             return logits
-        return self.loss(logits.feats, self._labels(inputs, samples))
-
-    def _labels(self, inputs: dict, samples: list[dict] | None) -> Tensor:
-        """Return the label of each row that the network reads, (R,) int64."""
-        if samples is None:
-            raise ValueError("Segmentor: samples must be given for a loss, got None")
-        for sample, cloud in zip(samples, inputs["points"], strict=True):
-            labels = sample.get("point_labels")
-            if labels is None or len(labels) != len(cloud):
-                found = "none" if labels is None else len(labels)
-                raise ValueError(
-                    f"Segmentor: sample {sample.get('sample_token')} must have {len(cloud)} point_labels, got {found}"
-                )
-        labels = torch.cat([sample["point_labels"] for sample in samples])
-        return labels[inputs["prepared"].row_point]
+        labels = point_labels_of("Segmentor", inputs, samples)
+        return self.loss(logits.feats, labels[inputs["prepared"].row_point])
 
     def _predict(self, inputs: dict, samples: list[dict] | None) -> list[PointLabels]:
         prepared, clouds = inputs["prepared"], inputs["points"]
@@ -108,7 +95,7 @@ class Segmentor(BaseModel):
         sizes = [len(cloud) for cloud in clouds]
         samples = samples or [{}] * len(clouds)
         parts = zip(samples, labels.split(sizes), scores.split(sizes), strict=True)
-        return [_for_recorded(sample, *part) for sample, *part in parts]
+        return [for_recorded_points(sample, *part) for sample, *part in parts]
 
     def _probabilities(self, prepared: PreparedPoints) -> Tensor:
         """Return the probability of each class at each point, (N, C) float32; 0 for one that was left out."""
@@ -125,7 +112,25 @@ def _moved(cloud: Tensor, matrix: Tensor) -> Tensor:
     return torch.cat([xyz, cloud[:, 3:]], 1)
 
 
-def _for_recorded(sample: dict, labels: Tensor, scores: Tensor) -> PointLabels:
+def point_labels_of(op: str, inputs: dict, samples: list[dict] | None) -> Tensor:
+    """Return the labels of the points of all clouds, (N,) int64.
+
+    Raises:
+        ValueError: a sample without a label for each of its points.
+    """
+    if samples is None:
+        raise ValueError(f"{op}: samples must be given for a loss, got None")
+    for sample, cloud in zip(samples, inputs["points"], strict=True):
+        labels = sample.get("point_labels")
+        if labels is None or len(labels) != len(cloud):
+            found = "none" if labels is None else len(labels)
+            raise ValueError(
+                f"{op}: sample {sample.get('sample_token')} must have {len(cloud)} point_labels, got {found}"
+            )
+    return torch.cat([sample["point_labels"] for sample in samples])
+
+
+def for_recorded_points(sample: dict, labels: Tensor, scores: Tensor) -> PointLabels:
     """Return what is said of every recorded point, given what is said of those that the transforms left."""
     if "point_index" in sample:
         count = sample["num_recorded_points"]

@@ -11,16 +11,16 @@ from pcperc.models.pvcnn.plus_plus import PVCNN2, Down, Up
 from pcperc.registry import MODELS
 
 # Mean length, width and height in metres of KITTI's labelled objects: Car, Van, Truck, Pedestrian, Person_sitting,
-# Cyclist, Tram, Misc.
+# Cyclist, Tram, Misc. Source: the code published with Frustum PointNets, whose weights are relative to these numbers.
 KITTI_SIZE_TEMPLATES = (
-    (3.88, 1.63, 1.53),
-    (5.07, 1.90, 2.21),
-    (10.14, 2.59, 3.25),
-    (0.84, 0.66, 1.76),
-    (0.80, 0.60, 1.27),
-    (1.76, 0.60, 1.74),
-    (16.17, 2.53, 3.53),
-    (3.64, 1.54, 1.92),
+    (3.88311640418, 1.62856739989, 1.52563191462),
+    (5.06763659, 1.9007158, 2.20532825),
+    (10.13586957, 2.58549199, 3.2520595),
+    (0.84422524, 0.66068622, 1.76255119),
+    (0.80057803, 0.5983815, 1.27450867),
+    (1.76282397, 0.59706367, 1.73698127),
+    (16.17150617, 2.53246914, 3.53079012),
+    (3.64300781, 1.54298177, 1.92320313),
 )
 
 
