@@ -7,6 +7,9 @@ from pcperc.models import pvcnn as pvcnn
 from pcperc.models.cloud_preprocessor import RoomPreprocessor as RoomPreprocessor
 from pcperc.models.cloud_preprocessor import ShapePreprocessor as ShapePreprocessor
 from pcperc.models.cloud_segmentor import CloudSegmentor as CloudSegmentor
+from pcperc.models.frustum_detector import FrustumDetector as FrustumDetector
+from pcperc.models.frustum_detector import FrustumPreprocessor as FrustumPreprocessor
+from pcperc.models.losses import FrustumLoss as FrustumLoss
 from pcperc.models.losses import SegmentationLoss as SegmentationLoss
 from pcperc.models.minkunet import MinkUNet as MinkUNet
 from pcperc.models.on_voxels import OnVoxels as OnVoxels

@@ -43,6 +43,8 @@ class CloudPreprocessor(BaseDataPreprocessor):
         ValueError: num_points or votes < 1.
     """
 
+    category_key = "category"  # of a sample
+
     def __init__(
         self,
         num_points: int,
@@ -79,13 +81,14 @@ class CloudPreprocessor(BaseDataPreprocessor):
         """
         data = self.cast_data(data)
         inputs = data["inputs"] = dict(data["inputs"])
-        samples = data.get("samples") or [{} for _ in inputs.get("points", [])]
-        if "points" not in inputs:
-            raise ValueError(f"{type(self).__name__}: inputs must hold 'points', got {sorted(inputs)}")
+        samples, clouds = self.samples_and_clouds(data)
         drawn, first = [], 0
         with torch.autocast(self.device.type, enabled=False):
-            for item, (cloud, sample) in enumerate(zip(inputs["points"], samples, strict=True)):
-                self._check(cloud, sample, item, training)
+            for item, (cloud, sample) in enumerate(zip(clouds, samples, strict=True)):
+                self.check(cloud, sample, item)
+                if training and len(cloud) == 0:
+                    name = sample.get("sample_token", item)
+                    raise ValueError(f"{type(self).__name__}: sample {name} must have points to train on, got none")
                 drawn.append(self._clouds_of(cloud, sample, item, first, training))
                 first += len(cloud)
         has_categories = drawn[0].categories is not None
@@ -102,31 +105,36 @@ class CloudPreprocessor(BaseDataPreprocessor):
         """Return where the points of the (V, S) views are for the network, (V, S, 3), and features (V, S, C)."""
         raise NotImplementedError
 
+    def samples_and_clouds(self, data: dict) -> tuple[list[dict], list[Tensor]]:
+        """Return the samples of a batch, empty ones where it has none, and their points."""
+        if "points" not in data["inputs"]:
+            raise ValueError(f"{type(self).__name__}: inputs must hold 'points', got {sorted(data['inputs'])}")
+        clouds = data["inputs"]["points"]
+        return data.get("samples") or [{} for _ in clouds], clouds
+
     def _clouds_of(self, cloud: Tensor, sample: dict, item: int, first: int, training: bool) -> Clouds:
         cloud = cloud.float()
         views = self.views(cloud, training)
         count = len(views)
         items = torch.full((count,), item, device=cloud.device)
-        categories = torch.full_like(items, sample["category"]) if self.num_categories else None
+        categories = torch.full_like(items, int(sample[self.category_key])) if self.num_categories else None
         return Clouds(*self.encode(cloud, views, training), views + first, items, categories)
 
-    def _check(self, cloud: Tensor, sample: dict, item: int, training: bool) -> None:
-        """Raise for a sample that no cloud can be drawn of, or that the network could not read."""
+    def check(self, cloud: Tensor, sample: dict, item: int) -> None:
+        """Raise for a sample that the network could not read."""
         op, name = type(self).__name__, sample.get("sample_token", item)
         if cloud.ndim != 2 or cloud.shape[1] < len(self.columns):
             expected = f"(N, {len(self.columns)}) or wider, {', '.join(self.columns)}"
             raise ValueError(f"{op}: points of sample {name} must be {expected}, got {tuple(cloud.shape)}")
-        if training and len(cloud) == 0:
-            raise ValueError(f"{op}: sample {name} must have points to train on, got none")
         bad = ~cloud[:, : len(self.columns)].isfinite().all(1)
         if bad.any():
             row = int(bad.int().argmax())
             raise ValueError(f"{op}: points of sample {name} must be finite, got {cloud[row].tolist()} at point {row}")
         if self.num_categories:
-            category = sample.get("category")
+            category = sample.get(self.category_key)
             if category is None or not 0 <= int(category) < self.num_categories:
                 raise ValueError(
-                    f"{op}: category of sample {name} must be in [0, {self.num_categories}), got {category}"
+                    f"{op}: {self.category_key} of sample {name} must be in [0, {self.num_categories}), got {category}"
                 )
 
 
