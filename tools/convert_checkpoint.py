@@ -14,7 +14,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="whose model is the network, such as configs/spvnas/spvcnn_*.py")
     parser.add_argument("file", type=Path, help="their checkpoint: torch.save's, or .safetensors")
-    parser.add_argument("--from", dest="source", required=True, choices=("spvnas", "torchsparse"), help="whose names")
+    parser.add_argument(
+        "--from", dest="source", required=True, choices=("spvnas", "torchsparse", "pvcnn"), help="whose names"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file that is written")
     return parser.parse_args()
 

@@ -5,17 +5,20 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from pcperc.convert.pvcnn import pvcnn_name, pvcnn_values
 from pcperc.convert.state_dict import convert_state_dict
 
 
 def convert_network(state: Mapping[str, Tensor], *, source: str, model: nn.Module) -> dict[str, Tensor]:
-    """Make of a published network's ``state_dict`` one for our MinkUNet or SPVCNN.
+    """Make of a published network's ``state_dict`` one for our network.
 
     - ``spvnas``: MinkUNet, SPVCNN, specialised SPVNAS networks and the super network (for ``SPVNAS.net``) of
       mit-han-lab/spvnas. A MinkUNet there carries point_transforms that nothing uses: they are left out. A specialised
       network keeps the classifier of the super network, of whose inputs it uses the first: the others are left out.
       These networks read quantized points: build SPVCNN with ``quantized=True``.
     - ``torchsparse``: torchsparse.backbones.SparseResUNet42, which has no classifier.
+    - ``pvcnn``: PVCNN, PVCNN++, F-PVCNN (without its size templates) and PointNet of mit-han-lab/pvcnn, for the
+      networks of ``pcperc.models.pvcnn`` of the same name. Its PointNet++ reads no coordinates and is another network.
 
     Args:
         state: name to tensor; a leading ``module.`` is dropped.
@@ -29,14 +32,16 @@ def convert_network(state: Mapping[str, Tensor], *, source: str, model: nn.Modul
     rename = _rename(source)
     own = model.state_dict()
     has_points = any(name.startswith("point_transforms.") for name in own)
-    state = dict(state)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if source == "pvcnn":
+        state = pvcnn_values(state, model)
     for key, value in state.items():
         if isinstance(value, Tensor) and source == "spvnas" and key.endswith("classifier.linear.weight"):
             state[key] = value[:, : own["classifier.weight"].shape[1]] if "classifier.weight" in own else value
 
     def our_name(key: str) -> str | None:
         name = rename(key)
-        is_unused = source == "spvnas" and name.startswith("point_transforms.") and not has_points
+        is_unused = source == "spvnas" and name is not None and name.startswith("point_transforms.") and not has_points
         return None if is_unused else name
 
     return convert_state_dict(state, source="torchsparse", model=model, rename=our_name)
@@ -68,11 +73,11 @@ def spvnas_options(state: Mapping[str, Tensor]) -> dict:
     return dict(widths=widths, transitions=transitions, inner_widths=inner_widths, project_first=True)
 
 
-def _rename(source: str) -> Callable[[str], str]:
+def _rename(source: str) -> Callable[[str], str | None]:
     if source not in NETWORKS:
         raise ValueError(f"convert_network: source must be one of {', '.join(NETWORKS)}, got {source!r}")
 
-    def rename(key: str) -> str:
+    def rename(key: str) -> str | None:
         try:
             return _RULES[source](key.removeprefix("module."))
         except ValueError:  # a name where a number belongs
@@ -138,5 +143,5 @@ def _in_block(leaf: str) -> str:
     return "conv.weight" if leaf == "kernel" else f"norm.{leaf}"
 
 
-_RULES = {"spvnas": _from_spvnas, "torchsparse": _from_torchsparse}
+_RULES = {"spvnas": _from_spvnas, "torchsparse": _from_torchsparse, "pvcnn": pvcnn_name}
 NETWORKS = tuple(_RULES)

@@ -12,6 +12,7 @@ from pcperc.engine.config import ConfigError, load_config, plain_config
 from pcperc.engine.messages import say
 from pcperc.models import SPVCNN, MinkUNet
 from pcperc.models.pretrained import read_weights
+from pcperc.models.pvcnn import PVCNN, PVCNN2, FrustumPVCNN
 from pcperc.registry import MODELS, resolve_type
 
 
@@ -31,7 +32,7 @@ def convert_checkpoint(options: ConvertOptions) -> None:
     A specialised SPVNAS network says by its shapes what its widths are: they replace those of the config's SPVCNN.
 
     Raises:
-        ConfigError: no such config, or a model that holds none or several of MinkUNet and SPVCNN.
+        ConfigError: no such config, or a model that holds none or several of the networks of the source.
         FileNotFoundError, ValueError: no such file, not one of weights, or of another network: keys are named.
     """
     if options.out.suffix != ".safetensors":
@@ -42,7 +43,7 @@ def convert_checkpoint(options: ConvertOptions) -> None:
     if subnet:
         _set_widths(cfg["model"], subnet)
     model = MODELS.build(cfg["model"])
-    prefix, network = _only_network(model, options.config)
+    prefix, network = _only_network(model, options.config, _NETWORKS[options.source])
     try:
         converted = convert_network(state, source=options.source, model=network)
     except ValueError as error:
@@ -61,13 +62,23 @@ def _size(parameter: nn.Parameter) -> int:
     return parameter.numel()
 
 
-def _only_network(model: nn.Module, config: Path) -> tuple[str, MinkUNet]:
-    """The network to be filled, and what stands before its names."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, MinkUNet)}
+def _only_network(model: nn.Module, config: Path, kinds: tuple[type, ...]) -> tuple[str, nn.Module]:
+    """The network to be filled, and what stands before its names; of networks in one another the outermost."""
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, kinds) and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
     if len(found) != 1:
-        raise ConfigError(f"{config}: model must hold one MinkUNet or SPVCNN, got {len(found)}")
+        raise ConfigError(f"{config}: model must hold one {' or '.join(k.__name__ for k in kinds)}, got {len(found)}")
     ((name, network),) = found.items()
     return (f"{name}." if name else ""), network
+
+
+_NETWORKS = {
+    "spvnas": (MinkUNet, SPVCNN),
+    "torchsparse": (MinkUNet, SPVCNN),
+    "pvcnn": (PVCNN, PVCNN2, FrustumPVCNN),
+}
 
 
 def _set_widths(part: object, subnet: dict) -> None:

@@ -10,6 +10,7 @@ from pcperc.geometry.boxes import (
     transform_boxes,
     wrap_angle,
 )
+from pcperc.geometry.cloud_class import CloudClass
 from pcperc.geometry.detections import Detections
 from pcperc.geometry.hit_clusters import HitClusters
 from pcperc.geometry.matrices import (
@@ -28,6 +29,7 @@ __all__ = [
     "BOX_EDGES",
     "FRONT_FACE",
     "IGNORED",
+    "CloudClass",
     "Detections",
     "HitClusters",
     "PointLabels",

@@ -4,6 +4,7 @@
 from pcperc.models import bevfusion as bevfusion
 from pcperc.models import calorimeter as calorimeter
 from pcperc.models import pvcnn as pvcnn
+from pcperc.models.cloud_classifier import CloudClassifier as CloudClassifier
 from pcperc.models.cloud_preprocessor import RoomPreprocessor as RoomPreprocessor
 from pcperc.models.cloud_preprocessor import ShapePreprocessor as ShapePreprocessor
 from pcperc.models.cloud_segmentor import CloudSegmentor as CloudSegmentor

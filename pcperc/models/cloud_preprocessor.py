@@ -12,6 +12,9 @@ from pcperc.models.sampling import block_views, draw_view, whole_views
 from pcperc.registry import MODELS
 from pcperc.sparse import PointTensor
 
+# Of the indoor data sets: metres, [0, 1], and where in the extent of the room.
+ROOM_COLUMNS = ("x", "y", "z", "red", "green", "blue", "x_part", "y_part", "z_part")
+
 
 class Clouds(NamedTuple):
     """V clouds of S points each, drawn from the N points of the batch (all of its clouds, one after the other)."""
@@ -193,17 +196,16 @@ class ShapePreprocessor(CloudPreprocessor):
 class RoomPreprocessor(CloudPreprocessor):
     """Rooms: square columns of ``block`` metres, drawn anywhere in training and from shifted grids in testing.
 
-    Features are x and y from the middle of the block, z above the lowest point of the room, red, green and blue as
-    parts of ``color_scale``, and x, y, z from the lowest corner of the room as parts of its size.
+    Features are the nine columns of the indoor data sets: x, y, z in metres, red, green, blue, and where in the room
+    the point lies. x and y are from half a block above the lowest of the block's points.
 
     Args:
         num_points, votes, non_blocking: as in ``CloudPreprocessor``.
-        block: edge length in metres; None where samples are blocks already, whose nine columns are the features.
+        block: edge length in metres; None where samples are blocks already, which stay as they are.
         blocks: drawn of each room in training: blocks around points that are drawn at random.
         grids: in testing each vote lays so many grids of blocks, each a part ``block / grids`` further along x and y.
-        color_scale: the recorded value of full red, green or blue.
     Raises:
-        ValueError: as ``CloudPreprocessor``; a block or color_scale not > 0; blocks or grids < 1.
+        ValueError: as ``CloudPreprocessor``; a block not > 0; blocks or grids < 1.
     Source: Liu, Tang, Lin and Han, "Point-Voxel CNN", NeurIPS 2019, section 5.2; blocks and features as PointCNN (Li et
         al., NeurIPS 2018) prepares S3DIS. There small blocks join a neighbour; here their points are repeated.
     """
@@ -216,18 +218,14 @@ class RoomPreprocessor(CloudPreprocessor):
         blocks: int = 1,
         grids: int = 2,
         votes: int = 1,
-        color_scale: float = 255.0,
         non_blocking: bool = False,
     ):
-        columns = ("x", "y", "z", "red", "green", "blue")
-        if block is None:
-            columns = (*columns, "x of the room", "y of the room", "z of the room")
-        super().__init__(num_points, votes=votes, columns=columns, non_blocking=non_blocking)
-        if not (block is None or block > 0) or not color_scale > 0:
-            raise ValueError(f"RoomPreprocessor: block and color_scale must be > 0, got {block} and {color_scale}")
+        super().__init__(num_points, votes=votes, columns=ROOM_COLUMNS, non_blocking=non_blocking)
+        if not (block is None or block > 0):
+            raise ValueError(f"RoomPreprocessor: block must be > 0 or None, got {block}")
         if blocks < 1 or grids < 1:
             raise ValueError(f"RoomPreprocessor: blocks and grids must be >= 1, got {blocks} and {grids}")
-        self.block, self.blocks, self.grids, self.color_scale = block, int(blocks), int(grids), float(color_scale)
+        self.block, self.blocks, self.grids = block, int(blocks), int(grids)
 
     def views(self, cloud: Tensor, training: bool) -> Tensor:
         if not training:
@@ -246,14 +244,8 @@ class RoomPreprocessor(CloudPreprocessor):
         return torch.stack(views)
 
     def encode(self, cloud: Tensor, views: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        if self.block is None:
-            feats = cloud[views][..., : len(self.columns)]
-            return feats[..., :3], feats
-        xyz = cloud[:, :3]
-        xyz = xyz - (xyz.amin(0) if len(xyz) else 0)
-        size = xyz.amax(0) if len(xyz) else xyz.new_ones(3)
-        of_room = xyz / torch.where(size > 0, size, 1)
-        local = xyz[views]
-        lowest = local[..., :2].amin(1, keepdim=True) if len(views) else local[..., :2]
-        local = torch.cat([local[..., :2] - lowest - self.block / 2, local[..., 2:]], 2)
-        return local, torch.cat([local, (cloud[:, 3:6] / self.color_scale)[views], of_room[views]], 2)
+        feats = cloud[views][..., : len(self.columns)]
+        if self.block is not None and len(views):
+            xy = feats[..., :2] - feats[..., :2].amin(1, keepdim=True) - self.block / 2
+            feats = torch.cat([xy, feats[..., 2:]], 2)
+        return feats[..., :3], feats

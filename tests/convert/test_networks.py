@@ -236,7 +236,9 @@ def test_what_does_not_fit_is_named(change, message):
     change(state)
     with pytest.raises(ValueError, match=message):
         convert_network(state, source="spvnas", model=SPVCNN(3, CLASSES, widths=WIDTHS))
-    with pytest.raises(ValueError, match="convert_network: source must be one of spvnas, torchsparse, got 'spconv2'"):
+    with pytest.raises(
+        ValueError, match="convert_network: source must be one of spvnas, torchsparse, pvcnn, got 'spconv2'"
+    ):
         convert_network(state, source="spconv2", model=SPVCNN(3, CLASSES, widths=WIDTHS))
 
 

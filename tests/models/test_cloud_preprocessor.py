@@ -19,9 +19,9 @@ def shape(count, seed=0, **more):
 
 def room(count, seed=0, size=(4.0, 3.0, 2.5)):
     rng = np.random.default_rng(seed)
-    xyz = rng.uniform(0, 1, (count, 3)) * size + (10, -5, 1)
+    parts = rng.uniform(0, 1, (count, 3))
     return {
-        "points": np.concatenate([xyz, rng.integers(0, 256, (count, 3))], 1).astype(np.float32),
+        "points": np.concatenate([parts * size, rng.uniform(0, 1, (count, 3)), parts], 1).astype(np.float32),
         "point_labels": rng.integers(0, 13, count),
         "sample_token": f"room{seed}",
     }
@@ -97,17 +97,16 @@ def test_jitter_is_small_clipped_and_of_training_alone():
 def test_blocks_of_rooms_and_their_features(device):
     sample = room(3000)
     preprocessor = RoomPreprocessor(256, block=1.5, blocks=3).to(device)
-    points, lowest = sample["points"].astype(np.float64), sample["points"][:, :3].min(0)
+    points = sample["points"].astype(np.float64)
     for training in (True, False):
         clouds = prepare(preprocessor, sample, training=training)
         assert clouds.categories is None and (not training or len(clouds.xyz) == 3)
         for xyz, feats, view in zip(clouds.xyz.cpu(), clouds.feats.cpu(), clouds.point.cpu(), strict=True):
             own = points[view]
             assert (np.ptp(own[:, :2], axis=0) <= 1.5 + 1e-5).all()
-            local = np.concatenate([own[:, :2] - own[:, :2].min(0) - 0.75, own[:, 2:3] - lowest[2]], 1)
-            np.testing.assert_allclose(xyz, local, atol=1e-5)
-            parts = (own[:, :3] - lowest) / np.ptp(points[:, :3], axis=0)
-            np.testing.assert_allclose(feats, np.concatenate([local, own[:, 3:] / 255, parts], 1), atol=1e-5)
+            own[:, :2] -= own[:, :2].min(0) + 0.75
+            np.testing.assert_allclose(xyz, own[:, :3], atol=1e-5)
+            np.testing.assert_allclose(feats, own, atol=1e-5)
     assert set(prepare(preprocessor, sample).point.flatten().tolist()) == set(range(3000))
 
 
@@ -129,7 +128,7 @@ def test_equal_points_and_clouds_without_any():
     one = room(5)
     one["points"][:] = 1.0
     assert prepare(RoomPreprocessor(8), one).feats.isfinite().all()
-    assert prepare(RoomPreprocessor(8), room(0) | {"points": np.zeros((0, 6), np.float32)}).xyz.shape == (0, 8, 3)
+    assert prepare(RoomPreprocessor(8), room(0) | {"points": np.zeros((0, 9), np.float32)}).xyz.shape == (0, 8, 3)
 
 
 def test_says_what_is_wrong():
@@ -159,7 +158,7 @@ def test_says_what_is_wrong():
         (lambda: ShapePreprocessor(0), "num_points must be >= 1, got 0"),
         (lambda: ShapePreprocessor(votes=0), "votes must be >= 1, got 0"),
         (lambda: ShapePreprocessor(jitter=(-1, 0)), "jitter must be >= 0"),
-        (lambda: RoomPreprocessor(block=0), "block and color_scale must be > 0"),
+        (lambda: RoomPreprocessor(block=0), "block must be > 0 or None, got 0"),
         (lambda: RoomPreprocessor(grids=0), "blocks and grids must be >= 1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -56,7 +56,7 @@ def test_the_loss_sees_each_rows_own_label():
 def test_every_point_takes_its_most_probable_view_within_its_category():
     """Views of a room differ in where their middle is, so that a point's probabilities differ between them."""
     model = CloudSegmentor(RoomPreprocessor(16, block=1.0, grids=3), Plane(9, 13), clouds_at_once=4)
-    batch = batch_of(70, 0, 30, classes=13)
+    batch = batch_of(70, 0, 30, classes=13, columns=9)
     found = run(model, batch, "predict")
     clouds = model.data_preprocessor(batch)["inputs"]["clouds"]
     assert model.backbone.calls == -(-len(clouds.xyz) // 4)

@@ -89,3 +89,41 @@ class PVCNN(nn.Module):
             cloud = torch.cat([one_hot.to(cloud.dtype), cloud], 1)
         seen = outputs if self.concat_layers else outputs[-1:]
         return points.replace(feats=self.classifier(torch.cat([*seen, spread(cloud, points)], 1)))
+
+
+@MODELS.register_module()
+class PVCNNClassifier(nn.Module):
+    """Layers on points, the maximum of the last over each cloud, and a classifier of that: a class for the cloud.
+
+    Args:
+        in_channels, num_classes, blocks, width, resolution_scale, with_se, normalize: as in ``PVCNN``.
+        head: widths >= 1 of the classifier's perceptrons, and probabilities < 1 of dropout between them.
+    Shape: PointTensor with (N, in_channels) features to (B, num_classes). A cloud without points has features 0.
+    Raises:
+        TypeError, ValueError: as ``PVCNN``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        blocks: Sequence[Block],
+        head: Sequence[float],
+        width: float = 1.0,
+        resolution_scale: float = 1.0,
+        with_se: bool = False,
+        normalize: bool = True,
+    ):
+        super().__init__()
+        self.in_channels, self.num_classes = in_channels, num_classes
+        options = dict(width=width, resolution_scale=resolution_scale, with_se=with_se, normalize=normalize)
+        self.point_layers = make_point_layers(in_channels, blocks, **options)
+        self.head = make_head(self.point_layers[-1].out_channels, head, num_classes, width=width)
+
+    def forward(self, points: PointTensor) -> Tensor:
+        check_network_input(type(self).__name__, points, self.in_channels)
+        x = points
+        for layer in self.point_layers:
+            x = layer(x)
+        return self.head(cloud_max(x.feats, points))

@@ -6,7 +6,7 @@ with it; the PointNets as in Qi et al., CVPR 2017 and NeurIPS 2017, and the Frus
 """
 
 from pcperc.models.pvcnn.frustum import FrustumPVCNN
-from pcperc.models.pvcnn.network import PVCNN
+from pcperc.models.pvcnn.network import PVCNN, PVCNNClassifier
 from pcperc.models.pvcnn.plus_plus import PVCNN2, Down, Up
 from pcperc.registry import MODELS
 
@@ -94,6 +94,24 @@ def frustum_pvcnn_kitti(num_categories: int = 3, *, width: float = 1.0) -> Frust
         width=width,
     )
     return FrustumPVCNN(segmentation, num_sizes=len(KITTI_SIZE_TEMPLATES), width=width)
+
+
+@MODELS.register_module()
+def pvcnn_modelnet(num_classes: int = 40, *, width: float = 1.0, resolution_scale: float = 1.0) -> PVCNNClassifier:
+    """PVCNN for the category of a shape; points as for :func:`pvcnn_shapenet`, whose layers these are.
+
+    Nothing of the kind was published: the head is that of PointNet's classifier.
+    """
+    return PVCNNClassifier(
+        6,
+        num_classes,
+        blocks=((64, 1, 32), (128, 2, 16), (512, 1, None), (2048, 1, None)),
+        head=(512, 256, 0.3),
+        with_se=True,
+        normalize=False,
+        width=width,
+        resolution_scale=resolution_scale,
+    )
 
 
 @MODELS.register_module()
