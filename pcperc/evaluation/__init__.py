@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results files and official scores."""
 
-from pcperc.evaluation.cluster_metric import CalorimeterMetric, read_cluster_table
 from pcperc.evaluation.classification_metric import ClassificationMetric
+from pcperc.evaluation.cluster_metric import CalorimeterMetric, read_cluster_table
 from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
