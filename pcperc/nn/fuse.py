@@ -14,6 +14,7 @@ from pcperc.nn.conv import SparseConvBase
 from pcperc.nn.norm import BatchNorm
 from pcperc.nn.residual import ConvBlock, check_residual
 from pcperc.nn.sync_norm import SyncBatchNorm
+from pcperc.ops._checks import describe
 from pcperc.sparse import SparseTensor
 
 
@@ -31,10 +32,12 @@ def fuse(model: nn.Module) -> nn.Module:
     Args:
         model: in eval mode; it is not changed.
     Raises:
-        TypeError: the norm of a block is no batch norm.
+        TypeError: no module, or the norm of a block is no batch norm.
         ValueError: a block is in training mode, its norm keeps no running statistics or its convolution has another
             backend or parametrized weights; or there is no block.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"fuse: model must be a module, got {describe(model)}")
     fused = _replace(copy.deepcopy(model), _to_blocks, {})
     blocks = {name: module for name, module in fused.named_modules() if isinstance(module, ConvBlock)}
     if not blocks:

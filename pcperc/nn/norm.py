@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pcperc import ops
 from pcperc.nn._checks import Rows, check_input, check_rows
 from pcperc.nn.activation import OnFeats
-from pcperc.ops._checks import sum_dtype
+from pcperc.ops._checks import positive_int, sum_dtype
 from pcperc.sparse import SparseTensor
 
 
@@ -98,9 +98,16 @@ class GroupNorm(nn.GroupNorm):
     Shape: SparseTensor with (M, num_channels) features to one of the same voxels and dtype. An item without voxels
         takes no part; where a group is one value (one voxel, one channel) its variance is 0 and it becomes the bias.
     Raises:
-        TypeError: not a SparseTensor.
-        ValueError: an argument, or an input with other channels.
+        TypeError, ValueError: an argument; an input that is no SparseTensor or has other channels.
     """
+
+    def __init__(self, num_groups: int, num_channels: int, *arguments, **options):
+        name = type(self).__name__
+        num_groups = positive_int(name, "num_groups", num_groups)
+        num_channels = positive_int(name, "num_channels", num_channels)
+        if num_channels % num_groups:
+            raise ValueError(f"{name}: num_groups must divide {num_channels} channels, got {num_groups}")
+        super().__init__(num_groups, num_channels, *arguments, **options)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         check_input(self, x, channels=self.num_channels)
@@ -142,6 +149,7 @@ class InstanceNorm(GroupNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
+        num_features = positive_int(type(self).__name__, "num_features", num_features)
         super().__init__(num_features, num_features, eps=eps, affine=affine, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:

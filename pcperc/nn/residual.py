@@ -7,6 +7,7 @@ from torch import nn
 from pcperc.nn.activation import ReLU
 from pcperc.nn.conv import PerAxis, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
 from pcperc.nn.norm import BatchNorm
+from pcperc.ops._checks import describe, positive_int
 from pcperc.sparse import SparseTensor, Topology
 from pcperc.sparse._checks import check_same_voxels
 
@@ -22,7 +23,7 @@ class ConvBlock(nn.Module):
         activation: a layer of pcperc.nn that treats every number alone, or None.
     Shape: as ``conv``; ``residual`` is a SparseTensor on the voxels of the output with as many channels.
     Raises:
-        TypeError: conv is no sparse convolution.
+        TypeError: conv is no sparse convolution, norm or activation no module.
         ValueError: a residual on other voxels or with other channels; what the parts raise.
     """
 
@@ -30,6 +31,9 @@ class ConvBlock(nn.Module):
         super().__init__()
         if not isinstance(conv, SparseConvBase):
             raise TypeError(f"ConvBlock: conv must be a sparse convolution of pcperc.nn, got {type(conv).__name__}")
+        for name, layer in (("norm", norm), ("activation", activation)):
+            if layer is not None and not isinstance(layer, nn.Module):
+                raise TypeError(f"ConvBlock: {name} must be a module or None, got {describe(layer)}")
         self.conv, self.norm, self.activation = conv, norm, activation
 
     def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
@@ -76,8 +80,8 @@ class ResidualBlock(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if dims not in _SUBM_CONVS:
-            raise ValueError(f"ResidualBlock: dims must be 1, 2, 3 or 4, got {dims!r}")
+        if positive_int("ResidualBlock", "dims", dims) not in _SUBM_CONVS:
+            raise ValueError(f"ResidualBlock: dims must be 1, 2, 3 or 4, got {dims}")
         factory = dict(device=device, dtype=dtype)
         conv, options = _SUBM_CONVS[dims], dict(bias=False, **factory)
         inner = out_channels if inner_channels is None else inner_channels

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc.nn.norm import traceable_batch_norm
+from pcperc.ops._checks import check_tensor, describe
 from pcperc.sparse import PointTensor, SparseTensor
 
 
@@ -22,12 +23,14 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     ``BatchNorm1d``. Statistics are computed in float32 (float64 for float64 input); the output has the input's dtype.
 
     Raises:
-        ValueError: fewer than two values per channel over all processes in training, as torch's batch norm. For a
-            SparseTensor or PointTensor the running statistics are used then, as ``pcperc.nn.BatchNorm`` does: an empty
-            cloud stops no run.
+        TypeError: another input.
+        ValueError: other channels; fewer than two values per channel over all processes in training, as torch's batch
+            norm. For a SparseTensor or PointTensor the running statistics are used then, as ``pcperc.nn.BatchNorm``
+            does: an empty cloud stops no run.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
+        check_tensor("SyncBatchNorm", "input", input)
         if input.ndim < 2 or input.shape[1] != self.num_features:
             raise ValueError(f"SyncBatchNorm: input must be (M, {self.num_features}, ...), got {tuple(input.shape)}")
 
@@ -92,7 +95,12 @@ def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
     The parameters are shared, not copied; names in ``state_dict`` stay. Returns ``module``, or its replacement
     where it is a batch norm itself.
+
+    Raises:
+        TypeError: no module.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"convert_sync_batchnorm: module must be a module, got {describe(module)}")
     if isinstance(module, SyncBatchNorm):
         return module
     if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -143,6 +143,8 @@ def bev_pool(feats: Tensor, plan: BevPoolPlan, weight: Tensor | None = None) -> 
     the gradient of weight raises NotImplementedError.
     """
     op = "bev_pool"
+    if not isinstance(plan, BevPoolPlan):
+        raise TypeError(f"{op}: plan must be a BevPoolPlan from make_bev_pool_plan, got {describe(plan)}")
     check_float_matrix(op, "feats", feats, columns="(R, C)")
     if feats.shape[0] < plan.num_rows:
         raise ValueError(f"{op}: feats must have the plan's {plan.num_rows} rows, got {describe(feats)}")

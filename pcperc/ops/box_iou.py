@@ -7,6 +7,7 @@ the dtype given. Nothing here is differentiable.
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -67,6 +68,7 @@ def nms_bev(boxes: Tensor, scores: Tensor, *, iou_threshold: float) -> Tensor:
     Deterministic: yes, the same on CPU and CUDA. Memory on CUDA: K^2 / 8 bytes.
     """
     frames = box_frames("nms_bev", "boxes", boxes)
+    _check_number("nms_bev", "iou_threshold", iou_threshold)
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"nms_bev: iou_threshold must be in [0, 1], got {iou_threshold}")
     order, valid = _rank("nms_bev", "boxes", boxes, scores)
@@ -92,12 +94,18 @@ def circle_nms(centers: Tensor, scores: Tensor, *, min_distance: float) -> Tenso
     Deterministic: yes, the same on CPU and CUDA. Memory on CUDA: K^2 / 8 bytes.
     """
     check_float_matrix("circle_nms", "centers", centers, columns="(K, 2)", least=2, exact=True)
+    _check_number("circle_nms", "min_distance", min_distance)
     if not (math.isfinite(min_distance) and min_distance >= 0):
         raise ValueError(f"circle_nms: min_distance must be finite and >= 0, got {min_distance}")
     order, valid = _rank("circle_nms", "centers", centers, scores)
     ranked = centers.detach().double().index_select(0, order)
     keep = torch.ops.pcperc.circle_nms(ranked, float(min_distance))
     return order[keep & valid]
+
+
+def _check_number(op: str, name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{op}: {name} must be a number, got {describe(value)}")
 
 
 def _iou(op: str, boxes_a: Tensor, boxes_b: Tensor, *, with_height: bool) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import describe
+from pcperc.ops._checks import check_tensor, describe
 
 
 class Groups(NamedTuple):
@@ -29,11 +29,12 @@ def group_by_key(keys: Tensor, *, num_keys: int) -> Groups:
         Groups, all empty (``starts`` is [0]) where no key is valid.
 
     Raises:
-        ValueError: keys is not (N,) int64.
+        TypeError, ValueError: keys is not (N,) int64.
 
     One stable radix sort; the same rows in the same order on CPU and CUDA. Not differentiable. On CUDA it waits for
     the device once.
     """
+    check_tensor("group_by_key", "keys", keys)
     if keys.dim() != 1 or keys.dtype != torch.int64:
         raise ValueError(f"group_by_key: keys must be (N,) int64, got {describe(keys)}")
     return Groups(*torch.ops.pcperc.group_by_key(keys.contiguous(), num_keys))

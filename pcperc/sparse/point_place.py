@@ -63,7 +63,8 @@ class PointPlace:
     def _cells(self, stride: tuple[int, ...]) -> Tensor:
         """(N, 1 + D) int32: whole numbers are divided, so that no rounding puts a point into another voxel."""
         batch, *axes = self.coords.floor().int().unbind(1)
-        axes = (axis.div(step, rounding_mode="floor") for axis, step in zip(axes, stride, strict=True))
+        steps = (min(step, 2**31 - 1) for step in stride)  # what int32 holds; all coordinates are far below it
+        axes = (axis.div(step, rounding_mode="floor") for axis, step in zip(axes, steps, strict=True))
         return torch.stack([batch, *axes], 1)
 
     def _find_segments(self, topology: Topology) -> ops.Segments:

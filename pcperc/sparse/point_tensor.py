@@ -167,13 +167,15 @@ class PointTensor(Placement):
         """Return the points of each voxel of ``topology``; one in none of them is left out. Found once.
 
         Raises:
+            TypeError: no topology.
             ValueError: a topology of other axes, batch_size or device, of a fractional spacing, or with repeated rows.
         """
         return self._place.segments(self._fitting("segments", topology))
 
     def dense_grid(self, resolution: int, *, normalize: bool = True) -> ops.DenseGrid:
         """Return the grid around each cloud, as ``pcperc.ops.make_dense_grid`` does; made once for each of them."""
-        return self._place.grid(resolution, normalize)
+        resolution = positive_int("PointTensor.dense_grid", "resolution", resolution)
+        return self._place.grid(resolution, bool(normalize))
 
     def interpolation_plan(
         self, topology: Topology, mode: str = "trilinear", *, quantized: bool = False
@@ -191,6 +193,8 @@ class PointTensor(Placement):
 
     def _fitting(self, method: str, topology: Topology) -> Topology:
         op = f"PointTensor.{method}"
+        if not isinstance(topology, Topology):
+            raise TypeError(f"{op}: topology must be the Topology of a sparse tensor, got {describe(topology)}")
         expected = {"spatial axes": self.dims, "batch_size": self.batch_size, "device": self.coords.device}
         got = (topology.dims, topology.batch_size, topology.coords.device)
         for (what, wanted), found in zip(expected.items(), got, strict=True):

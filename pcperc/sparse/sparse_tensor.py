@@ -42,7 +42,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
             numbers, or fractions.Fraction on a finer lattice.
         kernel_maps: cache to share with other tensors of the same pass; a new one if None.
     Raises:
-        TypeError: not tensors, or a size that is no whole number.
+        TypeError: not tensors, a size that is no whole number, or kernel_maps of another type.
         ValueError: wrong shape, dtype or device; a row outside the batch or ``spatial_shape`` (the first is named).
             Repeated rows are found by the first layer or function that needs distinct ones.
     """
@@ -71,6 +71,8 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
         check_batch_size("SparseTensor", batch_size, dims)
         _check_feats(coords, feats)
         _check_bounds(coords, batch_size, spatial_shape)
+        if kernel_maps is not None and not isinstance(kernel_maps, KernelMapCache):
+            raise TypeError(f"SparseTensor: kernel_maps must be a KernelMapCache or None, got {describe(kernel_maps)}")
         self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, tensor_stride)
         self._feats = feats
         self._kernel_maps = KernelMapCache() if kernel_maps is None else kernel_maps

@@ -156,6 +156,11 @@ def test_interpolate_reads_the_tensor_at_its_own_voxels(device):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda x: spnn.GroupNorm(0, 4), ValueError, "GroupNorm: num_groups must be a whole number > 0, got 0"),
+        (lambda x: spnn.GroupNorm(-2, 4), ValueError, "GroupNorm: num_groups must be a whole number > 0, got -2"),
+        (lambda x: spnn.GroupNorm(2, 4.0), TypeError, "GroupNorm: num_channels must be a whole number > 0, got 4.0"),
+        (lambda x: spnn.GroupNorm(3, 4), ValueError, "GroupNorm: num_groups must divide 4 channels, got 3"),
+        (lambda x: spnn.InstanceNorm(0), ValueError, "InstanceNorm: num_features must be a whole number > 0, got 0"),
         (lambda x: spnn.GroupNorm(2, 4)(x), ValueError, "GroupNorm: input must have 4 channels, got 3"),
         (lambda x: spnn.InstanceNorm(3)(x.feats), TypeError, "InstanceNorm: input must be a SparseTensor"),
         (lambda x: spnn.LayerNorm(3)(x.feats), TypeError, "LayerNorm: input must be a SparseTensor"),

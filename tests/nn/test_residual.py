@@ -190,6 +190,13 @@ def with_weight_norm():
         (lambda: spnn.fuse(spnn.ConvBlock(
             spnn.SubMConv3d(4, 4, 3), spnn.BatchNorm(4, track_running_stats=False)).eval()), ValueError,
          "must keep running statistics"),
+        (lambda: spnn.fuse("model"), TypeError, "fuse: model must be a module, got str"),
+        (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), spnn.ReLU), TypeError,
+         "ConvBlock: norm must be a module or None, got type"),
+        (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), None, torch.relu), TypeError,
+         "ConvBlock: activation must be a module or None"),
+        (lambda: spnn.ResidualBlock(4, 4, dims=5), ValueError, "ResidualBlock: dims must be 1, 2, 3 or 4, got 5"),
+        (lambda: spnn.ResidualBlock(4, 4, dims=[3]), TypeError, "ResidualBlock: dims must be a whole number > 0"),
         (lambda: spnn.ConvBlock(torch.nn.Linear(4, 4)), TypeError, "conv must be a sparse convolution .* got Linear"),
         (lambda: spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3))(voxels(), voxels().feats), TypeError,
          "ConvBlock: residual must be a SparseTensor, got Tensor"),

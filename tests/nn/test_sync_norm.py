@@ -151,6 +151,13 @@ def test_wrong_channels():
         SyncBatchNorm(4)(torch.zeros(2, 3))
 
 
+def test_wrong_types():
+    with pytest.raises(TypeError, match="SyncBatchNorm: input must be a tensor, got list"):
+        SyncBatchNorm(4)([1.0])
+    with pytest.raises(TypeError, match="convert_sync_batchnorm: module must be a module, got NoneType"):
+        convert_sync_batchnorm(None)
+
+
 def test_momentum_none_is_the_plain_average():
     ours, theirs = SyncBatchNorm(2, momentum=None), nn.BatchNorm1d(2, momentum=None)
     for _ in range(3):

@@ -104,6 +104,7 @@ class TestBevPoolPlain(BevPoolContract):
             Mistake(
                 "weight_list", lambda: ops.bev_pool(torch.zeros(4, 2), plan, [1.0] * 4), TypeError, "weight must be"
             ),
+            Mistake("plan", lambda: ops.bev_pool(torch.zeros(4, 2), None), TypeError, "plan must be a BevPoolPlan"),
             Mistake("shape", make(torch.zeros(4, 3)), ValueError, r"points must be \(B, P_b, 3\)"),
             Mistake("cell", make(cell_size=(1, 1, 0)), ValueError, "cell_size must be > 0"),
             Mistake("grid", make(grid_shape=(1 << 11, 1 << 11, 1 << 11)), ValueError, "fewer than 2\\^31 cells"),

@@ -100,6 +100,18 @@ class TestBoxIouBev(IouContract):
                 "scores must be a tensor, got ndarray",
             ),
             Mistake(
+                "threshold_text",
+                lambda: ops.nms_bev(good, torch.zeros(2), iou_threshold="0.5"),
+                TypeError,
+                "iou_threshold must be a number, got str",
+            ),
+            Mistake(
+                "distance_none",
+                lambda: ops.circle_nms(good[:, :2], torch.zeros(2), min_distance=None),
+                TypeError,
+                "min_distance must be a number, got NoneType",
+            ),
+            Mistake(
                 "threshold",
                 lambda: ops.nms_bev(good, torch.zeros(2), iou_threshold=2),
                 ValueError,

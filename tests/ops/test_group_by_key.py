@@ -46,6 +46,7 @@ class TestGroupByKey(OpContract):
     @staticmethod
     def mistakes():
         return [
+            Mistake("list", lambda: group_by_key([1], num_keys=2), TypeError, "keys must be a tensor, got list"),
             Mistake("dtype", lambda: group_by_key(torch.zeros(3), num_keys=2), ValueError, r"must be \(N,\) int64"),
             Mistake(
                 "shape",

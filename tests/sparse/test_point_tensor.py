@@ -35,6 +35,13 @@ def test_a_point_below_a_voxel_by_rounding_stays_in_it():
     assert PointTensor(coords, torch.zeros(2, 1)).voxels(3).coords.tolist() == [[0, -1, 1, 2], [0, 1, 0, 0]]
 
 
+def test_a_spacing_may_be_larger_than_an_index_can_be():
+    points = PointTensor(torch.tensor([[0, 5.0, -3.0, 0.5]]), torch.zeros(1, 1))
+    for stride in (2**20, 2**32, 2**33 + 2):
+        assert points.voxels(stride).coords.tolist() == [[0, 0, -1, 0]]
+        assert points.voxels(stride).tensor_stride == (stride,) * 3
+
+
 def test_what_was_found_is_kept_for_all_features_of_the_points(monkeypatch):
     points = random_points()
     found = {"segments": 0, "unique": 0, "plan": 0}
@@ -127,6 +134,16 @@ def test_values_that_are_in_no_voxel_are_named(row, shown, batch_size):
         (lambda: PointTensor(COORDS, COORDS, 1024), ValueError, r"batch_size must be in \[1, 1023\].*1024"),
         (lambda: PointTensor(COORDS, COORDS).replace(feats=COORDS[:1]), ValueError, "feats must be"),
         (lambda: PointTensor(COORDS, COORDS).voxels(0), ValueError, r"voxels: tensor_stride must be .* >= 1"),
+        (
+            lambda: PointTensor(COORDS, COORDS).segments(COORDS),
+            TypeError,
+            "segments: topology must be .* got .* float32",
+        ),
+        (
+            lambda: PointTensor(COORDS, COORDS).dense_grid([4]),
+            TypeError,
+            r"dense_grid: resolution must be .* got \[4\]",
+        ),
         (lambda: PointTensor(COORDS, COORDS).to(torch.int32), (ValueError, TypeError), "feats must be"),
     ],
 )

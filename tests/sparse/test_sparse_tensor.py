@@ -145,6 +145,7 @@ def test_autograd_switches():
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1), 2000), ValueError, "got 2000"),
         (lambda: SparseTensor(torch.zeros(1, 5).int(), torch.ones(1, 1), 256), ValueError, r"in \[1, 255\] for 4 spat"),
         (lambda: SparseTensor(torch.zeros(1, 6).int(), torch.ones(1, 1)), ValueError, r"coords must be .*got \(1, 6\)"),
+        (lambda: SparseTensor(coords_of(), torch.ones(0, 1), kernel_maps={}), TypeError, "kernel_maps .* got dict"),
         (lambda: SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1), 2.0), TypeError, "batch_size must be a whole"),
         (lambda: SparseTensor(coords_of((1999, 0, 0, 0)), torch.ones(1, 1)), ValueError, "got 2000"),
         (lambda: SparseTensor(coords_of((-1, 0, 0, 0)), torch.ones(1, 1)), ValueError, r"row 0 = \[-1, 0, 0, 0\]"),
