@@ -24,7 +24,7 @@ class SparseConvTranspose(SparseConvBase):
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias (to the output voxels only).
         backend: None, or "spconv": spconv computes it instead, see ``SparseConvBase``.
-        device, dtype: of the parameters, as in torch\'s layers.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (N, in_channels) features to one with (M, out_channels) and ``tensor_stride`` divided by
         stride, a ``fractions.Fraction`` where that is no whole number; M may be 0. ``target``: SparseTensor of the same
         batch_size on that lattice; where both lattices are bounded, of a size that torch's ``output_size`` may have.
@@ -154,7 +154,7 @@ class SparseInverseConv(SparseConvBase):
         groups: divides both channels; each group of output channels sees its group of input channels alone.
         bias: whether to add a learned bias.
         backend: None, or the library that computes it instead, see ``SparseConvBase``.
-        device, dtype: of the parameters, as in torch\'s layers.
+        device, dtype: of the parameters, as in torch's layers.
     Shape: SparseTensor with (M, in_channels) features to one with (N, out_channels).
     Raises:
         TypeError, ValueError: an argument, or an input of other channels or dimensions; none or more than one layer

@@ -18,7 +18,8 @@ _FORMAT = "pcperc sparse tensor 1"
 def save(x: SparseTensor, path: str | Path) -> None:
     """Write coordinates, features and lattice to a .safetensors file, whole or not at all.
 
-    Kernel maps are not written, they follow from the coordinates; nor is what autograd knows.
+    Kernel maps are not written, they follow from the coordinates; nor is what autograd knows. Folders that are missing
+    are made.
 
     Raises:
         TypeError: x is no sparse tensor.

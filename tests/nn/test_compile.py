@@ -158,6 +158,7 @@ LAYERS = {
     "down": lambda: spnn.SparseConv3d(4, 4, 2, 2),
     "up": lambda: spnn.SparseConvTranspose3d(4, 4, 2, 2),
     "generative": lambda: spnn.SparseGenerativeConvTranspose3d(4, 4, 3, 2),
+    "network": lambda: down_and_up().network.eval(),
 }
 
 
