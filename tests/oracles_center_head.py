@@ -115,3 +115,35 @@ def circle_nms(centers, scores, min_distance):
         if all(math.dist(centers[i], centers[j]) >= min_distance for j in kept):
             kept.append(i)
     return kept
+
+
+def merge_views(views, overlap, threshold):
+    """Weighted rotated suppression over several views of one sample.
+
+    Args:
+        views: per view a list of (box of nine numbers, score, label).
+        overlap: intersection over union from above of two boxes.
+    Returns:
+        (box, score, label) rows, best score first.
+    """
+    rows = [(box, score, label, number) for number, view in enumerate(views) for box, score, label in view]
+    groups = []
+    for row in sorted(rows, key=lambda row: -row[1]):
+        home = next((g for g in groups if g[0][2] == row[2] and overlap(g[0][0], row[0]) > threshold), None)
+        if home is None:
+            groups.append([row])
+        else:
+            home.append(row)
+    merged = []
+    for group in groups:
+        leader, total = group[0], sum(row[1] for row in group)
+        mean = [sum(row[1] * row[0][i] for row in group) / total for i in range(9)]
+        sin = cos = 0.0
+        for box, score, _, _ in group:
+            turn = math.pi if math.cos(box[6] - leader[0][6]) < 0 else 0.0
+            sin += score * math.sin(box[6] + turn)
+            cos += score * math.cos(box[6] + turn)
+        mean[6] = math.atan2(sin, cos)
+        best = [max((row[1] for row in group if row[3] == number), default=0.0) for number in range(len(views))]
+        merged.append((mean, sum(best) / len(views), leader[2]))
+    return sorted(merged, key=lambda row: -row[1])

@@ -28,6 +28,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--votes", type=int, default=0, metavar="N", help="segmentation: N turns and their mirror images"
     )
+    parser.add_argument(
+        "--tta",
+        type=float,
+        nargs="*",
+        metavar="DEG",
+        help="detection: also mirror images, each turned by +-DEG too, and merge the boxes",
+    )
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option

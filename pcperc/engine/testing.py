@@ -2,6 +2,7 @@
 """Scores of a checkpoint on a split, by the official evaluation."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class TestOptions:
     data_root: str | None = None
     blank_images: bool = False
     votes: int = 0
+    tta: Sequence[float] | None = None
     format_only: bool = False
     device: str | None = None
 
@@ -129,6 +131,11 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
         raise ConfigError(f"{opened.path}: --format-only is for segmentation and KITTI, it has {metric.__name__}")
     if options.votes:
         cfg.model["votes"] = {"type": "Votes", "rotations": options.votes}
+    if options.tta is not None:
+        if "object" not in cfg.model.get("heads", {}):
+            raise ConfigError(f"{opened.path}: --tta is for detectors, its model has no head 'object'")
+        turns = tuple(sign * angle for angle in options.tta for sign in (1, -1))
+        cfg.model["votes"] = {"type": "DetectionVotes", "turns_deg": turns}
     if options.format_only:
         cfg.test_evaluator["format_only"] = True
     return cfg

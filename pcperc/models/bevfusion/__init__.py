@@ -8,6 +8,7 @@ from pcperc.models.bevfusion.center_head import CenterHead, CenterTask
 from pcperc.models.bevfusion.center_loss import CenterLoss, CenterOutput
 from pcperc.models.bevfusion.data_preprocessor import BEVFusionPreprocessor, HardVoxelizer
 from pcperc.models.bevfusion.depth_view_transform import DepthLSSTransform
+from pcperc.models.bevfusion.detection_votes import DetectionVotes
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.fuser import ConvFuser
 from pcperc.models.bevfusion.generalized_resnet import LSSFPN, GeneralizedResNet
@@ -32,6 +33,7 @@ __all__ = [
     "CenterTask",
     "ConvFuser",
     "DepthLSSTransform",
+    "DetectionVotes",
     "GeneralizedLSSFPN",
     "GeneralizedResNet",
     "HardVoxelizer",

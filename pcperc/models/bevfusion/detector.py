@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from pcperc.geometry import Detections, transform_boxes
+from pcperc.models.bevfusion.detection_votes import DetectionVotes
 from pcperc.registry import MODELS
 
 # The fuser's weights depend on this order.
@@ -28,6 +29,7 @@ class BEVFusion(BaseModel):
             ``predict(output)``.
         fuser: list of maps, camera first, to one map; needed with two encoders.
         data_preprocessor: see BEVFusionPreprocessor.
+        votes: test-time augmentation of the head "object"; None shows each scene once, as it is.
     Raises:
         ValueError: an unknown modality, no encoder or no head, two encoders without a fuser.
     """
@@ -40,6 +42,7 @@ class BEVFusion(BaseModel):
         *,
         fuser: nn.Module | None = None,
         data_preprocessor: nn.Module | None = None,
+        votes: DetectionVotes | None = None,
     ):
         super().__init__(data_preprocessor)
         present = [name for name in MODALITIES if encoders.get(name) is not None]
@@ -50,7 +53,7 @@ class BEVFusion(BaseModel):
         if not heads:
             raise ValueError("BEVFusion: heads must name at least one task, got none")
         self.encoders = nn.ModuleDict({name: encoders[name] for name in present})
-        self.fuser = fuser
+        self.fuser, self.votes = fuser, votes
         self.decoder = decoder
         self.heads = nn.ModuleDict(heads)
 
@@ -71,15 +74,18 @@ class BEVFusion(BaseModel):
             raise ValueError(f"BEVFusion: mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
         if mode == "loss" and samples is None:
             raise ValueError("BEVFusion: samples must be given for a loss, got None")
-        features = [encoder(inputs) for encoder in self.encoders.values()]
-        bev = features[0] if self.fuser is None else self.fuser(features)
-        bev = self.decoder(bev)
+        bev = self._decode(inputs)
         outputs = {task: head(bev) for task, head in self.heads.items()}
         if mode == "tensor":
             return outputs
         if mode == "loss":
             return self._losses(outputs, samples)
         return self._predictions(outputs, inputs)
+
+    def _decode(self, inputs: dict) -> Tensor:
+        """Return the map that the heads read."""
+        features = [encoder(inputs) for encoder in self.encoders.values()]
+        return self.decoder(features[0] if self.fuser is None else self.fuser(features))
 
     def _losses(self, outputs: dict, samples: list[dict]) -> dict[str, Tensor]:
         """Losses of all heads, the task in front of each name."""
@@ -92,12 +98,28 @@ class BEVFusion(BaseModel):
     def _predictions(self, outputs: dict, inputs: dict) -> list:
         """Results of all heads by sample, detections back in the recorded LiDAR frame."""
         results = {task: self.heads[task].predict(output) for task, output in outputs.items()}
-        if "object" in results and "lidar_aug" in inputs:
-            pairs = zip(results["object"], inputs["lidar_aug"], strict=True)
-            results["object"] = [to_recorded_frame(detections, lidar_aug) for detections, lidar_aug in pairs]
+        if "object" in results:
+            results["object"] = self._recorded(results["object"], inputs)
+            if self.votes is not None:
+                results["object"] = self._merged_views(results["object"], inputs)
         if len(results) == 1:
             return next(iter(results.values()))
         return [dict(zip(results, sample, strict=True)) for sample in zip(*results.values(), strict=True)]
+
+    @staticmethod
+    def _recorded(found: list[Detections], inputs: dict) -> list[Detections]:
+        """Return detections in the recorded LiDAR frame."""
+        if "lidar_aug" not in inputs:
+            return found
+        return [to_recorded_frame(one, lidar_aug) for one, lidar_aug in zip(found, inputs["lidar_aug"], strict=True)]
+
+    def _merged_views(self, found: list[Detections], inputs: dict) -> list[Detections]:
+        """Merge detections with those of the other views that ``votes`` shows."""
+        head = self.heads["object"]
+        views = [found]
+        for moved in self.votes.moved(inputs, self.data_preprocessor):
+            views.append(self._recorded(head.predict(head(self._decode(moved))), moved))
+        return [self.votes.merge(sample) for sample in zip(*views, strict=True)]
 
 
 def to_recorded_frame(detections: Detections, lidar_aug: Tensor) -> Detections:
