@@ -17,11 +17,13 @@ ALLOWED = {
     "nn": {"sparse", "ops"} | LOW,
     "convert": {"nn", "sparse", "ops"} | LOW,
     "models": {"nn", "sparse", "ops"} | LOW,
+    "tracking": {"ops"} | LOW,
     "transforms": {"ops"} | LOW,
     "datasets": {"ops", "transforms"} | LOW,
-    "evaluation": {"ops", "datasets"} | LOW,
+    "evaluation": {"ops", "datasets", "tracking"} | LOW,
     "visualization": {"ops", "datasets", "evaluation"} | LOW,
-    "engine": {"models", "datasets", "transforms", "evaluation", "visualization", "convert", "nn", "sparse", "ops"}
+    "engine": {"models", "datasets", "transforms", "tracking", "evaluation", "visualization", "convert", "nn", "sparse"}
+    | {"ops"}
     | LOW,
     "benchmark": {"engine", "models", "datasets", "nn", "sparse", "ops"} | LOW,
     "search": {"benchmark", "engine", "models", "datasets", "evaluation", "nn", "sparse", "ops"} | LOW,

@@ -19,8 +19,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", help="default: the newest finished one of the work dir")
     parser.add_argument(
-        "--eval", dest="evaluation", help="nuscenes (or bbox), semantickitti, lidarseg, shapenet, s3dis or kitti"
+        "--eval",
+        dest="evaluation",
+        help="nuscenes (or bbox), tracking, semantickitti, lidarseg, shapenet, s3dis or kitti",
     )
+    parser.add_argument("--tracker", help="with --eval tracking: greedy or kalman, the default")
     parser.add_argument("--split", help="default: the one that the checkpoint's config tests on")
     parser.add_argument("--work-dir", type=Path, help="receives scores and results; default work_dirs/<config>")
     parser.add_argument("--data-root", help="where the data set is now, if not where the checkpoint was trained")

@@ -15,9 +15,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("config", type=Path, help="of it and its profiles the first that fits is taken")
     parser.add_argument("checkpoint", type=Path, nargs="?", help="predict with it; without it and --results: the truth")
     parser.add_argument(
-        "--results", type=Path, help="results_nusc.json, or the folder of sequences/, that tools/test.py wrote"
+        "--results",
+        type=Path,
+        help="results_nusc.json, results_tracking.json, or the folder of sequences/, that tools/test.py wrote",
     )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write PNG files there instead of opening a window")
+    parser.add_argument("--gif", type=Path, metavar="FILE", help="write a scene, seen from above, as an animation")
+    parser.add_argument("--scene", help="only this scene; with --gif the first, unless named")
     parser.add_argument("--split", help="default: the one that the config tests on")
     parser.add_argument(
         "--max-samples", type=int, default=10, help="with --save, spread over the split; 0 is all; default %(default)s"

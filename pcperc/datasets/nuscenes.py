@@ -151,20 +151,31 @@ class NuScenesDataset(TransformedDataset):
     def sample_labels(self, index: int) -> np.ndarray:
         """Return the labels of the valid boxes of a sample, (K,) int64, without reading points or images."""
         if self._labels is None:
-            labels = [self._boxes(self.read_record(i))["labels"] for i in range(len(self))]
+            labels = [self.read_boxes(i)["labels"] for i in range(len(self))]
             ends = np.cumsum([0, *map(len, labels)])
             self._labels = np.concatenate([*labels, np.zeros(0, np.int64)]), ends
         flat, ends = self._labels
         return flat[ends[index] : ends[index + 1]]
 
-    def _boxes(self, record: dict) -> dict[str, np.ndarray]:
-        """Return boxes, labels and num_lidar_pts of the valid boxes of ``classes``."""
-        keep = [i for i, name in enumerate(record["names"]) if record["valid"][i] and name in self.classes]
+    def read_boxes(self, index: int, *, with_hidden: bool = False) -> dict[str, np.ndarray]:
+        """Return ``boxes``, ``labels`` and ``num_lidar_pts`` of a sample, without reading points or images.
+
+        Args:
+            index: of the sample.
+            with_hidden: also the annotated boxes in which no LiDAR or radar point lies; ``valid`` (K,) bool tells them.
+        """
+        return self._boxes(self.read_record(index), with_hidden=with_hidden)
+
+    def _boxes(self, record: dict, *, with_hidden: bool = False) -> dict[str, np.ndarray]:
+        """Return boxes, labels and num_lidar_pts of the valid boxes of ``classes``; with hidden ones also ``valid``."""
+        valid, names = record["valid"], record["names"]
+        keep = [i for i, name in enumerate(names) if (valid[i] or with_hidden) and name in self.classes]
         boxes = np.array([record["boxes"][i] for i in keep], np.float64)  # None, an unknown velocity, becomes NaN
         return {
             "boxes": boxes.astype(np.float32).reshape(-1, 9),
             "labels": np.array([self.classes.index(record["names"][i]) for i in keep], np.int64),
             "num_lidar_pts": np.array([record["num_lidar_pts"][i] for i in keep], np.int64),
+            **({"valid": np.array([valid[i] for i in keep], bool)} if with_hidden else {}),
         }
 
     def _read_points(self, record: dict) -> np.ndarray:

@@ -21,6 +21,7 @@ from pcperc.evaluation import (
     KITTIMetric,
     LidarSegMetric,
     NuScenesMetric,
+    NuScenesTrackingMetric,
     S3DISMetric,
     SegmentationMetric,
     SemanticKITTIMetric,
@@ -29,11 +30,14 @@ from pcperc.evaluation import (
     format_cluster_scores,
     format_scores,
     format_summary,
+    format_tracking_summary,
     read_cluster_table,
 )
+from pcperc.evaluation.nuscenes_tracking import TRACKING_RESULTS_NAME, TRACKING_SUMMARY_NAME
 from pcperc.evaluation.report import REPORT_NAME
 from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.registry import METRICS, TRANSFORMS, resolve_type
+from pcperc.tracking import TRACKERS
 from pcperc.visualization.cluster_curves import draw_cluster_curves
 
 CURVES_NAME = "cluster_curves.png"
@@ -42,6 +46,7 @@ CURVES_NAME = "cluster_curves.png"
 EVALUATIONS = {
     "nuscenes": NuScenesMetric,
     "bbox": NuScenesMetric,
+    "tracking": NuScenesTrackingMetric,
     "semantickitti": SemanticKITTIMetric,
     "lidarseg": LidarSegMetric,
     "shapenet": ShapeNetPartMetric,
@@ -69,6 +74,7 @@ class TestOptions:
     work_dir: Path | None = None
     data_root: str | None = None
     blank_images: bool = False
+    tracker: str | None = None
     votes: int = 0
     tta: Sequence[float] | None = None
     format_only: bool = False
@@ -122,6 +128,7 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
         dataset["split"] = options.split
     if options.blank_images:
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
+    _track_detections(opened, cfg, options)
     metric = _metric_class(cfg)
     if issubclass(metric, NuScenesMetric | SegmentationMetric | ShapeNetPartMetric | KITTIMetric | CalorimeterMetric):
         cfg.test_evaluator["output_dir"] = str(work_dir)
@@ -142,6 +149,18 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
 
 
 test_config.__test__ = False
+
+
+def _track_detections(opened: LoadedCheckpoint, cfg: Config, options: TestOptions) -> None:
+    """Let a detector's evaluation follow its detections through the scenes where --eval tracking asks for it."""
+    if options.tracker is not None and options.evaluation != "tracking":
+        raise ConfigError(f"--tracker {options.tracker}: needs --eval tracking")
+    if options.evaluation != "tracking" or _metric_class(cfg) is not NuScenesMetric:
+        return
+    if options.tracker not in (None, *TRACKERS):
+        raise ConfigError(f"--tracker must be one of {', '.join(TRACKERS)}, got '{options.tracker}'")
+    chosen = {} if options.tracker is None else {"tracker": options.tracker}
+    cfg.test_evaluator = {**cfg.test_evaluator, "type": "NuScenesTrackingMetric", **chosen}
 
 
 @TRANSFORMS.register_module()
@@ -202,6 +221,16 @@ def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metric
         return
     if metric is CalorimeterMetric:
         _print_clusters(opened, cfg, work_dir)
+        return
+    if metric is NuScenesTrackingMetric:
+        summary = json.loads((work_dir / TRACKING_SUMMARY_NAME).read_text())
+        say(f"\n{_title(opened, cfg)}")
+        say(
+            format_tracking_summary(
+                summary, title=f"nuScenes tracking by {cfg.test_evaluator.get('tracker', 'kalman')}"
+            )
+        )
+        say(f"results: {work_dir / TRACKING_RESULTS_NAME}")
         return
     if metric is not NuScenesMetric:
         say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))

@@ -2,7 +2,7 @@
 """Predictions beside the truth: an interactive scene, or pictures in a folder."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,14 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
-from pcperc.evaluation import read_results, read_semantickitti_predictions, rows_to_detections
-from pcperc.geometry import Detections, PointLabels
+from pcperc.evaluation import (
+    read_results,
+    read_semantickitti_predictions,
+    read_tracking_results,
+    rows_to_detections,
+    rows_to_tracks,
+)
+from pcperc.geometry import Detections, PointLabels, Tracks, invert_rigid, transform_points
 from pcperc.registry import DATASETS
 from pcperc.visualization import (
     Frame,
@@ -30,6 +36,7 @@ from pcperc.visualization import (
     draw_camera_mosaic,
     open3d_problem,
     render_scene,
+    save_gif,
     save_png,
 )
 from pcperc.visualization.scene_viewer import HELP
@@ -45,6 +52,8 @@ class VisualizeOptions:
     checkpoint: Path | None = None
     results: Path | None = None
     save: Path | None = None
+    gif: Path | None = None
+    scene: str | None = None
     split: str | None = None
     max_samples: int = 10
     score_threshold: float = 0.2
@@ -62,12 +71,20 @@ class Frames(Sequence):
         predict: from the index and the recorded sample to detections, to a class for each point, or None.
         score_threshold: predictions below it are left out.
         simulated: the pictures say so.
+        trails: from the index to `Frame.trails`, of predictions that are tracks.
     """
 
     def __init__(
-        self, dataset: Any, indices: Sequence[int], predict: Predict, *, score_threshold: float, simulated: bool
+        self,
+        dataset: Any,
+        indices: Sequence[int],
+        predict: Predict,
+        *,
+        score_threshold: float,
+        simulated: bool,
+        trails: Callable[[int], dict[int, np.ndarray]] = lambda index: {},
     ) -> None:
-        self.dataset, self.indices, self.predict = dataset, list(indices), predict
+        self.dataset, self.indices, self.predict, self.trails = dataset, list(indices), predict, trails
         self.score_threshold, self.simulated = score_threshold, simulated
         self._predictions: dict[int, Detections | PointLabels | None] = {}
         self.best_score = float("nan")  # of all predictions so far, shown or not
@@ -92,7 +109,7 @@ class Frames(Sequence):
             cameras=CAMERAS if isinstance(self.dataset, NuScenesDataset) else (),
             simulated=self.simulated,
         )
-        return frame.above(self.score_threshold)
+        return replace(frame, trails=self.trails(index)).above(self.score_threshold)
 
 
 def visualize(options: VisualizeOptions) -> list[Path]:
@@ -106,23 +123,29 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     """
     if options.checkpoint is not None and options.results is not None:
         raise ConfigError("visualize: a checkpoint or --results must be given, not both")
+    if options.gif is not None and options.save is not None:
+        raise ConfigError("visualize: --save or --gif must be given, not both")
     if options.max_samples < 0:
         raise ConfigError(f"visualize: --max-samples must be 0 (all) or more, got {options.max_samples}")
     cfg, dataset, predict = _source(options)
-    everything = range(len(dataset))
+    everything = _samples_of_scene(dataset, options)
     few = options.save is not None and 0 < options.max_samples < len(everything)
-    indices = np.linspace(0, len(everything) - 1, options.max_samples).round().astype(int) if few else everything
+    chosen = np.linspace(0, len(everything) - 1, options.max_samples if few else len(everything)).round().astype(int)
+    indices = [everything[position] for position in chosen]
     names = f"{cfg.get('data_version', '')} {cfg.test_dataloader.dataset.get('split', '')}"
     frames = Frames(
         _with_all_sensors(dataset, cfg.test_dataloader.dataset),
-        [int(index) for index in indices],
+        indices,
         predict,
         score_threshold=options.score_threshold,
         simulated="sim" in names,
+        **({"trails": predict.trails} if isinstance(predict, _FromTracks) else {}),
     )
     color_by = options.color_by or default_coloring(frames[0])
     if options.save is not None:
         return save_pictures(frames, options.save, color_by=color_by)
+    if options.gif is not None:
+        return [save_animation(frames, options.gif, color_by=color_by)]
     viewer = SceneViewer(frames, color_by=color_by, report=say)
     say(HELP)
     viewer.run()
@@ -151,6 +174,34 @@ def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height") -> 
     return saved
 
 
+def save_animation(frames: Frames, path: Path, *, color_by: str = "height") -> Path:
+    """Write the frames, seen from above, as a GIF at the pace of nuScenes: two samples a second."""
+    with ProgressDisplay("drawing", len(frames)) as display:
+
+        def pictures():
+            for position in range(len(frames)):
+                yield draw_birds_eye(frames[position], color_by=color_by)
+                display.update(position + 1)
+
+        save_gif(path, pictures(), seconds_each=0.5)
+    say(f"{len(frames)} samples in {path}")
+    return path
+
+
+def _samples_of_scene(dataset: Any, options: VisualizeOptions) -> list[int]:
+    """Return the samples to look at: all, or those of one scene, the first where a GIF names none."""
+    everything = list(range(len(dataset)))
+    if options.scene is None and options.gif is None:
+        return everything
+    if not hasattr(dataset, "read_record"):
+        raise ConfigError(f"visualize: --scene and --gif need a data set of scenes, got {type(dataset).__name__}")
+    names = [dataset.read_record(index)["scene_name"] for index in everything]
+    scene = options.scene or names[0]
+    if scene not in names:
+        raise ConfigError(f"visualize: --scene must be one of {', '.join(dict.fromkeys(names))}, got {scene}")
+    return [index for index in everything if names[index] == scene]
+
+
 def _source(options: VisualizeOptions) -> tuple[Config, Any, Predict]:
     """Return the config, the data set and where predictions come from."""
     if options.checkpoint is not None:
@@ -165,15 +216,25 @@ def _source(options: VisualizeOptions) -> tuple[Config, Any, Predict]:
         return cfg, build_test_dataset(cfg, options.split), lambda index, sample: None
     if options.results.is_dir():
         return _with_label_files(options, candidates)
-    results = read_results(options.results)
+    results, tracked = _read_any_results(options.results)
     for cfg in candidates:
         dataset = build_test_dataset(cfg, options.split)
         if all(dataset.read_record(index)["sample_token"] in results for index in range(len(dataset))):
-            return cfg, dataset, _from_results(results, dataset)
+            return cfg, dataset, (_FromTracks if tracked else _from_results)(results, dataset)
     raise ConfigError(
         f"{options.results} must hold every sample of {options.split or 'the test split'} of {options.config}, "
         f"but lacks some; --split and --data-root choose other data"
     )
+
+
+def _read_any_results(path: Path) -> tuple[dict[str, list[dict]], bool]:
+    """Return the rows of a results file, and whether they are tracks; the error of a broken one is of its own kind."""
+    try:
+        return read_results(path), False
+    except ValueError as error:
+        if "detection_" not in str(error):
+            raise
+        return read_tracking_results(path), True
 
 
 def _with_label_files(options: VisualizeOptions, candidates: Sequence[Config]) -> tuple[Config, Any, Predict]:
@@ -212,6 +273,36 @@ def _from_results(results: dict[str, list[dict]], dataset: Any) -> Predict:
         return rows_to_detections(results[sample["sample_token"]], lidar2global, classes=dataset.classes)
 
     return predict
+
+
+class _FromTracks:
+    """The tracks of a results file, and where each of them was in the samples of its scene before."""
+
+    def __init__(self, results: dict[str, list[dict]], dataset: Any) -> None:
+        self.results, self.dataset = results, dataset
+        self._records = [dataset.read_record(index) for index in range(len(dataset))]
+
+    def __call__(self, index: int, _sample: dict) -> Tracks:
+        rows = self.results[self._records[index]["sample_token"]]
+        return rows_to_tracks(rows, self._lidar2global(index), classes=self.dataset.classes)
+
+    def trails(self, index: int) -> dict[int, np.ndarray]:
+        """Return `Frame.trails` of a sample."""
+        own = self._records[index]
+        times = [(r["timestamp_us"], i) for i, r in enumerate(self._records) if r["scene_name"] == own["scene_name"]]
+        trails: dict[int, list] = {}
+        for _, earlier in sorted(time for time in times if time[0] <= own["timestamp_us"]):
+            tracks = rows_to_tracks(
+                self.results[self._records[earlier]["sample_token"]], np.eye(4), classes=self.dataset.classes
+            ).numpy()
+            for number, box in zip(tracks.ids.tolist(), tracks.boxes, strict=True):
+                trails.setdefault(number, []).append(box[:3])
+        to_lidar = invert_rigid(self._lidar2global(index))
+        return {number: transform_points(np.array(places, np.float64), to_lidar) for number, places in trails.items()}
+
+    def _lidar2global(self, index: int) -> np.ndarray:
+        record = self._records[index]
+        return np.array(record["ego2global"]) @ np.array(record["lidar2ego"])
 
 
 def _from_label_files(folder: Path, dataset: SemanticKITTI) -> Predict:

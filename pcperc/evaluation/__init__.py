@@ -16,6 +16,17 @@ from pcperc.evaluation.nuscenes_results import (
     rows_to_detections,
     write_results,
 )
+from pcperc.evaluation.nuscenes_tracking import (
+    NuScenesTrackingMetric,
+    SceneSample,
+    evaluate_tracking,
+    flat_tracking_metrics,
+    format_tracking_summary,
+    read_tracking_results,
+    rows_to_tracks,
+    track_scenes,
+    write_tracking_results,
+)
 from pcperc.evaluation.part_metrics import ShapeNetPartMetric
 from pcperc.evaluation.parts import format_part_scores, part_scores, shape_iou
 from pcperc.evaluation.room_metrics import S3DISMetric
@@ -39,6 +50,8 @@ __all__ = [
     "NuScenesMetric",
     "RoomVotes",
     "S3DISMetric",
+    "NuScenesTrackingMetric",
+    "SceneSample",
     "SegmentationMetric",
     "SemanticKITTIMetric",
     "ShapeNetPartMetric",
@@ -76,5 +89,12 @@ __all__ = [
     "shape_iou",
     "write_lidarseg_predictions",
     "write_results",
+    "write_tracking_results",
+    "track_scenes",
+    "rows_to_tracks",
+    "read_tracking_results",
+    "format_tracking_summary",
+    "flat_tracking_metrics",
+    "evaluate_tracking",
     "write_semantickitti_predictions",
 ]

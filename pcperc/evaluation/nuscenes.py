@@ -46,23 +46,13 @@ def evaluate_results(
         from nuscenes import NuScenes
         from nuscenes.eval.common.config import config_factory
         from nuscenes.eval.detection.evaluate import DetectionEval
-        from nuscenes.utils.splits import get_scenes_of_split
     except ImportError as error:
         raise ImportError(f"evaluate_results: nuscenes-devkit must be installed: {error}") from error
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     nusc = NuScenes(version=version, dataroot=str(root), verbose=False)
-    scenes = set(get_scenes_of_split(split, nusc))
-    samples = {s["token"]: s for s in nusc.sample if nusc.get("scene", s["scene_token"])["name"] in scenes}
     rows = read_results(results)
-    for what, tokens in (("lacks", samples.keys() - rows.keys()), ("has in excess", rows.keys() - samples.keys())):
-        if tokens:
-            few = ", ".join(sorted(tokens)[:3])
-            raise ValueError(
-                f"evaluate_results: {results} must hold exactly the samples of {split}, but {what} {len(tokens)}: {few}"
-            )
-    if not any(sample["anns"] for sample in samples.values()):
-        raise ValueError(f"evaluate_results: split {split} of {version} must have annotations, but has none")
+    samples_of_split(nusc, split, version=version, rows=rows, results=results)
     config = config_factory("detection_cvpr_2019")
     if not any(rows.values()):  # the devkit cannot tell the kind of boxes then
         summary, details = _nothing_found(config), {}
@@ -78,6 +68,30 @@ def evaluate_results(
     write_text(output_dir / "metrics_summary.json", json.dumps(summary, indent=2))
     write_text(output_dir / "metrics_details.json", json.dumps(details))
     return summary
+
+
+def samples_of_split(
+    nusc: Any, split: str, *, version: str, rows: dict[str, list[dict]], results: str | Path
+) -> dict[str, dict]:
+    """Return the samples of a split by token.
+
+    Raises:
+        ValueError: ``rows``, read from the file ``results``, lacks samples of the split or has others, or the split
+            has no annotation.
+    """
+    from nuscenes.utils.splits import get_scenes_of_split
+
+    scenes = set(get_scenes_of_split(split, nusc))
+    samples = {s["token"]: s for s in nusc.sample if nusc.get("scene", s["scene_token"])["name"] in scenes}
+    for what, tokens in (("lacks", samples.keys() - rows.keys()), ("has in excess", rows.keys() - samples.keys())):
+        if tokens:
+            few = ", ".join(sorted(tokens)[:3])
+            raise ValueError(
+                f"evaluate_results: {results} must hold exactly the samples of {split}, but {what} {len(tokens)}: {few}"
+            )
+    if not any(sample["anns"] for sample in samples.values()):
+        raise ValueError(f"evaluate_results: split {split} of {version} must have annotations, but has none")
+    return samples
 
 
 def _nothing_found(config) -> dict:
@@ -148,7 +162,7 @@ class NuScenesMetric(MetricBySample):
     ) -> None:
         super().__init__()
         if format_only and output_dir is None:
-            raise ValueError("NuScenesMetric: output_dir must be given with format_only, got None")
+            raise ValueError(f"{type(self).__name__}: output_dir must be given with format_only, got None")
         self.output_dir = output_dir
         self.given = {"root": root, "version": version, "split": split, "classes": classes}
         self.modalities, self.format_only, self.plots = tuple(modalities), format_only, plots
@@ -157,7 +171,9 @@ class NuScenesMetric(MetricBySample):
         """Take the detections of a batch, one entry a sample of ``data_batch["samples"]``."""
         samples = data_batch["samples"]
         if len(samples) != len(data_samples):
-            raise ValueError(f"NuScenesMetric: data_samples must have {len(samples)} entries, got {len(data_samples)}")
+            raise ValueError(
+                f"{type(self).__name__}: data_samples must have {len(samples)} entries, got {len(data_samples)}"
+            )
         for sample, detections in zip(samples, data_samples, strict=True):
             lidar2global = sample["ego2global"] @ sample["lidar2ego"]
             self.results.append((sample["sample_token"], detections.numpy(), lidar2global))
@@ -169,13 +185,23 @@ class NuScenesMetric(MetricBySample):
         with tempfile.TemporaryDirectory() as folder:
             return self._score(results, Path(folder))
 
-    def _score(self, results: list[tuple], output_dir: Path) -> dict[str, float]:
+    def _data_meta(self) -> dict[str, Any]:
+        """Return root, version, split and classes."""
         meta = {**(self.dataset_meta or {}), **{key: value for key, value in self.given.items() if value is not None}}
         missing = [key for key in self.given if key not in meta]
         if missing:
-            raise ValueError(f"NuScenesMetric: {missing[0]} must be given, or be in the metainfo of the data set")
-        path = output_dir / RESULTS_NAME
-        write_results(path, results, classes=meta["classes"], modalities=self.modalities)
+            raise ValueError(
+                f"{type(self).__name__}: {missing[0]} must be given, or be in the metainfo of the data set"
+            )
+        return meta
+
+    def write_detections(self, output_dir: Path, results: list[tuple], meta: dict[str, Any]) -> Path:
+        """Write results_nusc.json of (sample_token, detections, lidar2global)."""
+        return write_results(output_dir / RESULTS_NAME, results, classes=meta["classes"], modalities=self.modalities)
+
+    def _score(self, results: list[tuple], output_dir: Path) -> dict[str, float]:
+        meta = self._data_meta()
+        path = self.write_detections(output_dir, results, meta)
         if self.format_only:
             print_log(f"results written to {path}", logger="current")
             return {}

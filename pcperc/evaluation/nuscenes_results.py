@@ -17,8 +17,9 @@ from pcperc.geometry import Detections, boxes_from_nuscenes, boxes_to_nuscenes, 
 
 MAX_BOXES = 500  # a sample; the devkit refuses more
 MOVING_SPEED = 0.2  # m/s
+_WRITTEN_BY = {"detection": "tools/test.py --eval nuscenes", "tracking": "tools/test.py --eval tracking"}
 # How many numbers each key of a row holds; 0 is one without a list.
-_ROW_NUMBERS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2, "detection_score": 0}
+_ROW_NUMBERS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 
 # Attribute of a slow and of a moving object of each class. No detector here predicts attributes; this is the guess of
 # the published evaluation code of BEVFusion.
@@ -61,10 +62,7 @@ def detections_to_rows(
         found = found.filter(np.sort(np.argsort(-found.scores, kind="stable")[:MAX_BOXES]))
     if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(classes):
         raise ValueError(f"sample {sample_token}: labels must be in [0, {len(classes)}), got {found.labels.tolist()}")
-    bad = ~(np.isfinite(found.boxes[:, :7]).all(1) & (found.boxes[:, 3:6] > 0).all(1) & np.isfinite(found.scores))
-    if bad.any():
-        row = found.boxes[bad][0].tolist()
-        raise ValueError(f"sample {sample_token}: boxes and scores must be finite and sizes > 0, got {row}")
+    check_finite_boxes(found, sample_token)
     columns = boxes_to_nuscenes(found.boxes, lidar2global)
     rows = []
     for i, label in enumerate(found.labels):
@@ -82,6 +80,19 @@ def detections_to_rows(
             }
         )
     return rows
+
+
+def check_finite_boxes(found: Detections, sample_token: str) -> None:
+    """Raise ValueError unless boxes (numpy) are finite and of positive size, and scores finite."""
+    bad = ~(np.isfinite(found.boxes[:, :7]).all(1) & (found.boxes[:, 3:6] > 0).all(1) & np.isfinite(found.scores))
+    if bad.any():
+        row = found.boxes[bad][0].tolist()
+        raise ValueError(f"sample {sample_token}: boxes and scores must be finite and sizes > 0, got {row}")
+
+
+def results_header(modalities: Sequence[str]) -> dict[str, bool]:
+    """Return what a results file says that the detector looked at."""
+    return {f"use_{name}": name in modalities for name in ("camera", "lidar", "radar", "map", "external")}
 
 
 def write_results(
@@ -105,11 +116,10 @@ def write_results(
         OSError: it cannot be written; the message names it.
     """
     path = Path(path)
-    used = {f"use_{name}": name in modalities for name in ("camera", "lidar", "radar", "map", "external")}
     seen: set[str] = set()
     # Sample by sample: a split has some million boxes.
     with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write('{"meta": ' + json.dumps(used) + ', "results": {')
+        file.write('{"meta": ' + json.dumps(results_header(modalities)) + ', "results": {')
         for token, detections, lidar2global in predictions:
             if token in seen:
                 raise ValueError(f"write_results: predictions must have each sample once, got {token} twice")
@@ -121,16 +131,21 @@ def write_results(
 
 
 def read_results(path: str | Path) -> dict[str, list[dict]]:
-    """Read a results file: rows by sample token.
+    """Read a results file of detection: rows by sample token.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not JSON, or not of this form; the message names the sample.
     """
+    return read_rows(path, kind="detection")
+
+
+def read_rows(path: str | Path, *, kind: str) -> dict[str, list[dict]]:
+    """Read a results file of ``kind`` "detection" or "tracking", as `read_results`."""
     try:
         content = json.loads(Path(path).read_bytes())
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"results file {path} is missing; tools/test.py --eval nuscenes writes it") from error
+        raise FileNotFoundError(f"results file {path} is missing; {_WRITTEN_BY[kind]} writes it") from error
     except ValueError as error:
         raise ValueError(f"results file {path} must be JSON, but cannot be read: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
@@ -141,15 +156,15 @@ def read_results(path: str | Path) -> dict[str, list[dict]]:
                 f"results file {path}: sample {token} must have a list of boxes, got {type(rows).__name__}"
             )
         for row in rows:
-            _check_row(row, f"results file {path}: a box of sample {token}")
+            _check_row(row, f"results file {path}: a box of sample {token}", kind)
     return content["results"]
 
 
-def _check_row(row: Any, where: str) -> None:
+def _check_row(row: Any, where: str, kind: str) -> None:
     """Raise ValueError where a row of a results file lacks what a box needs."""
     if not isinstance(row, dict):
         raise ValueError(f"{where} must be an object, got {type(row).__name__}")
-    for key, length in _ROW_NUMBERS.items():
+    for key, length in {**_ROW_NUMBERS, f"{kind}_score": 0}.items():
         value = row.get(key)
         numbers = value if length else [value]
         if not isinstance(numbers, list) or len(numbers) != (length or 1):
@@ -158,8 +173,9 @@ def _check_row(row: Any, where: str) -> None:
         if not all(good) or (key == "size" and min(numbers) <= 0):
             expected = f"{length} numbers" if length else "a number"
             raise ValueError(f"{where}: '{key}' must be {expected}{' > 0' * (key == 'size')}, got {value!r}")
-    if not isinstance(row.get("detection_name"), str):
-        raise ValueError(f"{where}: 'detection_name' must be a class, got {row.get('detection_name')!r}")
+    name = row.get(f"{kind}_name")
+    if not isinstance(name, str):
+        raise ValueError(f"{where}: '{kind}_name' must be a class, got {name!r}")
 
 
 def rows_to_detections(rows: Sequence[dict], lidar2global: np.ndarray, *, classes: Sequence[str]) -> Detections:

@@ -24,6 +24,7 @@ from pcperc.geometry.matrices import (
     transform_points,
 )
 from pcperc.geometry.point_labels import IGNORED, PointLabels
+from pcperc.geometry.tracks import Tracks
 
 __all__ = [
     "BOX_EDGES",
@@ -33,6 +34,7 @@ __all__ = [
     "Detections",
     "HitClusters",
     "PointLabels",
+    "Tracks",
     "box_corners",
     "boxes_from_nuscenes",
     "boxes_to_nuscenes",

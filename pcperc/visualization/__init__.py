@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of samples and predictions: an Open3D scene, boxes on the camera images, a bird's-eye view."""
 
+from pcperc.visualization.animation import save_gif
 from pcperc.visualization.birds_eye import draw_birds_eye
 from pcperc.visualization.camera_overlay import draw_camera_mosaic, draw_camera_overlay
 from pcperc.visualization.colors import CLASS_COLORS
@@ -22,5 +23,6 @@ __all__ = [
     "draw_camera_overlay",
     "open3d_problem",
     "render_scene",
+    "save_gif",
     "save_png",
 ]

@@ -17,7 +17,7 @@ def ego_to_pixel(xy: np.ndarray, *, extent: float, size: int) -> np.ndarray:
 
 
 def draw_birds_eye(frame: Frame, *, extent: float = 54.0, size: int = 1080, color_by: str = "height") -> np.ndarray:
-    """Draw points and boxes from above, with a legend.
+    """Draw points and boxes from above, tracks with their numbers and trails, with a legend.
 
     Args:
         frame: what to draw.
@@ -35,12 +35,19 @@ def draw_birds_eye(frame: Frame, *, extent: float = 54.0, size: int = 1080, colo
     pixels = np.rint(ego_to_pixel(points[order, :2], extent=extent, size=size)).astype(np.int64)
     visible = ((pixels >= 0) & (pixels < size)).all(axis=1)
     image[pixels[visible, 1], pixels[visible, 0]] = colors_of_points(frame, by=color_by)[order][visible]
+    for name, label, trail in frame.trails_in_ego():
+        places = ego_to_pixel(trail[:, :2], extent=extent, size=size)
+        for a, b in zip(places[:-1], places[1:], strict=True):
+            draw_line(image, a, b, class_color(name, label), thickness=1)
     for kind, detections in frame.layers():
         boxes = frame.boxes_in_ego(detections)
-        for box, label in zip(boxes, np.asarray(detections.labels), strict=True):
+        for box, label, number in zip(boxes, np.asarray(detections.labels), frame.ids_of(kind), strict=True):
             color, thickness = line_style(frame, kind, class_color(frame.classes[label], int(label)))
             small = max(box[3:5]) < 2  # two pixels a line would fill it
             _draw_box(image, box, color, extent=extent, thickness=1 if small else thickness)
+            if number is not None:
+                corner = ego_to_pixel(box[:2], extent=extent, size=size) + [8, -8]
+                draw_text(image, str(number), corner, color, scale=0.4)
     _draw_ego(image, extent)
     return beside_legend(image, frame, color_by=color_by)
 

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from pcperc.geometry import Detections, PointLabels, transform_boxes, transform_points
+from pcperc.geometry import Detections, PointLabels, Tracks, transform_boxes, transform_points
 
 TRUTH, PREDICTION = "truth", "prediction"
 
@@ -24,12 +24,14 @@ class Frame:
         classes: class names by label.
         points: (N, 5) float32, LiDAR frame.
         lidar2ego: (4, 4).
-        truth, predictions: Detections of numpy arrays in the LiDAR frame, or None where there are none to show.
+        truth, predictions: Detections (Tracks, where boxes have numbers) of numpy arrays in the LiDAR frame, or None
+            where there are none to show.
         point_labels, predicted_labels, point_instances: (N,) int64 as in docs/conventions.md, or None.
         images: V images (H, W, 3) uint8 RGB, maybe none.
         lidar2camera, camera2image, image_aug: (V, 4, 4), (V, 3, 3), (V, 3, 3) of these images.
         cameras: V names.
         simulated: whether the data come from a simulator; every picture then says so.
+        trails: where each track was: its number to (T, 3) places in this sample's LiDAR frame, oldest first.
     """
 
     token: str
@@ -48,6 +50,7 @@ class Frame:
     image_aug: np.ndarray | None = None
     cameras: tuple[str, ...] = ()
     simulated: bool = False
+    trails: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def from_sample(
@@ -125,6 +128,21 @@ class Frame:
         points = ((TRUTH, self.point_labels), (PREDICTION, self.predicted_labels))
         found = [(kind, labels) for kind, labels in points if labels is not None]
         return found or [(kind, np.asarray(detections.labels)) for kind, detections in self.layers()]
+
+    def ids_of(self, kind: str) -> list[int | None]:
+        """Return the track number of each box of a layer; None where boxes are not tracked."""
+        detections = dict(self.layers())[kind]
+        return detections.ids.tolist() if isinstance(detections, Tracks) else [None] * len(detections)
+
+    def trails_in_ego(self) -> list[tuple[str, int, np.ndarray]]:
+        """Return the trails of what there is to draw: (class, its label, (T, 3) places in the ego frame), T >= 2."""
+        found = []
+        for kind, detections in self.layers():
+            for number, label in zip(self.ids_of(kind), np.asarray(detections.labels), strict=True):
+                trail = self.trails.get(number, ())
+                if kind == PREDICTION and len(trail) > 1:
+                    found.append((self.classes[label], int(label), transform_points(trail, self.lidar2ego)))
+        return found
 
     def points_in_ego(self) -> np.ndarray:
         """Return the points (N, 5) float32 in the ego frame (x forward, y left, z up from the road)."""

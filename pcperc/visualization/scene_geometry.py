@@ -58,17 +58,52 @@ def box_lines(box: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return lines
 
 
+# The strokes of a digit as on a pocket calculator, from corner to corner: corners (column, row), row 0 at the bottom.
+_STROKES = (
+    ((0, 2), (1, 2)), ((1, 2), (1, 1)), ((1, 1), (1, 0)), ((0, 0), (1, 0)), ((0, 1), (0, 0)), ((0, 2), (0, 1)),
+    ((0, 1), (1, 1)),
+)  # fmt: skip
+_DIGITS = ("012345", "12", "01643", "01623", "5612", "05623", "056432", "012", "0123456", "560123")
+
+
+def number_lines(number: int, place: np.ndarray, *, height: float = 1.0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the lines of a number that stands at ``place`` (3,) and is read from behind the vehicle (looking to +x).
+
+    A line viewer draws no text, so that a track's number is made of lines as well.
+    """
+    unit = height / 2
+    lines = []
+    for position, digit in enumerate(str(number)):
+        for stroke in _DIGITS[int(digit)]:
+            ends = [(1.5 * position + column, row) for column, row in _STROKES[int(stroke)]]
+            lines.append(tuple(place + unit * np.array([0.0, -right, up]) for right, up in ends))
+    return lines
+
+
 def frame_mesh(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all boxes of a frame as one mesh in the ego frame: vertices (N, 3), triangles (T, 3), colours (N, 3)."""
+    """Return all boxes of a frame, with numbers and trails of tracks, as one mesh in the ego frame.
+
+    Returns:
+        vertices (N, 3), triangles (T, 3), colours (N, 3).
+    """
     starts, ends, widths, colors = [], [], [], []
+
+    def add(lines, color, thickness: int) -> None:
+        for start, end in lines:
+            starts.append(start)
+            ends.append(end)
+            widths.append(LINE_WIDTH * thickness)
+            colors.append(color)
+
     for kind, detections in frame.layers():
-        for box, label in zip(frame.boxes_in_ego(detections), np.asarray(detections.labels), strict=True):
+        boxes = frame.boxes_in_ego(detections)
+        for box, label, number in zip(boxes, np.asarray(detections.labels), frame.ids_of(kind), strict=True):
             color, thickness = line_style(frame, kind, class_color(frame.classes[label], int(label)))
-            for start, end in box_lines(box):
-                starts.append(start)
-                ends.append(end)
-                widths.append(LINE_WIDTH * thickness)
-                colors.append(color)
+            add(box_lines(box), color, thickness)
+            if number is not None:
+                add(number_lines(number, box[:3] + [0, 0, box[5] / 2 + 0.4]), color, thickness)
+    for name, label, trail in frame.trails_in_ego():
+        add(zip(trail[:-1], trail[1:], strict=True), class_color(name, label), 1)
     if not starts:
         return np.zeros((0, 3)), np.zeros((0, 3), np.int32), np.zeros((0, 3))
     vertices, triangles = tubes(np.array(starts), np.array(ends), width=np.array(widths))

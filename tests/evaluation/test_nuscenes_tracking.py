@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracks of a small data set: the results file, official scores by the devkit, and bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pcperc.datasets.collate import collate
+from pcperc.datasets.nuscenes import NuScenesDataset
+from pcperc.datasets.nuscenes_index import CLASSES, prepare_nuscenes
+from pcperc.engine.config import ConfigError
+from pcperc.engine.tracking import TrackOptions, track
+from pcperc.evaluation import (
+    NuScenesTrackingMetric,
+    SceneSample,
+    evaluate_tracking,
+    read_tracking_results,
+    rows_to_tracks,
+    track_scenes,
+    write_tracking_results,
+)
+from pcperc.evaluation.nuscenes_tracking import TRACKING_CLASSES
+from pcperc.geometry import Detections, Tracks, wrap_angle
+from pcperc.tracking import TRACKERS, GreedyTracker
+from tests import nuscenes_root as tiny
+
+pytest.importorskip("nuscenes")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tiny.write_tiny_root(tmp_path_factory.mktemp("tiny"))
+    prepare_nuscenes(root, tiny.VERSION, show_progress=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(root):
+    return NuScenesDataset(root=root, version=tiny.VERSION, split="sim_val", modalities=("lidar",), num_sweeps=0)
+
+
+@pytest.fixture
+def motmetrics():
+    return pytest.importorskip("motmetrics")
+
+
+def truth(sample, *, scores=1.0, shift=0.0) -> Detections:
+    boxes = torch.as_tensor(sample["boxes"]).clone()
+    boxes[:, 2] += shift
+    return Detections(boxes, torch.full((len(boxes),), float(scores)), torch.as_tensor(sample["labels"]))
+
+
+def score(data, make, **options):
+    metric = NuScenesTrackingMetric(**options)
+    metric.dataset_meta = data.metainfo
+    samples = [data[i] for i in range(len(data))]
+    for start in range(0, len(samples), 2):
+        batch = collate(samples[start : start + 2])
+        metric.process(batch, [make(sample) for sample in batch["samples"]])
+    return metric.evaluate(len(samples))
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_true_boxes_score_one(data, tmp_path, motmetrics, tracker):
+    metrics = score(data, truth, output_dir=tmp_path, tracker=tracker)
+    assert metrics["AMOTA"] == pytest.approx(1) and metrics["AMOTP"] < 1e-3 and metrics["IDS"] == 0
+    for name in TRACKING_CLASSES:
+        assert metrics[f"{name}/AMOTA"] == pytest.approx(1), name
+    names = {"results_nusc.json", "results_tracking.json", "tracking_summary.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_new_numbers_in_each_sample_cost_switches(data, root, tmp_path, motmetrics):
+    """The same boxes, every one of them a new track: the score must see it."""
+    tracks, number = {}, 0
+    for index in range(len(data)):
+        sample = data[index]
+        found = truth(collate([sample])["samples"][0])
+        ids = torch.arange(len(found)) + number + 1
+        number += len(found)
+        pose = sample["ego2global"] @ sample["lidar2ego"]
+        single = SceneSample(sample["sample_token"], "scene", float(index), found, pose)
+        world = track_scenes(GreedyTracker(CLASSES), [single])[sample["sample_token"]]
+        tracks[sample["sample_token"]] = Tracks(world.boxes, world.scores, world.labels, ids[: len(world)].numpy())
+    path = write_tracking_results(tmp_path / "tracks.json", tracks, classes=CLASSES)
+    summary = evaluate_tracking(path, root=root, version=tiny.VERSION, split="sim_val", output_dir=tmp_path)
+    assert summary["label_metrics"]["ids"]["car"] == 2 and summary["amota"] < 0.5
+
+
+def test_nothing_found_scores_zero(data, tmp_path, motmetrics):
+    metrics = score(data, lambda sample: truth(sample).filter(slice(0, 0)), output_dir=tmp_path)
+    assert metrics["AMOTA"] == 0 and metrics["car/AMOTA"] == 0
+
+
+def test_results_go_to_a_file_and_back(data, tmp_path):
+    sample = data[0]
+    pose = sample["ego2global"] @ sample["lidar2ego"]
+    scene = [SceneSample(sample["sample_token"], "scene", 1.0, truth(collate([sample])["samples"][0]), pose)]
+    tracks = track_scenes(GreedyTracker(CLASSES), scene)
+    path = write_tracking_results(tmp_path / "tracks.json", tracks, classes=CLASSES, modalities=("lidar",))
+    assert json.loads(path.read_text())["meta"]["use_camera"] is False
+    rows = read_tracking_results(path)[sample["sample_token"]]
+    back = rows_to_tracks(rows, pose, classes=CLASSES).numpy()
+    kept = np.isin(np.array(CLASSES)[sample["labels"]], TRACKING_CLASSES)
+    difference = back.boxes[:, :7] - sample["boxes"][kept][:, :7]
+    difference[:, 6] = wrap_angle(difference[:, 6])
+    np.testing.assert_allclose(difference, 0, atol=1e-4)
+    assert sorted(back.ids.tolist()) == list(range(1, kept.sum() + 1))
+    named = rows_to_tracks(
+        [{**rows[0], "tracking_id": "a1b2"}, {**rows[1], "tracking_id": "a1b3"}], pose, classes=CLASSES
+    )
+    assert len(set(named.ids.tolist())) == 2
+
+
+def test_broken_files(data, tmp_path):
+    row = {
+        **{"translation": [0, 0, 0], "size": [1, 1, 1], "rotation": [1, 0, 0, 0], "velocity": [0, 0]},
+        **{"tracking_name": "car", "tracking_score": 0.5},
+    }
+    path = tmp_path / "tracks.json"
+    path.write_text(json.dumps({"meta": {}, "results": {"a": [row]}}))
+    with pytest.raises(ValueError, match=r"a box of sample a: 'tracking_id' must be a name, got None"):
+        read_tracking_results(path)
+    path.write_text(json.dumps({"results": {"a": [{**row, "tracking_score": "high"}]}}))
+    with pytest.raises(ValueError, match="'tracking_score' must be a number, got 'high'"):
+        read_tracking_results(path)
+    with pytest.raises(FileNotFoundError, match="tools/test.py --eval tracking writes it"):
+        read_tracking_results(tmp_path / "none.json")
+    with pytest.raises(ValueError, match="tracker must be one of greedy, kalman, got 'magic'"):
+        NuScenesTrackingMetric(tracker="magic")
+
+
+def test_two_samples_at_one_time_are_named(data):
+    sample = SceneSample("first", "scene-1", 1.0, Detections.empty(), np.eye(4))
+    with pytest.raises(ValueError, match=r"scene scene-1, sample second: GreedyTracker.step: timestamp must be later"):
+        track_scenes(GreedyTracker(CLASSES), [sample, sample._replace(token="second")])
+
+
+@pytest.fixture
+def config(root, tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(
+        f"data_root, data_version = {str(root)!r}, {tiny.VERSION!r}\n"
+        "_dataset = dict(type='NuScenesDataset', root=data_root, version=data_version, split='sim_val', num_sweeps=0)\n"
+        "test_dataloader = dict(batch_size=1, dataset=_dataset)\n"
+    )
+    return path
+
+
+def test_track_tool_on_the_truth_and_on_a_file_with_a_missing_sample(data, config, tmp_path, motmetrics, capsys):
+    metrics = track(TrackOptions(config, tracker="greedy", work_dir=tmp_path / "truth"))
+    assert metrics["AMOTA"] == pytest.approx(1)
+    assert "simulated data" in capsys.readouterr().out
+    score(data, truth, output_dir=tmp_path / "found")
+    path = tmp_path / "found" / "results_nusc.json"
+    again = track(TrackOptions(config, results=path, work_dir=tmp_path / "again"))
+    assert again["AMOTA"] == pytest.approx(1)
+    content = json.loads(path.read_text())
+    token = data[1]["sample_token"]
+    del content["results"][token]
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ConfigError, match=f"must hold every sample, but lacks 1 of 3 samples of sim_val, first {token}"
+    ):
+        track(TrackOptions(config, results=path, work_dir=tmp_path / "bad"))
+    assert not (tmp_path / "bad").exists()
+    with pytest.raises(ConfigError, match="--tracker must be one of greedy, kalman, got 'x'"):
+        track(TrackOptions(config, tracker="x"))
