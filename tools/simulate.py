@@ -3,6 +3,7 @@
 
 python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py semantickitti --out data/simulated/semantickitti [--scenes 12] [--size ...] [--seed 0]
+python tools/simulate.py shapenet_part --out data/simulated/shapenet_part [--shapes 640] [--size ...] [--seed 0]
 python tools/simulate.py calibrate [--data nuscenes|semantickitti]      compare with the real sample in $PCPERC_REALDATA
 python tools/simulate.py calorimeter --out data/simulated/calorimeter [--events 300] [--size ...] [--seed 0]
 python tools/simulate.py compare-calorimeter [--out PNG]      compare with real-geometry events in $PCPERC_REALDATA
@@ -44,6 +45,13 @@ def run_calorimeter(args: argparse.Namespace) -> None:
     from pcperc.simulation.calorimeter import Settings, simulate
 
     write(args, Settings, simulate, args.events, "events")
+
+
+def run_shapenet_part(args: argparse.Namespace) -> None:
+    """Write shapes with parts."""
+    from pcperc.simulation.shapes import Settings, simulate
+
+    write(args, Settings, simulate, args.shapes, "shapes")
 
 
 def write(args: argparse.Namespace, Settings: type, simulate, count: int, what: str) -> None:  # noqa: N803 (a class)
@@ -103,10 +111,11 @@ def main() -> None:
         ("nuscenes", "driving scenes in nuScenes format", 10, "scenes; every fourth is for scoring", run_nuscenes),
         ("semantickitti", "labelled LiDAR scans in SemanticKITTI format", 12, "sequences, 3 to 22", run_semantickitti),
         ("calorimeter", "showers in an endcap, npz events", 300, "events; a tenth each for val, test", run_calorimeter),
+        ("shapenet_part", "shapes with parts, text files", 640, "shapes of 16 categories in turn", run_shapenet_part),
     ):
         drive = commands.add_parser(name, help=text)
         drive.add_argument("--out", default=f"data/simulated/{name}", help="folder to write")
-        unit = "events" if name == "calorimeter" else "scenes"
+        unit = {"calorimeter": "events", "shapenet_part": "shapes"}.get(name, "scenes")
         drive.add_argument(f"--{unit}", type=int, default=count, help=f"number of {what}")
         drive.add_argument("--size", default="small", choices=("tiny", "small", "full"), help="of the recordings")
         drive.add_argument("--seed", type=int, default=0, help="fixes every byte of the result")
