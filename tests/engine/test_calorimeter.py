@@ -10,7 +10,7 @@ from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.evaluation import read_cluster_table
-from pcperc.geometry.calorimeter import hit_table
+from tests.calorimeter_events import made_event, write_arrays
 from tests.engine.helpers import read_losses
 
 SMALL = {
@@ -27,33 +27,15 @@ SMALL = {
 CONFIG = "configs/calo_spvcnn.py"
 
 
-def made_event(rng: np.random.Generator, showers: int) -> dict[str, np.ndarray]:
-    """Return an event of round clouds of hits, 20 each, and as many of noise."""
-    centres = rng.uniform((-100, -100, 330), (100, 100, 500), (showers + 1, 3))
-    instance = np.repeat(np.arange(showers + 1), 20) - 1
-    spread = np.where(instance < 0, 40.0, 2.0)[:, None]
-    xyz = centres[instance] + spread * rng.normal(size=(len(instance), 3))
-    xyz[:, 2] = xyz[:, 2].clip(321, 520)
-    energy = rng.exponential(1.0, len(instance))
-    label = np.where(instance < 0, 0, 1 + instance % 2)
-    return {"hits": hit_table(energy, xyz, np.full(len(xyz), -1.0)), "class": label, "instance": instance}
-
-
-def write(path, **arrays):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
-    return path
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("calo"), np.random.default_rng(0)
     for split, count in (("sim_train", 4), ("sim_test", 2)):
         for index in range(count):
-            write(root / split / f"event_{index}.npz", **made_event(rng, 2 + index))
+            write_arrays(root / split / f"event_{index}.npz", **made_event(rng, 2 + index))
     nothing = np.zeros(0, np.int64)
     for split in ("sim_train", "sim_test"):
-        write(
+        write_arrays(
             root / split / "event_empty.npz",
             hits=np.zeros((0, 9), np.float32),
             **{"class": nothing, "instance": nothing},
@@ -90,8 +72,8 @@ def test_files_of_hits(trained, root, tmp_path):
     event = made_event(np.random.default_rng(1), 3)
     mirrored = event["hits"] * np.array([1, -1, 1, 1, 1, 1, 1, -1, 1], np.float32)
     files = [
-        write(tmp_path / "sim.npz", **event),
-        write(tmp_path / "rec.npz", recHitFeatures=mirrored),
+        write_arrays(tmp_path / "sim.npz", **event),
+        write_arrays(tmp_path / "rec.npz", recHitFeatures=mirrored),
         root / "sim_test/event_empty.npz",
     ]
     paths = infer(InferOptions(None, checkpoint, files, out=tmp_path / "out", device="cpu"))
@@ -121,7 +103,7 @@ def test_files_of_hits(trained, root, tmp_path):
 )
 def test_files_that_hold_something_else(trained, tmp_path, arrays, message):
     _, checkpoint = trained
-    file = write(tmp_path / "bad.npz", **arrays)
+    file = write_arrays(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=f"bad.npz.*{message}"):
         infer(InferOptions(None, checkpoint, [file], out=tmp_path / "out", device="cpu"))
     (tmp_path / "bad.bin").write_bytes(b"")
