@@ -19,7 +19,7 @@ from pcperc.registry import MODELS
 DETECTION = ["configs/bevfusion.py", *sorted(map(str, Path("configs/bevfusion").glob("*.py")))]
 CALORIMETER = ["configs/calo_spvcnn.py", *sorted(map(str, Path("configs/calo").glob("*.py")))]
 SEGMENTATION = ["configs/spvcnn.py", *sorted(map(str, Path("configs/spvnas").glob("*.py")))]
-RANGE_51_2 = ("camera_only", "pointpillars")  # the published range of these; 54 m of all others
+RANGE_51_2 = ("camera_only", "pointpillars", "lidar_map", "fusion_map")  # the published range of these; 54 m of others
 CONFIGS = sorted(str(p) for p in [*Path("configs").glob("*.py"), *Path("configs").glob("[!_]*/*.py")])
 
 
@@ -66,8 +66,9 @@ def test_the_lidar_range_is_one_everywhere(path):
                 collect(item)
 
     collect({key: cfg[key] for key in ("model", "train_dataloader", "test_dataloader")})
-    extent = 51.2 if Path(path).stem.startswith(RANGE_51_2) else 54.0
-    assert ranges == {(-extent, -extent, -5.0, extent, extent, 3.0)}
+    extent = 51.2 if Path(path).stem.startswith(RANGE_51_2) and not path.endswith("_map_demo.py") else 54.0
+    no_points_no_boxes = Path(path).stem.startswith("camera_map")
+    assert ranges == (set() if no_points_no_boxes else {(-extent, -extent, -5.0, extent, extent, 3.0)})
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,10 @@ def test_the_lidar_range_is_one_everywhere(path):
         ("configs/bevfusion/lidar_centerhead.py", 2.69 + 4.28 + 0.296 + 1.667),
         ("configs/bevfusion/pointpillars.py", 0.005 + 4.208 + 0.181 + 0.888),
         ("configs/bevfusion/fusion_centerhead.py", 39.80 - 1.035 + 1.667),
+        ("configs/bevfusion/camera_map.py", 27.52 + 1.59 + 0.224 + 17.214 + 0.205 + 1.181 + 1.182),
+        ("configs/bevfusion/lidar_map.py", 2.69 + 4.28 + 0.296 + 4.724),
+        ("configs/bevfusion/fusion_map.py", 27.52 + 1.59 + 0.224 + 2.69 + 0.775 + 4.28 + 0.296 + 4.724),
+        ("configs/bevfusion/joint.py", 39.80 + 4.724),
     ],
 )
 def test_parameters_of_the_published_variants(path, millions):
@@ -168,6 +173,7 @@ def demo_batch(with_images: bool) -> dict:
         "boxes": np.array([[10, 5, -1, 4, 2, 1.5, 0.3, 1, 0]], np.float32),
         "labels": np.array([0]),
         "lidar_aug": np.eye(4),
+        "map_masks": np.indices((6, 100, 100))[1] < 40,
     }
     if with_images:
         forward = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
@@ -178,14 +184,16 @@ def demo_batch(with_images: bool) -> dict:
     return collate([sample, sample])
 
 
-@pytest.mark.parametrize("name", ["demo", "lidar_only_demo", "camera_only_demo", "pointpillars_demo"])
+@pytest.mark.parametrize(
+    "name", ["demo", "lidar_only_demo", "camera_only_demo", "pointpillars_demo", "camera_map_demo", "joint_demo"]
+)
 def test_a_step_of_the_demonstration_model(name):
     """Every parameter gets a finite gradient, and a few steps lower the loss on one batch."""
     torch.manual_seed(0)
     model = MODELS.build(load_config(f"configs/bevfusion/{name}.py").model).train()
     assert sum(p.numel() for p in model.parameters()) * 4 < 5e6, "the shipped weights must stay below 5 MB"
     wrapper = CheckedOptimWrapper(optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), clip_grad={"max_norm": 35})
-    batch = demo_batch(with_images=name in ("demo", "camera_only_demo"))
+    batch = demo_batch(with_images=name != "lidar_only_demo")
     losses = []
     for step in range(4):
         with wrapper.optim_context(model):

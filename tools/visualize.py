@@ -28,6 +28,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--score-threshold", type=float, default=0.2, help="hide what is below; default %(default)s")
     parser.add_argument(
+        "--map-threshold", type=float, default=0.5, help="a map class is predicted from this probability; %(default)s"
+    )
+    parser.add_argument(
         "--color-by",
         choices=("height", "intensity", "class", "truth", "error", "instance"),
         help="colours of the points; default: class where points have one, else height",

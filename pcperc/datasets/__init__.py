@@ -12,6 +12,7 @@ from pcperc.datasets.modelnet40 import ModelNet40
 from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import CLASSES, gt_database_path, prepare_nuscenes
 from pcperc.datasets.nuscenes_lidarseg import NuScenesLidarSeg
+from pcperc.datasets.nuscenes_map import MAP_CLASSES, read_vector_map
 from pcperc.datasets.nuscenes_tables import CAMERAS
 from pcperc.datasets.s3dis import S3DIS, prepare_s3dis
 from pcperc.datasets.s3dis_blocks import S3DISBlocks
@@ -33,6 +34,7 @@ __all__ = [
     "LABEL_MAPS",
     "LabelMap",
     "ModelNet40",
+    "MAP_CLASSES",
     "NuScenesDataset",
     "NuScenesLidarSeg",
     "S3DIS",
@@ -48,4 +50,5 @@ __all__ = [
     "gt_database_path",
     "prepare_nuscenes",
     "prepare_s3dis",
+    "read_vector_map",
 ]

@@ -11,7 +11,8 @@ MATRIX_KEYS = ("lidar2camera", "camera2image", "image_aug", "lidar_aug")
 BOX_KEYS = ("boxes", "labels", "num_lidar_pts", "box")
 POINT_KEYS = ("point_labels", "point_instances", "point_index", "recorded_labels")
 HIT_KEYS = ("class", "instance")
-TRANSIENT_KEYS = ("rng", "draw_other")  # of use to the transforms alone
+MAP_KEYS = ("map_masks",)
+TRANSIENT_KEYS = ("rng", "draw_other", "vector_map")  # of use to the transforms alone
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -21,7 +22,8 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         samples: B >= 1 samples of one data set; all with images or all without.
     Returns:
         ``{"inputs": ..., "samples": ...}``. Images stay uint8, (B, V, 3, H, W); matrices become float32; boxes, labels,
-        num_lidar_pts and what is told of each point or hit become tensors inside ``samples``, the rest stays as it was.
+        num_lidar_pts, map masks and what is told of each point or hit become tensors inside ``samples``, the rest stays
+        as it was.
     Raises:
         ValueError: no sample, keys that only some samples have, or images of different sizes.
     """
@@ -38,7 +40,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     left_out = {*inputs, *TRANSIENT_KEYS}
     rest = [{key: value for key, value in sample.items() if key not in left_out} for sample in samples]
     for sample in rest:
-        present = [key for key in (*BOX_KEYS, *POINT_KEYS, *HIT_KEYS) if key in sample]
+        present = [key for key in (*BOX_KEYS, *POINT_KEYS, *HIT_KEYS, *MAP_KEYS) if key in sample]
         sample.update({key: torch.from_numpy(np.ascontiguousarray(sample[key])) for key in present})
     return {"inputs": inputs, "samples": rest}
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from pcperc.datasets.nuscenes_index import CLASSES, check_index_is_current, index_path
+from pcperc.datasets.nuscenes_map import MAP_CLASSES, read_vector_map
 from pcperc.datasets.nuscenes_tables import CAMERAS
 from pcperc.datasets.transformed import TransformedDataset, read_file
 from pcperc.geometry import transform_points
@@ -54,6 +55,7 @@ class NuScenesDataset(TransformedDataset):
         modalities: "lidar", "camera" or both; without "lidar" a sample has no ``points``, without "camera" none of the
             images and their matrices.
         classes: names of detected classes; labels index into it. Boxes of other classes are left out.
+        with_map: give each sample the ``vector_map`` of its location, for map segmentation; needs the map expansion.
         test_mode: a sample that a transform drops is an error instead of being replaced by another one.
     Raises:
         FileNotFoundError: there is no index of the split.
@@ -72,6 +74,7 @@ class NuScenesDataset(TransformedDataset):
         pad_missing_sweeps: bool = True,
         modalities: Sequence[str] = MODALITIES,
         classes: Sequence[str] = CLASSES,
+        with_map: bool = False,
         test_mode: bool = False,
     ) -> None:
         for name, given, known in (("modalities", modalities, MODALITIES), ("classes", classes, CLASSES)):
@@ -83,7 +86,7 @@ class NuScenesDataset(TransformedDataset):
         super().__init__(split=split, transforms=transforms, test_mode=test_mode)
         self.root, self.version = Path(root), version
         self.num_sweeps, self.pad_missing_sweeps = int(num_sweeps), pad_missing_sweeps
-        self.modalities, self.classes = tuple(modalities), tuple(classes)
+        self.modalities, self.classes, self.with_map = tuple(modalities), tuple(classes), with_map
         self._path = index_path(root, version, split)
         if not self._path.is_file():
             raise FileNotFoundError(
@@ -95,6 +98,8 @@ class NuScenesDataset(TransformedDataset):
         if len(self) == 0:
             raise ValueError(f"NuScenesDataset: index {self._path} must have at least one sample, but is empty")
         self._labels: tuple[np.ndarray, np.ndarray] | None = None
+        if with_map:  # a map that is missing ends the run now and not in a worker
+            read_vector_map(self.root, self.read_record(0)["location"])
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -102,7 +107,8 @@ class NuScenesDataset(TransformedDataset):
     @property
     def metainfo(self) -> dict:
         """What an evaluator needs to know of this data set."""
-        return {"classes": self.classes, "root": str(self.root), "version": self.version, "split": self.split}
+        meta = {"classes": self.classes, "root": str(self.root), "version": self.version, "split": self.split}
+        return {**meta, "map_classes": MAP_CLASSES} if self.with_map else meta
 
     def read_sample(self, index: int) -> dict:
         """Return a sample without transforms.
@@ -127,6 +133,8 @@ class NuScenesDataset(TransformedDataset):
             sample["points"] = self._read_points(record)
         if "camera" in self.modalities:
             sample.update(self._read_cameras(record))
+        if self.with_map:
+            sample["vector_map"] = read_vector_map(self.root, record["location"])
         return sample
 
     def read_record(self, index: int) -> dict:

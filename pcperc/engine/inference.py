@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pcperc.datasets import CLASSES, LABEL_MAPS, LabelMap, NuScenesLidarSeg, SemanticKITTI, collate
+from pcperc.datasets import CLASSES, LABEL_MAPS, MAP_CLASSES, LabelMap, NuScenesLidarSeg, SemanticKITTI, collate
 from pcperc.datasets.nuscenes_lidarseg import CHALLENGE_MAP
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
@@ -18,8 +18,9 @@ from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import raw_sample, read_points, row_by_row
 from pcperc.files import write_text, written_whole
-from pcperc.geometry import IGNORED, Detections, HitClusters, PointLabels
+from pcperc.geometry import IGNORED, Detections, HitClusters, MapPrediction, PointLabels
 from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
+from pcperc.transforms import DrawMapMasks
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ class InferOptions:
 
 
 def infer(options: InferOptions) -> list[Path]:
-    """Detect objects, or give each point a class, in each file and write ``<out>/<name of the file>.json``.
+    """Detect objects, map the ground or give each point a class, in each file; write ``<out>/<name of the file>.json``.
 
     The classes of points go into a ``.label`` file beside it: uint32, the recorded number of each point's class. Of the
-    hits of a calorimeter the clusters are listed, and ``.clusters.npz`` beside it says the cluster of each hit.
+    hits of a calorimeter the clusters are listed, and ``.clusters.npz`` beside it says the cluster of each hit. The
+    probabilities of a map are in ``.map.npy`` beside it, (C, X, Y) float32.
 
     Returns:
         The files that were written, in the order of ``options.files``.
@@ -62,7 +64,7 @@ def infer(options: InferOptions) -> list[Path]:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
     model = build_model(opened, device)
-    transforms = [TRANSFORMS.build(transform) for transform in dataset.get("transforms", ())]
+    transforms = [TRANSFORMS.build(t) for t in dataset.get("transforms", ()) if not _draws_truth(t)]
     classes, label_map = dataset.get("classes", CLASSES), label_map_of(dataset)
     of_hits = clusters_hits(opened.cfg["model"])
 
@@ -86,29 +88,58 @@ def infer(options: InferOptions) -> list[Path]:
                 "trained_on_simulated_data": opened.simulated,
             }
             out = options.out / f"{Path(path).name}.json"
-            if of_hits:
-                rows = describe_clusters(found, sample["hits"])
-                write_clusters(out.with_suffix(".clusters.npz"), found, rows)
-                key, text = "clusters", f"{len(rows)} clusters"
-            elif label_map is not None:
-                with written_whole(out.with_suffix(".label")) as partial:
-                    partial.write_bytes(label_map.to_recorded(found.numpy().labels).astype("<u4").tobytes())
-                key, rows, text = "classes", describe_labels(found, label_map), f"{len(found)} points"
-            else:
-                rows = describe(found.filter(found.scores >= options.min_score), classes)
-                key, text = "detections", f"{len(rows)} objects"
-            write_text(out, row_by_row(head, key, rows))
+            parts, text = {}, []
+            for result in found.values() if isinstance(found, dict) else [found]:
+                if isinstance(result, HitClusters):
+                    key, rows, words = _write_clusters(result, sample["hits"], out)
+                elif isinstance(result, PointLabels):
+                    key, rows, words = _write_labels(result, label_map, out)
+                elif isinstance(result, MapPrediction):
+                    key, rows, words = _write_map(result, out)
+                else:
+                    rows = describe(result.filter(result.scores >= options.min_score), classes)
+                    key, words = "detections", f"{len(rows)} objects"
+                parts[key] = rows
+                text.append(words)
+            write_text(out, row_by_row(head, parts))
             written.append(out)
-            display.advance(f"{text} in {Path(path).name}")
+            display.advance(f"{', '.join(text)} in {Path(path).name}")
     say("\n".join(f"{path}" for path in written))
     return written
 
 
 @torch.inference_mode()
-def predict(model: torch.nn.Module, sample: dict) -> Detections | PointLabels | HitClusters:
-    """Return what a model says of one transformed sample, on the CPU, in the recorded LiDAR frame."""
+def predict(
+    model: torch.nn.Module, sample: dict
+) -> Detections | PointLabels | HitClusters | MapPrediction | dict[str, Detections | MapPrediction]:
+    """Return what a model says of one transformed sample, on the CPU, in the recorded LiDAR frame.
+
+    Of a model with several heads a dict by task.
+    """
     batch = model.data_preprocessor(collate([sample]), False)
-    return model(**batch, mode="predict")[0].to("cpu")
+    found = model(**batch, mode="predict")[0]
+    return {task: part.to("cpu") for task, part in found.items()} if isinstance(found, dict) else found.to("cpu")
+
+
+def _write_clusters(found: HitClusters, hits: np.ndarray, out: Path) -> tuple[str, list[dict], str]:
+    """Write the cluster of each hit beside ``out``; return the key, rows and words of the result file."""
+    rows = describe_clusters(found, hits)
+    write_clusters(out.with_suffix(".clusters.npz"), found, rows)
+    return "clusters", rows, f"{len(rows)} clusters"
+
+
+def _write_labels(found: PointLabels, label_map: LabelMap, out: Path) -> tuple[str, list[dict], str]:
+    """The same of the class of each point."""
+    with written_whole(out.with_suffix(".label")) as partial:
+        partial.write_bytes(label_map.to_recorded(found.numpy().labels).astype("<u4").tobytes())
+    return "classes", describe_labels(found, label_map), f"{len(found)} points"
+
+
+def _write_map(found: MapPrediction, out: Path) -> tuple[str, list[dict], str]:
+    """The same of the probabilities of a map."""
+    with written_whole(out.with_suffix(".map.npy")) as partial, open(partial, "wb") as file:
+        np.save(file, found.numpy().probabilities.astype(np.float32))
+    return "map", describe_map(found, MAP_CLASSES), "a map"
 
 
 def describe(detections: Detections, classes: Sequence[str]) -> list[dict]:
@@ -146,6 +177,22 @@ def describe_labels(found: PointLabels, label_map: LabelMap) -> list[dict]:
             }
         )
     return rows
+
+
+def describe_map(found: MapPrediction, classes: Sequence[str], *, threshold: float = 0.5) -> list[dict]:
+    """Return how many square metres around the vehicle each class has, where its probability reaches the threshold."""
+    found = found.numpy()
+    square_metres = float(np.prod(found.grid.cell_size))
+    cells = (found.probabilities >= threshold).sum(axis=(1, 2))
+    return [
+        {"class": name, "square_metres": round(float(count) * square_metres, 2)}
+        for name, count in zip(classes, cells, strict=True)
+    ]
+
+
+def _draws_truth(transform: dict) -> bool:
+    """True for what needs the map of a data set."""
+    return resolve_type(transform["type"], TRANSFORMS) is DrawMapMasks
 
 
 def label_map_of(dataset: dict) -> LabelMap | None:

@@ -150,15 +150,16 @@ def write_raw_sample(sample: dict, folder: str | Path, stem: str, *, cameras: Se
         {"image": name, **{key: sample[key][number].tolist() for key in MATRICES}} for number, name in enumerate(names)
     ]
     calibration = folder / f"{stem}.json"
-    write_text(calibration, row_by_row({}, "cameras", rows))
+    write_text(calibration, row_by_row({}, {"cameras": rows}))
     return [points, calibration, *images]
 
 
-def row_by_row(head: dict, key: str, rows: Sequence[dict]) -> str:
-    """Return JSON of ``{**head, key: rows}`` that people can read too: a line for each entry and each row."""
+def row_by_row(head: dict, parts: dict[str, Sequence[dict]]) -> str:
+    """Return JSON of ``{**head, **parts}`` that people can read too: a line for each entry and each row of a part."""
     entries = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
-    lines = ",\n  ".join(json.dumps(row) for row in rows)
-    entries.append(f"{json.dumps(key)}: [\n  {lines}\n ]")
+    for key, rows in parts.items():
+        lines = ",\n  ".join(json.dumps(row) for row in rows)
+        entries.append(f"{json.dumps(key)}: [\n  {lines}\n ]")
     return "{\n " + ",\n ".join(entries) + "\n}\n"
 
 

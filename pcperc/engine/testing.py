@@ -20,6 +20,7 @@ from pcperc.evaluation import (
     CalorimeterMetric,
     KITTIMetric,
     LidarSegMetric,
+    MapMetric,
     NuScenesMetric,
     NuScenesTrackingMetric,
     S3DISMetric,
@@ -49,16 +50,20 @@ EVALUATIONS = {
     "tracking": NuScenesTrackingMetric,
     "semantickitti": SemanticKITTIMetric,
     "lidarseg": LidarSegMetric,
+    "map": MapMetric,
     "shapenet": ShapeNetPartMetric,
     "s3dis": S3DISMetric,
     "kitti": KITTIMetric,
     "calo": CalorimeterMetric,
 }
 DEFAULT_CONFIGS = {
+    "map": Path("configs/bevfusion/fusion_map.py"),
     "semantickitti": Path("configs/spvcnn.py"),
     "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
     "calo": Path("configs/calo_spvcnn.py"),
 }
+# What takes a folder for files.
+WITH_FILES = (NuScenesMetric, MapMetric, SegmentationMetric, ShapeNetPartMetric, KITTIMetric, CalorimeterMetric)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,6 @@ def test(options: TestOptions) -> dict[str, float]:
         path = options.checkpoint or newest_checkpoint(work_dir, options.config)
         opened = open_checkpoint(path, options.config, data_root=options.data_root)
         cfg = test_config(opened, options, work_dir)
-        _check_evaluation(opened, cfg, options.evaluation)
         if is_main():
             provide_data(cfg, simulate=None)
         runner = Runner(cfg, work_dir=work_dir, device=device, record=_record(opened, cfg), load_from=path)
@@ -129,13 +133,18 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
     if options.blank_images:
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
     _track_detections(opened, cfg, options)
-    metric = _metric_class(cfg)
-    if issubclass(metric, NuScenesMetric | SegmentationMetric | ShapeNetPartMetric | KITTIMetric | CalorimeterMetric):
-        cfg.test_evaluator["output_dir"] = str(work_dir)
-    if options.votes and not issubclass(metric, SegmentationMetric):
-        raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
-    if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric):
-        raise ConfigError(f"{opened.path}: --format-only is for segmentation and KITTI, it has {metric.__name__}")
+    evaluators = _evaluators_to_run(opened, cfg, options.evaluation)
+    cfg.test_evaluator = evaluators if len(evaluators) > 1 else evaluators[0]
+    for evaluator in _evaluators(cfg):
+        metric = _metric_class(evaluator)
+        if issubclass(metric, WITH_FILES):
+            evaluator["output_dir"] = str(work_dir)
+        if options.votes and not issubclass(metric, SegmentationMetric):
+            raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
+        if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric):
+            raise ConfigError(f"{opened.path}: --format-only is for segmentation and KITTI, it has {metric.__name__}")
+        if options.format_only:
+            evaluator["format_only"] = True
     if options.votes:
         cfg.model["votes"] = {"type": "Votes", "rotations": options.votes}
     if options.tta is not None:
@@ -143,8 +152,6 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
             raise ConfigError(f"{opened.path}: --tta is for detectors, its model has no head 'object'")
         turns = tuple(sign * angle for angle in options.tta for sign in (1, -1))
         cfg.model["votes"] = {"type": "DetectionVotes", "turns_deg": turns}
-    if options.format_only:
-        cfg.test_evaluator["format_only"] = True
     return cfg
 
 
@@ -155,12 +162,17 @@ def _track_detections(opened: LoadedCheckpoint, cfg: Config, options: TestOption
     """Let a detector's evaluation follow its detections through the scenes where --eval tracking asks for it."""
     if options.tracker is not None and options.evaluation != "tracking":
         raise ConfigError(f"--tracker {options.tracker}: needs --eval tracking")
-    if options.evaluation != "tracking" or _metric_class(cfg) is not NuScenesMetric:
+    if options.evaluation != "tracking":
         return
     if options.tracker not in (None, *TRACKERS):
         raise ConfigError(f"--tracker must be one of {', '.join(TRACKERS)}, got '{options.tracker}'")
     chosen = {} if options.tracker is None else {"tracker": options.tracker}
-    cfg.test_evaluator = {**cfg.test_evaluator, "type": "NuScenesTrackingMetric", **chosen}
+    cfg.test_evaluator = [
+        {**evaluator, "type": "NuScenesTrackingMetric", **chosen}
+        if _metric_class(evaluator) is NuScenesMetric
+        else evaluator
+        for evaluator in _evaluators(cfg)
+    ]
 
 
 @TRANSFORMS.register_module()
@@ -171,16 +183,32 @@ class BlankImages:
         return {**sample, "images": [image * 0 for image in sample["images"]]}
 
 
-def _metric_class(cfg: Config) -> type:
-    return resolve_type(cfg.test_evaluator["type"], METRICS)
+def _evaluators(cfg: Config) -> list[dict]:
+    """Return the metrics of a config; a model with several heads has several."""
+    given = cfg.test_evaluator
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
-def _check_evaluation(opened: LoadedCheckpoint, cfg: Config, evaluation: str | None) -> None:
-    """Raise ConfigError where --eval names another evaluation than that of the checkpoint's data set."""
-    metric = _metric_class(cfg)
-    if evaluation is not None and metric in EVALUATIONS.values() and metric is not EVALUATIONS[evaluation]:
-        own = next(name for name, known in EVALUATIONS.items() if known is metric)
-        raise ConfigError(f"--eval {evaluation}: {opened.path} is evaluated by --eval {own}")
+def _metric_class(evaluator: dict) -> type:
+    return resolve_type(evaluator["type"], METRICS)
+
+
+def _evaluators_to_run(opened: LoadedCheckpoint, cfg: Config, evaluation: str | None) -> list[dict]:
+    """Return those of the checkpoint's metrics that --eval names; all of them without it, and any of our own kinds.
+
+    Raises:
+        ConfigError: --eval names an evaluation that the checkpoint's config does not have.
+    """
+    evaluators = _evaluators(cfg)
+    own = {metric: name for name, metric in reversed(EVALUATIONS.items())}
+    kinds = [_metric_class(evaluator) for evaluator in evaluators]
+    if evaluation is None or not set(kinds) & set(own):
+        return evaluators
+    wanted = [e for e, kind in zip(evaluators, kinds, strict=True) if kind is EVALUATIONS[evaluation]]
+    if not wanted:
+        known = " or ".join(own[kind] for kind in kinds if kind in own)
+        raise ConfigError(f"--eval {evaluation}: {opened.path} is evaluated by --eval {known}")
+    return wanted
 
 
 def _record(opened: LoadedCheckpoint, cfg: Config) -> RunRecord:
@@ -208,42 +236,36 @@ def _title(opened: LoadedCheckpoint, cfg: Config) -> str:
 
 
 def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metrics: dict[str, float]) -> None:
-    """Print the metric's table, or the numbers of an unknown one a line each; a simulated score says so."""
-    metric = _metric_class(cfg)
-    if issubclass(metric, SegmentationMetric):
-        _print_segmentation(opened, cfg, work_dir)
-        return
-    if issubclass(metric, ShapeNetPartMetric | KITTIMetric):
-        say(f"\n{_title(opened, cfg)}")
-        if metrics:
-            say(json.loads((work_dir / REPORT_NAME).read_text())["table"])
-        say(f"scores and results: {work_dir}")
-        return
-    if metric is CalorimeterMetric:
-        _print_clusters(opened, cfg, work_dir)
-        return
-    if metric is NuScenesTrackingMetric:
-        summary = json.loads((work_dir / TRACKING_SUMMARY_NAME).read_text())
-        say(f"\n{_title(opened, cfg)}")
-        say(
-            format_tracking_summary(
-                summary, title=f"nuScenes tracking by {cfg.test_evaluator.get('tracker', 'kalman')}"
-            )
-        )
-        say(f"results: {work_dir / TRACKING_RESULTS_NAME}")
-        return
-    if metric is not NuScenesMetric:
-        say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
-        return
-    summary = json.loads((work_dir / "metrics_summary.json").read_text())
-    say(f"\n{_title(opened, cfg)}")
-    say(format_summary(summary, title="nuScenes detection"))
-    say(f"results: {work_dir / 'results_nusc.json'}")
+    """Print the table of each metric, or the numbers of an unknown one a line each; a simulated score says so."""
+    for evaluator in _evaluators(cfg):
+        metric = _metric_class(evaluator)
+        if issubclass(metric, SegmentationMetric):
+            _print_segmentation(opened, cfg, evaluator, work_dir)
+        elif issubclass(metric, ShapeNetPartMetric | KITTIMetric | MapMetric):
+            say(f"\n{_title(opened, cfg)}")
+            if metrics:
+                say(json.loads((work_dir / REPORT_NAME).read_text())["table"])
+            say(f"scores and results: {work_dir}")
+        elif metric is CalorimeterMetric:
+            _print_clusters(opened, cfg, work_dir)
+        elif metric is NuScenesTrackingMetric:
+            summary = json.loads((work_dir / TRACKING_SUMMARY_NAME).read_text())
+            say(f"\n{_title(opened, cfg)}")
+            title = f"nuScenes tracking by {evaluator.get('tracker', 'kalman')}"
+            say(format_tracking_summary(summary, title=title))
+            say(f"results: {work_dir / TRACKING_RESULTS_NAME}")
+        elif metric is NuScenesMetric:
+            summary = json.loads((work_dir / "metrics_summary.json").read_text())
+            say(f"\n{_title(opened, cfg)}")
+            say(format_summary(summary, title="nuScenes detection"))
+            say(f"results: {work_dir / 'results_nusc.json'}")
+        else:
+            say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
 
 
-def _print_segmentation(opened: LoadedCheckpoint, cfg: Config, work_dir: Path) -> None:
+def _print_segmentation(opened: LoadedCheckpoint, cfg: Config, evaluator: dict, work_dir: Path) -> None:
     say(f"\n{_title(opened, cfg)}")
-    if not cfg.test_evaluator.get("format_only"):
+    if not evaluator.get("format_only"):
         found = json.loads((work_dir / SCORES_NAME).read_text())
         say(format_scores(np.array(found["confusion"]), found["classes"], title=found["title"], absent=found["absent"]))
     say(f"scores and predictions of every point: {work_dir}")

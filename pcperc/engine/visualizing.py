@@ -26,14 +26,16 @@ from pcperc.evaluation import (
     rows_to_detections,
     rows_to_tracks,
 )
-from pcperc.geometry import Detections, PointLabels, Tracks, invert_rigid, transform_points
-from pcperc.registry import DATASETS
+from pcperc.geometry import Detections, MapPrediction, PointLabels, Tracks, invert_rigid, transform_points
+from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
+from pcperc.transforms import DrawMapMasks
 from pcperc.visualization import (
     Frame,
     SceneViewer,
     default_coloring,
     draw_birds_eye,
     draw_camera_mosaic,
+    draw_map,
     open3d_problem,
     render_scene,
     save_gif,
@@ -41,7 +43,8 @@ from pcperc.visualization import (
 )
 from pcperc.visualization.scene_viewer import HELP
 
-Predict = Callable[[int, dict], Detections | PointLabels | None]
+Prediction = Detections | PointLabels | MapPrediction
+Predict = Callable[[int, dict], Prediction | dict[str, Prediction] | None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class VisualizeOptions:
     split: str | None = None
     max_samples: int = 10
     score_threshold: float = 0.2
+    map_threshold: float = 0.5
     color_by: str | None = None
     data_root: str | None = None
     device: str | None = None
@@ -68,8 +72,10 @@ class Frames(Sequence):
     Args:
         dataset: gives samples; where it has ``read_sample`` the pictures show the sample as recorded.
         indices: which samples, in which order.
-        predict: from the index and the recorded sample to detections, to a class for each point, or None.
+        predict: from the index and the recorded sample to detections, a class for each point, a map, a dict of such by
+            task, or None.
         score_threshold: predictions below it are left out.
+        draw_masks: adds the true map to a recorded sample, or None.
         simulated: the pictures say so.
         trails: from the index to `Frame.trails`, of predictions that are tracks.
     """
@@ -82,11 +88,12 @@ class Frames(Sequence):
         *,
         score_threshold: float,
         simulated: bool,
+        draw_masks: DrawMapMasks | None = None,
         trails: Callable[[int], dict[int, np.ndarray]] = lambda index: {},
     ) -> None:
         self.dataset, self.indices, self.predict, self.trails = dataset, list(indices), predict, trails
-        self.score_threshold, self.simulated = score_threshold, simulated
-        self._predictions: dict[int, Detections | PointLabels | None] = {}
+        self.score_threshold, self.simulated, self.draw_masks = score_threshold, simulated, draw_masks
+        self._predictions: dict[int, Prediction | dict[str, Prediction] | None] = {}
         self.best_score = float("nan")  # of all predictions so far, shown or not
 
     def __len__(self) -> int:
@@ -97,8 +104,11 @@ class Frames(Sequence):
         sample = self.dataset.read_sample(index) if hasattr(self.dataset, "read_sample") else self.dataset[index]
         if index not in self._predictions:
             found = self._predictions[index] = self.predict(index, sample)
-            if isinstance(found, Detections) and len(found):
-                self.best_score = np.fmax(self.best_score, float(found.scores.max()))
+            boxes = found.get("object") if isinstance(found, dict) else found
+            if isinstance(boxes, Detections) and len(boxes):
+                self.best_score = np.fmax(self.best_score, float(boxes.scores.max()))
+        if self.draw_masks is not None:
+            sample = self.draw_masks(sample)
         if "boxes" in sample and "points" in sample and sample["points"].shape[1] > 4:
             # Older sweeps trail behind whatever moves; the key sweep is what the boxes belong to.
             sample = {**sample, "points": sample["points"][sample["points"][:, 4] == 0]}
@@ -106,6 +116,7 @@ class Frames(Sequence):
             sample,
             classes=self.dataset.classes,
             predictions=self._predictions[index],
+            map_classes=getattr(self.dataset, "metainfo", {}).get("map_classes", ()),
             cameras=CAMERAS if isinstance(self.dataset, NuScenesDataset) else (),
             simulated=self.simulated,
         )
@@ -139,11 +150,12 @@ def visualize(options: VisualizeOptions) -> list[Path]:
         predict,
         score_threshold=options.score_threshold,
         simulated="sim" in names,
+        draw_masks=_mask_drawing(cfg.test_dataloader.dataset),
         **({"trails": predict.trails} if isinstance(predict, _FromTracks) else {}),
     )
     color_by = options.color_by or default_coloring(frames[0])
     if options.save is not None:
-        return save_pictures(frames, options.save, color_by=color_by)
+        return save_pictures(frames, options.save, color_by=color_by, map_threshold=options.map_threshold)
     if options.gif is not None:
         return [save_animation(frames, options.gif, color_by=color_by)]
     viewer = SceneViewer(frames, color_by=color_by, report=say)
@@ -152,8 +164,8 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     return []
 
 
-def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height") -> list[Path]:
-    """Write the three pictures of each frame; what Open3D or images are missing for is said once and left out."""
+def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height", map_threshold: float = 0.5) -> list[Path]:
+    """Write the pictures of each frame; what Open3D or images are missing for is said once and left out."""
     problem = open3d_problem()
     if problem:
         say(f"{problem}; the other pictures are drawn")
@@ -165,6 +177,8 @@ def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height") -> 
             saved.append(save_png(folder / f"{stem}_birds_eye.png", draw_birds_eye(frame, color_by=color_by)))
             if frame.images:
                 saved.append(save_png(folder / f"{stem}_cameras.png", draw_camera_mosaic(frame)))
+            if frame.true_map is not None or frame.predicted_map is not None:
+                saved.append(save_png(folder / f"{stem}_map.png", draw_map(frame, threshold=map_threshold)))
             if problem is None:
                 saved.append(save_png(folder / f"{stem}_scene.png", render_scene(frame, color_by=color_by)))
             display.update(position + 1)
@@ -258,11 +272,21 @@ def _with_all_sensors(dataset: Any, cfg: dict) -> Any:
     return whole
 
 
+def _mask_drawing(dataset: dict) -> DrawMapMasks | None:
+    """Return the transform by which a data set's config draws the true map, or None."""
+    for transform in dataset.get("transforms", ()):
+        if resolve_type(transform["type"], TRANSFORMS) is DrawMapMasks:
+            return TRANSFORMS.build(transform)
+    return None
+
+
 def _from_model(model: nn.Module, dataset: Any) -> Predict:
-    def predict(index: int, _sample: dict) -> Detections | PointLabels:
+    def predict(index: int, _sample: dict) -> Prediction | dict[str, Prediction]:
         with torch.inference_mode():
             result = model.test_step(collate([dataset[index]]))[0]
-        return (result["object"] if isinstance(result, dict) else result).to("cpu")
+        if isinstance(result, dict):
+            return {task: value.to("cpu") for task, value in result.items()}
+        return result.to("cpu")
 
     return predict
 

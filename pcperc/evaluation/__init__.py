@@ -8,6 +8,14 @@ from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format
 from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
 from pcperc.evaluation.kitti import average_precision, format_kitti_scores, kitti_scores
 from pcperc.evaluation.kitti_metrics import KITTIMetric, detections_to_objects
+from pcperc.evaluation.map_segmentation import (
+    THRESHOLDS,
+    MapMetric,
+    count_cells,
+    format_map_scores,
+    map_iou,
+    map_scores,
+)
 from pcperc.evaluation.nuscenes import NuScenesMetric, evaluate_results, flat_metrics, format_summary
 from pcperc.evaluation.nuscenes_results import (
     detections_to_rows,
@@ -46,6 +54,7 @@ __all__ = [
     "ClusterTable",
     "KITTIMetric",
     "LidarSegMetric",
+    "MapMetric",
     "Matches",
     "NuScenesMetric",
     "RoomVotes",
@@ -56,9 +65,11 @@ __all__ = [
     "SemanticKITTIMetric",
     "ShapeNetPartMetric",
     "average_precision",
+    "THRESHOLDS",
     "cluster_scores",
     "cluster_table",
     "confusion_matrix",
+    "count_cells",
     "count_event",
     "count_matches",
     "curve",
@@ -69,11 +80,14 @@ __all__ = [
     "format_cluster_scores",
     "format_kitti_scores",
     "format_part_scores",
+    "format_map_scores",
     "format_scores",
     "format_summary",
     "guess_attribute",
     "iou_per_class",
     "kitti_scores",
+    "map_iou",
+    "map_scores",
     "match_clusters",
     "mean_iou",
     "mean_qualities",

@@ -148,6 +148,8 @@ class NuScenesMetric(MetricBySample):
         plots: draw precision-recall curves.
     """
 
+    task = "object"
+
     def __init__(
         self,
         *,
@@ -169,12 +171,7 @@ class NuScenesMetric(MetricBySample):
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[Detections]) -> None:
         """Take the detections of a batch, one entry a sample of ``data_batch["samples"]``."""
-        samples = data_batch["samples"]
-        if len(samples) != len(data_samples):
-            raise ValueError(
-                f"{type(self).__name__}: data_samples must have {len(samples)} entries, got {len(data_samples)}"
-            )
-        for sample, detections in zip(samples, data_samples, strict=True):
+        for sample, detections in self.pairs(data_batch, data_samples):
             lidar2global = sample["ego2global"] @ sample["lidar2ego"]
             self.results.append((sample["sample_token"], detections.numpy(), lidar2global))
 

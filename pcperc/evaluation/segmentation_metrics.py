@@ -70,10 +70,8 @@ class SegmentationMetric(MetricBySample):
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[PointLabels]) -> None:
         """Take the predictions of a batch, one entry a sample of ``data_batch["samples"]``."""
-        op, samples = type(self).__name__, data_batch["samples"]
-        if len(samples) != len(data_samples):
-            raise ValueError(f"{op}: data_samples must have {len(samples)} entries, got {len(data_samples)}")
-        for sample, prediction in zip(samples, data_samples, strict=True):
+        op = type(self).__name__
+        for sample, prediction in self.pairs(data_batch, data_samples):
             token, prediction = sample["sample_token"], prediction.numpy()
             if self.output_dir is not None:
                 self.write(sample, prediction)

@@ -8,6 +8,7 @@ from pcperc.transforms.boxes import BoxesClassFilter, BoxesRangeFilter
 from pcperc.transforms.compose import Compose, RandomChoice
 from pcperc.transforms.gt_paste import GTPaste
 from pcperc.transforms.images import ResizeCrop, ResizeCropFlipRotate
+from pcperc.transforms.map_masks import DrawMapMasks
 from pcperc.transforms.mix import LaserMix, PolarMix
 from pcperc.transforms.points import GlobalScaleRotateTranslate, PointsRangeFilter, RandomFlip3D, ShufflePoints
 
@@ -15,6 +16,7 @@ __all__ = [
     "BoxesClassFilter",
     "BoxesRangeFilter",
     "Compose",
+    "DrawMapMasks",
     "GTPaste",
     "GlobalScaleRotateTranslate",
     "LaserMix",

@@ -7,6 +7,7 @@ from pcperc.visualization.camera_overlay import draw_camera_mosaic, draw_camera_
 from pcperc.visualization.colors import CLASS_COLORS
 from pcperc.visualization.drawing import save_png
 from pcperc.visualization.frame import Frame
+from pcperc.visualization.map_picture import draw_map
 from pcperc.visualization.point_colors import colorings, default_coloring
 from pcperc.visualization.scene import SceneError, open3d_problem, render_scene
 from pcperc.visualization.scene_viewer import SceneViewer
@@ -21,6 +22,7 @@ __all__ = [
     "draw_birds_eye",
     "draw_camera_mosaic",
     "draw_camera_overlay",
+    "draw_map",
     "open3d_problem",
     "render_scene",
     "save_gif",

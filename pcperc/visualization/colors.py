@@ -24,6 +24,11 @@ SEGMENT_COLORS = {
     "trunk": (150, 90, 30), "terrain": (150, 230, 110), "pole": (255, 240, 150), "traffic-sign": (255, 30, 30),
     "driveable_surface": (170, 90, 170), "other_flat": (175, 40, 80), "manmade": (235, 200, 60),
 }  # fmt: skip
+# Of BEV maps.
+MAP_COLORS = {
+    "drivable_area": (120, 130, 145), "ped_crossing": (251, 190, 60), "walkway": (200, 110, 90),
+    "stop_line": (255, 70, 60), "carpark_area": (80, 140, 220), "divider": (245, 245, 245),
+}  # fmt: skip
 # Classes of other data sets take these in turn, by their place in the list of classes.
 OTHER_COLORS = ((230, 230, 120), (120, 230, 230), (230, 120, 230), (150, 200, 120), (120, 150, 230), (230, 160, 130))
 
@@ -39,7 +44,7 @@ POINT_COLORINGS = ("height", "intensity")
 
 def class_color(name: str, index: int = 0) -> tuple[int, int, int]:
     """Return the colour of a class; one that the table does not have gets a colour by its index."""
-    return {**SEGMENT_COLORS, **CLASS_COLORS}.get(name, OTHER_COLORS[index % len(OTHER_COLORS)])
+    return {**SEGMENT_COLORS, **MAP_COLORS, **CLASS_COLORS}.get(name, OTHER_COLORS[index % len(OTHER_COLORS)])
 
 
 def point_colors(points: np.ndarray, *, by: str = "height") -> np.ndarray:

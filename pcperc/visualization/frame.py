@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pcperc.geometry import Detections, PointLabels, Tracks, transform_boxes, transform_points
+from pcperc.geometry import Detections, MapPrediction, PointLabels, Tracks, transform_boxes, transform_points
 
 TRUTH, PREDICTION = "truth", "prediction"
 
@@ -30,6 +30,8 @@ class Frame:
         images: V images (H, W, 3) uint8 RGB, maybe none.
         lidar2camera, camera2image, image_aug: (V, 4, 4), (V, 3, 3), (V, 3, 3) of these images.
         cameras: V names.
+        true_map, predicted_map: of map segmentation, in the LiDAR frame, or None.
+        map_classes: names of its classes.
         simulated: whether the data come from a simulator; every picture then says so.
         trails: where each track was: its number to (T, 3) places in this sample's LiDAR frame, oldest first.
     """
@@ -49,6 +51,9 @@ class Frame:
     camera2image: np.ndarray | None = None
     image_aug: np.ndarray | None = None
     cameras: tuple[str, ...] = ()
+    true_map: MapPrediction | None = None
+    predicted_map: MapPrediction | None = None
+    map_classes: tuple[str, ...] = ()
     simulated: bool = False
     trails: Mapping[int, np.ndarray] = field(default_factory=dict)
 
@@ -58,7 +63,8 @@ class Frame:
         sample: dict[str, Any],
         *,
         classes: Sequence[str],
-        predictions: Detections | PointLabels | None = None,
+        predictions: Detections | PointLabels | MapPrediction | dict | None = None,
+        map_classes: Sequence[str] = (),
         cameras: Sequence[str] = (),
         simulated: bool = False,
     ) -> Frame:
@@ -67,11 +73,13 @@ class Frame:
         Args:
             sample: ``lidar_aug`` is undone on points and boxes; boxes become the truth, with score 1.
             classes: class names by label.
-            predictions: as a model returns them: boxes in the recorded LiDAR frame, or a class for each point.
-        Raises:
-            ValueError: not a class for each point.
+            predictions: as a model returns them: boxes in the recorded LiDAR frame, a class for each point, a map, or a
+                dict of such.
+            map_classes: names of the classes of maps.
             cameras: names of the images, in their order.
             simulated: see Frame; a scene whose name contains "sim" is taken for simulated too.
+        Raises:
+            ValueError: not a class for each point.
         """
         back = np.linalg.inv(sample.get("lidar_aug", np.eye(4)))
         identity = np.array_equal(back, np.eye(4))
@@ -83,11 +91,14 @@ class Frame:
         images = tuple(sample.get("images", ()))
         names = tuple(cameras) or tuple(f"camera {view}" for view in range(len(images)))
         scene_name = sample.get("scene_name", "")
-        labels = None
-        if isinstance(predictions, PointLabels):
-            labels, predictions = predictions.numpy().labels, None
-            if len(labels) != len(points):
-                raise ValueError(f"Frame: predictions must be of {len(points)} points, got {len(labels)}")
+        told = list(predictions.values()) if isinstance(predictions, dict) else [predictions]
+        found, by_point, ground = (
+            next((value.numpy() for value in told if isinstance(value, kind)), None)
+            for kind in (Detections, PointLabels, MapPrediction)
+        )
+        if by_point is not None and len(by_point) != len(points):
+            raise ValueError(f"Frame: predictions must be of {len(points)} points, got {len(by_point)}")
+        masks = sample.get("map_masks")
         return cls(
             token=sample.get("sample_token", ""),
             scene_name=scene_name,
@@ -95,15 +106,18 @@ class Frame:
             points=points if identity else transform_points(points, back),
             lidar2ego=sample.get("lidar2ego", np.eye(4)),
             truth=truth,
-            predictions=None if predictions is None else predictions.numpy(),
+            predictions=found,
             point_labels=sample.get("point_labels"),
-            predicted_labels=labels,
+            predicted_labels=None if by_point is None else by_point.labels,
             point_instances=sample.get("point_instances"),
             images=images,
             lidar2camera=sample.get("lidar2camera"),
             camera2image=sample.get("camera2image"),
             image_aug=sample.get("image_aug"),
             cameras=names,
+            true_map=None if masks is None else MapPrediction(np.asarray(masks, np.float32), sample["map_grid"]),
+            predicted_map=ground,
+            map_classes=tuple(map_classes),
             simulated=simulated or "sim" in scene_name.lower(),
         )
 

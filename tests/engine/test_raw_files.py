@@ -132,5 +132,5 @@ def test_a_missing_image_is_named_with_its_calibration(tmp_path):
 
 def test_json_row_by_row():
     for rows in ([], [{"x": [1, 2]}, {"x": [3]}]):
-        assert json.loads(row_by_row({"a": 1, "b": None}, "rows", rows)) == {"a": 1, "b": None, "rows": rows}
-    assert row_by_row({}, "rows", [{}, {}]).count("\n") == 6
+        assert json.loads(row_by_row({"a": 1, "b": None}, {"rows": rows})) == {"a": 1, "b": None, "rows": rows}
+    assert row_by_row({}, {"rows": [{}, {}]}).count("\n") == 6

@@ -14,6 +14,7 @@ from pcperc.models.bevfusion.fuser import ConvFuser
 from pcperc.models.bevfusion.generalized_resnet import LSSFPN, GeneralizedResNet
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.models.bevfusion.lss_fpn import GeneralizedLSSFPN
+from pcperc.models.bevfusion.map_head import BEVGridTransform, BEVSegmentationHead
 from pcperc.models.bevfusion.pillar_encoder import Pillars, PillarVoxelizer, PointPillarsEncoder
 from pcperc.models.bevfusion.swin import SwinTransformer
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner
@@ -25,6 +26,8 @@ __all__ = [
     "BEVDecoder",
     "BEVFusion",
     "BEVFusionPreprocessor",
+    "BEVGridTransform",
+    "BEVSegmentationHead",
     "BoxCoder",
     "CameraEncoder",
     "CenterHead",

@@ -5,12 +5,18 @@ from pcperc.models.losses.clusters import discriminative_loss, object_condensati
 from pcperc.models.losses.detection import gaussian_focal_loss, sigmoid_focal_loss, weighted_l1_loss
 from pcperc.models.losses.frustum import FrustumLoss, FrustumTargets
 from pcperc.models.losses.processes import mean_over_processes
-from pcperc.models.losses.segmentation import SegmentationLoss, cross_entropy_loss, lovasz_softmax_loss
+from pcperc.models.losses.segmentation import (
+    SegmentationLoss,
+    binary_focal_loss,
+    cross_entropy_loss,
+    lovasz_softmax_loss,
+)
 
 __all__ = [
     "FrustumLoss",
     "FrustumTargets",
     "SegmentationLoss",
+    "binary_focal_loss",
     "cross_entropy_loss",
     "discriminative_loss",
     "gaussian_focal_loss",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of segmentation: a class for each point, some points without one."""
+"""Losses of segmentation: a class for each point, some points without one; yes or no for each cell of a map."""
 
 from collections.abc import Sequence
 
@@ -42,6 +42,31 @@ def labelled_weight(labels: Tensor, class_weights: Tensor | None = None) -> Tens
     if class_weights is None:
         return has_class.sum().float()
     return (class_weights[torch.where(has_class, labels, 0)] * has_class).sum()
+
+
+def binary_focal_loss(logits: Tensor, target: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Focal loss of cells that belong to a class or do not: the mean of ``-(1 - p)^gamma log p``.
+
+    Args:
+        logits: any shape with at least one entry, floating; p is their sigmoid where the target is true, and one minus
+            it elsewhere.
+        target: bool, same shape.
+        gamma: how fast cells that are right fade.
+    Returns:
+        Scalar, float32 (float64 for float64 logits).
+    Raises:
+        ValueError: the shapes differ.
+    Source: Lin et al., Focal loss for dense object detection, ICCV 2017, eq. 4: without a weight of positives.
+    """
+    if logits.shape != target.shape:
+        raise ValueError(
+            f"binary_focal_loss: logits and target must have one shape, got {tuple(logits.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    towards_truth = torch.where(target.bool(), logits, -logits)
+    # log p and 1 - p without a probability in between, which rounds to 0 or 1 for large logits.
+    return -((-towards_truth).sigmoid() ** gamma * F.logsigmoid(towards_truth)).mean()
 
 
 def lovasz_softmax_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from pcperc.simulation.driving.road import (
     CROSSING_NEAR,
     PAVEMENT_WIDTH,
     STOP_LINE,
+    STOP_LINE_WIDTH,
     Road,
 )
 from pcperc.simulation.nuscenes_map import MapLayers
@@ -107,11 +108,11 @@ def _add_arm(layers: MapLayers, road: Road, cross: bool, start: float, end: floa
     near, far = edge + way * CROSSING_NEAR, edge + way * CROSSING_FAR
     crossing = strip(road, min(near, far), max(near, far), -half, half, cross=cross)
     crossing_token = layers.add_polygon("ped_crossing", crossing, road_segment_token=segment)
-    stop = edge + way * STOP_LINE
     width = lanes * road.lane_width
     # The lanes that run towards the junction: right of the centre line before it, left of it after it.
     side = (-width, 0.0) if way < 0 else (0.0, width)
-    s0, s1 = sorted((stop, stop + way * 0.45))
+    # As in nuScenes the area is more than the paint: from the crossing to the far edge of the line.
+    s0, s1 = sorted((far, edge + way * (STOP_LINE + STOP_LINE_WIDTH)))
     layers.add_polygon(
         "stop_line",
         strip(road, s0, s1, *side, cross=cross),

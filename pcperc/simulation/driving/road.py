@@ -20,7 +20,7 @@ PAVEMENT_WIDTH = 3.2
 CORNER_RADIUS = 5.0
 STEEPEST = 0.45  # bound of the slope of ``ground_rise`` for a relief of 1 m
 CROSSING_NEAR, CROSSING_FAR = 1.5, 5.0  # from the edge of the junction
-STOP_LINE = 6.0
+STOP_LINE, STOP_LINE_WIDTH = 6.0, 0.45
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _main_paint(r, s, d, gap):
     if gap < CROSSING_FAR:
         return ASPHALT
     side = abs(d)
-    if STOP_LINE < gap < STOP_LINE + 0.45 and side < lanes * lane:
+    if STOP_LINE < gap < STOP_LINE + STOP_LINE_WIDTH and side < lanes * lane:
         # Only the lanes that run towards the junction stop here: with right-hand traffic those with d < 0 before it.
         return WHITE if (d < 0.0) == (s < 0.0) and side > 0.3 else ASPHALT
     if 0.08 < side < 0.2:
@@ -179,7 +179,7 @@ def _cross_paint(r, s, d, gap):
     if gap < CROSSING_FAR:
         return ASPHALT
     side = abs(d)
-    if STOP_LINE < gap < STOP_LINE + 0.45:
+    if STOP_LINE < gap < STOP_LINE + STOP_LINE_WIDTH:
         return WHITE if (d < 0.0) == (s < 0.0) and side > 0.3 else ASPHALT
     if 0.08 < side < 0.2:
         return YELLOW

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the map expansion of nuScenes (maps/expansion/<location>.json), without the devkit and without Shapely."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pcperc.geometry import VectorMap, line_segments, ring_edges
+
+# The classes of BEV map segmentation and the layers that each is made of, in the published order.
+MAP_LAYERS = {
+    "drivable_area": ("drivable_area",),
+    "ped_crossing": ("ped_crossing",),
+    "walkway": ("walkway",),
+    "stop_line": ("stop_line",),
+    "carpark_area": ("carpark_area",),
+    "divider": ("road_divider", "lane_divider"),
+}
+MAP_CLASSES = tuple(MAP_LAYERS)
+_LINE_LAYERS = ("road_divider", "lane_divider")
+
+
+def expansion_path(root: str | Path, location: str) -> Path:
+    """Return where the map of a location lies."""
+    return Path(root) / "maps" / "expansion" / f"{location}.json"
+
+
+@lru_cache(maxsize=8)
+def read_vector_map(root: str | Path, location: str) -> VectorMap:
+    """Return the map of a location by the classes of `MAP_LAYERS`; each process reads a file once.
+
+    Raises:
+        FileNotFoundError: there is no map expansion in the data set, or none of this location.
+        ValueError: the file is no map expansion, or lacks a layer, or a record names nodes that it lacks.
+    """
+    path = expansion_path(root, location)
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.json"))
+        there = f"maps there: {', '.join(known)}" if known else "unpack the map expansion of the data set into maps/"
+        raise FileNotFoundError(f"nuScenes: the map of location '{location}' is missing, {path}; {there}")
+    try:
+        content = json.loads(path.read_bytes())
+        tables = {name: {row["token"]: row for row in content[name]} for name in ("node", "line", "polygon")}
+        nodes = {token: (float(row["x"]), float(row["y"])) for token, row in tables["node"].items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"nuScenes: {path} must be a map expansion, but is not: {error!r}") from error
+    layers = [layer for names in MAP_LAYERS.values() for layer in names]
+    missing = [layer for layer in layers if layer not in content]
+    if missing:
+        raise ValueError(f"nuScenes: map '{location}' must have the layer '{missing[0]}', {path} has none")
+    areas, lines = {}, {}
+    for name, layers in MAP_LAYERS.items():
+        areas[name], lines[name] = [np.zeros((0, 2, 2))], [np.zeros((0, 2, 2))]
+        for layer in layers:
+            for row in content[layer]:
+                try:
+                    if layer in _LINE_LAYERS:
+                        lines[name] += _lines(row, tables["line"], nodes)
+                    else:
+                        areas[name] += _rings(row, tables["polygon"], nodes)
+                except (KeyError, TypeError) as error:
+                    where = f"row {row.get('token')} of layer '{layer}' in {path}"
+                    raise ValueError(f"nuScenes: {where} must name what is in the file, {error!r} is not") from error
+    joined = ({name: np.concatenate(parts) for name, parts in shapes.items()} for shapes in (areas, lines))
+    return VectorMap(location, *joined)
+
+
+def _rings(row: dict, polygons: dict, nodes: dict) -> list[np.ndarray]:
+    """Return the edges of the rings of one record; a ring of fewer than three corners has no area."""
+    tokens = row["polygon_tokens"] if "polygon_tokens" in row else [row["polygon_token"]]
+    rings = []
+    for polygon in (polygons[token] for token in tokens):
+        around = [(polygon["exterior_node_tokens"], False), *((ring["node_tokens"], True) for ring in polygon["holes"])]
+        rings += [
+            ring_edges(np.array([nodes[token] for token in corners]), hole=hole)
+            for corners, hole in around
+            if len(corners) >= 3
+        ]
+    return rings
+
+
+def _lines(row: dict, lines: dict, nodes: dict) -> list[np.ndarray]:
+    """Return the segments of one record; a line of no or one node is none."""
+    points = [nodes[token] for token in lines[row["line_token"]]["node_tokens"]]
+    return [line_segments(np.array(points))] if len(points) >= 2 else []

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map expansion as our reader sees it: against the devkit, moved with the points, and what is wrong with a file."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pcperc.datasets import MAP_CLASSES, NuScenesDataset, collate
+from pcperc.datasets.nuscenes_map import expansion_path, read_vector_map
+from pcperc.geometry import BEVGrid, transform_points, world2lidar_plane
+from pcperc.simulation.nuscenes_map import MapLayers
+from pcperc.transforms import DrawMapMasks, GlobalScaleRotateTranslate, RandomFlip3D
+from tests import oracles_map as oracle
+from tests.datasets.nuscenes_helpers import prepare
+from tests.nuscenes_root import VERSION, write_tiny_root
+
+LOCATION = "boston-seaport"
+
+
+def layers() -> MapLayers:
+    """Overlapping areas, a hole, a car park with three corners, lines that leave a patch and come back."""
+    made = MapLayers(canvas_edge=(300, 300))
+    made.add_polygon(
+        "drivable_area", [(70, 190), (140, 190), (140, 214), (70, 214)], [[(90, 195), (96, 195), (93, 205)]]
+    )
+    made.add_polygon("drivable_area", [(100, 150), (110, 150), (110, 230), (100, 230)])
+    made.add_polygon("ped_crossing", [(100, 190), (104, 190), (104, 214), (100, 214)])
+    made.add_polygon("walkway", [(70, 214), (140, 214), (140, 218), (70, 218)])
+    made.add_polygon("stop_line", [(98, 190), (99.5, 190), (99.5, 202), (98, 202)])
+    made.add_polygon("carpark_area", [(110, 170), (118, 160), (126, 184)])
+    made.add_line("lane_divider", [(70, 196), (140, 196)])
+    made.add_line("road_divider", [(60, 202), (100, 203), (170, 202), (170, 220), (60, 221)])
+    return made
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    out = write_tiny_root(tmp_path_factory.mktemp("root"))
+    expansion_path(out, LOCATION).write_text(json.dumps(layers().to_json()))
+    prepare(out)
+    return out
+
+
+def dataset(root, **options):
+    options = {"num_sweeps": 0, "modalities": ("lidar",), "with_map": True, "split": "sim_val", **options}
+    return NuScenesDataset(root=root, version=VERSION, **options)
+
+
+def test_a_sample_has_masks_of_the_six_classes(root):
+    data = dataset(root, transforms=[DrawMapMasks()])
+    assert data.metainfo["map_classes"] == MAP_CLASSES
+    sample = data[1]
+    masks = sample["map_masks"]
+    assert masks.shape == (6, 200, 200) and masks.dtype == bool and masks.any(axis=(1, 2)).all()
+    batch = collate([sample, sample])
+    assert batch["samples"][1]["map_masks"].shape == (6, 200, 200) and "vector_map" not in batch["samples"][0]
+    assert "map_classes" not in dataset(root, with_map=False).metainfo
+
+
+def test_masks_are_the_maps_seen_from_the_lidar(root):
+    """By the oracle: holes stay open in their own area alone, dividers are 1.5 m wide."""
+    grid = dict(x_bound=(-30.0, 30.0, 1.5), y_bound=(-20.0, 30.0, 1.25))
+    sample = dataset(root, transforms=[DrawMapMasks(**grid)])[2]
+    lidar2global = sample["ego2global"] @ sample["lidar2ego"]
+    heading = math.atan2(lidar2global[1, 0], lidar2global[0, 0])
+    content = layers().to_json()
+    nodes = {row["token"]: (row["x"], row["y"]) for row in content["node"]}
+    place = dict(x=lidar2global[0, 3], y=lidar2global[1, 3], heading=heading)
+
+    def seen(tokens):
+        return [oracle.seen_from(nodes[token], **place) for token in tokens]
+
+    shapes = {row["token"]: row for kind in ("polygon", "line") for row in content[kind]}
+    for mask, name in zip(sample["map_masks"], MAP_CLASSES, strict=True):
+        areas, lines = [], []
+        for layer in ("road_divider", "lane_divider") if name == "divider" else (name,):
+            for row in content[layer]:
+                if "line_token" in row:
+                    lines.append(seen(shapes[row["line_token"]]["node_tokens"]))
+                for token in row.get("polygon_tokens", [row.get("polygon_token")] * ("polygon_token" in row)):
+                    holes = [seen(hole["node_tokens"]) for hole in shapes[token]["holes"]]
+                    areas.append((seen(shapes[token]["exterior_node_tokens"]), holes))
+        expected = oracle.mask(areas, lines, *grid.values(), width=1.5, margin=1e-6)
+        assert any(expected.values())
+        assert all(value is None or mask[cell] == value for cell, value in expected.items()), name
+
+
+def test_masks_move_with_the_points(root):
+    """What lies under a point before the augmentation lies under it after; mirrored, turned, scaled and shifted."""
+    draw = DrawMapMasks(x_bound=(-60.0, 60.0, 0.25), y_bound=(-60.0, 60.0, 0.25))
+    plain = dataset(root).read_sample(1)
+    rng = np.random.default_rng(0)
+    places = np.c_[rng.uniform(-35, 35, (4000, 2)), np.zeros((4000, 3))]
+    before = draw(plain)["map_masks"]
+    augment = [GlobalScaleRotateTranslate(), RandomFlip3D(flip_x_probability=1.0, flip_y_probability=0.0)]
+    for seed in range(3):
+        moved = {**plain, "rng": np.random.default_rng(seed)}
+        for transform in augment:
+            moved = transform(moved)
+        after = draw(moved)["map_masks"]
+        here, there = (
+            draw.grid.to_index(points[:, :2]).round().astype(int)
+            for points in (places, transform_points(places, moved["lidar_aug"]))
+        )
+        same = before[:, here[:, 0], here[:, 1]] == after[:, there[:, 0], there[:, 1]]
+        assert same.mean() > 0.985, "but for points within a cell of an edge"
+        wrong_way = before[:, here[:, 0], here[:, 1]] == before[:, there[:, 0], there[:, 1]]
+        assert wrong_way.mean() < 0.9
+
+
+def test_devkit_draws_the_same_map(root):
+    """The devkit's masks come from corners rounded to cells, so edges part by a cell."""
+    map_api = pytest.importorskip("nuscenes.map_expansion.map_api")
+    sample = dataset(root).read_sample(0)
+    lidar2global = sample["ego2global"] @ sample["lidar2ego"]
+    grid = BEVGrid((-50.0, 50.0, 0.5), (-50.0, 50.0, 0.5))
+    world2grid = world2lidar_plane(sample["ego2global"], sample["lidar2ego"], sample["lidar_aug"])
+    ours = sample["vector_map"].masks(world2grid, grid, line_width=1.5)
+    names = [*MAP_CLASSES[:5], "lane_divider"]
+    turn = math.degrees(math.atan2(lidar2global[1, 0], lidar2global[0, 0]))
+    patch = (*lidar2global[:2, 3], 100.0, 100.0)
+    theirs = map_api.NuScenesMap(str(root), LOCATION).get_map_mask(patch, turn, names, (200, 200))
+    theirs = theirs.transpose(0, 2, 1).astype(bool)
+    for name, a, b in zip(MAP_CLASSES[:5], ours, theirs, strict=False):
+        grown = [np.roll(np.pad(b, 2), (i, j), (0, 1))[2:-2, 2:-2] for i in range(-2, 3) for j in range(-2, 3)]
+        assert b.sum() > 20 and (a & ~np.any(grown, axis=0)).sum() == 0, f"{name}: something the devkit does not draw"
+        assert not (np.all(grown, axis=0) & ~a)[3:-3, 3:-3].any(), f"{name}: inside of what it draws something missing"
+    divider = ours[5] & theirs[5]  # the lane divider alone; the road divider makes the devkit fail under Shapely 2
+    assert divider.sum() > 0.9 * theirs[5].sum()
+
+
+def test_line_width_is_the_devkits():
+    """OpenCV draws 2 pixels some 3 wide: 1.5 m in cells of 0.5 m."""
+    import cv2
+
+    widths = []
+    for angle in np.linspace(0, math.pi, 50):
+        step = 70 * np.array([math.cos(angle), math.sin(angle)])
+        mask = np.zeros((200, 200), np.uint8)
+        cv2.polylines(mask, [np.array([100 - step, 100 + step]).astype(np.int32)], False, 1, 2)
+        widths.append(mask.sum() / 140 * 0.5)
+    assert np.mean(widths) == pytest.approx(DrawMapMasks().line_width, abs=0.05)
+
+
+def changed(root, tmp_path, change):
+    content = json.loads(expansion_path(root, LOCATION).read_text())
+    change(content)
+    path = expansion_path(tmp_path, LOCATION)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c.pop("walkway"),
+            r"map 'boston-seaport' must have the layer 'walkway', .*boston-seaport\.json has none",
+        ),
+        (lambda c: c.pop("lane_divider"), "must have the layer 'lane_divider'"),
+        (lambda c: c.pop("node"), "must be a map expansion, but is not: KeyError"),
+        (lambda c: c["polygon"].clear(), "of layer 'drivable_area' in .* must name what is in the file"),
+        (lambda c: c["stop_line"][0].pop("polygon_token"), "row stop_line-000000 of layer 'stop_line'"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(root, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        read_vector_map(changed(root, tmp_path, change), LOCATION)
+
+
+def test_missing_files_are_named(root, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"location 'atlantis' is missing, .*atlantis\.json; maps there: boston-"
+    ):
+        read_vector_map(root, "atlantis")
+    with pytest.raises(FileNotFoundError, match="unpack the map expansion of the data set into maps/"):
+        read_vector_map(tmp_path, LOCATION)
+    path = expansion_path(tmp_path, LOCATION)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"node": [')
+    with pytest.raises(ValueError, match="must be a map expansion, but is not: JSONDecodeError"):
+        read_vector_map(tmp_path, LOCATION)
+
+
+def test_a_data_set_without_maps_says_so_before_training(tmp_path):
+    out = write_tiny_root(tmp_path)
+    prepare(out)
+    expansion_path(out, LOCATION).unlink()
+    with pytest.raises(FileNotFoundError, match=f"the map of location '{LOCATION}' is missing"):
+        dataset(out)
+    assert len(dataset(out, with_map=False)) == 3
+
+
+def test_wrong_use_is_named():
+    with pytest.raises(KeyError, match="DrawMapMasks: sample must have the key 'vector_map'"):
+        DrawMapMasks()({"points": None})
+    with pytest.raises(ValueError, match="DrawMapMasks: line_width must be > 0, got 0"):
+        DrawMapMasks(line_width=0)
+
+
+def test_empty_layers_are_empty_masks(tmp_path):
+    path = expansion_path(tmp_path, LOCATION)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(MapLayers(canvas_edge=(10, 10)).to_json()))
+    masks = read_vector_map(tmp_path, LOCATION).masks(np.eye(3), BEVGrid((0, 4, 1), (0, 4, 1)), line_width=1.5)
+    assert masks.shape == (6, 4, 4) and not masks.any()
