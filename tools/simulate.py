@@ -4,6 +4,7 @@
 python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py semantickitti --out data/simulated/semantickitti [--scenes 12] [--size ...] [--seed 0]
 python tools/simulate.py shapenet_part --out data/simulated/shapenet_part [--shapes 640] [--size ...] [--seed 0]
+python tools/simulate.py kitti --out data/simulated/kitti [--scenes 12] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py calibrate [--data nuscenes|semantickitti]      compare with the real sample in $PCPERC_REALDATA
 python tools/simulate.py calorimeter --out data/simulated/calorimeter [--events 300] [--size ...] [--seed 0]
 python tools/simulate.py compare-calorimeter [--out PNG]      compare with real-geometry events in $PCPERC_REALDATA
@@ -52,6 +53,13 @@ def run_shapenet_part(args: argparse.Namespace) -> None:
     from pcperc.simulation.shapes import Settings, simulate
 
     write(args, Settings, simulate, args.shapes, "shapes")
+
+
+def run_kitti(args: argparse.Namespace) -> None:
+    """Write driving scenes with objects before the camera."""
+    from pcperc.simulation.kitti_generate import Settings, simulate
+
+    write(args, Settings, simulate, args.scenes, "scenes")
 
 
 def write(args: argparse.Namespace, Settings: type, simulate, count: int, what: str) -> None:  # noqa: N803 (a class)
@@ -111,6 +119,7 @@ def main() -> None:
         ("nuscenes", "driving scenes in nuScenes format", 10, "scenes; every fourth is for scoring", run_nuscenes),
         ("semantickitti", "labelled LiDAR scans in SemanticKITTI format", 12, "sequences, 3 to 22", run_semantickitti),
         ("calorimeter", "showers in an endcap, npz events", 300, "events; a tenth each for val, test", run_calorimeter),
+        ("kitti", "driving scenes in the format of KITTI objects", 12, "recordings; every fourth scores", run_kitti),
         ("shapenet_part", "shapes with parts, text files", 640, "shapes of 16 categories in turn", run_shapenet_part),
     ):
         drive = commands.add_parser(name, help=text)
