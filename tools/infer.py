@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detect objects in raw point files. Options are explained in tools/README.md."""
+"""Detect objects in raw point files, or clusters in files of hits. Options are explained in tools/README.md."""
 
 import argparse
 import sys

@@ -32,8 +32,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--color-by",
-        choices=("height", "intensity", "class", "truth", "error", "instance"),
-        help="colours of the points; default: class where points have one, else height",
+        choices=("height", "intensity", "class", "truth", "error", "instance", "cluster"),
+        help="colours of the points; default: class where points have one, else height; of hits: cluster or class",
     )
     parser.add_argument("--data-root", help="where the data set is now, if not where the config says")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")

@@ -11,11 +11,12 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from pcperc.datasets import CAMERAS, NuScenesDataset, SemanticKITTI, collate
+from pcperc.datasets import CAMERAS, CalorimeterHits, NuScenesDataset, SemanticKITTI, collate
 from pcperc.datasets.nuscenes import MODALITIES
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.distributed import pick_device
+from pcperc.engine.event_visualizing import EventFrames, show_events
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
@@ -144,6 +145,11 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     chosen = np.linspace(0, len(everything) - 1, options.max_samples if few else len(everything)).round().astype(int)
     indices = [everything[position] for position in chosen]
     names = f"{cfg.get('data_version', '')} {cfg.test_dataloader.dataset.get('split', '')}"
+    if isinstance(dataset, CalorimeterHits):
+        if options.gif is not None:
+            raise ConfigError("visualize: --gif is for scenes, events have none")
+        events = EventFrames(dataset, indices, predict, simulated="sim" in names)
+        return show_events(events, options.save, options.color_by)
     frames = Frames(
         _with_all_sensors(dataset, cfg.test_dataloader.dataset),
         indices,

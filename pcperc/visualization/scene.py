@@ -82,7 +82,7 @@ def render_scene(frame: Frame, *, width: int = 1280, height: int = 800, color_by
     vertices, triangles = point_squares(points[:, :3], camera=camera, size=POINT_SIZE / focal)
     squares = vertices, triangles, np.repeat(colors_of_points(frame, by=color_by) / 255.0, 4, axis=0)
     intrinsics = np.array([[2 * focal, 0, width - 0.5], [0, 2 * focal, height - 0.5], [0, 0, 1]])
-    picture = _cast_rays(joined(scene_lines(frame), squares), intrinsics, camera, size=(2 * width, 2 * height))
+    picture = cast_rays(joined(scene_lines(frame), squares), intrinsics, camera, size=(2 * width, 2 * height))
     picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     pinhole = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]) @ camera[:3]
     in_view = {kind: _in_view(frame.boxes_in_ego(boxes), pinhole, width, height) for kind, boxes in frame.layers()}
@@ -97,7 +97,7 @@ def _in_view(boxes: np.ndarray, pinhole: np.ndarray, width: int, height: int) ->
     return (inside.all(axis=-1) & (depth > 0)).any(axis=1)
 
 
-def _cast_rays(mesh: Mesh, intrinsics: np.ndarray, camera: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
+def cast_rays(mesh: Mesh, intrinsics: np.ndarray, camera: np.ndarray, *, size: tuple[int, int]) -> np.ndarray:
     """Return the picture of a mesh, (height, width, 3) uint8, each triangle in the colour of its first vertex."""
     o3d = import_open3d()
     vertices, triangles, colors = mesh

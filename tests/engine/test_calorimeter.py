@@ -2,13 +2,16 @@
 """The tools with a network of calorimeter hits, from a config to scores and files, at toy size."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pcperc.engine.config import ConfigError
 from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
+from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.evaluation import read_cluster_table
 from tests.calorimeter_events import made_event, write_arrays
 from tests.engine.helpers import read_losses
@@ -91,6 +94,21 @@ def test_files_of_hits(trained, root, tmp_path):
     # The other endcap is this one mirrored.
     flipped = [{**row, "center": [*row["center"][:2], -row["center"][2]]} for row in written[1]]
     assert flipped == written[0]
+
+
+def test_displays(trained, root, tmp_path):
+    _, checkpoint = trained
+    options = VisualizeOptions(None, checkpoint, save=tmp_path / "model", device="cpu")
+    saved = visualize(options)
+    flat = [path for path in saved if path.name.endswith("_event.png")]
+    assert [path.name for path in flat][:2] == ["0000_sim_test_event_0_event.png", "0001_sim_test_event_1_event.png"]
+    assert len(flat) == 3
+    by_class = visualize(replace(options, save=tmp_path / "class", color_by="class", max_samples=1))
+    assert by_class[0].read_bytes() != flat[0].read_bytes()
+    truth = visualize(VisualizeOptions(CONFIG, save=tmp_path / "truth", max_samples=1, data_root=str(root)))
+    assert truth[0].name == flat[0].name and truth[0].read_bytes() != flat[0].read_bytes()
+    with pytest.raises(ConfigError, match="--color-by: must be one of cluster, class for events, got 'height'"):
+        visualize(replace(options, color_by="height"))
 
 
 @pytest.mark.parametrize(

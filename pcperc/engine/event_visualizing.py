@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calorimeter events, true beside predicted clusters: an interactive window, or pictures in a folder."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pcperc.datasets import CalorimeterHits
+from pcperc.engine.config import ConfigError
+from pcperc.engine.messages import say
+from pcperc.engine.progress import ProgressDisplay
+from pcperc.geometry import HitClusters
+from pcperc.visualization import open3d_problem, save_png
+from pcperc.visualization.event_display import COLORINGS, EventFrame, draw_event, render_event
+from pcperc.visualization.event_viewer import HELP, EventViewer
+
+Predict = Callable[[int, dict], HitClusters | None]
+
+
+class EventFrames(Sequence):
+    """The frames of some events of a data set, each made when it is asked for.
+
+    Args:
+        dataset: of events. indices: which, in which order. predict: from index and sample to clusters, or None.
+        simulated: the pictures say so.
+    """
+
+    def __init__(self, dataset: CalorimeterHits, indices: Sequence[int], predict: Predict, *, simulated: bool) -> None:
+        self.dataset, self.indices, self.predict, self.simulated = dataset, list(indices), predict, simulated
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> EventFrame:
+        index = self.indices[position]
+        sample = self.dataset.read_sample(index)
+        found = self.predict(index, sample)
+        return EventFrame.from_sample(sample, predictions=found, simulated=self.simulated)
+
+
+def show_events(frames: EventFrames, save: Path | None, color_by: str | None) -> list[Path]:
+    """Write two pictures of each event into ``save``, or open a window.
+
+    Returns:
+        The pictures that were saved.
+    Raises:
+        ConfigError: another ``color_by`` than "cluster" and "class". SceneError: there is no display and no ``save``.
+    """
+    color_by = color_by or COLORINGS[0]
+    if color_by not in COLORINGS:
+        raise ConfigError(f"--color-by: must be one of {', '.join(COLORINGS)} for events, got '{color_by}'")
+    if save is None:
+        viewer = EventViewer(frames, color_by=color_by, report=say)
+        say(HELP)
+        viewer.run()
+        return []
+    problem = open3d_problem()
+    if problem:
+        say(f"{problem}; the other pictures are drawn")
+    saved = []
+    with ProgressDisplay("drawing", len(frames)) as display:
+        for position, index in enumerate(frames.indices):
+            frame = frames[position]
+            stem = f"{index:04d}_{frame.file_name}"
+            saved.append(save_png(save / f"{stem}_event.png", draw_event(frame, color_by=color_by)))
+            if problem is None:
+                saved.append(save_png(save / f"{stem}_scene.png", render_event(frame, color_by=color_by)))
+            display.update(position + 1)
+    say(f"{len(saved)} pictures of {len(frames)} events in {save}")
+    return saved

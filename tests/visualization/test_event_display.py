@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Displays of calorimeter events: colours of clusters, both pictures, the window, and events without hits or truth."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pcperc.geometry import HitClusters
+from pcperc.visualization import open3d_problem
+from pcperc.visualization.colors import MUTED
+from pcperc.visualization.event_display import (
+    CLASS_COLORS,
+    CLUSTER_COLORS,
+    EventFrame,
+    colors_of_hits,
+    draw_event,
+    render_event,
+)
+from tests.calorimeter_events import made_event
+
+ROOT = Path(__file__).parents[2]
+needs_open3d = pytest.mark.skipif(open3d_problem() is not None, reason=f"Open3D: {open3d_problem()}")
+
+
+def found(instances):
+    instances = torch.as_tensor(instances)
+    return HitClusters((instances >= 0).long(), instances, torch.ones(len(instances)))
+
+
+def frame(predicted=None, **changes):
+    sample = {"sample_token": "sim_test/event_1", "scene_name": "sim_test", **made_event(np.random.default_rng(0), 3)}
+    sample |= changes
+    sample = {key: value for key, value in sample.items() if value is not None}
+    return EventFrame.from_sample(sample, predictions=predicted)
+
+
+def test_a_predicted_cluster_has_the_colour_of_the_shower_that_it_shares_most_energy_with():
+    truth = np.array([-1, 0, 0, 0, 1, 1, 2, -1])
+    hits = np.zeros((8, 9), np.float32)
+    hits[:, 0] = [9, 1, 1, 5, 1, 1, 1, 1]
+    # 0 has most hits of shower 1 but most energy of shower 0; 1 holds shower 2; 2 holds noise alone.
+    predicted = found([2, -1, -1, 0, 0, 0, 1, -1])
+    colors = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": (truth >= 0).astype(int)}))
+    palette = np.array(CLUSTER_COLORS)
+    assert colors["truth"].tolist() == [list(MUTED) if k < 0 else palette[k].tolist() for k in truth]
+    expected = [5, -1, -1, 0, 0, 0, 2, -1]  # three true showers, and two numbers of predictions before this one
+    assert colors["prediction"].tolist() == [list(MUTED) if k < 0 else palette[k].tolist() for k in expected]
+    by_class = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": (truth >= 0) * 2}), by="class")
+    assert by_class["truth"][1].tolist() == list(CLASS_COLORS["hadronic"])
+    with pytest.raises(ValueError, match="by must be one of cluster, class, got 'height'"):
+        colors_of_hits(frame(), by="height")
+
+
+def colored(picture, color):
+    return int((picture.astype(int) == color).all(axis=2).sum())
+
+
+@pytest.mark.parametrize("draw", [draw_event, pytest.param(render_event, marks=needs_open3d)])
+def test_pictures(draw):
+    both = draw(frame(found(np.arange(80) // 20 - 1)))
+    truth = draw(frame())
+    assert both.dtype == np.uint8 and both.shape[1] == 2 * truth.shape[1]
+    # The same clusters, so the same picture twice but for its heading.
+    header, width = 58, truth.shape[1]
+    assert (both[header:, :width] == both[header:, width:]).all() and (both[header:, :width] == truth[header:]).all()
+    assert all(colored(truth, color) > 20 for color in (*CLUSTER_COLORS[:3], MUTED))
+    assert colored(truth[:header], (255, 196, 60)) > 20  # SIMULATED
+    alone = draw(frame(scene_name="", sample_token="cms", instance=None, **{"class": None}))
+    assert colored(alone[:header], (255, 196, 60)) == colored(alone, CLUSTER_COLORS[0]) == 0 < colored(alone, MUTED)
+
+
+@pytest.mark.parametrize("draw", [draw_event, pytest.param(render_event, marks=needs_open3d)])
+def test_an_event_without_hits(draw):
+    nothing = np.zeros(0, np.int64)
+    empty = {"hits": np.zeros((0, 9), np.float32), "instance": nothing, "class": nothing}
+    assert draw(frame(found(nothing), **empty)).any()
+
+
+def test_predictions_of_another_length():
+    with pytest.raises(ValueError, match="predictions must be of 80 hits, got 3"):
+        frame(found([0, 1, 2]))
+
+
+DRIVER = """
+import sys, cv2, numpy as np
+sys.path.insert(0, sys.argv[1])
+from pcperc.visualization.event_display import CLUSTER_COLORS
+from pcperc.visualization.event_viewer import EventViewer
+from tests.visualization.test_event_display import found, frame
+
+def count(path):
+    image = cv2.imread(str(path))[:, :, ::-1].astype(int)
+    return int((np.abs(image - CLUSTER_COLORS[0]).max(axis=2) < 20).sum())
+
+frames = [frame(), frame(found(np.arange(80) // 20 - 1))]
+viewer = EventViewer(frames, screenshot_folder=sys.argv[2], color_by="cluster")
+first = viewer.screenshot()
+assert first.name == "event_0000_sim_test_event_1.png", first
+viewer.next()
+second = viewer.screenshot()
+assert count(second) > 1.5 * count(first) > 0, (count(first), count(second))
+viewer.toggle_predictions()
+third = viewer.screenshot(sys.argv[2] + "/third.png")
+assert count(third) == count(first)
+viewer.change_colors()
+assert viewer.color_by == "class"
+viewer.close()
+print("driven")
+"""
+
+
+@needs_open3d
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="virtual display: xvfb-run is not installed")
+def test_window_under_a_virtual_display(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    screen = ["xvfb-run", "-a", "-s", "-screen 0 1280x1024x24"]
+    arguments = [sys.executable, str(script), str(ROOT), str(tmp_path)]
+    done = subprocess.run(screen + arguments, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "driven" in done.stdout, done.stdout + done.stderr
