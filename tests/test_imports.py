@@ -15,7 +15,7 @@ ALLOWED = {
     "ops": {"geometry"},
     "sparse": {"ops"} | LOW,
     "nn": {"sparse", "ops"} | LOW,
-    "convert": {"nn", "sparse", "ops"} | LOW,
+    "convert": {"models", "nn", "sparse", "ops"} | LOW,
     "models": {"nn", "sparse", "ops"} | LOW,
     "tracking": {"ops"} | LOW,
     "transforms": {"ops"} | LOW,

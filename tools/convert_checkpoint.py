@@ -12,12 +12,14 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path, help="whose model is the network, such as configs/spvnas/spvcnn_*.py")
+    parser.add_argument("config", type=Path, help="whose model is the network, such as configs/bevfusion.py")
     parser.add_argument("file", type=Path, help="their checkpoint: torch.save's, or .safetensors")
+    sources = ("bevfusion", "mmdet3d", "spvnas", "torchsparse", "pvcnn", "pcperc")
+    parser.add_argument("--from", dest="source", choices=sources, help="whose names; default: told by the names")
     parser.add_argument(
-        "--from", dest="source", required=True, choices=("spvnas", "torchsparse", "pvcnn"), help="whose names"
+        "--to", dest="target", choices=("safetensors", "pth"), default="safetensors", help="default %(default)s"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file that is written")
+    parser.add_argument("--out", type=Path, help="the file that is written; default: FILE with the other ending")
     return parser.parse_args()
 
 

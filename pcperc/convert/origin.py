@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose network a file of weights is, by the names in it."""
+
+import re
+from collections.abc import Iterable
+
+# How the names of each source begin. They tell sources apart; whether all names are there, the conversion finds.
+_BEGINNINGS = {
+    "bevfusion": r"encoders\.camera\.(backbone|neck|vtransform)\.|encoders\.lidar\.backbone\.|fuser\.\d|"
+    r"decoder\.(backbone|neck)\.|heads\.(object|map)\.",
+    "mmdet3d": r"(img_backbone|img_neck|view_transform|pts_middle_encoder|fusion_layer|pts_backbone|pts_neck|"
+    r"bbox_head)\.",
+    "spvnas": r"(stem|stage\d|up\d|downsample|upsample|point_transforms|classifier)\.",
+    "torchsparse": r"(stem|encoders\.\d+|decoders\.\d+)\.",
+    "pvcnn": r"(point_features|cloud_features|sa_layers|fp_layers|inst_seg_net|center_reg_net|box_est_net|"
+    r"classifier)\.|size_templates$",
+}
+SOURCES_OF_NETWORKS = tuple(_BEGINNINGS)
+
+
+def find_origin(names: Iterable[str]) -> str:
+    """Return the source that has all of the names.
+
+    Args:
+        names: keys of a ``state_dict``; a leading ``module.`` is dropped.
+    Raises:
+        ValueError: none has; the message lists the known sources, the nearest of them and what it does not know.
+    """
+    names = [name.removeprefix("module.") for name in names]
+    unknown = {
+        source: [name for name in names if not re.match(pattern, name)] for source, pattern in _BEGINNINGS.items()
+    }
+    nearest = min(unknown, key=lambda source: len(unknown[source]))
+    if names and not unknown[nearest]:
+        return nearest
+    few = ", ".join(unknown[nearest][:3]) or "nothing"
+    raise ValueError(
+        f"its origin is unknown; known are {', '.join(_BEGINNINGS)}; the nearest is {nearest}, by "
+        f"{len(names) - len(unknown[nearest])} of {len(names)} names, which does not know {few}"
+    )
