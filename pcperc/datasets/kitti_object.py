@@ -17,6 +17,7 @@ from pcperc.datasets.kitti_files import (
     read_calibration,
     read_objects,
 )
+from pcperc.datasets.nuscenes import read_image
 from pcperc.datasets.semantickitti import read_scan
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry.kitti import KITTICalibration, upright_to_lidar
@@ -68,12 +69,13 @@ class KITTIObject(KITTIFrames):
     """Frames of one split in the published layout, as docs/conventions.md lays samples out; never augments.
 
     ``<root>/training/`` and ``<root>/testing/`` have velodyne/*.bin, calib/*.txt, image_2/*.png and, where labelled,
-    label_2/*.txt. Of an image the size alone is read.
+    label_2/*.txt.
 
     Args:
         root: folder of the data set.
         split: training or testing, all frames of that folder; or one that ``<root>/ImageSets/<split>.txt`` lists.
         classes: names of `CLASSES` whose boxes a sample has, in the order of their labels.
+        with_image: samples have the image too, with the matrices that lead to it.
         transforms: callables applied in order to each sample; one that returns None drops the sample.
         test_mode: a sample that a transform drops is an error instead of being replaced by another one.
     Attributes:
@@ -88,11 +90,12 @@ class KITTIObject(KITTIFrames):
         root: str | Path,
         split: str,
         classes: Sequence[str] = CLASSES,
+        with_image: bool = False,
         transforms: Sequence[Callable[[dict], dict | None]] = (),
         test_mode: bool = False,
     ) -> None:
         super().__init__(root=root, split=split, classes=classes, transforms=transforms, test_mode=test_mode)
-        self.tokens = list(self.frames)
+        self.tokens, self.with_image = list(self.frames), with_image
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -118,6 +121,13 @@ class KITTIObject(KITTIFrames):
             "calibration": calibration,
             "image_size": png_size(self.image_path(frame)),
         }
+        if self.with_image:
+            sample["images"] = [read_image(self.image_path(frame))]
+            sample["lidar2camera"], sample["camera2image"] = (
+                calibration.lidar2camera[None],
+                calibration.camera2image[None],
+            )
+            sample["image_aug"] = np.eye(3)[None]
         objects = self.read_objects(frame)
         if objects is not None:
             kept = objects.take(np.isin(objects.types, self.classes))

@@ -7,7 +7,7 @@ from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curv
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
 from pcperc.evaluation.kitti import average_precision, format_kitti_scores, kitti_scores
-from pcperc.evaluation.kitti_metrics import KITTIMetric, detections_to_objects
+from pcperc.evaluation.kitti_metrics import KITTIMetric, detections_to_objects, score_kitti_files
 from pcperc.evaluation.map_segmentation import (
     THRESHOLDS,
     MapMetric,
@@ -97,6 +97,7 @@ __all__ = [
     "read_results",
     "read_semantickitti_predictions",
     "rows_to_detections",
+    "score_kitti_files",
     "score_semantickitti_files",
     "scores_of",
     "segment_centres",

@@ -6,15 +6,23 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
 
-from pcperc.datasets.kitti_files import KITTIObjects, format_objects, read_objects
+from pcperc.datasets.kitti_files import (
+    CLASSES,
+    DONT_CARE,
+    KITTIObjects,
+    format_objects,
+    list_frames,
+    read_objects,
+)
 from pcperc.evaluation.by_sample import MetricBySample
-from pcperc.evaluation.kitti import flat_scores, format_kitti_scores, kitti_scores
+from pcperc.evaluation.kitti import AveragePrecision, flat_scores, format_kitti_scores, kitti_scores
 from pcperc.evaluation.report import write_report
 from pcperc.files import write_text
 from pcperc.geometry import Detections
@@ -90,6 +98,33 @@ class KITTIMetric(MetricBySample):
         if key not in (self.dataset_meta or {}):
             raise ValueError(f"KITTIMetric: {key} must be in the metainfo of the data set")
         return self.dataset_meta[key]
+
+
+def score_kitti_files(
+    root: str | Path, split: str, results: str | Path, *, classes: Sequence[str] = CLASSES
+) -> dict[str, AveragePrecision]:
+    """Score a folder of result files, of this project or another.
+
+    Args:
+        root, split: as of `KITTIObject`; the frames need labels.
+        results: folder of ``<frame>.txt``; a frame without a file has no detections. Rows without a score count as
+            certain, so that the folder of labels itself can be scored.
+        classes: names to score.
+    Raises:
+        FileNotFoundError: no labels, or no such folder. ValueError: a malformed file; the message names the line.
+    """
+    folder, frames = list_frames(Path(root), split)
+    results = Path(results)
+    if not results.is_dir():
+        raise FileNotFoundError(f"score_kitti_files: results must be a folder, {results} is missing")
+    truth, found = [], []
+    for frame in frames:
+        truth.append(read_objects(folder / "label_2" / f"{frame}.txt"))
+        path = results / f"{frame}.txt"
+        objects = read_objects(path) if path.is_file() else concatenate([])
+        objects = objects.take(objects.types != DONT_CARE)
+        found.append(replace(objects, scores=np.nan_to_num(objects.scores, nan=1.0)))
+    return kitti_scores(truth, found, classes=classes)
 
 
 def detections_to_objects(

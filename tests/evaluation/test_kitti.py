@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pcperc.datasets import KITTIFrustums, KITTIObject, collate
 from pcperc.datasets.kitti_files import CLASSES, KITTIObjects, read_objects
-from pcperc.evaluation import KITTIMetric, average_precision, detections_to_objects, kitti_scores
+from pcperc.evaluation import KITTIMetric, average_precision, detections_to_objects, kitti_scores, score_kitti_files
 from pcperc.evaluation.kitti import DIFFICULTIES, OVERLAPS, flat_scores, format_kitti_scores, overlaps_of
 from pcperc.geometry import Detections, transform_boxes
 from tests import kitti_root as tiny
@@ -156,6 +156,16 @@ def test_the_metric_writes_files_that_read_back(tmp_path):
     assert len(list((tmp_path / "files/kitti_results").glob("*.txt"))) == len(data)  # empty ones too
     with pytest.raises(ValueError, match="output_dir must be given"):
         KITTIMetric(format_only=True)
+
+
+def test_folders_of_results_are_scored(tmp_path):
+    root = tiny.write_root(tmp_path / "kitti")
+    scores = score_kitti_files(root, "sim_val", root / "training/label_2")  # labels count as certain
+    assert scores["Car/3D/easy"].r11 == pytest.approx(100 / 11) and scores["Car/3D/easy"].num_objects == 1
+    (tmp_path / "empty").mkdir()
+    assert score_kitti_files(root, "sim_val", tmp_path / "empty")["Car/3D/easy"].r11 == 0
+    with pytest.raises(FileNotFoundError, match="results must be a folder"):
+        score_kitti_files(root, "sim_val", tmp_path / "nowhere")
 
 
 def test_boxes_of_frustums_come_back_to_their_frames(tmp_path):

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small clouds in a row of views: shapes by their parts, rooms by their classes; truth, prediction and errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pcperc.geometry import IGNORED
+from pcperc.visualization.colors import BACKGROUND, MUTED, PART_COLORS, SIMULATED, TEXT, class_color
+from pcperc.visualization.drawing import draw_text
+from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
+
+HEAD = 46  # pixels above the views for titles
+UP_AXES = {"y": (2, 0, 1), "z": (0, 1, 2)}  # columns that become ahead, left and up
+
+
+def draw_cloud(
+    xyz: np.ndarray,
+    colors: np.ndarray,
+    *,
+    size: int = 420,
+    up: str = "z",
+    turn_deg: float = 35.0,
+    tilt_deg: float = 25.0,
+    radius: int | None = None,
+) -> np.ndarray:
+    """Draw points seen obliquely from above, without perspective, so that they fill the picture; near ones hide far
+    ones.
+
+    Args:
+        xyz: (N, 3); points that are not finite are left out. colors: (N, 3) uint8.
+        size: of the picture in pixels. up: "z" or "y". turn_deg, tilt_deg: of the direction from which one looks.
+        radius: of a point in pixels; None takes 2 for few points and 1 for over 20,000.
+    Returns:
+        (size, size, 3) uint8 RGB.
+    Raises:
+        ValueError: other shapes, or another ``up``.
+    """
+    xyz, colors = np.asarray(xyz, np.float64), np.asarray(colors, np.uint8)
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or colors.shape != xyz.shape:
+        raise ValueError(f"draw_cloud: xyz and colors must be (N, 3), got {xyz.shape} and {colors.shape}")
+    if up not in UP_AXES:
+        raise ValueError(f"draw_cloud: up must be one of {', '.join(UP_AXES)}, got {up!r}")
+    image = np.full((size, size, 3), BACKGROUND, np.uint8)
+    finite = np.isfinite(xyz).all(1)
+    if not finite.any():
+        return image
+    xyz, colors = xyz[finite][:, UP_AXES[up]], colors[finite]
+    turn, tilt = math.radians(turn_deg), math.radians(tilt_deg)
+    across = xyz[:, 0] * math.sin(turn) - xyz[:, 1] * math.cos(turn)
+    away = xyz[:, 0] * math.cos(turn) + xyz[:, 1] * math.sin(turn)
+    flat = np.stack([across, xyz[:, 2] * math.cos(tilt) + away * math.sin(tilt)], 1)
+    depth = away * math.cos(tilt) - xyz[:, 2] * math.sin(tilt)
+    low, high = flat.min(0), flat.max(0)
+    scale = 0.92 * size / max(float((high - low).max()), 1e-9)
+    pixels = np.rint((flat - (low + high) / 2) * scale * (1, -1) + (size - 1) / 2).astype(np.int64)
+    radius = (2 if len(xyz) <= 20_000 else 1) if radius is None else radius
+    nearness = 1 - (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
+    colors = (colors * (0.65 + 0.35 * nearness[:, None])).astype(np.uint8)
+    order = np.argsort(-depth, kind="stable")
+    offsets = range(-radius, radius + 1)
+    disc = [(u, v) for u in offsets for v in offsets if u * u + v * v <= radius * radius + 0.5]
+    # All pixels of all points in one list, far points first: what is written last stays.
+    spots = (pixels[order][:, None] + np.array(disc)[None]).reshape(-1, 2)
+    inside = ((spots >= 0) & (spots < size)).all(1)
+    image[spots[inside, 1], spots[inside, 0]] = np.repeat(colors[order], len(disc), axis=0)[inside]
+    return image
+
+
+def draw_parts(
+    points: np.ndarray,
+    *,
+    names: Mapping[int, str],
+    truth: np.ndarray | None = None,
+    predicted: np.ndarray | None = None,
+    title: str = "",
+    simulated: bool = False,
+    size: int = 420,
+) -> np.ndarray:
+    """Draw a shape by its parts: the truth, the prediction and, where both are given, what is right and wrong.
+
+    Args:
+        points: (N, >= 3), y up.
+        names: part number to name of the parts of the category.
+        truth, predicted: (N,) part numbers; at least one of them. Other numbers than those of ``names`` are grey.
+        title: written above. simulated: the picture says so. size: of a view in pixels.
+    Returns:
+        (H, W, 3) uint8 RGB, a view for each and a legend.
+    Raises:
+        ValueError: neither truth nor prediction, or not one number a point.
+    """
+    table = {number: PART_COLORS[k % len(PART_COLORS)] for k, number in enumerate(names)}
+    legend = {names[number]: color for number, color in table.items()}
+    return _draw_labelled(
+        "draw_parts",
+        points[:, :3],
+        table,
+        legend,
+        truth,
+        predicted,
+        title=title,
+        simulated=simulated,
+        size=size,
+        up="y",
+    )
+
+
+def draw_room(
+    points: np.ndarray,
+    *,
+    classes: Sequence[str],
+    truth: np.ndarray | None = None,
+    predicted: np.ndarray | None = None,
+    title: str = "",
+    simulated: bool = False,
+    size: int = 480,
+) -> np.ndarray:
+    """Draw a room by its classes, and in its own colours where points have them; what is called ceiling is left out.
+
+    Args:
+        points: (N, >= 3) z up; with 6 columns or more, 3 to 5 are red, green and blue in [0, 1].
+        classes: names by label.
+        truth, predicted: (N,) labels, 255 for none; at least one of them.
+        title, simulated, size: as of `draw_parts`.
+    Returns:
+        (H, W, 3) uint8 RGB, a view for each and a legend of the classes that occur.
+    Raises:
+        ValueError: neither truth nor prediction, or not one label a point.
+    """
+    table = {number: class_color(name, number) for number, name in enumerate(classes)}
+    given = [labels for labels in (truth, predicted) if labels is not None]
+    occurring = set(np.unique(np.concatenate(given)).tolist()) if given else set()
+    legend = {classes[number]: color for number, color in table.items() if number in occurring}
+    shown = np.ones(len(points), bool)
+    if given and "ceiling" in classes and len(given[0]) == len(points):
+        shown = np.asarray(given[0]) != classes.index("ceiling")
+    rgb = np.clip(255 * points[:, 3:6], 0, 255).astype(np.uint8) if points.shape[1] >= 6 else None
+    return _draw_labelled(
+        "draw_room", points[:, :3], table, legend, truth, predicted,
+        title=title, simulated=simulated, size=size, up="z", rgb=rgb, shown=shown,
+    )  # fmt: skip
+
+
+def _draw_labelled(
+    op, xyz, table, legend, truth, predicted, *, title, simulated, size, up, rgb=None, shown=None
+) -> np.ndarray:
+    """Return the views beside each other, titles above them and the legend at the right."""
+    for name, labels in (("truth", truth), ("predicted", predicted)):
+        if labels is not None and np.shape(labels) != (len(xyz),):
+            raise ValueError(f"{op}: {name} must be ({len(xyz)},), one a point, got {np.shape(labels)}")
+    if truth is None and predicted is None:
+        raise ValueError(f"{op}: truth or predicted must be given, got neither")
+    views = {} if rgb is None else {"colour": rgb}
+    for name, labels in (("truth", truth), ("prediction", predicted)):
+        if labels is not None:
+            views[name] = _colors_of(np.asarray(labels), table)
+    if truth is not None and predicted is not None:
+        right = np.where(np.asarray(truth) == np.asarray(predicted), 1, 0)
+        views["error"] = np.array([WRONG, RIGHT, UNSCORED], np.uint8)[np.where(np.asarray(truth) == IGNORED, 2, right)]
+        legend = {**legend, "right": RIGHT, "wrong": WRONG}
+    shown = slice(None) if shown is None else shown
+    tilt = 25.0 if up == "y" else 50.0
+    panels = [draw_cloud(xyz[shown], colors[shown], size=size, up=up, tilt_deg=tilt) for colors in views.values()]
+    head = np.full((HEAD, size * len(panels), 3), BACKGROUND, np.uint8)
+    draw_text(head, title, (10, 18), TEXT)
+    for column, name in enumerate(views):
+        draw_text(head, name, (10 + column * size, 40), MUTED, scale=0.42)
+    picture = np.concatenate([head, np.concatenate(panels, axis=1)])
+    return np.concatenate([picture, _legend(legend, len(picture), simulated=simulated)], axis=1)
+
+
+def _colors_of(labels: np.ndarray, table: Mapping[int, tuple[int, int, int]]) -> np.ndarray:
+    """Return (N, 3) uint8; a number that the table lacks is grey."""
+    colors = np.full((len(labels), 3), MUTED, np.uint8)
+    for number, color in table.items():
+        colors[labels == number] = color
+    return colors
+
+
+def _legend(
+    entries: Mapping[str, tuple[int, int, int]], height: int, *, width: int = 170, simulated: bool
+) -> np.ndarray:
+    panel, y = np.full((height, width, 3), BACKGROUND, np.uint8), 28
+    if simulated:
+        draw_text(panel, "SIMULATED DATA", (10, y), SIMULATED, scale=0.45)
+        y += 26
+    for name, color in entries.items():
+        panel[max(y - 10, 0) : y + 2, 10:22] = color
+        draw_text(panel, name, (30, y), color, scale=0.42)
+        y += 20
+    return panel

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frustum from above and from the side, with the true and the estimated box around its object."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pcperc.geometry import BOX_EDGES, box_corners
+from pcperc.visualization.colors import BACKGROUND, CLASS_COLORS, MUTED, RING, SIMULATED, TEXT
+from pcperc.visualization.drawing import draw_line, draw_text
+
+OBJECT, OTHER = (255, 214, 10), (90, 110, 140)
+TRUE_BOX, ESTIMATED_BOX = (235, 235, 235), CLASS_COLORS["car"]
+HEAD = 46
+
+
+def draw_frustum(
+    points: np.ndarray,
+    *,
+    truth: np.ndarray | None = None,
+    predicted: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    title: str = "",
+    simulated: bool = False,
+    extent: float | None = None,
+    size: int = 480,
+) -> np.ndarray:
+    """Draw the points of a frustum around its object, from above (ahead is up) and from the right (ahead is right).
+
+    Args:
+        points: (N, >= 3), frustum frame, N >= 0.
+        truth, predicted: (7,) boxes of the frustum frame, or None.
+        mask: (N,) true where a point is taken for the object, or None.
+        title: written above. simulated: the picture says so.
+        extent: metres from the middle of a view to its sides; None fits the box, or else the points.
+        size: of a view in pixels.
+    Returns:
+        (size + head, 2 * size, 3) uint8 RGB.
+    Raises:
+        ValueError: a mask of another length, or boxes of other than 7 numbers.
+    """
+    if mask is not None and np.shape(mask) != (len(points),):
+        raise ValueError(f"draw_frustum: mask must be ({len(points)},), one a point, got {np.shape(mask)}")
+    boxes = [(box, color) for box, color in ((truth, TRUE_BOX), (predicted, ESTIMATED_BOX)) if box is not None]
+    for box, _ in boxes:
+        if np.shape(box) != (7,):
+            raise ValueError(f"draw_frustum: boxes must be (7,), got {np.shape(box)}")
+    xyz = np.asarray(points, np.float64)[:, :3]
+    if boxes:
+        middle, reach = np.asarray(boxes[0][0][:3], np.float64), 1.5 * float(np.max(boxes[0][0][3:6]))
+    else:
+        middle = np.median(xyz, axis=0) if len(xyz) else np.zeros(3)
+        reach = float(np.abs(xyz - middle).max()) if len(xyz) else 1.0
+    scale = size / (2 * max(reach if extent is None else extent, 0.5))
+    taken = np.zeros(len(xyz), bool) if mask is None else np.asarray(mask, bool)
+    # From above: u grows to the right (-y), v down (-x). From the right: u grows ahead (x), v down (-z).
+    views = [_view(xyz, taken, boxes, middle, columns, scale, size) for columns in ((-2, -1), (1, -3))]
+    head = np.full((HEAD, 2 * size, 3), BACKGROUND, np.uint8)
+    draw_text(head, title, (10, 18), TEXT)
+    for column, text in enumerate(("from above, ahead is up", "from the right, ahead is right")):
+        draw_text(head, text, (10 + column * size, 40), MUTED, scale=0.42)
+    place = 2 * size - 330
+    for text, color, given in (
+        ("object", OBJECT, mask),
+        ("truth", TRUE_BOX, truth),
+        ("estimate", ESTIMATED_BOX, predicted),
+    ):
+        if given is not None:
+            draw_text(head, text, (place, 18), color, scale=0.42)
+            place += 65
+    if simulated:
+        draw_text(head, "SIMULATED DATA", (2 * size - 130, 18), SIMULATED, scale=0.42)
+    return np.concatenate([head, np.concatenate(views, axis=1)])
+
+
+def _view(xyz, taken, boxes, middle, columns, scale: float, size: int) -> np.ndarray:
+    """Draw one view; ``columns`` says which axis (1 to 3, negative for turned) runs right and down."""
+
+    def pixel(places: np.ndarray) -> np.ndarray:
+        turned = [np.sign(c) * (places - middle)[..., abs(c) - 1] for c in columns]
+        return np.stack(turned, -1) * scale + (size - 1) / 2
+
+    image = np.full((size, size, 3), BACKGROUND, np.uint8)
+    for metres in range(0, int(size / (2 * scale)) + 1):
+        for sign in (-1, 1):
+            at = (size - 1) / 2 + sign * metres * scale
+            draw_line(image, (at, 0), (at, size), RING, thickness=1)
+            draw_line(image, (0, at), (size, at), RING, thickness=1)
+    order = np.argsort(taken, kind="stable")  # the object's points last
+    spots = np.rint(pixel(xyz[order])).astype(np.int64)
+    inside = ((spots >= 1) & (spots < size - 1)).all(1)
+    colors = np.where(taken[order][:, None], np.array(OBJECT, np.uint8), np.array(OTHER, np.uint8))
+    for u in (-1, 0, 1):
+        for v in (-1, 0, 1):
+            if abs(u) + abs(v) < 2:
+                image[spots[inside, 1] + v, spots[inside, 0] + u] = colors[inside]
+    for box, color in boxes:
+        corners = pixel(box_corners(np.asarray(box, np.float64)[None])[0])
+        for a, b in BOX_EDGES:
+            draw_line(image, corners[a], corners[b], color, thickness=1)
+        front = corners[[0, 3, 7, 4]].mean(0)
+        draw_line(image, corners.mean(0), front, color, thickness=2)
+    return image
