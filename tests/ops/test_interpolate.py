@@ -117,11 +117,13 @@ def test_points_that_are_nowhere_find_nothing_and_spoil_no_gradient(device):
         plan = ops.make_interpolation_plan(coords, points, mode=mode)
         out = ops.weighted_gather(feats, plan)
         assert torch.equal(out[:, 0].detach().cpu(), torch.tensor([0.0] * 9 + [1.0, last]))
-    plan = ops.make_interpolation_plan(coords, points)
-    out = ops.weighted_gather(feats, plan).sum()
-    to_feats, to_points = torch.autograd.grad(out, [feats, points])
-    assert torch.equal(to_points[:9], torch.zeros_like(to_points[:9])) and to_points.isfinite().all()
-    assert torch.equal(to_feats.cpu(), torch.tensor([[1.0, 1.0], [0.75, 0.75]]))
+    for renormalize, last in ((False, 0.75), (True, 1.0)):
+        plan = ops.make_interpolation_plan(coords, points, renormalize=renormalize)
+        assert plan.weights.isfinite().all()
+        out = ops.weighted_gather(feats, plan).sum()
+        to_feats, to_points = torch.autograd.grad(out, [feats, points])
+        assert torch.equal(to_points[:9], torch.zeros_like(to_points[:9])) and to_points.isfinite().all()
+        assert torch.equal(to_feats.cpu(), torch.tensor([[1.0, 1.0], [last, last]]))
 
 
 def test_points_have_second_derivatives():

@@ -49,6 +49,22 @@ def test_union_on_one_topology_is_rounded_once():
     assert (union(parts).feats == 2050).all()  # 2048 + 1 is 2048 in float16
 
 
+def test_layers_find_the_maps_of_a_union():
+    x = cloud()
+    parts = [prune(x, x.feats[:, 0] > 0), prune(x, x.feats[:, 1] > 0)]
+    total = union(parts)
+    count = len(x.kernel_maps)
+    layer = spnn.SparseConv3d(2, 3, 1, bias=False).double()
+    for part in parts:
+        dense = torch.nn.functional.conv3d(part.dense(), layer.weight.permute(4, 3, 0, 1, 2))
+        there = layer(part, target=total)
+        assert there.topology is total.topology
+        torch.testing.assert_close(there.dense(), dense)
+    assert len(x.kernel_maps) == count
+    with pytest.raises(ValueError, match="exactly one convolution .* got 2"):  # two ways back
+        spnn.SparseInverseConv3d(2, 2, 1).double()(total)
+
+
 def test_union_with_nothing():
     x, empty = cloud(), SparseTensor(coords_of(), torch.zeros(0, 2, dtype=torch.float64), 2, spatial_shape=SHAPE)
     assert torch.equal(union([empty, x]).dense(), x.dense())
