@@ -119,6 +119,17 @@ class DifferentiableOpContract(OpContract):
         assert torch.autograd.gradcheck(run, leaves, nondet_tol=0.0)
 
 
+def assert_twice_differentiable(run: Callable, leaves: Tensor | Sequence[Tensor], **options: Any) -> None:
+    """torch.autograd.gradgradcheck, which passes over first gradients that autograd does not follow any further."""
+    leaves = [leaves] if isinstance(leaves, Tensor) else leaves
+    outputs = run(*leaves)
+    outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    upstream = [torch.randn_like(output).requires_grad_() for output in outputs]
+    first = torch.autograd.grad(outputs, leaves, upstream, create_graph=True)
+    assert all(gradient.requires_grad for gradient in first)
+    assert torch.autograd.gradgradcheck(run, leaves, **options)
+
+
 def parametrize(metafunc) -> None:
     """Give a contract's tests their samples, types and mistakes; conftest.py calls it for every test."""
     cls = metafunc.cls

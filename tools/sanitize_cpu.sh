@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 PYTHON=$(command -v "${PYTHON:-python3}")
 COMPILER=${CXX:-g++}
 folder=build/sanitized
+mkdir -p build
 
 CXX="$COMPILER -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g" \
   PCPERC_NO_CUDA=1 "$PYTHON" setup.py -q build --build-lib "$folder" > build/sanitized.log 2>&1 || { tail -n 20 build/sanitized.log; exit 1; }
