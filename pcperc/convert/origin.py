@@ -35,6 +35,6 @@ def find_origin(names: Iterable[str]) -> str:
         return nearest
     few = ", ".join(unknown[nearest][:3]) or "nothing"
     raise ValueError(
-        f"its origin is unknown; known are {', '.join(_BEGINNINGS)}; the nearest is {nearest}, by "
+        f"find_origin: its origin is unknown; known are {', '.join(_BEGINNINGS)}; the nearest is {nearest}, by "
         f"{len(names) - len(unknown[nearest])} of {len(names)} names, which does not know {few}"
     )

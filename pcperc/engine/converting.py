@@ -85,7 +85,7 @@ def _origin(file: Path, state: dict) -> str:
     try:
         return find_origin(state)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{file}: {_without_name(error)}") from error
 
 
 def _hint(state: dict, source: str) -> str:
@@ -93,8 +93,12 @@ def _hint(state: dict, source: str) -> str:
     try:
         found = find_origin(state)
     except ValueError as error:
-        return f"; {error}"
+        return f"; {_without_name(error)}"
     return "" if found == source else f"; by its names it is of {found}"
+
+
+def _without_name(error: ValueError) -> str:
+    return str(error).removeprefix("find_origin: ")
 
 
 def _size(parameter: nn.Parameter) -> int:
