@@ -9,6 +9,13 @@ from pcperc.models.bevfusion import BEVGridTransform, BEVSegmentationHead
 with read_base():
     from .bevfusion_lidar_demo import model
 
+# The published momentum of 0.01 follows a run of thousands of iterations, not one of a hundred.
+model.merge(
+    dict(
+        encoders=dict(lidar=dict(norm_momentum=0.1)),
+        decoder=dict(backbone=dict(norm_momentum=0.1), neck=dict(norm_momentum=0.1)),
+    )
+)
 model["heads"] = dict(
     map=dict(
         type=BEVSegmentationHead,
