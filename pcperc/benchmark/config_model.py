@@ -20,9 +20,9 @@ from pcperc.benchmark.unet import COLUMNS, ModelOptions
 from pcperc.datasets import collate
 from pcperc.engine.config import load_config
 from pcperc.engine.distributed import pick_device
-from pcperc.engine.inference import raw_sample
+from pcperc.engine.inference import raw_sample, raw_transforms
 from pcperc.engine.progress import ProgressDisplay
-from pcperc.registry import MODELS, TRANSFORMS
+from pcperc.registry import MODELS
 
 _IMAGE_SIZE = 900, 1600  # height and width, as nuScenes records
 _FOCAL_LENGTH = 1266.0  # pixels
@@ -41,8 +41,8 @@ def measure_config(options: ModelOptions) -> Report:
     report = start_report("model", device, [Pcperc()], sweep, options.dtype)
     report.input["config"] = str(options.config)
     sample = _sample(sweep, with_cameras="camera" in cfg.model.get("encoders", {}))
-    for transform in cfg.test_dataloader.dataset.get("transforms", ()):
-        sample = TRANSFORMS.build(transform)(sample)
+    for transform in raw_transforms(cfg.test_dataloader.dataset):
+        sample = transform(sample)
     functions = {}
     for copies in options.copies:
         for dtype in options.dtype:

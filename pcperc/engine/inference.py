@@ -64,7 +64,7 @@ def infer(options: InferOptions) -> list[Path]:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
     model = build_model(opened, device)
-    transforms = [TRANSFORMS.build(t) for t in dataset.get("transforms", ()) if not _draws_truth(t)]
+    transforms = raw_transforms(dataset)
     classes, label_map = dataset.get("classes", CLASSES), label_map_of(dataset)
     of_hits = clusters_hits(opened.cfg["model"])
 
@@ -190,9 +190,10 @@ def describe_map(found: MapPrediction, classes: Sequence[str], *, threshold: flo
     ]
 
 
-def _draws_truth(transform: dict) -> bool:
-    """True for what needs the map of a data set."""
-    return resolve_type(transform["type"], TRANSFORMS) is DrawMapMasks
+def raw_transforms(dataset: dict) -> list:
+    """Return the transforms of a data set's config, without the one that draws a map: raw samples have none."""
+    transforms = dataset.get("transforms", ())
+    return [TRANSFORMS.build(t) for t in transforms if resolve_type(t["type"], TRANSFORMS) is not DrawMapMasks]
 
 
 def label_map_of(dataset: dict) -> LabelMap | None:
