@@ -5,6 +5,7 @@ python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [-
 python tools/simulate.py semantickitti --out data/simulated/semantickitti [--scenes 12] [--size ...] [--seed 0]
 python tools/simulate.py shapenet_part --out data/simulated/shapenet_part [--shapes 640] [--size ...] [--seed 0]
 python tools/simulate.py kitti --out data/simulated/kitti [--scenes 12] [--size tiny|small|full] [--seed 0]
+python tools/simulate.py s3dis --out data/simulated/s3dis [--rooms 24] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py calibrate [--data nuscenes|semantickitti]      compare with the real sample in $PCPERC_REALDATA
 python tools/simulate.py calorimeter --out data/simulated/calorimeter [--events 300] [--size ...] [--seed 0]
 python tools/simulate.py compare-calorimeter [--out PNG]      compare with real-geometry events in $PCPERC_REALDATA
@@ -60,6 +61,13 @@ def run_kitti(args: argparse.Namespace) -> None:
     from pcperc.simulation.kitti_generate import Settings, simulate
 
     write(args, Settings, simulate, args.scenes, "scenes")
+
+
+def run_s3dis(args: argparse.Namespace) -> None:
+    """Write coloured rooms with a class for each point."""
+    from pcperc.simulation.rooms import Settings, simulate
+
+    write(args, Settings, simulate, args.rooms, "rooms")
 
 
 def write(args: argparse.Namespace, Settings: type, simulate, count: int, what: str) -> None:  # noqa: N803 (a class)
@@ -120,11 +128,12 @@ def main() -> None:
         ("semantickitti", "labelled LiDAR scans in SemanticKITTI format", 12, "sequences, 3 to 22", run_semantickitti),
         ("calorimeter", "showers in an endcap, npz events", 300, "events; a tenth each for val, test", run_calorimeter),
         ("kitti", "driving scenes in the format of KITTI objects", 12, "recordings; every fourth scores", run_kitti),
+        ("s3dis", "coloured rooms with classes, text and arrays", 24, "rooms in six areas in turn", run_s3dis),
         ("shapenet_part", "shapes with parts, text files", 640, "shapes of 16 categories in turn", run_shapenet_part),
     ):
         drive = commands.add_parser(name, help=text)
         drive.add_argument("--out", default=f"data/simulated/{name}", help="folder to write")
-        unit = {"calorimeter": "events", "shapenet_part": "shapes"}.get(name, "scenes")
+        unit = {"calorimeter": "events", "shapenet_part": "shapes", "s3dis": "rooms"}.get(name, "scenes")
         drive.add_argument(f"--{unit}", type=int, default=count, help=f"number of {what}")
         drive.add_argument("--size", default="small", choices=("tiny", "small", "full"), help="of the recordings")
         drive.add_argument("--seed", type=int, default=0, help="fixes every byte of the result")

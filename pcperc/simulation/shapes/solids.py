@@ -34,6 +34,26 @@ class Solid:
         """Return (N,) bool: which points of its own frame lie more than ``GAP`` inside."""
         raise NotImplementedError
 
+    @property
+    def half_size(self) -> np.ndarray:
+        """(3,) of a box around it, about ``centre`` in its own frame."""
+        raise NotImplementedError
+
+    @property
+    def centre(self) -> np.ndarray:
+        """(3,) middle of that box in its own frame."""
+        return np.zeros(3)
+
+    @property
+    def middle(self) -> np.ndarray:
+        """(3,) the same in the world."""
+        return self.centre @ self.axes + self.origin
+
+    @property
+    def reach(self) -> np.ndarray:
+        """(3,) half the size of a box around it along the axes of the world."""
+        return self.half_size @ np.abs(self.axes)
+
     def draw_in_world(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return points and normals (count, 3) of the world."""
         points, normals = self.draw(rng, count)
@@ -67,6 +87,14 @@ class Prism(Solid):
         self.triangles = (fan[:-1, 0] * fan[1:, 1] - fan[:-1, 1] * fan[1:, 0]) / 2
         self.faces = np.concatenate([self.triangles, self.triangles, lengths * thickness])
         self.area = float(self.faces.sum())
+
+    @property
+    def half_size(self):
+        return np.array([*(np.ptp(self.polygon, axis=0) / 2), self.half])
+
+    @property
+    def centre(self):
+        return np.array([*((self.polygon.min(0) + self.polygon.max(0)) / 2), 0.0])
 
     def draw(self, rng, count):
         face = rng.choice(len(self.faces), count, p=self.faces / self.area)
@@ -103,6 +131,15 @@ class Tube(Solid):
         self.faces = np.array([math.pi * (low + high) * self.slant, *ends])
         self.area = float(self.faces.sum())
 
+    @property
+    def half_size(self):
+        radius = max(self.low, self.high)
+        return np.array([radius, self.length / 2, radius])
+
+    @property
+    def centre(self):
+        return np.array([0.0, self.length / 2, 0.0])
+
     def draw(self, rng, count):
         face, turn = rng.choice(3, count, p=self.faces / self.area), rng.uniform(0, 2 * math.pi, count)
         # Along the side the density grows with the radius: the root of what is even between the squares.
@@ -138,6 +175,10 @@ class Ball(Solid):
         whole = 4 * math.pi * ((a * b + a * c + b * c) / 3) ** (1 / p)
         self.area = whole * (1 - above) / 2
 
+    @property
+    def half_size(self):
+        return self.radii
+
     def draw(self, rng, count):
         found, missing = [], count
         longest = 1 / self.radii.min()
@@ -165,6 +206,10 @@ class Ring(Solid):
         super().__init__(part, origin, axes)
         self.radius, self.bar, self.start, self.end = radius, bar, start, end
         self.area = (end - start) * radius * 2 * math.pi * bar
+
+    @property
+    def half_size(self):
+        return np.array([self.radius + self.bar, self.radius + self.bar, self.bar])
 
     def draw(self, rng, count):
         found, missing = [], count
