@@ -60,15 +60,24 @@ def main() -> None:
     train(TrainOptions(overrides=arguments.pop("cfg_options"), **arguments), simulate=simulate)
 
 
-SIMULATORS = {"nuscenes": "driving", "semantickitti": "semantickitti_generate", "calorimeter": "calorimeter"}
+# The module of pcperc.simulation that writes a format, and what its settings count.
+SIMULATORS = {
+    "nuscenes": ("driving", "scenes"),
+    "semantickitti": ("semantickitti_generate", "scenes"),
+    "calorimeter": ("calorimeter", "events"),
+    "shapenet_part": ("shapes", "shapes"),
+}
 
 
-def simulate(*, root: str, size: str, seed: int, scenes: int = 0, events: int = 0, format: str = "nuscenes") -> None:
-    """Write the simulated data set that a config asks for: so many scenes, or events of a calorimeter."""
+def simulate(*, root: str, size: str, seed: int, format: str = "nuscenes", **counts: int) -> None:
+    """Write the simulated data set that a config asks for: so many scenes, events of a calorimeter, or shapes."""
     from pcperc.engine.progress import ProgressDisplay
 
-    writer = importlib.import_module(f"pcperc.simulation.{SIMULATORS[format]}")
-    count, what = (events, "events") if format == "calorimeter" else (scenes, "scenes")
+    module, what = SIMULATORS[format]
+    writer = importlib.import_module(f"pcperc.simulation.{module}")
+    if list(counts) != [what]:
+        raise ValueError(f"simulation of {format} must say how many {what}, got {counts}")
+    count = counts[what]
     with ProgressDisplay(f"simulating {what}", count) as display:
         writer.simulate(
             root,

@@ -17,5 +17,5 @@ with read_base():
     from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 model.merge(dict(data_preprocessor=dict(num_points=512, votes=2), backbone=dict(width=0.25, resolution_scale=0.5)))
-train_cfg.merge(dict(max_epochs=8))
+train_cfg.merge(dict(max_epochs=24))
 optim_wrapper.optimizer.merge(dict(lr=4e-3))

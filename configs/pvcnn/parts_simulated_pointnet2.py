@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: F401  (what a config imports becomes part of it)
-"""PointNet++ with single-scale grouping on simulated shapes, in minutes on one data-centre GPU; all parts_simulated_*.py alike."""
+"""PointNet++ with single-scale grouping on simulated shapes, trained as parts_simulated_pvcnn.py."""
 
 from mmengine.config import read_base
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: F401  (what a config imports becomes part of it)
-"""PVCNN at a quarter of the width on simulated shapes, in minutes on one data-centre GPU; all parts_simulated_*.py alike."""
+"""PVCNN at a quarter of the width on simulated shapes, in minutes on one data-centre GPU."""
 
 from mmengine.config import read_base
 

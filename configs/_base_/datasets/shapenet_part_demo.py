@@ -15,7 +15,7 @@ with read_base():
     )
 
 data_root = "data/simulated/shapenet_part_demo"
-simulation.merge(dict(scenes=160, size="small"))
+simulation.merge(dict(shapes=160, size="small"))
 train_dataloader.dataset.merge(dict(root=data_root))
 train_dataloader.merge(dict(batch_size=8, num_workers=1))
 test_dataloader.dataset.merge(dict(root=data_root))
