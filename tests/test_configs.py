@@ -20,6 +20,7 @@ DETECTION = ["configs/bevfusion.py", *sorted(map(str, Path("configs/bevfusion").
 CALORIMETER = ["configs/calo_spvcnn.py", *sorted(map(str, Path("configs/calo").glob("*.py")))]
 SEGMENTATION = ["configs/spvcnn.py", *sorted(map(str, Path("configs/spvnas").glob("*.py")))]
 RANGE_51_2 = ("camera_only", "pointpillars", "lidar_map", "fusion_map")  # the published range of these; 54 m of others
+CLOUDS = ["configs/pvcnn.py", *sorted(map(str, Path("configs/pvcnn").glob("*.py")))]
 CONFIGS = sorted(str(p) for p in [*Path("configs").glob("*.py"), *Path("configs").glob("[!_]*/*.py")])
 
 
@@ -209,7 +210,7 @@ def test_a_step_of_the_demonstration_model(name):
 
 
 def test_no_config_is_of_another_kind():
-    assert sorted(DETECTION + SEGMENTATION + CALORIMETER) == CONFIGS
+    assert sorted(DETECTION + SEGMENTATION + CALORIMETER + CLOUDS) == CONFIGS
 
 
 @pytest.mark.parametrize("path", SEGMENTATION)
@@ -257,3 +258,49 @@ def test_the_published_recipe_of_segmentation():
     assert (cfg.model.data_preprocessor.voxel_size, cfg.model.data_preprocessor.max_voxels) == (0.05, 80_000)
     (transform,) = cfg.train_dataloader.dataset.transforms
     assert transform.scale_range == (0.95, 1.05) and transform.rotate_range[1] == pytest.approx(math.pi)
+
+
+@pytest.mark.parametrize("path", CLOUDS)
+def test_networks_of_clouds(path):
+    """The published figures of parameters hold, and the network fits the data set, preprocessor and parts."""
+    cfg = load_config(path)
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    published = {"pvcnn": 4.200, "shapenet_c1": 4.200, "shapenet_c0p5": 1.059, "shapenet_c0p25": 0.269}
+    published |= {"s3dis_c0p125": 0.043, "s3dis_c0p25": 0.166, "s3dis_c1": 2.572, "kitti_frustum": 3.358}
+    published |= {"s3dis_pvcnn2_c0p5": 3.436, "s3dis_pvcnn2_c1": 13.710, "parts_simulated_pvcnn": 0.269}
+    if Path(path).stem in published:
+        count = sum(p.numel() for p in model.parameters()) / 1e6
+        assert count == pytest.approx(published[Path(path).stem], abs=0.0006)
+    dataset, preprocessor = cfg.test_dataloader.dataset, model.data_preprocessor
+    outputs = {"ShapeNetPart": 50, "S3DIS": 13, "ScanNet": 20, "ModelNet40": 40, "KITTIFrustums": 2}
+    if dataset.type.__name__ == "KITTIFrustums":
+        network, categories = model.network.segmentation, 3
+        assert model.network.num_sizes == len(model.loss.templates) == 8 and len(preprocessor.class_templates) == 3
+    else:
+        network, categories = model.backbone, getattr(model.backbone, "num_categories", 0)
+        assert dataset.type.__name__ != "ShapeNetPart" or len(model.class_category) == 50
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    assert last.out_features == outputs[dataset.type.__name__]
+    assert preprocessor.num_categories == categories and len(preprocessor.columns) == network.in_channels
+
+
+def test_the_networks_of_parts_that_are_compared_are_trained_alike():
+    ours, *others = (load_config(f"configs/pvcnn/parts_simulated_{n}.py") for n in ("pvcnn", "pointnet", "pointnet2"))
+    for other in others:
+        same = "train_dataloader test_dataloader simulation optim_wrapper param_scheduler train_cfg seed"
+        for key in same.split():
+            assert plain_config(ours[key]) == plain_config(other[key]), key
+        assert plain_config(ours.model.data_preprocessor) == plain_config(other.model.data_preprocessor)
+
+
+def test_the_published_recipe_of_parts():
+    cfg = load_config("configs/pvcnn.py")
+    assert cfg.optim_wrapper.optimizer.type.__name__ == "Adam" and cfg.optim_wrapper.optimizer.lr == 1e-3
+    assert cfg.train_cfg.max_epochs == 250 and cfg.train_dataloader.batch_size == 32
+    model = MODELS.build(cfg.model)
+    preprocessor = model.data_preprocessor
+    assert (preprocessor.num_points, preprocessor.votes, preprocessor.jitter) == (2048, 10, (0.01, 0.05))
+    rooms = load_config("configs/pvcnn/s3dis_c1.py")
+    assert rooms.train_cfg.max_epochs == 50 and rooms.optim_wrapper.optimizer.weight_decay == 1e-5
+    assert rooms.model.data_preprocessor.blocks * rooms.train_dataloader.batch_size == 32

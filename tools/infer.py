@@ -14,12 +14,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="it, or one of its profiles, must have the checkpoint's model")
     parser.add_argument("checkpoint", type=Path, help=".pth or .safetensors of train.py")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".pcd.bin, .bin, .npy or .npz")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".pcd.bin, .bin, .npy, .npz; shapes: .txt")
     parser.add_argument("--calibration", type=Path, nargs="+", default=(), help="JSON of cameras, one or one a file")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of the JSON results, %(default)s")
     parser.add_argument("--columns", type=int, choices=(4, 5), help="floats a point in a .bin")
     parser.add_argument("--intensity-scale", type=float, default=1.0, help="to 0..255; 255 for files with 0..1")
     parser.add_argument("--min-score", type=float, default=0.1, help="leave out what is below; default %(default)s")
+    parser.add_argument("--category", help="what the files show, for parts of shapes (Chair) and frustums (Car)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 

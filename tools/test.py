@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-root", help="where the data set is now, if not where the checkpoint was trained")
     parser.add_argument("--blank-images", action="store_true", help="make all images black")
     parser.add_argument(
-        "--votes", type=int, default=0, metavar="N", help="segmentation: N turns and their mirror images"
+        "--votes", type=int, default=0, metavar="N", help="segmentation: N turns and mirror images; of clouds: N draws"
     )
     parser.add_argument(
         "--tta",

@@ -66,6 +66,7 @@ SIMULATORS = {
     "semantickitti": ("semantickitti_generate", "scenes"),
     "calorimeter": ("calorimeter", "events"),
     "shapenet_part": ("shapes", "shapes"),
+    "kitti_object": ("kitti_generate", "scenes"),
 }
 
 

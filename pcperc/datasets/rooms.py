@@ -24,6 +24,24 @@ class Room(NamedTuple):
     labels: np.ndarray | None
 
 
+def room_columns(
+    room: Room, rows: np.ndarray | None = None, middle: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a room as networks see them, (N, 9) float32 of `ROOM_COLUMNS`, and their origin (3,).
+
+    Args:
+        room: not empty. rows: those to take, None for all.
+        middle: (2,) where x and y begin, None for the middle of the room; z begins at its lowest point.
+    """
+    low, high = room.xyz.min(0), room.xyz.max(0)
+    middle = (low + high) / 2 if middle is None else middle
+    origin = np.array([middle[0], middle[1], low[2]], np.float64)
+    rows = slice(None) if rows is None else rows
+    xyz = room.xyz[rows].astype(np.float64)
+    extent = np.where(high > low, high - low, 1.0)
+    return np.concatenate([xyz - origin, room.rgb[rows], (xyz - low) / extent], 1).astype(np.float32), origin
+
+
 class RoomBlocks(TransformedDataset):
     """Base of the indoor data sets: a subclass sets ``rooms`` and has ``read_room(name)``, then calls `lay_blocks`.
 
@@ -77,17 +95,12 @@ class RoomBlocks(TransformedDataset):
         index = self.check_index(index)
         name, cell = self._blocks[index]
         room = self._room(name)
-        low, high = room.xyz.min(0), room.xyz.max(0)
-        if cell is None:
-            rows, middle = np.arange(len(room.xyz)), (low + high) / 2
-        else:
+        rows, middle = np.arange(len(room.xyz)), None
+        if cell is not None:
             grid, *place = cell
             rows = np.flatnonzero((self._cells(room.xyz, grid) == place).all(1))
-            middle = low[:2] + (np.array(place) + 0.5 - 0.5 * grid) * self.block
-        origin = np.array([middle[0], middle[1], low[2]], np.float64)
-        xyz = room.xyz[rows].astype(np.float64)
-        extent = np.where(high > low, high - low, 1.0)
-        points = np.concatenate([xyz - origin, room.rgb[rows], (xyz - low) / extent], 1).astype(np.float32)
+            middle = room.xyz.min(0)[:2] + (np.array(place) + 0.5 - 0.5 * grid) * self.block
+        points, origin = room_columns(room, rows, middle)
         sample = {
             "sample_token": self.tokens[index],
             "scene_name": name,

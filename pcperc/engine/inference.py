@@ -8,8 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pcperc.datasets import CLASSES, LABEL_MAPS, MAP_CLASSES, LabelMap, NuScenesLidarSeg, SemanticKITTI, collate
+from pcperc.datasets import (
+    CLASSES,
+    LABEL_MAPS,
+    MAP_CLASSES,
+    KITTIFrustums,
+    LabelMap,
+    NuScenesLidarSeg,
+    SemanticKITTI,
+    collate,
+)
+from pcperc.datasets.kitti_files import CLASSES as KITTI_CLASSES
 from pcperc.datasets.nuscenes_lidarseg import CHALLENGE_MAP
+from pcperc.engine.cloud_inference import check_category, cloud_label_map, cloud_sample, describe_class, reads_clouds
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.hit_inference import clusters_hits, describe_clusters, hits_sample, write_clusters
@@ -18,7 +29,7 @@ from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import raw_sample, read_points, row_by_row
 from pcperc.files import write_text, written_whole
-from pcperc.geometry import IGNORED, Detections, HitClusters, MapPrediction, PointLabels
+from pcperc.geometry import IGNORED, CloudClass, Detections, HitClusters, MapPrediction, PointLabels
 from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
 from pcperc.transforms import DrawMapMasks
 
@@ -35,6 +46,7 @@ class InferOptions:
     columns: int | None = None
     intensity_scale: float = 1.0
     min_score: float = 0.1
+    category: str | None = None
     device: str | None = None
 
 
@@ -48,7 +60,8 @@ def infer(options: InferOptions) -> list[Path]:
     Returns:
         The files that were written, in the order of ``options.files``.
     Raises:
-        ConfigError: no calibration for a model with cameras, or not as many as files; two files of one name.
+        ConfigError: no calibration for a model with cameras, or not as many as files; two files of one name; not
+            the category that the model is told.
         FileNotFoundError, ValueError: an input file is missing or holds something else; the message names it.
     """
     names = [Path(path).name for path in options.files]
@@ -65,8 +78,9 @@ def infer(options: InferOptions) -> list[Path]:
             raise FileNotFoundError(f"{path}: no such file")
     model = build_model(opened, device)
     transforms = raw_transforms(dataset)
-    classes, label_map = dataset.get("classes", CLASSES), label_map_of(dataset)
+    classes, label_map = classes_of(dataset), label_map_of(dataset)
     of_hits = clusters_hits(opened.cfg["model"])
+    check_category(dataset, options.category)
 
     def recorded(points: np.ndarray) -> dict:
         return {} if label_map is None else {"num_recorded_points": len(points)}
@@ -76,6 +90,8 @@ def infer(options: InferOptions) -> list[Path]:
         for path, calibration in zip(options.files, calibrations, strict=True):
             if of_hits:
                 sample = hits_sample(path)
+            elif reads_clouds(dataset):
+                sample = cloud_sample(path, dataset, options.category)
             else:
                 points = read_points(path, columns=options.columns, intensity_scale=options.intensity_scale)
                 sample = {**raw_sample(points, path, calibration), **recorded(points)}
@@ -96,6 +112,9 @@ def infer(options: InferOptions) -> list[Path]:
                     key, rows, words = _write_labels(result, label_map, out)
                 elif isinstance(result, MapPrediction):
                     key, rows, words = _write_map(result, out)
+                elif isinstance(result, CloudClass):
+                    rows = describe_class(result)
+                    key, words = "class", rows[0]["class"] if rows else "nothing"
                 else:
                     rows = describe(result.filter(result.scores >= options.min_score), classes)
                     key, words = "detections", f"{len(rows)} objects"
@@ -111,7 +130,7 @@ def infer(options: InferOptions) -> list[Path]:
 @torch.inference_mode()
 def predict(
     model: torch.nn.Module, sample: dict
-) -> Detections | PointLabels | HitClusters | MapPrediction | dict[str, Detections | MapPrediction]:
+) -> Detections | PointLabels | HitClusters | MapPrediction | CloudClass | dict[str, Detections | MapPrediction]:
     """Return what a model says of one transformed sample, on the CPU, in the recorded LiDAR frame.
 
     Of a model with several heads a dict by task.
@@ -196,12 +215,18 @@ def raw_transforms(dataset: dict) -> list:
     return [TRANSFORMS.build(t) for t in transforms if resolve_type(t["type"], TRANSFORMS) is not DrawMapMasks]
 
 
+def classes_of(dataset: dict) -> Sequence[str]:
+    """Return the class names of the boxes of a config's data set."""
+    kind = resolve_type(dataset["type"], DATASETS)
+    return dataset.get("classes", KITTI_CLASSES if kind is KITTIFrustums else CLASSES)
+
+
 def label_map_of(dataset: dict) -> LabelMap | None:
     """Return how the data set of a config numbers the classes of points in files; None where it is of boxes."""
     kind = resolve_type(dataset["type"], DATASETS)
     if kind is SemanticKITTI:
         return LABEL_MAPS[dataset.get("label_map", "official")]
-    return CHALLENGE_MAP if kind is NuScenesLidarSeg else None
+    return CHALLENGE_MAP if kind is NuScenesLidarSeg else cloud_label_map(dataset)
 
 
 def _calibrations(options: InferOptions, needs_images: bool) -> list[Path | None]:

@@ -37,7 +37,8 @@ from pcperc.evaluation import (
 from pcperc.evaluation.nuscenes_tracking import TRACKING_RESULTS_NAME, TRACKING_SUMMARY_NAME
 from pcperc.evaluation.report import REPORT_NAME
 from pcperc.evaluation.segmentation_metrics import SCORES_NAME
-from pcperc.registry import METRICS, TRANSFORMS, resolve_type
+from pcperc.models import RoomPreprocessor, ShapePreprocessor
+from pcperc.registry import METRICS, MODELS, TRANSFORMS, resolve_type
 from pcperc.tracking import TRACKERS
 from pcperc.visualization.cluster_curves import draw_cluster_curves
 
@@ -139,13 +140,15 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
         metric = _metric_class(evaluator)
         if issubclass(metric, WITH_FILES):
             evaluator["output_dir"] = str(work_dir)
-        if options.votes and not issubclass(metric, SegmentationMetric):
+        if options.votes and not (_draws_clouds(cfg) or issubclass(metric, SegmentationMetric)):
             raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
         if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric):
             raise ConfigError(f"{opened.path}: --format-only is for segmentation and KITTI, it has {metric.__name__}")
         if options.format_only:
             evaluator["format_only"] = True
-    if options.votes:
+    if options.votes and _draws_clouds(cfg):
+        cfg.model["data_preprocessor"]["votes"] = options.votes
+    elif options.votes:
         cfg.model["votes"] = {"type": "Votes", "rotations": options.votes}
     if options.tta is not None:
         if "object" not in cfg.model.get("heads", {}):
@@ -156,6 +159,12 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
 
 
 test_config.__test__ = False
+
+
+def _draws_clouds(cfg: Config) -> bool:
+    """True where the model sees drawn clouds, of which there are several for each point when it votes."""
+    preprocessor = cfg.model.get("data_preprocessor", {}).get("type")
+    return preprocessor is not None and resolve_type(preprocessor, MODELS) in (ShapePreprocessor, RoomPreprocessor)
 
 
 def _track_detections(opened: LoadedCheckpoint, cfg: Config, options: TestOptions) -> None:

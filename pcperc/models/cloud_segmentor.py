@@ -49,7 +49,7 @@ class CloudSegmentor(BaseModel):
             raise ValueError(f"CloudSegmentor: clouds_at_once must be >= 1, got {clouds_at_once}")
         self.backbone, self.clouds_at_once = backbone, int(clouds_at_once)
         self.loss = SegmentationLoss() if loss is None else loss
-        category = None if parts is None else torch.arange(len(parts)).repeat_interleave(torch.tensor(list(parts)))
+        category = None if parts is None else torch.tensor([i for i, count in enumerate(parts) for _ in range(count)])
         self.register_buffer("class_category", category, persistent=False)  # (C,)
 
     def forward(self, inputs: dict, samples: list[dict] | None = None, mode: str = "tensor"):

@@ -74,15 +74,14 @@ class FrustumLoss(nn.Module):
         size_residual: float = 20.0,
     ):
         super().__init__()
-        table = torch.tensor(templates, dtype=torch.float32)
-        if table.ndim != 2 or table.shape[1] != 3 or not (table > 0).all():
+        if len(templates) == 0 or any(len(row) != 3 or not min(row) > 0 for row in templates):
             raise ValueError(f"FrustumLoss: templates must be (S, 3) and > 0, got {templates}")
         if min(box, corners, heading_residual, size_residual) < 0:
             raise ValueError(
                 "FrustumLoss: factors must be >= 0, got "
                 f"box {box}, corners {corners}, heading_residual {heading_residual}, size_residual {size_residual}"
             )
-        self.register_buffer("templates", table, persistent=False)
+        self.register_buffer("templates", torch.tensor(templates, dtype=torch.float32), persistent=False)
         self.box, self.corners = float(box), float(corners)
         self.heading_residual, self.size_residual = float(heading_residual), float(size_residual)
 

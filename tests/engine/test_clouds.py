@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tools with PVCNN, from simulated shapes and frames to scores, files and pictures, at toy size."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pcperc.datasets import KITTIFrustums, ShapeNetPart
+from pcperc.engine.cloud_inference import check_category, cloud_sample
+from pcperc.engine.config import ConfigError
+from pcperc.engine.inference import InferOptions, infer
+from pcperc.engine.testing import TestOptions, test
+from pcperc.engine.training import TrainOptions, train
+from pcperc.simulation import shapes
+from tests import kitti_root
+from tests.engine.helpers import read_losses
+
+COMMON = """
+from mmengine.optim import ConstantLR
+from torch.optim import Adam
+
+from pcperc.datasets import EpochSampler, KITTIFrustums, ShapeNetPart, collate
+from pcperc.engine.hooks import SafeCheckpointHook
+from pcperc.engine.loop import EpochLoop
+from pcperc.engine.optim_wrapper import CheckedOptimWrapper
+from pcperc.evaluation import KITTIMetric, ShapeNetPartMetric
+from pcperc.models import (
+    CloudSegmentor, FrustumDetector, FrustumLoss, FrustumPreprocessor, ShapePreprocessor
+)
+from pcperc.models.cloud_segmentor import SHAPENET_PARTS
+from pcperc.models.pvcnn import KITTI_SIZE_TEMPLATES, frustum_pvcnn_kitti, pvcnn_shapenet
+
+data_root = {root!r}
+
+
+def loader(kind, split, size, shuffle):
+    return dict(
+        dataset=dict(type=kind, root=data_root, split=split, transforms=[]),
+        sampler=dict(type=EpochSampler, shuffle=shuffle),
+        batch_size=size,
+        collate_fn=dict(type=collate),
+    )
+
+
+test_cfg = dict()
+train_cfg = dict(type=EpochLoop, max_epochs=2)
+optim_wrapper = dict(type=CheckedOptimWrapper, optimizer=dict(type=Adam, lr=1e-2))
+default_hooks = dict(checkpoint=dict(type=SafeCheckpointHook))
+seed = 0
+"""
+PARTS = """
+train_dataloader = loader(ShapeNetPart, "sim_train", 8, True)
+test_dataloader = loader(ShapeNetPart, "sim_test", 8, False)
+test_evaluator = dict(type=ShapeNetPartMetric)
+model = dict(
+    type=CloudSegmentor,
+    data_preprocessor=dict(type=ShapePreprocessor, num_points=64),
+    backbone=dict(type=pvcnn_shapenet, width=0.125, resolution_scale=0.125),
+    parts=SHAPENET_PARTS,
+)
+"""
+FRUSTUMS = """
+train_dataloader = loader(KITTIFrustums, "sim_train", 4, True)
+test_dataloader = loader(KITTIFrustums, "sim_val", 4, False)
+test_evaluator = dict(type=KITTIMetric)
+model = dict(
+    type=FrustumDetector,
+    data_preprocessor=dict(type=FrustumPreprocessor, num_points=64),
+    network=dict(type=frustum_pvcnn_kitti, width=0.125),
+    loss=dict(type=FrustumLoss, templates=KITTI_SIZE_TEMPLATES),
+)
+"""
+
+
+def trained_on(root, folder, config):
+    path = folder / "tiny.py"
+    path.write_text(COMMON.format(root=str(root)) + config)
+    return path, train(TrainOptions(path, work_dir=folder / "work", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shapes") / "root"
+    shapes.simulate(root, shapes.Settings(48, "tiny", 0))
+    return root, *trained_on(root, tmp_path_factory.mktemp("parts"), PARTS)
+
+
+@pytest.fixture(scope="module")
+def frustums(tmp_path_factory):
+    root = kitti_root.write_root(tmp_path_factory.mktemp("frames"))
+    return root, *trained_on(root, tmp_path_factory.mktemp("frustums"), FRUSTUMS)
+
+
+def test_parts_are_trained_and_scored(parts, tmp_path, capsys):
+    root, config, checkpoint = parts
+    assert len(read_losses(checkpoint.parent)) == 4
+    found = test(TestOptions(config, checkpoint, evaluation="shapenet", work_dir=tmp_path, device="cpu", votes=2))
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    assert saved["scores"] == pytest.approx(found) and saved["num_samples"] == 16
+    assert "Skateboard" in capsys.readouterr().out
+
+
+def test_votes_change_what_is_scored(parts, tmp_path):
+    root, config, checkpoint = parts
+    once = test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu"))
+    assert once == test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu"))  # the same clouds are drawn
+    assert once != test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu", votes=5))
+
+
+def test_parts_of_a_file(parts, tmp_path):
+    root, config, checkpoint = parts
+    token = ShapeNetPart(root=root, split="sim_test", categories=["Mug"]).tokens[0]
+    out = tmp_path / "out"
+    (path,) = infer(InferOptions(config, checkpoint, [root / f"{token}.txt"], out=out, category="Mug", device="cpu"))
+    result = json.loads(path.read_text())
+    labels = np.fromfile(path.with_suffix(".label"), "<u4")
+    assert set(labels.tolist()) <= {36, 37} and sum(row["points"] for row in result["classes"]) == len(labels)
+    assert all(row["class"].startswith("Mug/") for row in result["classes"])
+    with pytest.raises(ConfigError, match="--category must say what the files show, one of Airplane, .*; got none"):
+        infer(InferOptions(config, checkpoint, [root / f"{token}.txt"], out=out, device="cpu"))
+
+
+def test_frustums_are_trained_and_scored(frustums, tmp_path):
+    root, config, checkpoint = frustums
+    losses = read_losses(checkpoint.parent)
+    assert {"loss_mask", "loss_corners", "loss_heading"} <= set(next(iter(losses.values())))
+    found = test(TestOptions(config, checkpoint, evaluation="kitti", work_dir=tmp_path, device="cpu"))
+    assert json.loads((tmp_path / "scores.json").read_text())["scores"] == pytest.approx(found, nan_ok=True)
+    frames = {sample.split("/")[0] for sample in KITTIFrustums(root=root, split="sim_val").tokens}
+    written = {path.stem for path in (tmp_path / "kitti_results").glob("*.txt") if path.read_text()}
+    assert written and written <= frames
+
+
+def test_a_box_of_a_file_is_in_its_frame(frustums, tmp_path):
+    """Turned about the origin the file gives the box turned likewise."""
+    root, config, checkpoint = frustums
+    points = np.random.default_rng(0).normal((15, 2, -1, 0.5), (1, 0.5, 0.4, 0.1), (200, 4)).astype(np.float32)
+    turned = points.copy()
+    turned[:, :2] = points[:, [1, 0]] * (-1, 1)  # by a quarter
+    np.save(tmp_path / "ahead.npy", points)
+    turned.tofile(tmp_path / "aside.bin")
+    files = [tmp_path / "ahead.npy", tmp_path / "aside.bin"]
+    options = InferOptions(config, checkpoint, files, out=tmp_path, min_score=0.0, category="Car", device="cpu")
+    ahead, aside = (json.loads(path.read_text())["detections"][0] for path in infer(options))
+    x, y, z = ahead["center"]
+    assert ahead["class"] == "Car" and aside["center"] == pytest.approx([-y, x, z], abs=1e-2)
+    assert aside["size_lwh"] == pytest.approx(ahead["size_lwh"], abs=1e-2)
+    assert np.cos(aside["yaw"] - ahead["yaw"] - np.pi / 2) == pytest.approx(1, abs=1e-3)
+
+
+def test_files_of_rooms_become_the_columns_of_rooms(tmp_path):
+    rows = np.array([[1.0, 2, 3, 0, 127.5, 255], [3, 6, 5, 255, 255, 255]])
+    np.save(tmp_path / "room.npy", rows)
+    points = cloud_sample(tmp_path / "room.npy", {"type": "S3DIS"}, None)["points"]
+    expected = [[-1, -2, 0, 0, 0.5, 1, 0, 0, 0], [1, 2, 2, 1, 1, 1, 1, 1, 1]]
+    np.testing.assert_allclose(points, np.array(expected, np.float32))
+
+
+def test_says_what_is_wrong(parts, tmp_path):
+    with pytest.raises(ConfigError, match="--category: the checkpoint is told nothing .* got 'Mug'"):
+        check_category({"type": "S3DIS"}, "Mug")
+    with pytest.raises(ConfigError, match="one of Car, Cyclist; got 'Mug'"):
+        check_category({"type": "KITTIFrustums", "classes": ("Car", "Cyclist")}, "Mug")
+    np.save(tmp_path / "few.npy", np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"few.npy: must hold rows of x, y, z, nx, ny, nz, got \(3, 4\) float64"):
+        cloud_sample(tmp_path / "few.npy", {"type": "ShapeNetPart"}, "Mug")
+    np.save(tmp_path / "nan.npy", np.full((3, 6), np.nan))
+    with pytest.raises(ValueError, match="nan.npy must have finite numbers"):
+        cloud_sample(tmp_path / "nan.npy", {"type": "ShapeNetPart"}, "Mug")
+    with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, rows of x, y"):
+        cloud_sample(tmp_path / "shape.obj", {"type": "ModelNet40"}, None)
+    root, config, checkpoint = parts
+    with pytest.raises(ConfigError, match="--format-only is for segmentation and KITTI"):
+        test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu", format_only=True))
