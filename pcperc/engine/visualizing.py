@@ -13,6 +13,7 @@ from torch import nn
 
 from pcperc.datasets import CAMERAS, CalorimeterHits, NuScenesDataset, SemanticKITTI, collate
 from pcperc.datasets.nuscenes import MODALITIES
+from pcperc.engine.cloud_visualizing import CLOUDS, save_cloud_pictures
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.distributed import pick_device
@@ -140,11 +141,16 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     if options.max_samples < 0:
         raise ConfigError(f"visualize: --max-samples must be 0 (all) or more, got {options.max_samples}")
     cfg, dataset, predict = _source(options)
+    names = f"{cfg.get('data_version', '')} {cfg.test_dataloader.dataset.get('split', '')}"
+    if isinstance(dataset, CLOUDS):
+        if options.gif is not None or options.scene is not None:
+            raise ConfigError("visualize: --gif and --scene are for scenes, shapes, rooms and frustums have none")
+        sim = "sim" in names
+        return save_cloud_pictures(dataset, predict, options.save, max_samples=options.max_samples, simulated=sim)
     everything = _samples_of_scene(dataset, options)
     few = options.save is not None and 0 < options.max_samples < len(everything)
     chosen = np.linspace(0, len(everything) - 1, options.max_samples if few else len(everything)).round().astype(int)
     indices = [everything[position] for position in chosen]
-    names = f"{cfg.get('data_version', '')} {cfg.test_dataloader.dataset.get('split', '')}"
     if isinstance(dataset, CalorimeterHits):
         if options.gif is not None:
             raise ConfigError("visualize: --gif is for scenes, events have none")
