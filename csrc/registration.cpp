@@ -31,6 +31,12 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv_fused(Tensor feats, Tensor weight, Tensor neighbors, Tensor? bias, Tensor? residual, int groups, "
       "bool allow_tf32, float negative_slope) -> Tensor");
+  // The columns of a table in an order that brings rows with neighbours under the same taps together, and their rows.
+  m.def("order_rows(Tensor neighbors) -> (Tensor, Tensor)");
+  // For measurements: sparse_conv_fused over columns of neighbors in any order, row_order their output rows; a tile by number.
+  m.def(
+      "sparse_conv_ordered(Tensor feats, Tensor weight, Tensor neighbors, Tensor? row_order, Tensor? bias, Tensor? residual, "
+      "int groups, bool allow_tf32, float negative_slope, int tile) -> Tensor");
   // Gradients of sparse_conv with respect to weight and, where asked for, bias (else an empty tensor).
   m.def(
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "

@@ -12,22 +12,26 @@
 
 namespace pcperc {
 
-// Shapes and strides that both kinds of tile share; a step is 64 bytes deep.
-template <class T, int kRowsOf, int kColsOf, int kStagesOf, int kThreadsOf, bool kTransposedA, int kPadA, int kPadB>
+// Shapes and strides that both kinds of tile share; kChunks is the depth of a step in copies of 16 bytes.
+template <class T, int kRowsOf, int kColsOf, int kChunks, int kStagesOf, int kThreadsOf, bool kTransposedA, int kPadA, int kPadB>
 struct TileShape {
   using Value = T;
   using Sum = Accumulator<T>;
   static constexpr bool kTransposed = kTransposedA;
   static constexpr int kRows = kRowsOf, kCols = kColsOf, kStages = kStagesOf, kThreads = kThreadsOf;
   static constexpr int kChunk = 16 / sizeof(T);  // values in one 16-byte copy
-  static constexpr int kDepth = 4 * kChunk;
+  static constexpr int kDepth = kChunks * kChunk;
   static constexpr int kStrideA = (kTransposed ? kRows : kDepth) + kPadA, kStrideB = kCols + kPadB;
   static constexpr int kSizeA = (kTransposed ? kDepth : kRows) * kStrideA, kSizeB = kDepth * kStrideB;
+  static constexpr int kStoreRows = kRows < 64 ? kRows : 64;  // rows whose sums are stored at a time
   static constexpr int kStrideSums = kCols + 8;
   static constexpr int kPipelineBytes = kStages * (kSizeA + kSizeB) * static_cast<int>(sizeof(T));
-  static constexpr int kSumsBytes = kRows * kStrideSums * static_cast<int>(sizeof(Sum));
+  static constexpr int kSumsBytes = kStoreRows * kStrideSums * static_cast<int>(sizeof(Sum));
   static constexpr int kBytes = kPipelineBytes > kSumsBytes ? kPipelineBytes : kSumsBytes;
 };
+
+constexpr int kPieceRows = 16;             // rows that are multiplied together or not at all
+constexpr uint32_t kAllPieces = ~uint32_t{0};  // one bit each
 
 // The padding of a matrix that ldmatrix reads, and of one whose float32 values are read singly: there t steps a row on.
 template <class T>
@@ -36,14 +40,15 @@ template <class T>
 constexpr int kSinglePad = 8;
 
 // __half, __nv_bfloat16, or float for TF32. Each of the kWarpRows x kWarpCols warps owns a part of the sums.
-template <class T, int kRows, int kCols, int kStages, int kWarpRows, int kWarpCols, bool kTransposedA>
-struct TensorCoreTile : TileShape<T, kRows, kCols, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
+template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols, bool kTransposedA>
+struct TensorCoreTile : TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
                                   kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kSinglePad<T>> {
-  using Shape = TileShape<T, kRows, kCols, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
+  using Shape = TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
                           kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kSinglePad<T>>;
   static constexpr int kStep = 2 * Shape::kChunk;  // depth of one product
-  static constexpr int kPiecesM = kRows / kWarpRows / 16, kPiecesN = kCols / kWarpCols / 8;
-  static_assert(kPiecesM * kWarpRows * 16 == kRows && kPiecesN * kWarpCols * 8 == kCols && kPiecesN % 2 == 0, "whole pieces");
+  static constexpr int kPiecesM = kRows / kWarpRows / kPieceRows, kPiecesN = kCols / kWarpCols / 8;
+  static_assert(kPiecesM * kWarpRows * kPieceRows == kRows && kPiecesN * kWarpCols * 8 == kCols && kPiecesN % 2 == 0, "whole pieces");
+  static_assert(Shape::kStoreRows % (kRows / kWarpRows) == 0 && Shape::kDepth % kStep == 0, "whole warps and steps");
   float sums[kPiecesM][kPiecesN][4] = {};
 
   __device__ static int lane() { return threadIdx.x % 32; }
@@ -82,28 +87,33 @@ struct TensorCoreTile : TileShape<T, kRows, kCols, kStages, 32 * kWarpRows * kWa
     first[0] = both[0], first[1] = both[1], second[0] = both[2], second[1] = both[3];
   }
 
-  __device__ void multiply(const T* a, const T* b) {
+  __device__ void multiply(const T* a, const T* b, uint32_t pieces) {
+    pieces = pieces >> (first_row() / kPieceRows) & ((1u << kPiecesM) - 1);
+    if (pieces == 0) return;
 #pragma unroll
     for (int k = 0; k < Shape::kDepth; k += kStep) {
-      uint32_t left[kPiecesM][4], right[kPiecesN][2];
-#pragma unroll
-      for (int i = 0; i < kPiecesM; ++i) load_left(left[i], a, first_row() + 16 * i, k);
+      uint32_t right[kPiecesN][2];
 #pragma unroll
       for (int j = 0; j < kPiecesN; j += 2) load_right(right[j], right[j + 1], b, k, first_col() + 8 * j);
 #pragma unroll
       for (int i = 0; i < kPiecesM; ++i) {
+        if (!(pieces >> i & 1)) continue;
+        uint32_t left[4];
+        load_left(left, a, first_row() + kPieceRows * i, k);
 #pragma unroll
-        for (int j = 0; j < kPiecesN; ++j) multiply_fragments<T>(sums[i][j], left[i], right[j]);
+        for (int j = 0; j < kPiecesN; ++j) multiply_fragments<T>(sums[i][j], left, right[j]);
       }
     }
   }
 
-  __device__ void store(float* to) const {
+  // Store those of the rows [from, from + kStoreRows) that are this thread's.
+  __device__ void store(float* to, int from) const {
+    if (first_row() < from || first_row() >= from + Shape::kStoreRows) return;
 #pragma unroll
     for (int i = 0; i < kPiecesM; ++i) {
 #pragma unroll
       for (int j = 0; j < kPiecesN; ++j) {
-        const int row = first_row() + 16 * i + lane() / 4, col = first_col() + 8 * j + lane() % 4 * 2;
+        const int row = first_row() - from + kPieceRows * i + lane() / 4, col = first_col() + 8 * j + lane() % 4 * 2;
         *reinterpret_cast<float2*>(to + row * Shape::kStrideSums + col) = make_float2(sums[i][j][0], sums[i][j][1]);
         *reinterpret_cast<float2*>(to + (row + 8) * Shape::kStrideSums + col) = make_float2(sums[i][j][2], sums[i][j][3]);
       }
@@ -113,14 +123,15 @@ struct TensorCoreTile : TileShape<T, kRows, kCols, kStages, 32 * kWarpRows * kWa
 
 // float32 and float64: 16 x 16 threads, each 4 x 4 sums.
 template <class T, bool kTransposedA>
-struct PlainTile : TileShape<T, 64, 64, 2, 256, kTransposedA, kMatrixPad<T>, kMatrixPad<T>> {
-  using Shape = TileShape<T, 64, 64, 2, 256, kTransposedA, kMatrixPad<T>, kMatrixPad<T>>;
+struct PlainTile : TileShape<T, 64, 64, 4, 2, 256, kTransposedA, kMatrixPad<T>, kMatrixPad<T>> {
+  using Shape = TileShape<T, 64, 64, 4, 2, 256, kTransposedA, kMatrixPad<T>, kMatrixPad<T>>;
   T sums[4][4] = {};
 
   __device__ static int first_row() { return threadIdx.x / 16 * 4; }
   __device__ static int first_col() { return threadIdx.x % 16 * 4; }
 
-  __device__ void multiply(const T* a, const T* b) {
+  __device__ void multiply(const T* a, const T* b, uint32_t pieces) {
+    if (!(pieces >> (first_row() / kPieceRows) & 1)) return;
 #pragma unroll
     for (int k = 0; k < Shape::kDepth; ++k) {
       T left[4], right[4];
@@ -138,7 +149,7 @@ struct PlainTile : TileShape<T, 64, 64, 2, 256, kTransposedA, kMatrixPad<T>, kMa
     }
   }
 
-  __device__ void store(T* to) const {
+  __device__ void store(T* to, int) const {
     for (int i = 0; i < 4; ++i) {
       for (int j = 0; j < 4; ++j) to[(first_row() + i) * Shape::kStrideSums + first_col() + j] = sums[i][j];
     }

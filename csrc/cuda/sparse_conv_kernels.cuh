@@ -12,6 +12,7 @@ struct ConvArgs {
   using Sum = Accumulator<T>;
   const T *feats, *weight;
   const int32_t* neighbors;
+  const int32_t* row_order;  // the output row of each column of neighbors, or null: its own
   const Sum* bias;      // (Cout), or null
   const T* residual;    // (M, Cout), or null
   Sum negative_slope;   // 1: no activation
@@ -41,11 +42,11 @@ __device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t m
 
 constexpr int kTapChunk = 32;  // taps whose neighbours a block holds at a time: one bit each in a word
 
-// The input rows that a tile sees under kTapChunk taps; absent neighbours are -1.
+// The input rows that a tile sees under kTapChunk taps, absent neighbours -1, and the pieces in which there are any.
 template <int kRows>
 struct NeighborChunk {
   int32_t rows[kTapChunk][kRows];
-  uint8_t any[kTapChunk];
+  uint32_t pieces[kTapChunk];
 };
 
 // Fill the chunk from tap `first_tap` on; all threads get the word of the taps under which any row has a neighbour.
@@ -54,7 +55,7 @@ __device__ uint32_t load_neighbors(NeighborChunk<kRows>& chunk, const int32_t* n
                                    int64_t first_row, int64_t first_tap) {
   const int lane = threadIdx.x % 32;
   for (int tap = threadIdx.x / 32; tap < kTapChunk; tap += kThreads / 32) {
-    bool any = false;
+    uint32_t pieces = 0;
 #pragma unroll
     for (int row = lane; row < kRows; row += 32) {
       const int64_t m = first_row + row;
@@ -62,21 +63,34 @@ __device__ uint32_t load_neighbors(NeighborChunk<kRows>& chunk, const int32_t* n
       if (first_tap + tap < shape.volume && m < shape.num_out) n = neighbors[(first_tap + tap) * shape.num_out + m];
       if (!shape.is_input_row(n)) n = -1;
       chunk.rows[tap][row] = n;
-      any |= n >= 0;
+      const uint32_t present = __ballot_sync(0xffffffff, n >= 0);
+      const uint32_t both = (present & 0xffff ? 1 : 0) | (present >> 16 ? 2 : 0);
+      pieces |= both << (row / 32 * 2);
     }
-    any = __any_sync(0xffffffff, any);
-    if (lane == 0) chunk.any[tap] = any;
+    if (lane == 0) chunk.pieces[tap] = pieces;
   }
   __syncthreads();
-  return __ballot_sync(0xffffffff, chunk.any[lane]);
+  return __ballot_sync(0xffffffff, chunk.pieces[lane] != 0);
 }
+
+// The steps over a word of taps: each tap `slices` times, lowest bit first.
+struct TapSteps {
+  uint32_t taps;
+  int slices, slice = 0;
+
+  __device__ int tap() const { return __ffs(taps) - 1; }
+  __device__ void advance() {
+    if (++slice == slices) slice = 0, taps &= taps - 1;
+  }
+};
 
 template <class Tile>
 constexpr int kConvolveBytes = Tile::kBytes + static_cast<int>(sizeof(NeighborChunk<Tile::kRows>));
 
-// out[m] = act(bias + residual + sum over taps and input channels). A block owns kRows output rows and kCols output channels
-// of one group, blocks of the same rows side by side; its steps are the taps under which any of its rows has a neighbour,
-// in ascending order, times the slices of kDepth input channels.
+// out[row_order[m]] = act(bias + residual + sum over taps and input channels). A block owns kRows columns of the table and
+// kCols output channels of one group, blocks of the same rows side by side; its steps are the taps under which any of its
+// rows has a neighbour, in ascending order, times the slices of kDepth input channels. Only pieces of 16 rows that have a
+// neighbour are multiplied, so that rows ordered by their taps save work.
 template <class Tile, bool kAligned>
 __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typename Tile::Value> args) {
   using T = typename Tile::Value;
@@ -88,36 +102,45 @@ __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typen
   const int64_t first_row = blockIdx.x / tiles * Tile::kRows, group = blockIdx.x % tiles / col_tiles;
   const int64_t col = blockIdx.x % col_tiles * Tile::kCols, first_col = group * shape.out_width + col;
   const T* feats = args.feats + group * shape.in_width;
+  const int slices = static_cast<int>(ceil_div(shape.in_width, Tile::kDepth));
   Tile tile;
   for (int64_t first_tap = 0; first_tap < shape.volume; first_tap += kTapChunk) {
-    uint32_t taps = load_neighbors<Tile::kThreads>(chunk, args.neighbors, shape, first_row, first_tap);
-    const int steps = __popc(taps) * static_cast<int>(ceil_div(shape.in_width, Tile::kDepth));
-    int64_t channel = 0;
-    run_pipeline(tile, reinterpret_cast<T*>(memory), steps, [&](T* a, T* b) {
-      const int tap = __ffs(taps) - 1;
+    const uint32_t taps = load_neighbors<Tile::kThreads>(chunk, args.neighbors, shape, first_row, first_tap);
+    TapSteps copied{taps, slices}, multiplied{taps, slices};
+    const auto load = [&](T* a, T* b) {
+      const int tap = copied.tap();
+      const int64_t channel = copied.slice * Tile::kDepth;
       load_rows<Tile, kAligned, Tile::kRows, Tile::kDepth, Tile::kStrideA>(
-          a, shape.in_width - channel, feats, [&](int row) -> const T* {
+          a, shape.in_width - channel, chunk.pieces[tap], feats, [&](int row) -> const T* {
             const int64_t n = chunk.rows[tap][row];
             return n >= 0 ? feats + n * shape.in_channels + channel : nullptr;
           });
+      const T* weight = args.weight + ((first_tap + tap) * shape.in_width + channel) * shape.out_channels + first_col;
       load_rows<Tile, kAligned, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
-          b, shape.out_width - col, args.weight, [&](int row) -> const T* {
-            const int64_t c = channel + row;
-            if (c >= shape.in_width) return nullptr;
-            return args.weight + ((first_tap + tap) * shape.in_width + c) * shape.out_channels + first_col;
+          b, shape.out_width - col, kAllPieces, args.weight, [&](int row) -> const T* {
+            return channel + row < shape.in_width ? weight + row * shape.out_channels : nullptr;
           });
-      channel += Tile::kDepth;
-      if (channel >= shape.in_width) channel = 0, taps &= taps - 1;
+      copied.advance();
+    };
+    run_pipeline(tile, reinterpret_cast<T*>(memory), __popc(taps) * slices, load, [&] {
+      const uint32_t pieces = chunk.pieces[multiplied.tap()];
+      multiplied.advance();
+      return pieces;
     });
   }
   Sum* sums = reinterpret_cast<Sum*>(memory);
-  tile.store(sums);
-  __syncthreads();
   constexpr int vector = kAligned ? Tile::kChunk : 1, vectors = Tile::kCols / vector;
-  for (int i = threadIdx.x; i < Tile::kRows * vectors; i += Tile::kThreads) {
-    const int row = i / vectors, offset = i % vectors * vector;
-    if (first_row + row >= shape.num_out || col + offset >= shape.out_width) continue;
-    store_outputs(args, first_row + row, first_col + offset, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
+  for (int from = 0; from < Tile::kRows; from += Tile::kStoreRows) {
+    if (from > 0) __syncthreads();
+    tile.store(sums, from);
+    __syncthreads();
+    for (int i = threadIdx.x; i < Tile::kStoreRows * vectors; i += Tile::kThreads) {
+      const int row = i / vectors, offset = i % vectors * vector;
+      const int64_t column = first_row + from + row;
+      if (column >= shape.num_out || col + offset >= shape.out_width) continue;
+      const int64_t m = args.row_order ? args.row_order[column] : column;
+      store_outputs(args, m, first_col + offset, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
+    }
   }
 }
 
@@ -131,6 +154,7 @@ __global__ void __launch_bounds__(kThreads) narrow_conv_kernel(ConvArgs<T> args)
   const ConvShape& shape = args.shape;
   const int64_t m = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y;
   if (m >= shape.num_out) return;
+  const int64_t row = args.row_order ? args.row_order[m] : m;
   for (int64_t channel = threadIdx.x * kVector; channel < shape.out_channels; channel += blockDim.x * kVector) {
     const T* feats = args.feats + channel / shape.out_width * shape.in_width;
     Vector<Sum, kVector> sums = {};
@@ -155,7 +179,7 @@ __global__ void __launch_bounds__(kThreads) narrow_conv_kernel(ConvArgs<T> args)
         }
       }
     }
-    store_outputs(args, m, channel, sums);
+    store_outputs(args, row, channel, sums);
   }
 }
 

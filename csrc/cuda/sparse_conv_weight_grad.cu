@@ -28,7 +28,7 @@ void launch_sum_splits(const Tensor& partial, int64_t splits, const Tensor& outp
 }
 
 template <class Arithmetic>
-using TileOf = std::conditional_t<Arithmetic::kTensorCores, TensorCoreTile<typename Arithmetic::Value, 64, 64, 3, 2, 2, true>,
+using TileOf = std::conditional_t<Arithmetic::kTensorCores, TensorCoreTile<typename Arithmetic::Value, 64, 64, 4, 3, 2, 2, true>,
                                   PlainTile<typename Arithmetic::Value, true>>;
 
 template <class Tile, bool kAligned, class T>

@@ -79,18 +79,18 @@ __global__ void __launch_bounds__(Tile::kThreads) weight_grad_kernel(WeightGradA
       int first = 0;
       run_pipeline(tile, reinterpret_cast<T*>(memory), static_cast<int>(ceil_div(count, Tile::kDepth)), [&](T* a, T* b) {
         load_rows<Tile, kAligned, Tile::kDepth, Tile::kRows, Tile::kStrideA>(
-            a, shape.in_width - row, feats, [&](int p) -> const T* {
+            a, shape.in_width - row, kAllPieces, feats, [&](int p) -> const T* {
               return first + p < count ? feats + pairs.in_rows[first + p] * shape.in_channels : nullptr;
             });
         load_rows<Tile, kAligned, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
-            b, shape.out_width - col, grad, [&](int p) -> const T* {
+            b, shape.out_width - col, kAllPieces, grad, [&](int p) -> const T* {
               return first + p < count ? grad + pairs.out_rows[first + p] * shape.out_channels : nullptr;
             });
         first += Tile::kDepth;
-      });
+      }, [] { return kAllPieces; });
     }
     Sum* sums = reinterpret_cast<Sum*>(memory);
-    tile.store(sums);
+    tile.store(sums, 0);
     __syncthreads();
     for (int i = threadIdx.x; i < Tile::kRows * Tile::kCols; i += Tile::kThreads) {
       const int64_t in = row + i / Tile::kCols, out = col + i % Tile::kCols;

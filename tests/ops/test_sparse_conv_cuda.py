@@ -318,3 +318,32 @@ def test_more_values_than_an_int_counts(groups):
     # Sums of 34M products in 32 or 64 float32 parts.
     assert (grad_weight.double() - expected).abs().max().item() <= 1e-3 * largest
     assert (grad_bias.double() - sums).abs().max().item() <= 1e-3 * sums.abs().max().item()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3000])
+@pytest.mark.parametrize("taps", [1, 8, 27, 64, 65, 130])
+def test_rows_in_order_of_their_taps(taps, rows):
+    """Every column once, and rows with neighbours under the same taps side by side, the same on every run."""
+    table = random_tables(taps, max(rows, 1), rows, density=0.1 if taps > 8 else 0.4)[0].to(CUDA)
+    ordered, order = torch.ops.pcperc.order_rows(table)
+    assert torch.equal(order.sort().values.cpu(), torch.arange(rows, dtype=torch.int32))
+    assert torch.equal(ordered, table[:, order.long()])
+    masks = (ordered >= 0).T
+    assert len(masks.unique_consecutive(dim=0)) == len(masks.unique(dim=0))
+    for got, wanted in zip(torch.ops.pcperc.order_rows(table), (ordered, order), strict=True):
+        assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("tile", range(-1, 16))
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
+def test_every_tile_in_any_order(tile, dtype):
+    for widths, groups in (((16, 16), 1), ((96, 48), 2), ((64, 264), 1)):
+        tensors = inputs_of(widths, 40, 1000, 1500, dtype, groups=groups, density=0.2)
+        arguments = [tensors[name] for name in ("feats", "weight", "neighbors", "bias")]
+        residual = torch.randn(1500, widths[1], device=CUDA).to(dtype)
+        ordered, order = torch.ops.pcperc.order_rows(arguments[2])
+        options = (arguments[3], residual, groups, True, 0.25)
+        expected = torch.ops.pcperc.sparse_conv_fused(*arguments[:3], *options)
+        for table, rows in ((ordered, order), (arguments[2], None)):
+            out = torch.ops.pcperc.sparse_conv_ordered(*arguments[:2], table, rows, *options, tile)
+            assert torch.equal(out, expected)

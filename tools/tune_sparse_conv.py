@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time every tile of the CUDA convolution, with and without an order of the rows, and check each against float64.
+
+usage: python tools/tune_sparse_conv.py SWEEP.npz [--voxel 0.1] [--dtype float16] [--widths 16,32,64,128,256]
+
+SWEEP.npz holds (N, 3+) points under "pc". Times are medians over graph replays of ten launches on rotating features.
+"""
+
+import argparse
+import statistics
+
+import numpy as np
+import torch
+
+from pcperc import ops
+
+TILES = 16
+GEOMETRIES = {
+    "subm k3": dict(kernel_size=3, stride=1, padding=1, dilation=1),
+    "down k2s2": dict(kernel_size=2, stride=2, padding=0, dilation=1),
+    "down k3s2": dict(kernel_size=3, stride=2, padding=1, dilation=1),
+}
+
+
+def load_coords(path: str, voxel: float) -> torch.Tensor:
+    points = np.load(path)["pc"][:, :3].astype(np.float32)
+    cells = np.unique(np.floor((points - points.min(0)) / voxel).astype(np.int64), axis=0)
+    cells = np.random.default_rng(0).permutation(cells)
+    return torch.from_numpy(np.pad(cells, ((0, 0), (1, 0)))).int().cuda()
+
+
+def time_ms(run, count: int = 10, repeats: int = 15) -> float:
+    """Median time of one run(i), out of graphs of ``count`` of them."""
+    run(0)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for i in range(count):
+            run(i)
+    times = []
+    for _ in range(repeats):
+        start, end = torch.cuda.Event(True), torch.cuda.Event(True)
+        start.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / count)
+    return statistics.median(times)
+
+
+def sampled_error(out, feats, weight, table) -> float:
+    rows = torch.randint(table.shape[1], (2000,), device="cuda")
+    expected = torch.zeros(len(rows), weight.shape[2], dtype=torch.float64, device="cuda")
+    for tap, entries in enumerate(table[:, rows]):
+        present = entries >= 0
+        expected[present] += feats[entries[present]].double() @ weight[tap].double()
+    return ((out[rows].double() - expected).norm() / expected.norm()).item()
+
+
+def tune(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype) -> None:
+    ordered, order = torch.ops.pcperc.order_rows(table)
+    assert torch.equal(ordered, table[:, order.long()])
+    pairs = (table >= 0).sum().item()
+    feats = [torch.randn(num_in, cin, device="cuda", dtype=dtype) for _ in range(3)]
+    weight = torch.randn(len(table), cin, cout, device="cuda").to(dtype)
+    grad = torch.randn(table.shape[1], cout, device="cuda", dtype=dtype)
+    limit = 3e-3 if dtype == torch.bfloat16 else 5e-4
+    results = []
+    for tile in [-1, *range(TILES)]:
+        for rows, neighbors in ((None, table), (order, ordered)):
+
+            def run(i, tile=tile, rows=rows, neighbors=neighbors):
+                arguments = (feats[i % 3], weight, neighbors, rows, None, None, 1, True, 1.0, tile)
+                return torch.ops.pcperc.sparse_conv_ordered(*arguments)
+
+            error = sampled_error(run(0), feats[0], weight, table)
+            ms = time_ms(run)
+            results.append((ms, tile, rows is not None, error))
+            note = "" if error < limit else "  WRONG"
+            flops = 2 * pairs * cin * cout / ms / 1e9
+            print(
+                f"{name:10} {cin:4}->{cout:<4} tile {tile:3} {'ordered' if rows is not None else 'plain  '} "
+                f"{ms:.4f} ms {flops:7.1f} TFLOP/s on pairs, error {error:.1e}{note}"
+            )
+    best = min(results)
+    wgrad = time_ms(lambda i: torch.ops.pcperc.sparse_conv_weight_grad(feats[i % 3], grad, table, None, False, 1, True))
+    print(f"BEST {name} {cin}->{cout}: {best[0]:.4f} ms, tile {best[1]}; weight gradient {wgrad:.4f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep")
+    parser.add_argument("--voxel", type=float, default=0.1)
+    parser.add_argument("--dtype", default="float16", choices=["float16", "bfloat16", "float32"])
+    parser.add_argument("--widths", default="16,32,64,128,256")
+    options = parser.parse_args()
+    dtype = getattr(torch, options.dtype)
+    coords = load_coords(options.sweep, options.voxel)
+    for name, geometry in GEOMETRIES.items():
+        is_down = geometry["stride"] > 1
+        outs = ops.downsample_coords(coords, **geometry) if is_down else coords
+        table = ops.build_kernel_map(coords, outs, **geometry)
+        if is_down:
+            tune(name, table, len(coords), 64, 128, dtype)
+            reverse = ops.reverse_kernel_map(table, num_inputs=len(coords))
+            tune(name.replace("down", "up"), reverse, len(outs), 128, 64, dtype)
+        else:
+            print(f"{len(coords)} voxels, {(table >= 0).sum().item()} pairs")
+            ms = time_ms(lambda i, table=table: torch.ops.pcperc.order_rows(table))
+            print(f"order_rows {ms:.4f} ms")
+            for width in map(int, options.widths.split(",")):
+                tune(name, table, len(coords), width, width, dtype)
+
+
+if __name__ == "__main__":
+    main()
