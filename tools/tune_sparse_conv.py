@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time every tile of the CUDA convolution, with and without an order of the rows, and check each against float64.
 
-usage: python tools/tune_sparse_conv.py SWEEP.npz [--voxel 0.1] [--dtype float16] [--widths 16,32,64,128,256]
+usage: python tools/tune_sparse_conv.py SWEEP.npz [--voxel 0.1] [--dtype float16]
+           [--widths 16,32,64,128,256] [--warpgroup]
+
+--warpgroup also times the tiles of Hopper's warpgroup products (numbers from 100): only in a build with
+TORCH_CUDA_ARCH_LIST=9.0a, elsewhere their kernels trap.
 
 SWEEP.npz holds (N, 3+) points under "pc". Times are medians over graph replays of ten launches on rotating features.
 """
@@ -14,7 +18,8 @@ import torch
 
 from pcperc import ops
 
-TILES = 16
+TILES = list(range(16))
+WARPGROUP_TILES = list(range(100, 105))
 GEOMETRIES = {
     "subm k3": dict(kernel_size=3, stride=1, padding=1, dilation=1),
     "down k2s2": dict(kernel_size=2, stride=2, padding=0, dilation=1),
@@ -57,7 +62,9 @@ def sampled_error(out, feats, weight, table) -> float:
     return ((out[rows].double() - expected).norm() / expected.norm()).item()
 
 
-def tune(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype) -> None:
+def tune(
+    name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype, tiles: list[int]
+) -> None:
     ordered, order = torch.ops.pcperc.order_rows(table)
     assert torch.equal(ordered, table[:, order.long()])
     pairs = (table >= 0).sum().item()
@@ -66,7 +73,7 @@ def tune(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype
     grad = torch.randn(table.shape[1], cout, device="cuda", dtype=dtype)
     limit = 3e-3 if dtype == torch.bfloat16 else 5e-4
     results = []
-    for tile in [-1, *range(TILES)]:
+    for tile in [-1, *tiles]:
         for rows, neighbors in ((None, table), (order, ordered)):
 
             def run(i, tile=tile, rows=rows, neighbors=neighbors):
@@ -93,7 +100,9 @@ def main() -> None:
     parser.add_argument("--voxel", type=float, default=0.1)
     parser.add_argument("--dtype", default="float16", choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--widths", default="16,32,64,128,256")
+    parser.add_argument("--warpgroup", action="store_true")
     options = parser.parse_args()
+    tiles = TILES + (WARPGROUP_TILES if options.warpgroup else [])
     dtype = getattr(torch, options.dtype)
     coords = load_coords(options.sweep, options.voxel)
     for name, geometry in GEOMETRIES.items():
@@ -101,15 +110,15 @@ def main() -> None:
         outs = ops.downsample_coords(coords, **geometry) if is_down else coords
         table = ops.build_kernel_map(coords, outs, **geometry)
         if is_down:
-            tune(name, table, len(coords), 64, 128, dtype)
+            tune(name, table, len(coords), 64, 128, dtype, tiles)
             reverse = ops.reverse_kernel_map(table, num_inputs=len(coords))
-            tune(name.replace("down", "up"), reverse, len(outs), 128, 64, dtype)
+            tune(name.replace("down", "up"), reverse, len(outs), 128, 64, dtype, tiles)
         else:
             print(f"{len(coords)} voxels, {(table >= 0).sum().item()} pairs")
             ms = time_ms(lambda i, table=table: torch.ops.pcperc.order_rows(table))
             print(f"order_rows {ms:.4f} ms")
             for width in map(int, options.widths.split(",")):
-                tune(name, table, len(coords), width, width, dtype)
+                tune(name, table, len(coords), width, width, dtype, tiles)
 
 
 if __name__ == "__main__":

@@ -45,13 +45,19 @@ void launch_numbered(int tile, const ConvArgs<T>& args, cudaStream_t stream) {
     default: STD_TORCH_CHECK(false, "sparse_conv: no tile ", tile);
   }
 }
-constexpr int kNumberedTiles = 16;
+
+// Tiles 100 and up, for half precision, in a build for sm_90a.
+template <class T>
+void launch_warpgroup(int tile, const ConvArgs<T>& args, cudaStream_t stream);
 
 // The sums run in the same order in every tile, so that a choice by size changes no bit.
 template <class Arithmetic, bool kAligned, class T>
 void launch_tiles(const ConvArgs<T>& args, int tile, cudaStream_t stream) {
   const ConvShape& shape = args.shape;
   if constexpr (Arithmetic::kTensorCores && kAligned) {
+    if constexpr (sizeof(T) == 2) {
+      if (tile >= 100) return launch_warpgroup(tile - 100, args, stream);
+    }
     if (tile >= 0) return launch_numbered(tile, args, stream);
     const int64_t wide_tiles = ceil_div(shape.num_out, 128) * ceil_div(shape.out_width, 128) * shape.groups;
     if (shape.out_width > 64 && wide_tiles >= kWideTiles) return launch_numbered(2, args, stream);
