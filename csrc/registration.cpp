@@ -41,6 +41,10 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
       "bool with_bias, int groups=1, bool allow_tf32=False) -> (Tensor, Tensor)");
+  // For measurements: a tile by number, and the output rows of a split.
+  m.def(
+      "sparse_conv_weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
+      "bool with_bias, int groups, bool allow_tf32, int tile, int split_rows) -> (Tensor, Tensor)");
   // Pooling along a neighbour table, entries outside [0, N) left out. How many neighbours each row has.
   m.def("neighbor_counts(Tensor neighbors, SymInt num_inputs) -> Tensor");
   // out[m] = (sum over neighbours n of feats[n] / in_counts[n]) / out_counts[m]; counts that are not given are 1.

@@ -90,8 +90,30 @@ def tune(
                 f"{ms:.4f} ms {flops:7.1f} TFLOP/s on pairs, error {error:.1e}{note}"
             )
     best = min(results)
-    wgrad = time_ms(lambda i: torch.ops.pcperc.sparse_conv_weight_grad(feats[i % 3], grad, table, None, False, 1, True))
-    print(f"BEST {name} {cin}->{cout}: {best[0]:.4f} ms, tile {best[1]}; weight gradient {wgrad:.4f} ms")
+    print(f"BEST {name} {cin}->{cout}: {best[0]:.4f} ms, tile {best[1]}, {'ordered' if best[2] else 'plain'}")
+    tune_weight_grad(name, table, feats, grad, pairs)
+
+
+def tune_weight_grad(name: str, table: torch.Tensor, feats: list[torch.Tensor], grad: torch.Tensor, pairs: int) -> None:
+    cin, cout = feats[0].shape[1], grad.shape[1]
+    expected = torch.stack([feats[0][rows[rows >= 0]].double().T @ grad[rows >= 0].double() for rows in table])
+    results = []
+    for tile in range(-1, 6):
+        for split_rows in (1024, 2048, 4096, 8192):
+
+            def run(i, tile=tile, split_rows=split_rows):
+                arguments = (feats[i % 3], grad, table, None, False, 1, True, tile, split_rows)
+                return torch.ops.pcperc.sparse_conv_weight_grad_tiled(*arguments)[0]
+
+            error = ((run(0).double() - expected).norm() / expected.norm()).item()
+            ms = time_ms(run)
+            results.append((ms, tile, split_rows))
+            note = "" if error < (1e-3 if grad.dtype == torch.float32 else 1e-5) else "  WRONG"
+            print(
+                f"{name:10} {cin:4}->{cout:<4} weight gradient, tile {tile:2}, {split_rows:5} rows a split {ms:.4f} ms "
+                f"{2 * pairs * cin * cout / ms / 1e9:7.1f} TFLOP/s on pairs, error {error:.1e}{note}"
+            )
+    print(f"BEST weight gradient {name} {cin}->{cout}: %.4f ms, tile %d, %d rows a split" % min(results))
 
 
 def main() -> None:

@@ -32,11 +32,29 @@ using TileOf = std::conditional_t<Arithmetic::kTensorCores, TensorCoreTile<typen
                                   PlainTile<typename Arithmetic::Value, true>>;
 
 template <class Tile, bool kAligned, class T>
-void launch_tiles(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
+void launch_tile(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
   const ConvShape& shape = args.shape;
   const int64_t tiles = ceil_div(shape.in_width, Tile::kRows) * ceil_div(shape.out_width, Tile::kCols);
   launch_kernel(weight_grad_kernel<Tile, kAligned>, {tiles * shape.groups * shape.volume, splits}, Tile::kThreads, Tile::kBytes,
                 stream, args);
+}
+
+// rows, columns, depth in 16-byte copies, stages, warps over rows and over columns
+template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols>
+using GradTile = TensorCoreTile<T, kRows, kCols, kChunks, kStages, kWarpRows, kWarpCols, true>;
+
+// The tiles that tools/tune_sparse_conv.py measures, by number.
+template <class T>
+void launch_numbered(int tile, const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
+  switch (tile) {
+    case 0: return launch_tile<GradTile<T, 64, 64, 4, 3, 2, 2>, true>(args, splits, stream);
+    case 1: return launch_tile<GradTile<T, 128, 128, 4, 4, 2, 4>, true>(args, splits, stream);
+    case 2: return launch_tile<GradTile<T, 128, 128, 4, 4, 2, 2>, true>(args, splits, stream);
+    case 3: return launch_tile<GradTile<T, 128, 64, 4, 4, 4, 1>, true>(args, splits, stream);
+    case 4: return launch_tile<GradTile<T, 32, 32, 4, 4, 2, 2>, true>(args, splits, stream);
+    case 5: return launch_tile<GradTile<T, 16, 16, 4, 4, 1, 1>, true>(args, splits, stream);
+    default: STD_TORCH_CHECK(false, "sparse_conv_weight_grad: no tile ", tile);
+  }
 }
 
 template <int kVector, class T>
@@ -50,13 +68,13 @@ void launch_narrow(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t s
 
 template <class Arithmetic>
 void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors, const ConvShape& shape,
-                        const Tensor& output, cudaStream_t stream) {
+                        const Tensor& output, int tile, int64_t split_rows, cudaStream_t stream) {
   using T = typename Arithmetic::Value;
   using Sum = Accumulator<T>;
   using Tile = TileOf<Arithmetic>;
   const int64_t affordable = std::max<int64_t>(kMaxPartialBytes / (output.numel() * static_cast<int64_t>(sizeof(Sum))), 1);
   const Splits splits = shape.is_narrow() ? Splits(shape.num_out, 1024, std::min<int64_t>(64, affordable))
-                                          : Splits(shape.num_out, 4096, std::min<int64_t>(32, affordable));
+                                          : Splits(shape.num_out, split_rows, std::min<int64_t>(256, affordable));
   const Tensor partial = splits.count == 1 ? output : empty_on(feats, {splits.count, output.numel()}, output.scalar_type());
   const WeightGradArgs<T> args{data_of<T>(feats), data_of<T>(grad), data_of<int32_t>(neighbors), data_of<Sum>(partial), splits.rows, shape};
   if (shape.is_narrow()) {
@@ -67,7 +85,12 @@ void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& n
     aligned ? launch_narrow<vector>(args, splits.count, stream) : launch_narrow<1>(args, splits.count, stream);
   } else {
     const bool aligned = is_aligned(feats, shape.in_width * sizeof(T)) && is_aligned(grad, shape.out_width * sizeof(T));
-    aligned ? launch_tiles<Tile, true>(args, splits.count, stream) : launch_tiles<Tile, false>(args, splits.count, stream);
+    if constexpr (Arithmetic::kTensorCores) {
+      if (aligned && tile >= 0) launch_numbered(tile, args, splits.count, stream);
+    }
+    if (!(Arithmetic::kTensorCores && aligned && tile >= 0)) {
+      aligned ? launch_tile<Tile, true>(args, splits.count, stream) : launch_tile<Tile, false>(args, splits.count, stream);
+    }
   }
   if (splits.count > 1) launch_sum_splits<Sum>(partial, splits.count, output, stream);
 }
@@ -82,9 +105,9 @@ void launch_bias_grad(const Tensor& grad, const ConvShape& shape, const Tensor& 
   launch_sum_splits<Sum>(partial, splits.count, output, stream);
 }
 
-std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
-                                                   std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
-                                                   bool allow_tf32) {
+std::tuple<Tensor, Tensor> weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors,
+                                             std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
+                                             bool allow_tf32, int64_t tile, int64_t split_rows) {
   const ConvShape shape(check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups));
   check_one_device("sparse_conv_weight_grad", {feats, grad_output, neighbors});
   const CudaScope scope(feats);
@@ -95,14 +118,23 @@ std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_out
   Tensor grad_bias = empty_on(feats, {with_bias ? shape.out_channels : 0}, sums);
   dispatch_arithmetic(feats.scalar_type(), allow_tf32, "sparse_conv_weight_grad", [&](auto arithmetic) {
     using Chosen = decltype(arithmetic);
-    if (grad_weight.numel() > 0) launch_weight_grad<Chosen>(x, g, table, shape, grad_weight, scope.stream());
+    if (grad_weight.numel() > 0) launch_weight_grad<Chosen>(x, g, table, shape, grad_weight, static_cast<int>(tile), split_rows, scope.stream());
     if (grad_bias.numel() > 0) launch_bias_grad<typename Chosen::Value>(g, shape, grad_bias, scope.stream());
   });
   return {grad_weight, grad_bias};
 }
 
+std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
+                                                   std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
+                                                   bool allow_tf32) {
+  return weight_grad_tiled(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, -1, 4096);
+}
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) { m.impl("sparse_conv_weight_grad", TORCH_BOX(&sparse_conv_weight_grad)); }
+STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) {
+  m.impl("sparse_conv_weight_grad", TORCH_BOX(&sparse_conv_weight_grad));
+  m.impl("sparse_conv_weight_grad_tiled", TORCH_BOX(&weight_grad_tiled));
+}
 
 }  // namespace pcperc

@@ -17,32 +17,48 @@ struct WeightGradArgs {
   ConvShape shape;
 };
 
-constexpr int kMaxPairs = 512;
+constexpr int kMaxPairs = 1024, kWindow = 512;  // pairs listed together, and rows looked at together
 
 // Pairs of one tap, in ascending order of the output row.
 struct PairList {
   int32_t in_rows[kMaxPairs], out_rows[kMaxPairs];
 };
 
-// List the pairs of the rows from `begin` on, until `end` or a full list; all threads get their number and the row reached.
+// List the pairs of the rows from `begin` on, until `end` or a list that may not hold another window; all threads get their
+// number and the row reached.
 template <int kThreads>
 __device__ int list_pairs(PairList& pairs, const int32_t* tap_neighbors, const ConvShape& shape, int64_t& begin, int64_t end) {
-  __shared__ int warp_counts[kThreads / 32];
+  constexpr int parts = kWindow / kThreads, warps = kThreads / 32;
+  __shared__ int counts[parts * warps];  // of 32 rows each, in their order
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int count = 0;
-  for (; begin < end && count + kThreads <= kMaxPairs; begin += kThreads) {
-    const int64_t m = begin + threadIdx.x;
-    const int32_t n = m < end ? tap_neighbors[m] : -1;
-    const bool present = shape.is_input_row(n);
-    const unsigned ballot = __ballot_sync(0xffffffff, present);
-    if (lane == 0) warp_counts[warp] = __popc(ballot);
-    __syncthreads();  // also behind the last reads of the list before
-    int place = count + __popc(ballot & ((1u << lane) - 1));
-    for (int w = 0; w < kThreads / 32; ++w) {
-      if (w < warp) place += warp_counts[w];
-      count += warp_counts[w];
+  for (; begin < end && count + kWindow <= kMaxPairs; begin += kWindow) {
+    int32_t rows[parts];
+#pragma unroll
+    for (int i = 0; i < parts; ++i) {
+      const int64_t m = begin + i * kThreads + threadIdx.x;
+      rows[i] = m < end ? tap_neighbors[m] : -1;
     }
-    if (present) pairs.in_rows[place] = n, pairs.out_rows[place] = static_cast<int32_t>(m);
+    unsigned ballots[parts];
+#pragma unroll
+    for (int i = 0; i < parts; ++i) {
+      ballots[i] = __ballot_sync(0xffffffff, shape.is_input_row(rows[i]));
+      if (lane == 0) counts[i * warps + warp] = __popc(ballots[i]);
+    }
+    __syncthreads();  // also behind the last reads of the list before
+#pragma unroll
+    for (int i = 0; i < parts; ++i) {
+      int place = count + __popc(ballots[i] & ((1u << lane) - 1));
+#pragma unroll
+      for (int w = 0; w < warps; ++w) {
+        const int others = counts[i * warps + w];
+        if (w < warp) place += others;
+        count += others;
+      }
+      if (!shape.is_input_row(rows[i])) continue;
+      pairs.in_rows[place] = rows[i];
+      pairs.out_rows[place] = static_cast<int32_t>(begin + i * kThreads + threadIdx.x);
+    }
     __syncthreads();
   }
   return count;
