@@ -23,28 +23,30 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   // The table of the opposite direction (K, num_inputs): the output row that each input row feeds under each tap, or -1.
   m.def("reverse_kernel_map(Tensor neighbors, SymInt num_inputs, bool check=True) -> Tensor");
   // out[m] = bias + sum over taps k of feats[neighbors[k, m]] @ weight[k]; gradients of feats need reverse_neighbors. Weights are
-  // (K, Cin / groups, Cout); allow_tf32 lets float32 products on a GPU be rounded to TF32.
+  // (K, Cin / groups, Cout); allow_tf32 lets float32 products on a GPU be rounded to TF32. The columns of both tables may come
+  // in any order: column j of neighbors is then that of output row row_order[j].
   m.def(
       "sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, Tensor? reverse_neighbors, Tensor? bias, int groups=1, "
-      "bool allow_tf32=False) -> Tensor");
+      "bool allow_tf32=False, Tensor? row_order=None, Tensor? reverse_row_order=None) -> Tensor");
   // act(sparse_conv + residual), for inference; act(x) is x where x >= 0 and negative_slope * x elsewhere.
   m.def(
       "sparse_conv_fused(Tensor feats, Tensor weight, Tensor neighbors, Tensor? bias, Tensor? residual, int groups, "
-      "bool allow_tf32, float negative_slope) -> Tensor");
+      "bool allow_tf32, float negative_slope, Tensor? row_order=None) -> Tensor");
   // The columns of a table in an order that brings rows with neighbours under the same taps together, and their rows.
   m.def("order_rows(Tensor neighbors) -> (Tensor, Tensor)");
-  // For measurements: sparse_conv_fused over columns of neighbors in any order, row_order their output rows; a tile by number.
+  // For measurements: a tile by number.
   m.def(
-      "sparse_conv_ordered(Tensor feats, Tensor weight, Tensor neighbors, Tensor? row_order, Tensor? bias, Tensor? residual, "
-      "int groups, bool allow_tf32, float negative_slope, int tile) -> Tensor");
+      "sparse_conv_tiled(Tensor feats, Tensor weight, Tensor neighbors, Tensor? bias, Tensor? residual, int groups, "
+      "bool allow_tf32, float negative_slope, Tensor? row_order, int tile) -> Tensor");
   // Gradients of sparse_conv with respect to weight and, where asked for, bias (else an empty tensor).
   m.def(
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
-      "bool with_bias, int groups=1, bool allow_tf32=False) -> (Tensor, Tensor)");
+      "bool with_bias, int groups=1, bool allow_tf32=False, Tensor? row_order=None, Tensor? reverse_row_order=None) -> "
+      "(Tensor, Tensor)");
   // For measurements: a tile by number, and the output rows of a split.
   m.def(
       "sparse_conv_weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
-      "bool with_bias, int groups, bool allow_tf32, int tile, int split_rows) -> (Tensor, Tensor)");
+      "bool with_bias, int groups, bool allow_tf32, Tensor? row_order, int tile, int split_rows) -> (Tensor, Tensor)");
   // Pooling along a neighbour table, entries outside [0, N) left out. How many neighbours each row has.
   m.def("neighbor_counts(Tensor neighbors, SymInt num_inputs) -> Tensor");
   // out[m] = (sum over neighbours n of feats[n] / in_counts[n]) / out_counts[m]; counts that are not given are 1.

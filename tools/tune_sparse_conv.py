@@ -77,8 +77,8 @@ def tune(
         for rows, neighbors in ((None, table), (order, ordered)):
 
             def run(i, tile=tile, rows=rows, neighbors=neighbors):
-                arguments = (feats[i % 3], weight, neighbors, rows, None, None, 1, True, 1.0, tile)
-                return torch.ops.pcperc.sparse_conv_ordered(*arguments)
+                arguments = (feats[i % 3], weight, neighbors, None, None, 1, True, 1.0, rows, tile)
+                return torch.ops.pcperc.sparse_conv_tiled(*arguments)
 
             error = sampled_error(run(0), feats[0], weight, table)
             ms = time_ms(run)
@@ -102,7 +102,7 @@ def tune_weight_grad(name: str, table: torch.Tensor, feats: list[torch.Tensor], 
         for split_rows in (1024, 2048, 4096, 8192):
 
             def run(i, tile=tile, split_rows=split_rows):
-                arguments = (feats[i % 3], grad, table, None, False, 1, True, tile, split_rows)
+                arguments = (feats[i % 3], grad, table, None, False, 1, True, None, tile, split_rows)
                 return torch.ops.pcperc.sparse_conv_weight_grad_tiled(*arguments)[0]
 
             error = ((run(0).double() - expected).norm() / expected.norm()).item()

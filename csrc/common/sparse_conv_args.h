@@ -37,6 +37,13 @@ inline void check_tables(const char* op, const Tensor& neighbors, const std::opt
                   ": reverse_neighbors must be (", sizes.volume, ", ", sizes.num_in, ")");
 }
 
+// An order may be any numbers: one that is no output row is left out, one that is missing leaves its row undefined.
+inline void check_row_order(const char* op, const std::optional<Tensor>& row_order, int64_t num_rows, const char* name = "row_order") {
+  if (!row_order.has_value()) return;
+  check_dtype(*row_order, ScalarType::Int, op, name);
+  STD_TORCH_CHECK(row_order->dim() == 1 && row_order->size(0) == num_rows, op, ": ", name, " must be (", num_rows, ",)");
+}
+
 inline void check_groups(const char* op, const ConvSizes& sizes) {
   STD_TORCH_CHECK(sizes.groups >= 1 && sizes.in_channels % sizes.groups == 0 && sizes.out_channels % sizes.groups == 0, op,
                   ": groups must divide ", sizes.in_channels, " and ", sizes.out_channels, " channels, got ", sizes.groups);

@@ -11,6 +11,7 @@
 #include "common/buffer.h"
 #include "common/dispatch.h"
 #include "cpu/conv_layout.h"
+#include "cpu/row_order.h"
 
 namespace pcperc {
 namespace {
@@ -173,10 +174,11 @@ struct Convolution {
 };
 
 Tensor convolve(const Tensor& feats, const Tensor& weight, const Tensor& neighbors, const std::optional<Tensor>& bias,
-                const std::optional<Tensor>& residual, double negative_slope, const ConvSizes& sizes) {
+                const std::optional<Tensor>& residual, double negative_slope, const std::optional<Tensor>& row_order,
+                const ConvSizes& sizes) {
   const ScalarType dtype = feats.scalar_type();
   // Weights are rounded to the dtype of the features, as they are on CUDA; they may have any strides.
-  const Tensor x = torch::stable::contiguous(feats), table = torch::stable::contiguous(neighbors);
+  const Tensor x = torch::stable::contiguous(feats), table = in_row_order(neighbors, row_order);
   const Tensor w = torch::stable::to(weight, dtype);
   std::optional<Tensor> b, r;
   if (bias) b = torch::stable::to(torch::stable::contiguous(*bias), sum_dtype(dtype));
@@ -196,17 +198,23 @@ Tensor convolve(const Tensor& feats, const Tensor& weight, const Tensor& neighbo
 }
 
 Tensor sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> reverse_neighbors,
-                   std::optional<Tensor> bias, int64_t groups, bool /*allow_tf32*/) {
-  const ConvSizes sizes = check_sparse_conv("sparse_conv", feats, weight, neighbors, reverse_neighbors, bias, groups);
-  return convolve(feats, weight, neighbors, bias, std::nullopt, 1.0, sizes);
+                   std::optional<Tensor> bias, int64_t groups, bool /*allow_tf32*/, std::optional<Tensor> row_order,
+                   std::optional<Tensor> reverse_row_order) {
+  constexpr const char* op = "sparse_conv";
+  const ConvSizes sizes = check_sparse_conv(op, feats, weight, neighbors, reverse_neighbors, bias, groups);
+  check_row_order(op, row_order, sizes.num_out);
+  check_row_order(op, reverse_row_order, sizes.num_in, "reverse_row_order");
+  return convolve(feats, weight, neighbors, bias, std::nullopt, 1.0, row_order, sizes);
 }
 
 Tensor sparse_conv_fused(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> bias,
-                         std::optional<Tensor> residual, int64_t groups, bool /*allow_tf32*/, double negative_slope) {
+                         std::optional<Tensor> residual, int64_t groups, bool /*allow_tf32*/, double negative_slope,
+                         std::optional<Tensor> row_order) {
   constexpr const char* op = "sparse_conv_fused";
   const ConvSizes sizes = check_sparse_conv(op, feats, weight, neighbors, std::nullopt, bias, groups);
   if (residual.has_value()) check_residual(op, *residual, feats, sizes);
-  return convolve(feats, weight, neighbors, bias, residual, negative_slope, sizes);
+  check_row_order(op, row_order, sizes.num_out);
+  return convolve(feats, weight, neighbors, bias, residual, negative_slope, row_order, sizes);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "common/dispatch.h"
 #include "cpu/conv_layout.h"
+#include "cpu/row_order.h"
 
 namespace pcperc {
 namespace {
@@ -210,11 +211,13 @@ void bias_grad(const T* grad, const ConvSizes& sizes, Accumulator<T>* output) {
 
 std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
                                                    std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
-                                                   bool /*allow_tf32*/) {
+                                                   bool /*allow_tf32*/, std::optional<Tensor> row_order,
+                                                   std::optional<Tensor> /*reverse_row_order*/) {
   const ConvSizes sizes = check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups);
+  check_row_order("sparse_conv_weight_grad", row_order, sizes.num_out);
   const ScalarType sums = sum_dtype(feats.scalar_type());
   const Tensor x = torch::stable::contiguous(feats), g = torch::stable::contiguous(grad_output);
-  const Tensor table = torch::stable::contiguous(neighbors);
+  const Tensor table = in_row_order(neighbors, row_order);
   Tensor grad_weight = torch::stable::new_empty(feats, {sizes.volume, sizes.group_in(), sizes.out_channels}, sums);
   Tensor grad_bias = torch::stable::new_empty(feats, {with_bias ? sizes.out_channels : 0}, sums);
   dispatch_float(feats.scalar_type(), "sparse_conv_weight_grad", [&](auto zero) {

@@ -23,7 +23,8 @@ struct Options {
 
 Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const Tensor& neighbors, const Options& options,
                 const ConvShape& shape, bool allow_tf32) {
-  check_one_device(op, {feats, weight, neighbors, options.bias.value_or(feats), options.residual.value_or(feats)});
+  check_one_device(op, {feats, weight, neighbors, options.bias.value_or(feats), options.residual.value_or(feats),
+                        options.row_order.value_or(feats)});
   const CudaScope scope(feats);
   const ScalarType dtype = feats.scalar_type();
   Tensor output = empty_on(feats, {shape.num_out, shape.out_channels}, dtype);
@@ -32,7 +33,8 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
   const Tensor w = torch::stable::to(torch::stable::contiguous(weight), dtype);
   std::optional<Tensor> bias, residual;
   if (options.bias) bias = torch::stable::to(torch::stable::contiguous(*options.bias), sum_dtype(dtype));
-  const std::optional<Tensor> order = options.row_order;
+  std::optional<Tensor> order;
+  if (options.row_order) order = torch::stable::contiguous(*options.row_order);
   if (options.residual) residual = torch::stable::contiguous(*options.residual);
   dispatch_arithmetic(dtype, allow_tf32, op, [&](auto arithmetic) {
     using T = typename decltype(arithmetic)::Value;
@@ -52,33 +54,29 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
 }
 
 Tensor sparse_conv(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> reverse_neighbors,
-                   std::optional<Tensor> bias, int64_t groups, bool allow_tf32) {
+                   std::optional<Tensor> bias, int64_t groups, bool allow_tf32, std::optional<Tensor> row_order,
+                   std::optional<Tensor> reverse_row_order) {
   constexpr const char* op = "sparse_conv";
   const ConvShape shape(check_sparse_conv(op, feats, weight, neighbors, reverse_neighbors, bias, groups));
-  return convolve(op, feats, weight, neighbors, {bias}, shape, allow_tf32);
+  check_row_order(op, row_order, shape.num_out);
+  check_row_order(op, reverse_row_order, shape.num_in, "reverse_row_order");
+  return convolve(op, feats, weight, neighbors, {bias, std::nullopt, 1.0, row_order}, shape, allow_tf32);
 }
 
-Tensor sparse_conv_fused(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> bias,
-                         std::optional<Tensor> residual, int64_t groups, bool allow_tf32, double negative_slope) {
+Tensor sparse_conv_tiled(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> bias,
+                         std::optional<Tensor> residual, int64_t groups, bool allow_tf32, double negative_slope,
+                         std::optional<Tensor> row_order, int64_t tile) {
   constexpr const char* op = "sparse_conv_fused";
   const ConvShape shape(check_sparse_conv(op, feats, weight, neighbors, std::nullopt, bias, groups));
   if (residual.has_value()) check_residual(op, *residual, feats, shape);
-  return convolve(op, feats, weight, neighbors, {bias, residual, negative_slope}, shape, allow_tf32);
+  check_row_order(op, row_order, shape.num_out);
+  return convolve(op, feats, weight, neighbors, {bias, residual, negative_slope, row_order, tile}, shape, allow_tf32);
 }
 
-// For measurements: columns of neighbors in any order, and a tile by number.
-Tensor sparse_conv_ordered(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> row_order,
-                           std::optional<Tensor> bias, std::optional<Tensor> residual, int64_t groups, bool allow_tf32,
-                           double negative_slope, int64_t tile) {
-  constexpr const char* op = "sparse_conv_ordered";
-  const ConvShape shape(check_sparse_conv(op, feats, weight, neighbors, std::nullopt, bias, groups));
-  if (residual.has_value()) check_residual(op, *residual, feats, shape);
-  if (row_order.has_value()) {
-    check_dtype(*row_order, ScalarType::Int, op, "row_order");
-    STD_TORCH_CHECK(row_order->dim() == 1 && row_order->size(0) == shape.num_out && row_order->is_contiguous(), op,
-                    ": row_order must be (", shape.num_out, ",) and contiguous");
-  }
-  return convolve(op, feats, weight, neighbors, {bias, residual, negative_slope, row_order, tile}, shape, allow_tf32);
+Tensor sparse_conv_fused(Tensor feats, Tensor weight, Tensor neighbors, std::optional<Tensor> bias,
+                         std::optional<Tensor> residual, int64_t groups, bool allow_tf32, double negative_slope,
+                         std::optional<Tensor> row_order) {
+  return sparse_conv_tiled(feats, weight, neighbors, bias, residual, groups, allow_tf32, negative_slope, row_order, -1);
 }
 
 }  // namespace
@@ -86,7 +84,7 @@ Tensor sparse_conv_ordered(Tensor feats, Tensor weight, Tensor neighbors, std::o
 STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) {
   m.impl("sparse_conv", TORCH_BOX(&sparse_conv));
   m.impl("sparse_conv_fused", TORCH_BOX(&sparse_conv_fused));
-  m.impl("sparse_conv_ordered", TORCH_BOX(&sparse_conv_ordered));
+  m.impl("sparse_conv_tiled", TORCH_BOX(&sparse_conv_tiled));
 }
 
 }  // namespace pcperc

@@ -18,6 +18,13 @@ struct ConvArgs {
   Sum negative_slope;   // 1: no activation
   T* output;
   ConvShape shape;
+
+  // The output row of a column, or -1 where the order names none.
+  __device__ int64_t output_row(int64_t column) const {
+    if (!row_order) return column;
+    const int64_t row = row_order[column];
+    return row < shape.num_out ? row : -1;
+  }
 };
 
 // Store kVector neighbouring channels of output row m: act(sums + bias + residual), rounded once.
@@ -138,7 +145,8 @@ __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typen
       const int row = i / vectors, offset = i % vectors * vector;
       const int64_t column = first_row + from + row;
       if (column >= shape.num_out || col + offset >= shape.out_width) continue;
-      const int64_t m = args.row_order ? args.row_order[column] : column;
+      const int64_t m = args.output_row(column);
+      if (m < 0) continue;
       store_outputs(args, m, first_col + offset, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
     }
   }
@@ -154,7 +162,8 @@ __global__ void __launch_bounds__(kThreads) narrow_conv_kernel(ConvArgs<T> args)
   const ConvShape& shape = args.shape;
   const int64_t m = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y;
   if (m >= shape.num_out) return;
-  const int64_t row = args.row_order ? args.row_order[m] : m;
+  const int64_t row = args.output_row(m);
+  if (row < 0) return;
   for (int64_t channel = threadIdx.x * kVector; channel < shape.out_channels; channel += blockDim.x * kVector) {
     const T* feats = args.feats + channel / shape.out_width * shape.in_width;
     Vector<Sum, kVector> sums = {};

@@ -117,7 +117,8 @@ __global__ void __launch_bounds__(Tile::kThreads, kWarpgroupBlocks<Tile>) warpgr
       const int row = i / Tile::kPieces, offset = i % Tile::kPieces * 8;
       const int64_t column = first_row + from + row;
       if (column >= shape.num_out || col + offset >= shape.out_width) continue;
-      const int64_t m = args.row_order ? args.row_order[column] : column;
+      const int64_t m = args.output_row(column);
+      if (m < 0) continue;
       store_outputs(args, m, first_col + offset, load_vector<8>(sums + row * Tile::kStrideSums + offset));
     }
   }

@@ -67,7 +67,8 @@ void launch_narrow(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t s
 }
 
 template <class Arithmetic>
-void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors, const ConvShape& shape,
+void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors,
+                        const std::optional<Tensor>& row_order, const ConvShape& shape,
                         const Tensor& output, int tile, int64_t split_rows, cudaStream_t stream) {
   using T = typename Arithmetic::Value;
   using Sum = Accumulator<T>;
@@ -76,7 +77,8 @@ void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& n
   const Splits splits = shape.is_narrow() ? Splits(shape.num_out, 1024, std::min<int64_t>(64, affordable))
                                           : Splits(shape.num_out, split_rows, std::min<int64_t>(256, affordable));
   const Tensor partial = splits.count == 1 ? output : empty_on(feats, {splits.count, output.numel()}, output.scalar_type());
-  const WeightGradArgs<T> args{data_of<T>(feats), data_of<T>(grad), data_of<int32_t>(neighbors), data_of<Sum>(partial), splits.rows, shape};
+  const WeightGradArgs<T> args{data_of<T>(feats), data_of<T>(grad), data_of<int32_t>(neighbors),
+                               row_order ? data_of<int32_t>(*row_order) : nullptr, data_of<Sum>(partial), splits.rows, shape};
   if (shape.is_narrow()) {
     constexpr int vector = 16 / sizeof(Sum);
     const int64_t bytes = vector * sizeof(T);
@@ -107,18 +109,22 @@ void launch_bias_grad(const Tensor& grad, const ConvShape& shape, const Tensor& 
 
 std::tuple<Tensor, Tensor> weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors,
                                              std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
-                                             bool allow_tf32, int64_t tile, int64_t split_rows) {
+                                             bool allow_tf32, std::optional<Tensor> row_order, int64_t tile,
+                                             int64_t split_rows) {
   const ConvShape shape(check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups));
-  check_one_device("sparse_conv_weight_grad", {feats, grad_output, neighbors});
+  check_row_order("sparse_conv_weight_grad", row_order, shape.num_out);
+  check_one_device("sparse_conv_weight_grad", {feats, grad_output, neighbors, row_order.value_or(feats)});
   const CudaScope scope(feats);
   const ScalarType sums = sum_dtype(feats.scalar_type());
   const Tensor x = torch::stable::contiguous(feats), g = torch::stable::contiguous(grad_output);
   const Tensor table = torch::stable::contiguous(neighbors);
+  std::optional<Tensor> order;
+  if (row_order) order = torch::stable::contiguous(*row_order);
   Tensor grad_weight = empty_on(feats, {shape.volume, shape.in_width, shape.out_channels}, sums);
   Tensor grad_bias = empty_on(feats, {with_bias ? shape.out_channels : 0}, sums);
   dispatch_arithmetic(feats.scalar_type(), allow_tf32, "sparse_conv_weight_grad", [&](auto arithmetic) {
     using Chosen = decltype(arithmetic);
-    if (grad_weight.numel() > 0) launch_weight_grad<Chosen>(x, g, table, shape, grad_weight, static_cast<int>(tile), split_rows, scope.stream());
+    if (grad_weight.numel() > 0) launch_weight_grad<Chosen>(x, g, table, order, shape, grad_weight, static_cast<int>(tile), split_rows, scope.stream());
     if (grad_bias.numel() > 0) launch_bias_grad<typename Chosen::Value>(g, shape, grad_bias, scope.stream());
   });
   return {grad_weight, grad_bias};
@@ -126,8 +132,9 @@ std::tuple<Tensor, Tensor> weight_grad_tiled(Tensor feats, Tensor grad_output, T
 
 std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
                                                    std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
-                                                   bool allow_tf32) {
-  return weight_grad_tiled(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, -1, 4096);
+                                                   bool allow_tf32, std::optional<Tensor> row_order,
+                                                   std::optional<Tensor> /*reverse_row_order*/) {
+  return weight_grad_tiled(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, -1, 4096);
 }
 
 }  // namespace

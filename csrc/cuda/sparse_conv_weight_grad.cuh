@@ -12,6 +12,7 @@ struct WeightGradArgs {
   using Sum = Accumulator<T>;
   const T *feats, *grad;
   const int32_t* neighbors;
+  const int32_t* row_order;  // the output row of each column of neighbors, or null: its own
   Sum* partial;        // (splits, K, Cin / groups, Cout)
   int64_t split_rows;  // output rows of a split
   ConvShape shape;
@@ -27,17 +28,20 @@ struct PairList {
 // List the pairs of the rows from `begin` on, until `end` or a list that may not hold another window; all threads get their
 // number and the row reached.
 template <int kThreads>
-__device__ int list_pairs(PairList& pairs, const int32_t* tap_neighbors, const ConvShape& shape, int64_t& begin, int64_t end) {
+__device__ int list_pairs(PairList& pairs, const int32_t* tap_neighbors, const int32_t* row_order, const ConvShape& shape,
+                          int64_t& begin, int64_t end) {
   constexpr int parts = kWindow / kThreads, warps = kThreads / 32;
   __shared__ int counts[parts * warps];  // of 32 rows each, in their order
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int count = 0;
   for (; begin < end && count + kWindow <= kMaxPairs; begin += kWindow) {
-    int32_t rows[parts];
+    int32_t rows[parts], out_rows[parts];
 #pragma unroll
     for (int i = 0; i < parts; ++i) {
       const int64_t m = begin + i * kThreads + threadIdx.x;
       rows[i] = m < end ? tap_neighbors[m] : -1;
+      out_rows[i] = row_order && m < end ? row_order[m] : static_cast<int32_t>(m);
+      if (out_rows[i] < 0 || out_rows[i] >= shape.num_out) rows[i] = -1;
     }
     unsigned ballots[parts];
 #pragma unroll
@@ -57,7 +61,7 @@ __device__ int list_pairs(PairList& pairs, const int32_t* tap_neighbors, const C
       }
       if (!shape.is_input_row(rows[i])) continue;
       pairs.in_rows[place] = rows[i];
-      pairs.out_rows[place] = static_cast<int32_t>(begin + i * kThreads + threadIdx.x);
+      pairs.out_rows[place] = out_rows[i];
     }
     __syncthreads();
   }
@@ -91,7 +95,8 @@ __global__ void __launch_bounds__(Tile::kThreads) weight_grad_kernel(WeightGradA
     const int64_t stop = min(begin + kSegmentRows, end);
     Tile tile;
     while (begin < stop) {
-      const int count = list_pairs<Tile::kThreads>(pairs, args.neighbors + tap * shape.num_out, shape, begin, stop);
+      const int count = list_pairs<Tile::kThreads>(pairs, args.neighbors + tap * shape.num_out, args.row_order, shape,
+                                                      begin, stop);
       int first = 0;
       run_pipeline(tile, reinterpret_cast<T*>(memory), static_cast<int>(ceil_div(count, Tile::kDepth)), [&](T* a, T* b) {
         load_rows<Tile, kAligned, Tile::kDepth, Tile::kRows, Tile::kStrideA>(
@@ -136,7 +141,9 @@ __global__ void __launch_bounds__(kThreads) narrow_weight_grad_kernel(WeightGrad
   const int64_t end = min((blockIdx.y + 1) * args.split_rows, shape.num_out);
   Vector<Sum, kVector> sums[kGradTaps] = {};
   for (int64_t m = blockIdx.y * args.split_rows + threadIdx.y; m < end && weight < tap_size; m += blockDim.y) {
-    const auto grad = load_vector<kVector>(args.grad + m * shape.out_channels + out);
+    const int64_t row = args.row_order ? args.row_order[m] : m;
+    if (row < 0 || row >= shape.num_out) continue;
+    const auto grad = load_vector<kVector>(args.grad + row * shape.out_channels + out);
     int32_t rows[kGradTaps];
     Vector<T, kVector> values[kGradTaps];
 #pragma unroll

@@ -94,10 +94,9 @@ class SparseConvBase(nn.Module):
             feats = ops.sparse_conv(
                 x.feats,
                 self.tap_weights,
-                kernel_map.neighbors,
-                kernel_map.reverse_neighbors if needs_both else None,
-                self.bias,
+                bias=self.bias,
                 groups=self.groups,
+                **kernel_map.convolution_tables(with_reverse=needs_both),
             )
         return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
 

@@ -111,14 +111,16 @@ class FusedConvBlock(nn.Module):
         kernel_map = self.conv.kernel_map(x)
         if residual is not None:
             check_residual(residual, kernel_map.target, channels=self.conv.out_channels)
+        tables = kernel_map.convolution_tables(with_reverse=False)
         feats = ops.sparse_conv_fused(
             x.feats,
             self.conv.tap_weights,
-            kernel_map.neighbors,
+            tables["neighbors"],
             self.conv.bias,
             None if residual is None else residual.feats,
             groups=self.conv.groups,
             negative_slope=self.negative_slope,
+            row_order=tables["row_order"],
         )
         out = SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
         return out if self.activation is None else self.activation(out)

@@ -20,6 +20,8 @@ def sparse_conv(
     bias: Tensor | None = None,
     *,
     groups: int = 1,
+    row_order: Tensor | None = None,
+    reverse_row_order: Tensor | None = None,
 ) -> Tensor:
     """Sum, over the taps, the neighbour's features times the tap's weights.
 
@@ -41,6 +43,10 @@ def sparse_conv(
             where feats need no gradient.
         bias: (Cout,) in the dtype of weight, or None. Differentiable.
         groups: divides Cin and Cout; output channels of a group see its input channels alone, as in torch.nn.Conv3d.
+        row_order: (M,) int32 from ``order_rows``: column j of ``neighbors`` is that of output row ``row_order[j]``,
+            which a GPU is faster on; None: column j is that of row j. Numbers outside [0, M) are left out; an output
+            row that is not named is undefined.
+        reverse_row_order: (N,) int32, the same for ``reverse_neighbors``.
     Returns:
         (M, Cout) in the dtype of feats; M = 0 gives an empty tensor, a row without neighbours the bias.
     Raises:
@@ -53,7 +59,10 @@ def sparse_conv(
     feats, weight, bias = _autocast(feats, weight, bias)
     _check("sparse_conv", feats, weight, neighbors, bias, groups)
     _check_reverse(feats, neighbors, reverse_neighbors)
-    return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups, _allow_tf32(feats))
+    _check_order("sparse_conv", "row_order", row_order, neighbors)
+    _check_order("sparse_conv", "reverse_row_order", reverse_row_order, reverse_neighbors)
+    tables = feats, weight, neighbors, reverse_neighbors, bias
+    return torch.ops.pcperc.sparse_conv(*tables, groups, _allow_tf32(feats), row_order, reverse_row_order)
 
 
 def sparse_conv_fused(
@@ -65,6 +74,7 @@ def sparse_conv_fused(
     *,
     groups: int = 1,
     negative_slope: float = 1.0,
+    row_order: Tensor | None = None,
 ) -> Tensor:
     """Convolve, add a residual and apply a (leaky) ReLU in one pass, for inference.
 
@@ -73,7 +83,7 @@ def sparse_conv_fused(
     results are rounded once, not after each step.
 
     Args:
-        feats, weight, neighbors, bias, groups: as in ``sparse_conv``; TF32 too.
+        feats, weight, neighbors, bias, groups, row_order: as in ``sparse_conv``; TF32 too.
         residual: (M, Cout) in the dtype of feats, or None.
         negative_slope: 1 is no activation, 0 is ReLU; any finite number.
     Returns:
@@ -91,6 +101,7 @@ def sparse_conv_fused(
     _check(op, feats, weight, neighbors, bias, groups)
     if residual is not None:
         _check_residual(op, feats, weight, neighbors, residual)
+    _check_order(op, "row_order", row_order, neighbors)
     if isinstance(negative_slope, bool) or not isinstance(negative_slope, int | float):
         raise TypeError(f"{op}: negative_slope must be a number, got {describe(negative_slope)}")
     if not -math.inf < negative_slope < math.inf:
@@ -99,7 +110,7 @@ def sparse_conv_fused(
         if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
             raise ValueError(f"{op}: {name} must need no gradient (inference only: torch.no_grad()), got requires_grad")
     return torch.ops.pcperc.sparse_conv_fused(
-        feats, weight, neighbors, bias, residual, groups, _allow_tf32(feats), float(negative_slope)
+        feats, weight, neighbors, bias, residual, groups, _allow_tf32(feats), float(negative_slope), row_order
     )
 
 
@@ -165,6 +176,17 @@ def _check_reverse(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor |
         raise ValueError(f"{op}: reverse_neighbors must be given where feats need a gradient, got None")
 
 
+def _check_order(op: str, name: str, order: Tensor | None, table: Tensor | None) -> None:
+    if order is None:
+        return
+    check_tensor(op, name, order)
+    form = None if table is None else table.shape[1:]
+    if order.shape != form or order.dtype != torch.int32:
+        expected = f"{tuple(form)} int32" if form else f"None without {name.replace('row_order', 'neighbors')}"
+        raise ValueError(f"{op}: {name} must be {expected}, got {describe(order)}")
+    check_same_device(op, neighbors=table, **{name: order})
+
+
 def _check_residual(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, residual: Tensor) -> None:
     check_tensor(op, "residual", residual)
     form = (neighbors.shape[1], weight.shape[2])
@@ -174,17 +196,37 @@ def _check_residual(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, r
 
 
 @torch.library.register_fake("pcperc::sparse_conv")
-def _(feats, weight, neighbors, reverse_neighbors, bias, groups=1, allow_tf32=False) -> Tensor:
+def _(
+    feats,
+    weight,
+    neighbors,
+    reverse_neighbors,
+    bias,
+    groups=1,
+    allow_tf32=False,
+    row_order=None,
+    reverse_row_order=None,
+) -> Tensor:
     return feats.new_empty((neighbors.shape[1], weight.shape[2]))
 
 
 @torch.library.register_fake("pcperc::sparse_conv_fused")
-def _(feats, weight, neighbors, bias, residual, groups, allow_tf32, negative_slope) -> Tensor:
+def _(feats, weight, neighbors, bias, residual, groups, allow_tf32, negative_slope, row_order=None) -> Tensor:
     return feats.new_empty((neighbors.shape[1], weight.shape[2]))
 
 
 @torch.library.register_fake("pcperc::sparse_conv_weight_grad")
-def _(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups=1, allow_tf32=False) -> tuple[Tensor, Tensor]:
+def _(
+    feats,
+    grad_output,
+    neighbors,
+    reverse_neighbors,
+    with_bias,
+    groups=1,
+    allow_tf32=False,
+    row_order=None,
+    reverse_row_order=None,
+) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if feats.dtype == torch.float64 else torch.float32
     cin, cout = feats.shape[1], grad_output.shape[1]
     grad_weight = feats.new_empty((neighbors.shape[0], cin // groups, cout), dtype=dtype)
@@ -192,26 +234,26 @@ def _(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups=1, all
 
 
 def _conv_setup(ctx, inputs, output) -> None:
-    feats, weight, neighbors, reverse_neighbors, bias, ctx.groups, ctx.allow_tf32 = inputs
-    ctx.save_for_backward(feats, weight, neighbors, reverse_neighbors)
+    feats, weight, neighbors, reverse_neighbors, bias, ctx.groups, ctx.allow_tf32, *orders = inputs
+    ctx.save_for_backward(feats, weight, neighbors, reverse_neighbors, *orders)
     ctx.bias_dtype = None if bias is None else bias.dtype
 
 
 def _conv_backward(ctx, grad):
-    feats, weight, neighbors, reverse_neighbors = ctx.saved_tensors
+    feats, weight, neighbors, reverse_neighbors, order, reverse_order = ctx.saved_tensors
     needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad[:5]  # arguments at their defaults are left out
     grad_feats = grad_weight = grad_bias = None
     options = ctx.groups, ctx.allow_tf32
     if needs_feats:
-        transposed = _transpose(weight, ctx.groups)
-        grad_feats = torch.ops.pcperc.sparse_conv(grad, transposed, reverse_neighbors, neighbors, None, *options)
+        tables = reverse_neighbors, neighbors, None, *options, reverse_order, order
+        grad_feats = torch.ops.pcperc.sparse_conv(grad, _transpose(weight, ctx.groups), *tables)
     if needs_weight or needs_bias:
         grad_weight, grad_bias = torch.ops.pcperc.sparse_conv_weight_grad(
-            feats, grad, neighbors, reverse_neighbors, needs_bias, *options
+            feats, grad, neighbors, reverse_neighbors, needs_bias, *options, order, reverse_order
         )
         grad_weight = grad_weight.to(weight.dtype)
         grad_bias = grad_bias.to(ctx.bias_dtype) if needs_bias else None
-    return grad_feats, grad_weight, None, None, grad_bias, None, None
+    return grad_feats, grad_weight, None, None, grad_bias, None, None, None, None
 
 
 def _transpose(weight: Tensor, groups: int) -> Tensor:
@@ -222,22 +264,22 @@ def _transpose(weight: Tensor, groups: int) -> Tensor:
 
 
 def _weight_grad_setup(ctx, inputs, output) -> None:
-    feats, grad_output, neighbors, reverse_neighbors, ctx.with_bias, ctx.groups, ctx.allow_tf32 = inputs
-    ctx.save_for_backward(feats, grad_output, neighbors, reverse_neighbors)
+    feats, grad_output, neighbors, reverse_neighbors, ctx.with_bias, ctx.groups, ctx.allow_tf32, *orders = inputs
+    ctx.save_for_backward(feats, grad_output, neighbors, reverse_neighbors, *orders)
 
 
 def _weight_grad_backward(ctx, grad_weight, grad_bias):
     """The weight gradient is linear in feats and in grad_output, so its gradients are convolutions again."""
-    feats, grad_output, neighbors, reverse_neighbors = ctx.saved_tensors
-    conv = torch.ops.pcperc.sparse_conv
+    feats, grad_output, neighbors, reverse_neighbors, order, reverse_order = ctx.saved_tensors
+    conv, options = torch.ops.pcperc.sparse_conv, (ctx.groups, ctx.allow_tf32)
     to_feats = to_grad_output = None
     if ctx.needs_input_grad[0]:
-        transposed = _transpose(grad_weight, ctx.groups)
-        to_feats = conv(grad_output, transposed, reverse_neighbors, neighbors, None, ctx.groups, ctx.allow_tf32)
+        tables = reverse_neighbors, neighbors, None, *options, reverse_order, order
+        to_feats = conv(grad_output, _transpose(grad_weight, ctx.groups), *tables)
     if ctx.needs_input_grad[1]:
         bias = grad_bias if ctx.with_bias else None
-        to_grad_output = conv(feats, grad_weight, neighbors, reverse_neighbors, bias, ctx.groups, ctx.allow_tf32)
-    return to_feats, to_grad_output, None, None, None, None, None
+        to_grad_output = conv(feats, grad_weight, neighbors, reverse_neighbors, bias, *options, order, reverse_order)
+    return to_feats, to_grad_output, None, None, None, None, None, None, None
 
 
 torch.library.register_autograd("pcperc::sparse_conv", _conv_backward, setup_context=_conv_setup)

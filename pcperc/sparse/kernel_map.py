@@ -13,6 +13,8 @@ from torch import Tensor
 from pcperc import ops
 from pcperc.ops.unique_coords import conv_output_shape
 
+_ORDERED_ROWS = 1024  # an order does not pay for its launches on tables of fewer columns
+
 Axes = tuple[int, ...]  # a whole number for each axis
 Spacing = tuple[int | Fraction, ...]
 
@@ -79,7 +81,8 @@ class KernelMap:
     padding: Axes
     dilation: Axes
     transposed: bool = False
-    # (K, M_coarse) "fine" and (K, M_fine) "coarse", the rows that they name; one dict for a map and its inverse.
+    # (K, M_coarse) "fine" and (K, M_fine) "coarse", the rows that they name; "fine ordered" and so on: with their
+    # columns in the order of their taps. One dict for a map and its inverse.
     _tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -91,6 +94,34 @@ class KernelMap:
     def reverse_neighbors(self) -> Tensor:
         """(K, N) int32: row of ``target`` that each row of ``source`` feeds under each tap, or -1."""
         return self._fine_rows() if self.transposed else self._coarse_rows()
+
+    def convolution_tables(self, *, with_reverse: bool) -> dict[str, Tensor | None]:
+        """Return the tables and row orders that ``ops.sparse_conv`` takes, without the reverse ones where not needed.
+
+        On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows.
+        """
+        fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
+        neighbors, row_order = self._in_order(fine)
+        reverse_neighbors, reverse_row_order = self._in_order(coarse) if with_reverse else (None, None)
+        return {
+            "neighbors": neighbors,
+            "reverse_neighbors": reverse_neighbors,
+            "row_order": row_order,
+            "reverse_row_order": reverse_row_order,
+        }
+
+    def _in_order(self, name: str) -> tuple[Tensor, Tensor | None]:
+        rows = self._fine_rows() if name == "fine" else self._coarse_rows()
+        if not rows.is_cuda or rows.shape[1] < _ORDERED_ROWS:
+            return rows, None
+        key = f"{name} ordered"
+        if key not in self._tables:
+            if name == "coarse" and self._is_symmetric:  # rows with the same taps have the same mirrored taps
+                ordered, order = self._in_order("fine")
+                self._tables[key], self._tables[f"{name} order"] = ordered.flip(0), order
+            else:
+                self._tables[key], self._tables[f"{name} order"] = ops.order_rows(rows)
+        return self._tables[key], self._tables[f"{name} order"]
 
     @property
     def inverse(self) -> "KernelMap":

@@ -23,6 +23,20 @@ def sample_of(name, coords, geometry, cin, cout, *, bias=True):
     return Sample(name, tensors, terms_summed=cin * len(table) + 1)
 
 
+def in_any_order(sample):
+    """The same convolution with the columns of both tables shuffled."""
+    tensors = dict(sample.tensors)
+    for name, order in (("neighbors", "row_order"), ("reverse_neighbors", "reverse_row_order")):
+        tensors[order] = torch.randperm(tensors[name].shape[1]).int()
+        tensors[name] = tensors[name][:, tensors[order].long()]
+    return Sample(f"{sample.name} in any order", tensors, terms_summed=sample.terms_summed)
+
+
+def in_row_order(t):
+    """The table of a sample with each column at its output row."""
+    return t["neighbors"][:, t["row_order"].argsort()] if "row_order" in t else t["neighbors"]
+
+
 class TestSparseConv(DifferentiableOpContract):
     differentiable = ("feats", "weight", "bias")
 
@@ -33,6 +47,7 @@ class TestSparseConv(DifferentiableOpContract):
         found = [sample_of(name, small, geometry, 3, 2) for name, geometry in GEOMETRIES.items()]
         found += [sample_of(cloud, CLOUDS[cloud], GEOMETRIES["subm_k3"], 2, 3) for cloud in ("empty", "one")]
         found += [sample_of("gap_in_batch", CLOUDS["gap_in_batch"], GEOMETRIES["down_k2s2"], 1, 1)]
+        found += [in_any_order(sample) for sample in found[:4]]
         return found
 
     @staticmethod
@@ -42,17 +57,18 @@ class TestSparseConv(DifferentiableOpContract):
     @staticmethod
     def oracle(sample):
         t = sample.tensors
-        return (oracles.sparse_conv(t["feats"], t["weight"], t["neighbors"].numpy(), t.get("bias")),)
+        return (oracles.sparse_conv(t["feats"], t["weight"], in_row_order(t).numpy(), t.get("bias")),)
 
     @staticmethod
     def overloads(sample):
         t = sample.tensors
         arguments = (t["feats"], t["weight"], t["neighbors"], t["reverse_neighbors"], t["bias"])
+        orders = (1, False, t.get("row_order"), t.get("reverse_row_order"))
         grad = torch.randn(t["neighbors"].shape[1], t["weight"].shape[2], device=t["feats"].device)
         gradient = (t["feats"], grad, t["neighbors"], t["reverse_neighbors"], True)
         return [
-            (torch.ops.pcperc.sparse_conv.default, arguments),
-            (torch.ops.pcperc.sparse_conv_weight_grad.default, gradient),
+            (torch.ops.pcperc.sparse_conv.default, (*arguments, *orders)),
+            (torch.ops.pcperc.sparse_conv_weight_grad.default, (*gradient, *orders)),
         ]
 
     @staticmethod
@@ -75,6 +91,13 @@ class TestSparseConv(DifferentiableOpContract):
                 call(reverse_neighbors=torch.zeros(8, 9).int()),
                 ValueError,
                 r"reverse_neighbors must be \(8, 1\)",
+            ),
+            Mistake("order", call(row_order=torch.zeros(1)), ValueError, r"row_order must be \(1,\) int32, got"),
+            Mistake(
+                "order_of_nothing",
+                call(reverse_neighbors=None, reverse_row_order=torch.zeros(1).int()),
+                ValueError,
+                "reverse_row_order must be None without reverse_neighbors, got",
             ),
         ]
 

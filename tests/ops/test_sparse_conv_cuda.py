@@ -345,5 +345,5 @@ def test_every_tile_in_any_order(tile, dtype):
         options = (arguments[3], residual, groups, True, 0.25)
         expected = torch.ops.pcperc.sparse_conv_fused(*arguments[:3], *options)
         for table, rows in ((ordered, order), (arguments[2], None)):
-            out = torch.ops.pcperc.sparse_conv_ordered(*arguments[:2], table, rows, *options, tile)
+            out = torch.ops.pcperc.sparse_conv_tiled(*arguments[:2], table, *options, rows, tile)
             assert torch.equal(out, expected)
