@@ -4,13 +4,19 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(pcperc, m) {
-  // Sparse convolution: topology, then features.
+  // Sparse convolution: topology, then features. Rows of coords whose batch index is -1 are padding: all operators pass over them.
   // The distinct rows of coords (N, 1 + D) sorted by key; for each row of coords its row in them; how often each occurs.
   m.def("unique_coords(Tensor coords) -> (Tensor, Tensor, Tensor)");
   // The output coordinates of a strided convolution, sorted by key; those outside output_shape are dropped unless it is empty.
   m.def(
       "downsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
       "SymInt[] output_shape) -> Tensor");
+  // The same with `capacity` rows, padding behind the real ones, and whether some had no room or were out of range. Nothing waits
+  // for a GPU.
+  m.def("unique_coords_padded(Tensor coords, SymInt capacity) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "downsample_coords_padded(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
+      "SymInt[] output_shape, SymInt capacity) -> (Tensor, Tensor)");
   // The coordinates that the taps of a transposed convolution reach, in the same way.
   m.def(
       "upsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
@@ -22,6 +28,8 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
       "int[] dilation, bool check=True) -> Tensor");
   // The table of the opposite direction (K, num_inputs): the output row that each input row feeds under each tap, or -1.
   m.def("reverse_kernel_map(Tensor neighbors, SymInt num_inputs, bool check=True) -> Tensor");
+  // The columns of a table in an order that brings rows with neighbours under the same taps together, and their rows.
+  m.def("order_rows(Tensor neighbors) -> (Tensor, Tensor)");
   // out[m] = bias + sum over taps k of feats[neighbors[k, m]] @ weight[k]; gradients of feats need reverse_neighbors. Weights are
   // (K, Cin / groups, Cout); allow_tf32 lets float32 products on a GPU be rounded to TF32. The columns of both tables may come
   // in any order: column j of neighbors is then that of output row row_order[j].
@@ -32,8 +40,6 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv_fused(Tensor feats, Tensor weight, Tensor neighbors, Tensor? bias, Tensor? residual, int groups, "
       "bool allow_tf32, float negative_slope, Tensor? row_order=None) -> Tensor");
-  // The columns of a table in an order that brings rows with neighbours under the same taps together, and their rows.
-  m.def("order_rows(Tensor neighbors) -> (Tensor, Tensor)");
   // For measurements: a tile by number.
   m.def(
       "sparse_conv_tiled(Tensor feats, Tensor weight, Tensor neighbors, Tensor? bias, Tensor? residual, int groups, "

@@ -24,3 +24,14 @@ def reverse_kernel_map(neighbors, num_inputs):
     for k, m in zip(*np.nonzero(neighbors >= 0), strict=True):
         table[k, neighbors[k, m]] = m
     return table
+
+
+def order_rows(neighbors):
+    """Columns by the place in the Gray code of their taps, rarest tap first, descending, stable; and their numbers."""
+    taken = neighbors >= 0
+    rarest_first = np.argsort(taken.sum(1), kind="stable")
+    # The place of a Gray code: bit i is the parity of the code's bits down to i.
+    place = np.bitwise_xor.accumulate(taken[rarest_first], axis=0)
+    columns = range(neighbors.shape[1])
+    order = np.array(sorted(columns, key=lambda m: tuple(~place[:, m])), np.int32)
+    return neighbors[:, order.astype(np.int64)], order

@@ -69,8 +69,10 @@ struct ConvGeometry {
     return {coarse - static_cast<int64_t>(count - 1) * coarse_step[axis], coarse_step[axis], count};
   }
 
-  // The key of the input voxel that the output voxel with key `coarse` sees under a tap, or kEmptyKey where it cannot exist.
+  // The key of the input voxel that the output voxel with key `coarse` sees under a tap, or kEmptyKey where it cannot exist or
+  // `coarse` is kEmptyKey.
   PCPERC_HOST_DEVICE CoordKey fine_key(CoordKey coarse, int32_t tap) const {
+    if (coarse == kEmptyKey) return kEmptyKey;
     CoordKey key = layout.batch_key(coarse);
     for (int axis = layout.axes - 1; axis >= 0; --axis) {
       const int64_t value = fine(axis, layout.axis_coord(coarse, axis), tap % kernel[axis]);
@@ -176,7 +178,9 @@ struct ReachedCoords {
   PCPERC_HOST_DEVICE static ReachedCoords from(CoordKey key, const ConvGeometry& geometry, const LatticeBounds& bounds) {
     const KeyLayout& layout = geometry.layout;
     ReachedCoords reached{layout.batch_key(key), {0, 0, 0, 0}, {1, 1, 1, 1}, 1, true};
-    for (int axis = 0; axis < layout.axes; ++axis) {
+    PCPERC_DEVICE_UNROLL
+    for (int axis = 0; axis < kMaxDims; ++axis) {
+      if (axis >= layout.axes) continue;
       const int32_t coord = layout.axis_coord(key, axis);
       AxisRange range =
           direction == Direction::kToCoarse ? geometry.coarse_range(axis, coord) : geometry.fine_range(axis, coord);
@@ -191,19 +195,25 @@ struct ReachedCoords {
     return reached;
   }
 
-  // Write the keys of all of them; only where they are in range.
-  PCPERC_HOST_DEVICE void write_keys(CoordKey* keys) const {
-    int32_t left[kMaxDims] = {counts[0], counts[1], counts[2], counts[3]};
+  PCPERC_HOST_DEVICE CoordKey last() const {
     CoordKey key = first;
-    for (int64_t i = 0; i < total; ++i) {
-      keys[i] = key;
-      for (int axis = kMaxDims - 1; axis >= 0; --axis) {
-        if (--left[axis] > 0) {
-          key += step[axis];
-          break;
+    PCPERC_DEVICE_UNROLL
+    for (int axis = 0; axis < kMaxDims; ++axis) key += (counts[axis] - 1) * step[axis];
+    return key;
+  }
+
+  // Call visit(key) for all of them; only where they are in range.
+  template <class Visit>
+  PCPERC_HOST_DEVICE void visit_keys(const Visit& visit) const {
+    CoordKey keys[kMaxDims] = {first};
+    for (int32_t i = 0; i < counts[0]; ++i, keys[0] += step[0]) {
+      keys[1] = keys[0];
+      for (int32_t j = 0; j < counts[1]; ++j, keys[1] += step[1]) {
+        keys[2] = keys[1];
+        for (int32_t k = 0; k < counts[2]; ++k, keys[2] += step[2]) {
+          keys[3] = keys[2];
+          for (int32_t l = 0; l < counts[3]; ++l, keys[3] += step[3]) visit(keys[3]);
         }
-        left[axis] = counts[axis];
-        key -= (counts[axis] - 1) * step[axis];
       }
     }
   }

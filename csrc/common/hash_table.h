@@ -23,7 +23,7 @@ namespace pcperc {
 
 class HashTable {
  public:
-  // A table of the rows of `keys`, none of which is kEmptyKey; of repeated keys it holds one, and says so.
+  // A table of the rows of `keys` except those of kEmptyKey; of repeated keys it holds one, and says so.
   HashTable(const CoordKey* keys, int64_t count)
       : capacity_(2 * count), slots_(new_buffer<Slot>(capacity_ + 1)), filter_(new_buffer<uint8_t>(capacity_ + 1)) {
     divide_into_parts(keys, count);
@@ -35,7 +35,7 @@ class HashTable {
     parallel_rows(count, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         if (row + kAhead < end) prefetch(place(keys[row + kAhead]));
-        insert(keys[row], static_cast<int32_t>(row));
+        if (keys[row] != kEmptyKey) insert(keys[row], static_cast<int32_t>(row));
       }
     });
   }
@@ -81,11 +81,13 @@ class HashTable {
     std::vector<CoordKey> lowest(num_blocks, kEmptyKey), highest(num_blocks, 0);
     parallel_blocks(count, block_size, [&](int64_t block, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
+        if (keys[row] == kEmptyKey) continue;
         lowest[block] = std::min(lowest[block], keys[row]);
         highest[block] = std::max(highest[block], keys[row]);
       }
     });
     first_key_ = *std::min_element(lowest.begin(), lowest.end());
+    if (first_key_ == kEmptyKey) return;
     const CoordKey span = *std::max_element(highest.begin(), highest.end()) - first_key_;
     const uint64_t max_parts = std::min<uint64_t>(count / 16 + 2, 4096);
     while (span >> part_shift_ >= max_parts) ++part_shift_;
@@ -94,7 +96,9 @@ class HashTable {
     std::vector<uint32_t> counts(num_blocks * num_parts_, 0);
     parallel_blocks(count, block_size, [&](int64_t block, int64_t begin, int64_t end) {
       uint32_t* parts = &counts[block * num_parts_];
-      for (int64_t row = begin; row < end; ++row) ++parts[(keys[row] - first_key_) >> part_shift_];
+      for (int64_t row = begin; row < end; ++row) {
+        if (keys[row] != kEmptyKey) ++parts[(keys[row] - first_key_) >> part_shift_];
+      }
     });
     part_begin_.assign(num_parts_ + 1, 0);
     for (uint64_t part = 0; part < num_parts_; ++part) {

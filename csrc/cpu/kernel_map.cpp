@@ -5,7 +5,6 @@
 
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <unordered_set>
 #include <vector>
 
@@ -22,7 +21,7 @@ constexpr int64_t kGrain = 4096;
 constexpr int64_t kRowBlock = 256;  // rows whose table slots are prefetched together
 constexpr int64_t kNoRow = std::numeric_limits<int64_t>::max();
 
-// The keys of the rows of one coords tensor; the first row that has none is an error.
+// The keys of the rows of one coords tensor, kEmptyKey for padding; the first other row that has none is an error.
 class RowKeys {
  public:
   RowKeys(const Tensor& coords, KeyLayout layout, const char* name)
@@ -32,7 +31,7 @@ class RowKeys {
     parallel_rows(count_, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         keys_[row] = layout.row_key(rows_ + row * layout.columns());
-        if (keys_[row] == kEmptyKey) return atomic_min(bad, row);
+        if (layout.is_bad(keys_[row], rows_ + row * layout.columns())) return atomic_min(bad, row);
       }
     });
     if (bad != kNoRow) throw_out_of_range("build_kernel_map", name, printed(bad));
@@ -52,7 +51,7 @@ class RowKeys {
 [[noreturn]] void throw_first_duplicate(const RowKeys& keys) {
   std::unordered_set<CoordKey> seen;
   int64_t row = 0;
-  while (seen.insert(keys.data()[row]).second) ++row;
+  while (keys.data()[row] == kEmptyKey || seen.insert(keys.data()[row]).second) ++row;
   throw_duplicate("build_kernel_map", "in_coords", keys.printed(row));
 }
 
@@ -61,7 +60,9 @@ class BlockSearch {
  public:
   BlockSearch(const HashTable& table, const ConvGeometry& geometry, const CoordKey* out, int64_t count)
       : table_(table), geometry_(geometry), out_(out), count_(count) {
-    for (int64_t i = 0; i < count; ++i) sees_all_[i] = geometry.sees_all_taps(out[i], first_[i]);
+    for (int64_t i = 0; i < count; ++i) {
+      sees_all_[i] = out[i] != kEmptyKey && geometry.sees_all_taps(out[i], first_[i]);
+    }
   }
 
   // Fill neighbors[0 .. count) with the rows under one tap, or -1, and call found(i, row) for each row.
@@ -72,7 +73,7 @@ class BlockSearch {
     CoordKey keys[kRowBlock];
     int64_t places[kRowBlock], candidates[kRowBlock], num_candidates = 0;
     for (int64_t i = 0; i < count_; ++i) {
-      const CoordKey key = sees_all_[i] ? first_[i] + offset : geometry_.fine_key(out_[i], tap);
+      const CoordKey key = sees_all_[i] ? first_[i] + offset : geometry_.fine_key(out_[i], tap);  // kEmptyKey for padding
       const int64_t place = table_.place(key);
       neighbors[i] = -1;
       keys[num_candidates] = key;
@@ -121,8 +122,9 @@ void find_half_and_mirror(const HashTable& table, const ConvGeometry& geometry, 
       search.find(static_cast<int32_t>(tap), neighbors + tap * count + begin,
                   [&](int64_t i, int32_t row) { mirror[row] = static_cast<int32_t>(begin + i); });
     }
-    int32_t* centre = neighbors + half * count;  // which only an odd volume has: it meets the row itself
-    if (volume % 2 == 1) std::iota(centre + begin, centre + end, static_cast<int32_t>(begin));
+    if (volume % 2 == 0) return;
+    int32_t* centre = neighbors + half * count;  // where each row meets itself
+    for (int64_t row = begin; row < end; ++row) centre[row] = rows.data()[row] == kEmptyKey ? -1 : static_cast<int32_t>(row);
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -28,7 +29,22 @@ Tensor new_coords(const Tensor& like, int64_t rows) {
   return torch::stable::new_empty(like, {rows, like.size(1)}, ScalarType::Int);
 }
 
-std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
+// Fill what lies behind `count` real rows.
+void fill_padding(int32_t* coords, int64_t count, int64_t num_rows, KeyLayout layout) {
+  for (int64_t row = count; row < num_rows; ++row) layout.write_padding(coords + row * layout.columns());
+}
+
+Tensor flag(const Tensor& like, bool value) {
+  Tensor result = torch::stable::new_empty(like, {}, ScalarType::Bool);
+  *static_cast<bool*>(result.data_ptr()) = value;
+  return result;
+}
+
+struct UniqueRows {
+  Tensor coords, inverse, counts, incomplete;
+};
+
+UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
   coords = torch::stable::contiguous(coords);
   const KeyLayout layout = check_coords(coords, "unique_coords", "coords");
   const int32_t* rows = coords_data(coords);
@@ -38,30 +54,42 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
   parallel_rows(count, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       items[row] = {layout.row_key(rows + row * layout.columns()), static_cast<int32_t>(row)};
-      if (items[row].key == kEmptyKey) return atomic_min(bad, row);
+      if (layout.is_bad(items[row].key, rows + row * layout.columns())) atomic_min(bad, row);
     }
   });
-  if (bad != kNoRow) throw_out_of_range("unique_coords", "coords", {bad, rows + bad * layout.columns(), layout});
+  if (bad != kNoRow && !capacity) throw_out_of_range("unique_coords", "coords", {bad, rows + bad * layout.columns(), layout});
   radix_sort(items, count);
 
   const std::vector<int64_t> runs_before = count_runs(items.get(), count);
-  const int64_t num_unique = runs_before.back();
-  Tensor unique = new_coords(coords, num_unique);
-  Tensor inverse = torch::stable::new_empty(coords, {count}, ScalarType::Long);
-  Tensor counts = torch::stable::new_empty(coords, {num_unique}, ScalarType::Long);
-  auto* unique_data = static_cast<int32_t*>(unique.data_ptr());
-  auto* inverse_data = static_cast<int64_t*>(inverse.data_ptr());
-  auto* counts_data = static_cast<int64_t*>(counts.data_ptr());
+  const bool has_padding = count > 0 && items[count - 1].key == kEmptyKey;  // which sorts last
+  const int64_t num_unique = runs_before.back() - has_padding, num_rows = capacity.value_or(num_unique);
+  UniqueRows result{new_coords(coords, num_rows), torch::stable::new_empty(coords, {count}, ScalarType::Long),
+                    torch::stable::new_empty(coords, {num_rows}, ScalarType::Long),
+                    flag(coords, bad != kNoRow || num_unique > num_rows)};
+  auto* unique = static_cast<int32_t*>(result.coords.data_ptr());
+  auto* inverse = static_cast<int64_t*>(result.inverse.data_ptr());
+  auto* counts = static_cast<int64_t*>(result.counts.data_ptr());
+  std::vector<int64_t> starts(num_unique + 1, count);  // where the run of each begins
   visit_runs(items.get(), count, runs_before, [&](int64_t i, int64_t voxel, bool is_first) {
-    inverse_data[items[i].row] = voxel;
-    if (!is_first) return;
-    layout.write_row(items[i].key, unique_data + voxel * layout.columns());
-    counts_data[voxel] = i;  // where its run begins, until the loop below
+    inverse[items[i].row] = voxel < std::min(num_unique, num_rows) ? voxel : -1;
+    if (is_first) starts[voxel] = i;
+    if (is_first && voxel < std::min(num_unique, num_rows)) layout.write_row(items[i].key, unique + voxel * layout.columns());
   });
-  for (int64_t voxel = 0; voxel < num_unique; ++voxel) {
-    counts_data[voxel] = (voxel + 1 < num_unique ? counts_data[voxel + 1] : count) - counts_data[voxel];
+  for (int64_t voxel = 0; voxel < num_rows; ++voxel) {
+    counts[voxel] = voxel < num_unique ? starts[voxel + 1] - starts[voxel] : 0;
   }
-  return {unique, inverse, counts};
+  fill_padding(unique, num_unique, num_rows, layout);
+  return result;
+}
+
+std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
+  const UniqueRows rows = find_unique(coords, std::nullopt);
+  return {rows.coords, rows.inverse, rows.counts};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> unique_coords_padded(Tensor coords, int64_t capacity) {
+  const UniqueRows rows = find_unique(coords, capacity);
+  return {rows.coords, rows.inverse, rows.counts, rows.incomplete};
 }
 
 // A growing set of keys. Those added last wait unsorted, as many as the set has distinct ones at the least, so that memory
@@ -94,15 +122,15 @@ class KeySet {
   int64_t size_ = 0, capacity_ = 0;
 };
 
-// The distinct keys that the rows of `coords` reach within the bounds, sorted.
+// The distinct keys that the rows of `coords` reach within the bounds, sorted; rows that are wrong are left out and the first
+// of them is kept in `bad`.
 template <Direction direction>
-KeySet reached_keys(const char* op, const Tensor& coords, const ConvGeometry& geometry, const LatticeBounds& bounds) {
+KeySet reached_keys(const Tensor& coords, const ConvGeometry& geometry, const LatticeBounds& bounds, std::atomic<int64_t>& bad) {
   const KeyLayout layout = geometry.layout;
   const int32_t* rows = coords_data(coords);
   const int64_t slots = direction == Direction::kToCoarse ? geometry.max_outputs() : geometry.volume();  // of a row
   const int64_t chunk_rows = std::min(coords.size(0), kChunkKeys / slots);
   const std::unique_ptr<CoordKey[]> chunk = new_buffer<CoordKey>(chunk_rows * slots);
-  std::atomic<int64_t> bad{kNoRow};
   KeySet keys;
   for (int64_t first = 0; first < coords.size(0); first += chunk_rows) {
     const int64_t num_rows = std::min(chunk_rows, coords.size(0) - first);
@@ -112,18 +140,17 @@ KeySet reached_keys(const char* op, const Tensor& coords, const ConvGeometry& ge
       CoordKey* out = &chunk[begin * slots];
       for (int64_t row = first + begin; row < first + end; ++row) {
         const CoordKey key = layout.row_key(rows + row * layout.columns());
+        if (layout.is_bad(key, rows + row * layout.columns())) atomic_min(bad, row);
+        if (key == kEmptyKey) continue;
         const auto reached = ReachedCoords::from<direction>(key, geometry, bounds);
-        if (key == kEmptyKey || !reached.in_range) return atomic_min(bad, row);
-        reached.write_keys(out);
-        out += reached.total;
+        if (reached.in_range) {
+          reached.visit_keys([&](CoordKey output) { *out++ = output; });
+        } else {
+          atomic_min(bad, row);
+        }
       }
       offsets[block] = out - &chunk[begin * slots];
     });
-    if (bad != kNoRow) {
-      const CoordRow row{bad, rows + bad * layout.columns(), layout};
-      if (layout.row_key(row.values) == kEmptyKey) throw_out_of_range(op, "coords", row);
-      throw_output_out_of_range(op, row);
-    }
     int64_t total = 0;
     for (int64_t& size : offsets) total += std::exchange(size, total);
     CoordKey* out = keys.extend(total);
@@ -135,38 +162,61 @@ KeySet reached_keys(const char* op, const Tensor& coords, const ConvGeometry& ge
   return keys;
 }
 
+struct Geometry {
+  std::vector<int64_t> kernel_size, stride, padding, dilation, output_shape;
+};
+
+// The coordinates, and whether some are missing.
 template <Direction direction>
-Tensor reached_coords(const char* op, Tensor coords, const std::vector<int64_t>& kernel_size,
-                      const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
-                      const std::vector<int64_t>& dilation, const std::vector<int64_t>& output_shape) {
+std::tuple<Tensor, Tensor> find_reached(const char* op, Tensor coords, const Geometry& values, std::optional<int64_t> capacity) {
   coords = torch::stable::contiguous(coords);
   const KeyLayout layout = check_coords(coords, op, "coords");
-  const ConvGeometry geometry = make_geometry(op, layout, kernel_size, stride, padding, dilation);
-  const KeySet keys = reached_keys<direction>(op, coords, geometry, make_bounds(op, layout, output_shape));
-  Tensor result = new_coords(coords, keys.size());
+  const ConvGeometry geometry =
+      make_geometry(op, layout, values.kernel_size, values.stride, values.padding, values.dilation);
+  std::atomic<int64_t> bad{kNoRow};
+  const KeySet keys = reached_keys<direction>(coords, geometry, make_bounds(op, layout, values.output_shape), bad);
+  if (bad != kNoRow && !capacity) {
+    const CoordRow row{bad, coords_data(coords) + bad * layout.columns(), layout};
+    if (layout.row_key(row.values) == kEmptyKey) throw_out_of_range(op, "coords", row);
+    throw_output_out_of_range(op, row);
+  }
+  const int64_t num_rows = capacity.value_or(keys.size());
+  Tensor result = new_coords(coords, num_rows);
   auto* out = static_cast<int32_t*>(result.data_ptr());
-  parallel_rows(keys.size(), kGrain, [&](int64_t begin, int64_t end) {
+  parallel_rows(std::min(keys.size(), num_rows), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) layout.write_row(keys.data()[i], out + i * layout.columns());
   });
-  return result;
+  fill_padding(out, keys.size(), num_rows, layout);
+  return {result, flag(coords, bad != kNoRow || keys.size() > num_rows)};
 }
 
 Tensor downsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
                          std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
-  return reached_coords<Direction::kToCoarse>("downsample_coords", coords, kernel_size, stride, padding, dilation,
-                                              output_shape);
+  const Geometry geometry{kernel_size, stride, padding, dilation, output_shape};
+  return std::get<0>(find_reached<Direction::kToCoarse>("downsample_coords", coords, geometry, std::nullopt));
+}
+
+std::tuple<Tensor, Tensor> downsample_coords_padded(Tensor coords, std::vector<int64_t> kernel_size,
+                                                    std::vector<int64_t> stride, std::vector<int64_t> padding,
+                                                    std::vector<int64_t> dilation, std::vector<int64_t> output_shape,
+                                                    int64_t capacity) {
+  const Geometry geometry{kernel_size, stride, padding, dilation, output_shape};
+  return find_reached<Direction::kToCoarse>("downsample_coords", coords, geometry, capacity);
 }
 
 Tensor upsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
                        std::vector<int64_t> padding, std::vector<int64_t> dilation, std::vector<int64_t> output_shape) {
-  return reached_coords<Direction::kToFine>("upsample_coords", coords, kernel_size, stride, padding, dilation, output_shape);
+  const Geometry geometry{kernel_size, stride, padding, dilation, output_shape};
+  return std::get<0>(find_reached<Direction::kToFine>("upsample_coords", coords, geometry, std::nullopt));
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pcperc, CPU, m) {
   m.impl("unique_coords", TORCH_BOX(&unique_coords));
+  m.impl("unique_coords_padded", TORCH_BOX(&unique_coords_padded));
   m.impl("downsample_coords", TORCH_BOX(&downsample_coords));
+  m.impl("downsample_coords_padded", TORCH_BOX(&downsample_coords_padded));
   m.impl("upsample_coords", TORCH_BOX(&upsample_coords));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernel map of a convolution as a neighbour table, and the table of the opposite direction: the tables of
-// csrc/cpu/kernel_map.cpp, by one thread an entry: taps are the second axis of the grid.
+// csrc/cpu/kernel_map.cpp. The rows of a cloud are hashed by blocks of voxels, then looked up (cuda/find_neighbors.cuh).
 #include <torch/csrc/stable/library.h>
 
 #include <vector>
@@ -8,52 +8,30 @@
 #include "common/conv_geometry.h"
 #include "common/device_errors.cuh"
 #include "common/hash_table.cuh"
+#include "cuda/find_neighbors.cuh"
 
 namespace pcperc {
 namespace {
 
 enum MapError { kInOutOfRange, kInDuplicate, kOutOutOfRange, kNumMapErrors };
 
-__global__ void insert_kernel(const int32_t* coords, KeyLayout layout, int64_t count, DeviceHashTable table, ErrorRow* errors) {
+__global__ void insert_kernel(const int32_t* coords, KeyLayout layout, int64_t count, DeviceVoxelBlocks voxels, bool check,
+                              ErrorRow* errors) {
   PCPERC_GRID_LOOP(row, count) {
     const CoordKey key = layout.row_key(coords + row * layout.columns());
     if (key == kEmptyKey) {
-      report_error(errors + kInOutOfRange, row);
+      if (layout.is_bad(key, coords + row * layout.columns())) report_error(errors + kInOutOfRange, row);
+      continue;
+    }
+    // As unsigned, -1 is the largest value: the smallest row of a voxel stays.
+    auto* cell = reinterpret_cast<unsigned*>(voxels.row_of(layout, key));
+    if (!check) {
+      atomicMin(cell, static_cast<unsigned>(row));  // whose result nothing waits for
       continue;
     }
     // Of two rows with one key, whichever comes second sees the other: the larger of the two is the offending one.
-    const int32_t other = table.insert(key, static_cast<int32_t>(row));
-    if (other != kNoRow) report_error(errors + kInDuplicate, max(other, static_cast<int32_t>(row)));
-  }
-}
-
-// The input row that a tap of an output voxel meets, or -1.
-__device__ int32_t find_row(const DeviceHashTable& table, const ConvGeometry& geometry, CoordKey out, int32_t tap) {
-  const CoordKey key = out == kEmptyKey ? kEmptyKey : geometry.fine_key(out, tap);
-  return key == kEmptyKey ? -1 : table.find(key);
-}
-
-__global__ void find_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const int32_t* out_coords, int64_t num_out,
-                                 int32_t* neighbors, ErrorRow* errors) {
-  const int32_t tap = blockIdx.y;
-  PCPERC_GRID_LOOP(m, num_out) {
-    const CoordKey out = geometry.layout.row_key(out_coords + m * geometry.layout.columns());
-    if (out == kEmptyKey) report_error(errors + kOutOutOfRange, m);
-    neighbors[tap * num_out + m] = find_row(table, geometry, out, tap);
-  }
-}
-
-// The first half of the taps is looked up, the second half, set to -1 before, is written as its mirror image; every mirrored
-// entry has one writer, since a row is the neighbour of one row under one tap.
-__global__ void find_submanifold_rows_kernel(DeviceHashTable table, ConvGeometry geometry, const int32_t* coords, int64_t count,
-                                             int32_t* neighbors) {
-  const int32_t tap = blockIdx.y, volume = geometry.volume();
-  const bool is_centre = tap == volume / 2;  // which only an odd volume has: it meets the row itself
-  PCPERC_GRID_LOOP(m, count) {
-    const CoordKey key = geometry.layout.row_key(coords + m * geometry.layout.columns());
-    const int32_t n = is_centre ? static_cast<int32_t>(m) : find_row(table, geometry, key, tap);
-    neighbors[tap * count + m] = n;
-    if (n >= 0 && !is_centre) neighbors[(volume - 1 - tap) * count + n] = static_cast<int32_t>(m);
+    const auto other = static_cast<int32_t>(atomicMin(cell, static_cast<unsigned>(row)));
+    if (other != -1) report_error(errors + kInDuplicate, max(other, static_cast<int32_t>(row)));
   }
 }
 
@@ -84,27 +62,26 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   Tensor result = empty_on(in_coords, {volume, num_out}, ScalarType::Int);
   auto* neighbors = static_cast<int32_t*>(result.data_ptr());
 
-  DeviceHashStorage hash(in_coords, num_in, stream);
-  const DeviceErrors errors(in_coords, kNumMapErrors, 0, stream);
+  // Errors, keys and rows in one piece of memory, all set to -1 at once.
+  const int64_t capacity = DeviceKeySet::capacity_for(num_in), error_bytes = kNumMapErrors * sizeof(ErrorRow);
+  const int64_t key_bytes = (error_bytes + capacity * sizeof(CoordKey) + 31) / 32 * 32;  // so that rows fill sectors of 32
+  const Tensor memory = empty_on(in_coords, {key_bytes + capacity * 8 * static_cast<int64_t>(sizeof(int32_t))}, ScalarType::Byte);
+  auto* bytes = static_cast<char*>(memory.data_ptr());
+  auto* errors = reinterpret_cast<ErrorRow*>(bytes);
+  const DeviceVoxelBlocks voxels{{reinterpret_cast<CoordKey*>(bytes + error_bytes), static_cast<uint32_t>(capacity)},
+                                 reinterpret_cast<int32_t*>(bytes + key_bytes)};
+  PCPERC_CUDA_CHECK(cudaMemsetAsync(bytes, 0xff, memory.numel(), stream));
   if (num_in > 0) {
-    insert_kernel<<<grid_size(num_in), kThreads, 0, stream>>>(in, layout, num_in, hash.table, errors.data());
+    insert_kernel<<<grid_size(num_in), kThreads, 0, stream>>>(in, layout, num_in, voxels, check, errors);
     PCPERC_LAUNCH_CHECK();
   }
-  const bool is_submanifold = in == out && num_in == num_out && geometry.is_symmetric();
-  if (num_out > 0 && is_submanifold) {
-    const int64_t looked_up = volume / 2 * num_out;
-    PCPERC_CUDA_CHECK(cudaMemsetAsync(neighbors + looked_up, 0xff, (volume * num_out - looked_up) * sizeof(int32_t), stream));
-    const dim3 grid(grid_size(num_in), (volume + 1) / 2);
-    find_submanifold_rows_kernel<<<grid, kThreads, 0, stream>>>(hash.table, geometry, in, num_in, neighbors);
-    PCPERC_LAUNCH_CHECK();
-  } else if (num_out > 0) {
-    const dim3 grid(grid_size(num_out), volume);
-    find_rows_kernel<<<grid, kThreads, 0, stream>>>(hash.table, geometry, out, num_out, neighbors, errors.data());
+  if (num_out > 0) {
+    find_neighbors(voxels, geometry, out, num_out, neighbors, errors + kOutOutOfRange, stream);
     PCPERC_LAUNCH_CHECK();
   }
   if (!check) return result;
   ErrorRow host[kNumMapErrors];
-  errors.read(host);
+  copy_to_host(host, errors, kNumMapErrors, stream);
   throw_map_error(host, in_coords, out_coords, layout, stream);
   return result;
 }

@@ -22,6 +22,8 @@ from pcperc.ops.kernel_map import reverse_kernel_map as reverse_kernel_map
 from pcperc.ops.neighbors import ball_query as ball_query
 from pcperc.ops.neighbors import make_three_nearest_plan as make_three_nearest_plan
 from pcperc.ops.neighbors import three_nearest as three_nearest
+from pcperc.ops.order_rows import OrderedRows as OrderedRows
+from pcperc.ops.order_rows import order_rows as order_rows
 from pcperc.ops.points_in_boxes import points_in_boxes as points_in_boxes
 from pcperc.ops.points_in_boxes import points_in_boxes_mask as points_in_boxes_mask
 from pcperc.ops.segment_reduce import Segments as Segments
@@ -34,6 +36,8 @@ from pcperc.ops.sparse_conv import sparse_conv_fused as sparse_conv_fused
 from pcperc.ops.sparse_pool import sparse_max_pool as sparse_max_pool
 from pcperc.ops.sparse_pool import sparse_max_unpool as sparse_max_unpool
 from pcperc.ops.sparse_pool import sparse_pool as sparse_pool
+from pcperc.ops.unique_coords import PaddedCoords as PaddedCoords
+from pcperc.ops.unique_coords import PaddedUniqueCoords as PaddedUniqueCoords
 from pcperc.ops.unique_coords import UniqueCoords as UniqueCoords
 from pcperc.ops.unique_coords import downsample_coords as downsample_coords
 from pcperc.ops.unique_coords import unique_coords as unique_coords

@@ -106,7 +106,12 @@ class TestDownsampleCoords(ReachedCoordsContract):
     def mistakes(cls):
         beyond = cls.call_of(coords_of((0, 0, 0, 0), (0, LIMIT - 1, 0, 0)), kernel_size=1, stride=1, padding=(1, 0, 0))
         text = r"coords row 1 = \[0, 131071, 0, 0\] makes an output coordinate outside \[-131072, 131071\]"
-        return [*super().mistakes(), Mistake("output", beyond, ValueError, text)]
+        capacity = cls.call_of(capacity=2.5)
+        return [
+            *super().mistakes(),
+            Mistake("output", beyond, ValueError, text),
+            Mistake("capacity", capacity, TypeError, "capacity must be a whole number > 0, got 2.5"),
+        ]
 
 
 class TestUpsampleCoords(ReachedCoordsContract):

@@ -50,6 +50,9 @@ class TestUniqueCoords(OpContract):
             Mistake("columns_6", call(torch.zeros(2, 6).int()), ValueError, r"D from 1 to 4, got \(2, 6\) int32"),
             Mistake("too_high", call(coords_of((0, 1, 1, 1), (0, LIMIT, 0, 0))), ValueError, r"row 1\b.*131072"),
             Mistake("too_low", call(coords_of((0, 0, 0, -LIMIT - 1))), ValueError, r"row 0\b.*-131073"),
-            Mistake("batch", call(coords_of((-1, 0, 0, 0))), ValueError, r"row 0\b"),
+            Mistake("batch", call(coords_of((-2, 0, 0, 0))), ValueError, r"row 0\b"),
+            Mistake(
+                "capacity", lambda: ops.unique_coords(coords_of(), capacity=0), ValueError, "capacity must be .* > 0"
+            ),
             Mistake("batch_high", call(coords_of((0, 0, 0, 0), (1024, 0, 0, 0))), ValueError, r"row 1\b.*1024"),
         ]
