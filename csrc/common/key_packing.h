@@ -44,7 +44,7 @@ struct KeyExtent {
     for (int axis = 0; axis < kMaxDims; ++axis) {
       for (const int64_t end : {bounds.low, bounds.high[axis] - 1}) {
         const int64_t coord = axis < layout.dims ? std::clamp<int64_t>(end, layout.min_coord(), layout.max_coord()) : 0;
-        extent.include(1 + axis, static_cast<uint32_t>(coord - layout.min_coord()));
+        extent.include(1 + axis, axis < layout.axes ? static_cast<uint32_t>(coord - layout.min_coord()) : 0);
       }
     }
     return extent;

@@ -109,6 +109,12 @@ def check_table(op: str, name: str, table: Tensor) -> None:
 
 def to_tuple(op: str, name: str, value: int | Sequence[int], dims: int, *, low: int) -> tuple[int, ...]:
     """Return one number for each of ``dims`` axes, whole and >= low; a single number stands for all of them."""
+    if type(value) is tuple and len(value) == dims:  # what layers give: a few hundred times a network
+        for number in value:
+            if type(number) is not int or number < low:
+                break
+        else:
+            return value
     value = plain(value)
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     values = tuple(plain(v) for v in value) if is_list else (value,) * dims
