@@ -68,14 +68,16 @@ struct KeyLayout {
 
   // The key of a row, or kEmptyKey where it is padding or a value is out of range.
   PCPERC_HOST_DEVICE CoordKey row_key(const int32_t* row) const {
-    if (row[0] < 0 || row[0] > max_batch()) return kEmptyKey;
+    // Without branches, so that the values are read together.
+    bool has_key = row[0] >= 0 && row[0] <= max_batch();
     CoordKey key = static_cast<CoordKey>(row[0]) << (axes * axis_bits);
-    for (int axis = 0; axis < axes; ++axis) {
+    PCPERC_DEVICE_UNROLL
+    for (int axis = 0; axis < kMaxDims; ++axis) {
       const int32_t coord = axis < dims ? row[1 + axis] : 0;
-      if (!in_range(coord)) return kEmptyKey;
-      key |= axis_key(axis, coord);
+      has_key = has_key & in_range(coord);
+      if (axis < axes) key |= axis_key(axis, coord);
     }
-    return key;
+    return has_key ? key : kEmptyKey;
   }
 
   PCPERC_HOST_DEVICE void write_row(CoordKey key, int32_t* row) const {

@@ -47,8 +47,8 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t* from = neighbors + first * num_rows + m;
     uint32_t mask = 0;
 #pragma unroll
-    for (int bit = 0; bit < kWordTaps; ++bit) {
-      if (m < num_rows && first + bit < num_taps) mask |= static_cast<uint32_t>(from[bit * num_rows] >= 0) << bit;
+    for (int bit = 0; bit < kWordTaps; ++bit, from += num_rows) {
+      if (m < num_rows && first + bit < num_taps) mask |= static_cast<uint32_t>(__ldg(from) >= 0) << bit;
     }
 #pragma unroll
     for (int bit = 0; bit < kWordTaps; ++bit) {
@@ -88,8 +88,9 @@ __global__ void make_keys_kernel(const uint32_t* masks, int64_t num_rows, const 
 }
 
 // ordered[k, j] = neighbors[k, rows[j]]; a tap under which the mask has no neighbour is not read.
-__global__ void gather_columns_kernel(const int32_t* neighbors, const uint32_t* masks, int64_t num_rows, int num_taps,
-                                      const int32_t* rows, int32_t* ordered) {
+__global__ void __launch_bounds__(kThreads, 4)
+    gather_columns_kernel(const int32_t* neighbors, const uint32_t* masks, int64_t num_rows, int num_taps, const int32_t* rows,
+                          int32_t* ordered) {
   const int word = blockIdx.y, first = word * kWordTaps;
   PCPERC_GRID_LOOP(j, num_rows) {
     const int64_t m = rows[j];
@@ -98,10 +99,10 @@ __global__ void gather_columns_kernel(const int32_t* neighbors, const uint32_t* 
     int32_t* to = ordered + first * num_rows + j;
     int32_t found[kWordTaps];  // all are read before the first is written
 #pragma unroll
-    for (int bit = 0; bit < kWordTaps; ++bit) found[bit] = mask >> bit & 1 ? __ldg(from + bit * num_rows) : -1;
+    for (int bit = 0; bit < kWordTaps; ++bit, from += num_rows) found[bit] = mask >> bit & 1 ? __ldg(from) : -1;
 #pragma unroll
-    for (int bit = 0; bit < kWordTaps; ++bit) {
-      if (first + bit < num_taps) to[bit * num_rows] = found[bit];
+    for (int bit = 0; bit < kWordTaps; ++bit, to += num_rows) {
+      if (first + bit < num_taps) *to = found[bit];
     }
   }
 }
