@@ -7,13 +7,13 @@
 // With a capacity nothing waits for the GPU: lists have `capacity` places, those behind the keys are padding, and what does not
 // fit is left out and reported by a flag.
 #include <cub/block/block_scan.cuh>
-#include <cub/device/device_radix_sort.cuh>
 #include <optional>
 
 #include "common/conv_geometry.h"
 #include "common/device_errors.cuh"
 #include "common/hash_table.cuh"
 #include "common/key_packing.h"
+#include "cuda/digit_sort.cuh"
 
 namespace pcperc {
 
@@ -121,7 +121,7 @@ class DistinctKeys {
   DistinctKeys(const Tensor& like, const char* op, KeyLayout layout, int64_t num_candidates, std::optional<int64_t> capacity,
                const LatticeBounds& bounds, bool with_slots, cudaStream_t stream)
       : like_(like), choice_{KeyPacking(layout, KeyExtent::of_bounds(layout, bounds)), capacity.has_value()}, stream_(stream),
-        num_rows_(capacity.value_or(num_candidates)), with_slots_(with_slots) {
+        num_rows_(capacity.value_or(num_candidates)) {
     STD_TORCH_CHECK(std::max(num_candidates, num_rows_) <= INT32_MAX, op, ": more than 2^31 rows, got ", num_candidates);
     const int64_t slots = DeviceKeySet::capacity_for(num_candidates), per_slot = with_slots ? 4 : 0;
     const int64_t set_bytes = sizeof(KeySetState) + slots * (sizeof(CoordKey) + per_slot);
@@ -158,37 +158,38 @@ class DistinctKeys {
   // Sort the list and write it to coords (num_rows, 1 + D).
   void write(Tensor& coords, int64_t* counts = nullptr, bool* incomplete = nullptr) const {
     if (num_rows_ == 0) return;
-    const Tensor sorted = empty_on(like_, {num_rows_}, ScalarType::Long);
-    const Tensor slots = empty_on(like_, {with_slots_ ? num_rows_ : 0}, ScalarType::Int);
     if (choice_.fixed.is_narrow()) {
-      sort<uint32_t>(sorted, slots);
+      sort_and_write<uint32_t>(coords, counts, incomplete);
     } else {
-      sort<uint64_t>(sorted, slots);
+      sort_and_write<uint64_t>(coords, counts, incomplete);
     }
-    write_rows_kernel<<<grid_size(num_rows_), kThreads, 0, stream_>>>(
-        sorted.data_ptr(), choice_, state_, num_rows_, static_cast<int32_t*>(coords.data_ptr()),
-        with_slots_ ? static_cast<const int32_t*>(slots.data_ptr()) : nullptr, row_of_slot_, counts, incomplete);
-    PCPERC_LAUNCH_CHECK();
   }
 
  private:
   template <class Key>
-  void sort(const Tensor& sorted, const Tensor& slots) const {
-    const auto* keys = reinterpret_cast<const Key*>(list_);
-    auto* sorted_keys = static_cast<Key*>(sorted.data_ptr());
-    const int count = static_cast<int>(num_rows_), bits = std::max(choice_.fixed.num_bits, 1);
-    with_workspace(like_, [&](void* workspace, size_t& bytes) {
-      return with_slots_ ? cub::DeviceRadixSort::SortPairs(workspace, bytes, keys, sorted_keys, list_slots_,
-                                                           static_cast<int32_t*>(slots.data_ptr()), count, 0, bits, stream_)
-                         : cub::DeviceRadixSort::SortKeys(workspace, bytes, keys, sorted_keys, count, 0, bits, stream_);
-    });
+  void sort_and_write(Tensor& coords, int64_t* counts, bool* incomplete) const {
+    const SortShape shape(num_rows_, choice_.fixed.num_bits);
+    const Tensor other_keys = empty_on(like_, {num_rows_}, ScalarType::Long);
+    const Tensor other_slots = empty_on(like_, {list_slots_ ? num_rows_ : 0}, ScalarType::Int);
+    const Tensor histogram_memory = empty_on(like_, {shape.histogram_size()}, ScalarType::Int);
+    auto* histograms = static_cast<int32_t*>(histogram_memory.data_ptr());
+    const SortBuffers<Key> list{reinterpret_cast<Key*>(list_), list_slots_};
+    const SortBuffers<Key> other{static_cast<Key*>(other_keys.data_ptr()),
+                                 list_slots_ ? static_cast<int32_t*>(other_slots.data_ptr()) : nullptr};
+    PCPERC_CUDA_CHECK(cudaMemsetAsync(histograms, 0, shape.histogram_size() * sizeof(int32_t), stream_));
+    count_first_digits_kernel<<<grid_size(num_rows_), kThreads, 0, stream_>>>(list.keys, shape, histograms);
+    PCPERC_LAUNCH_CHECK();
+    const SortBuffers<Key> sorted = sort_by_digits(list, other, shape, histograms, stream_);
+    write_rows_kernel<<<grid_size(num_rows_), kThreads, 0, stream_>>>(
+        sorted.keys, choice_, state_, num_rows_, static_cast<int32_t*>(coords.data_ptr()), sorted.values, row_of_slot_, counts,
+        incomplete);
+    PCPERC_LAUNCH_CHECK();
   }
 
   Tensor like_, memory_;
   PackingChoice choice_;
   cudaStream_t stream_;
   int64_t num_rows_;
-  bool with_slots_;
   KeySetState* state_;
   DeviceKeySet set_;
   int32_t *row_of_slot_, *list_slots_;

@@ -6,10 +6,10 @@
 // Fewer bits of the place cost more than the pass of the sort that they save: 2.01 times with the highest 24 of 27.
 #include <torch/csrc/stable/library.h>
 
-#include <cub/device/device_radix_sort.cuh>
 #include <tuple>
 
 #include "common/launch.cuh"
+#include "cuda/digit_sort.cuh"
 
 namespace pcperc {
 namespace {
@@ -69,21 +69,22 @@ __global__ void __launch_bounds__(kThreads)
   if (is_last) rank_taps(counts, num_taps, taps);
 }
 
-// keys[j]: bits [begin, end) of the place in the Gray code of row rows[j], or of row j where rows is null, which is then
-// written; bit 0 is the highest, that of the rarest tap.
-__global__ void make_keys_kernel(const uint32_t* masks, int64_t num_rows, const int32_t* taps, int begin, int end,
-                                 int32_t* rows, bool is_first, uint32_t* keys) {
-  PCPERC_GRID_LOOP(j, num_rows) {
-    const int64_t m = is_first ? j : rows[j];
+// keys[j]: the complement of bits [begin, end) of the place in the Gray code of row rows[j], or, where `is_first`, of row j,
+// which is then written; bit 0 is the highest, that of the rarest tap. Complements sort descending.
+__global__ void make_keys_kernel(const uint32_t* masks, const int32_t* taps, int begin, int end, bool is_first,
+                                 SortBuffers<uint32_t> to, SortShape shape, int32_t* histograms) {
+  PCPERC_GRID_LOOP(j, shape.count) {
+    const int64_t m = is_first ? j : to.values[j];
     uint32_t key = 0;
     bool bit = false;
     for (int place = 0; place < end; ++place) {
       const int32_t tap = taps[place];
-      bit ^= masks[tap / kWordTaps * num_rows + m] >> (tap % kWordTaps) & 1;
+      bit ^= masks[int64_t{tap / kWordTaps} * shape.count + m] >> (tap % kWordTaps) & 1;
       if (place >= begin) key = key << 1 | bit;
     }
-    keys[j] = key;
-    if (is_first) rows[j] = static_cast<int32_t>(j);
+    to.keys[j] = ~key;
+    if (is_first) to.values[j] = static_cast<int32_t>(j);
+    shape.count_digit(histograms, j, ~key, 0);
   }
 }
 
@@ -121,33 +122,38 @@ std::tuple<Tensor, Tensor> order_rows(Tensor neighbors) {
   Tensor ordered = empty_on(table, {num_taps, num_rows}, ScalarType::Int), order = empty_on(table, {num_rows}, ScalarType::Int);
   if (num_rows == 0) return {ordered, order};
 
-  // Of two arrays of keys and of rows, a sort reads one and writes the other.
+  // A stable sort by each word of the place in the Gray code, the last one, which may be shorter, first.
   const int num_words = std::max((num_taps + kWordTaps - 1) / kWordTaps, 1);
-  const Tensor memory = empty_on(table, {(num_words + 3) * num_rows + 2 * num_taps + 1}, ScalarType::Int);
-  auto* masks = static_cast<uint32_t*>(memory.data_ptr());
-  uint32_t *keys = masks + num_words * num_rows, *sorted_keys = keys + num_rows;
-  auto *rows = reinterpret_cast<int32_t*>(sorted_keys + num_rows), *sorted = static_cast<int32_t*>(order.data_ptr());
-  int32_t *counts = rows + num_rows, *num_blocks = counts + num_taps, *taps = num_blocks + 1;
-  const auto* from = static_cast<const int32_t*>(table.data_ptr());
+  const auto shape_of = [&](int word) { return SortShape(num_rows, std::min(num_taps - word * kWordTaps, kWordTaps)); };
+  const SortShape last = shape_of(num_words - 1);
+  const int64_t most_counts = std::max(last.histogram_size(), shape_of(0).histogram_size());
+  const Tensor memory =
+      empty_on(table, {most_counts + (num_words + 3) * num_rows + 2 * num_taps + 1}, ScalarType::Int);
+  auto *histograms = static_cast<int32_t*>(memory.data_ptr()), *counts = histograms + most_counts;
+  int32_t *num_blocks = counts + num_taps, *taps = num_blocks + 1;
+  auto* masks = reinterpret_cast<uint32_t*>(taps + num_taps);
+  uint32_t* keys = masks + num_words * num_rows;
+  SortBuffers<uint32_t> from{keys, reinterpret_cast<int32_t*>(keys + 2 * num_rows)};
+  SortBuffers<uint32_t> to{keys + num_rows, static_cast<int32_t*>(order.data_ptr())};
+  if (last.num_passes % 2 == 0) std::swap(from, to);  // so that `order` is written last: the other words take 4 passes
+
+  const auto* given = static_cast<const int32_t*>(table.data_ptr());
   const dim3 by_word(grid_size(num_rows), num_words);
-  PCPERC_CUDA_CHECK(cudaMemsetAsync(counts, 0, (num_taps + 1) * sizeof(int32_t), stream));
-  make_masks_kernel<<<by_word, kThreads, 0, stream>>>(from, num_rows, num_taps, masks, counts,
+  PCPERC_CUDA_CHECK(cudaMemsetAsync(histograms, 0, (most_counts + num_taps + 1) * sizeof(int32_t), stream));
+  make_masks_kernel<<<by_word, kThreads, 0, stream>>>(given, num_rows, num_taps, masks, counts,
                                                       reinterpret_cast<unsigned*>(num_blocks), taps);
   PCPERC_LAUNCH_CHECK();
-  // A stable sort by each word, the last one first; `rows` names the rows in the order so far.
-  if (num_words % 2 == 0) std::swap(rows, sorted);  // so that the last sort writes `order`
   for (int word = num_words - 1; word >= 0; --word) {
+    const SortShape shape = shape_of(word);
+    const bool is_first = word == num_words - 1;
     const int begin = word * kWordTaps, end = std::min(begin + kWordTaps, num_taps);
-    make_keys_kernel<<<grid_size(num_rows), kThreads, 0, stream>>>(masks, num_rows, taps, begin, end, rows,
-                                                                   word == num_words - 1, keys);
+    if (!is_first) PCPERC_CUDA_CHECK(cudaMemsetAsync(histograms, 0, shape.histogram_size() * sizeof(int32_t), stream));
+    make_keys_kernel<<<grid_size(num_rows), kThreads, 0, stream>>>(masks, taps, begin, end, is_first, from, shape, histograms);
     PCPERC_LAUNCH_CHECK();
-    with_workspace(table, [&](void* workspace, size_t& bytes) {
-      return cub::DeviceRadixSort::SortPairsDescending(workspace, bytes, keys, sorted_keys, rows, sorted,
-                                                       static_cast<int>(num_rows), 0, std::max(end - begin, 1), stream);
-    });
-    std::swap(rows, sorted);
+    sort_by_digits(from, to, shape, histograms, stream);
+    if (shape.num_passes % 2 == 1) std::swap(from, to);
   }
-  gather_columns_kernel<<<by_word, kThreads, 0, stream>>>(from, masks, num_rows, num_taps,
+  gather_columns_kernel<<<by_word, kThreads, 0, stream>>>(given, masks, num_rows, num_taps,
                                                           static_cast<int32_t*>(order.data_ptr()),
                                                           static_cast<int32_t*>(ordered.data_ptr()));
   PCPERC_LAUNCH_CHECK();
