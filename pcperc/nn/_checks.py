@@ -16,13 +16,12 @@ def check_input(layer: nn.Module, x: object, *, channels: int | None = None, dim
     Raises:
         TypeError: another type. ValueError: other channels or axes; the messages begin with the layer's class.
     """
-    name = type(layer).__name__
     if not isinstance(x, SparseTensor):
-        raise TypeError(f"{name}: input must be a SparseTensor, got {type(x).__name__}")
-    if dims is not None and x.topology.dims != dims:
-        raise ValueError(f"{name}: input must have {dims} spatial axes, got {x.topology.dims}")
+        raise TypeError(f"{type(layer).__name__}: input must be a SparseTensor, got {type(x).__name__}")
+    if dims is not None and x.coords.shape[1] != 1 + dims:
+        raise ValueError(f"{type(layer).__name__}: input must have {dims} spatial axes, got {x.dims}")
     if channels is not None and x.feats.shape[1] != channels:
-        raise ValueError(f"{name}: input must have {channels} channels, got {x.feats.shape[1]}")
+        raise ValueError(f"{type(layer).__name__}: input must have {channels} channels, got {x.num_channels}")
 
 
 def check_rows(layer: nn.Module, x: object, *, channels: int | None = None) -> None:

@@ -77,7 +77,12 @@ class SparseConvBase(nn.Module):
     @property
     def geometry(self) -> dict[str, tuple[int, ...]]:
         """kernel_size, stride, padding and dilation: what a kernel map is found by."""
-        return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+        return {
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+        }
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
         """Return the kernel map along which this layer convolves ``x``; raise where ``x`` does not fit."""

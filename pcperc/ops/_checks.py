@@ -50,11 +50,14 @@ def check_float_matrix(
 
 def check_same_device(op: str, **tensors: Tensor | None) -> None:
     """Require all tensors that are given to be on the device of the first."""
-    given = [(name, tensor) for name, tensor in tensors.items() if tensor is not None]
-    first_name, first = given[0]
-    for name, tensor in given[1:]:
-        if tensor.device != first.device:
-            raise ValueError(f"{op}: {name} must be on {first.device} like {first_name}, got {tensor.device}")
+    first_name, device = "", None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if device is None:
+            first_name, device = name, tensor.device
+        elif tensor.device != device:
+            raise ValueError(f"{op}: {name} must be on {device} like {first_name}, got {tensor.device}")
 
 
 def floats(op: str, name: str, values: Sequence[float], count: int) -> list[float]:

@@ -84,6 +84,7 @@ class KernelMap:
     # (K, M_coarse) "fine" and (K, M_fine) "coarse", the rows that they name; "fine ordered" and so on: with their
     # columns in the order of their taps. One dict for a map and its inverse.
     _tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _inverse: list["KernelMap"] = field(default_factory=list, repr=False)  # it, once it was asked for
 
     @property
     def neighbors(self) -> Tensor:
@@ -126,8 +127,10 @@ class KernelMap:
     @property
     def inverse(self) -> "KernelMap":
         """The same triples from ``target`` to ``source``; its tables are these, the other way round."""
-        geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return KernelMap(self.target, self.source, *geometry, not self.transposed, self._tables)
+        if not self._inverse:
+            geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
+            self._inverse.append(KernelMap(self.target, self.source, *geometry, not self.transposed, self._tables))
+        return self._inverse[0]
 
     def _fine_rows(self) -> Tensor:
         if "fine" not in self._tables:

@@ -129,7 +129,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
 
     @property
     def num_voxels(self) -> int:
-        return self.coords.shape[0]
+        return self._feats.shape[0]
 
     @property
     def num_channels(self) -> int:
@@ -204,10 +204,18 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
 
 
 def _check_feats(coords: Tensor, feats: Tensor) -> None:
+    rows = coords.shape[0]
+    if (  # in one expression: a network asks it of every layer
+        isinstance(feats, Tensor)
+        and feats.ndim == 2
+        and feats.shape[0] == rows
+        and feats.dtype in FLOAT_DTYPES
+        and feats.device == coords.device
+    ):
+        return
     check_tensor("SparseTensor", "feats", feats)
-    if feats.ndim != 2 or feats.shape[0] != coords.shape[0] or feats.dtype not in FLOAT_DTYPES:
-        raise ValueError(f"SparseTensor: feats must be ({coords.shape[0]}, C) floating point, got {describe(feats)}")
     check_same_device("SparseTensor", coords=coords, feats=feats)
+    raise ValueError(f"SparseTensor: feats must be ({rows}, C) floating point, got {describe(feats)}")
 
 
 def _to_spacing(value: Spacing | Sequence[Spacing], dims: int) -> tuple[Spacing, ...]:
