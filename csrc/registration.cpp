@@ -53,6 +53,19 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv_weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
       "bool with_bias, int groups, bool allow_tf32, Tensor? row_order, int tile, int split_rows) -> (Tensor, Tensor)");
+  // act(norm(feats) + residual) with the statistics of the rows, which are recorded, and returned as mean and invstd; a momentum
+  // below 0 records the plain average of all batches (csrc/batch_norm.h). Then with given statistics, and the gradients of
+  // feats, residual (empty where not asked for), weight and bias; `out` is needed where there is an activation.
+  m.def(
+      "batch_norm_train(Tensor feats, Tensor? residual, Tensor? weight, Tensor? bias, Tensor(a!)? running_mean, "
+      "Tensor(b!)? running_var, Tensor(c!)? num_batches_tracked, float momentum, float eps, float negative_slope) -> "
+      "(Tensor, Tensor, Tensor)");
+  m.def(
+      "batch_norm_inference(Tensor feats, Tensor? residual, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, float eps, "
+      "float negative_slope) -> Tensor");
+  m.def(
+      "batch_norm_backward(Tensor grad, Tensor feats, Tensor? out, Tensor mean, Tensor invstd, Tensor? weight, "
+      "bool with_residual, float negative_slope) -> (Tensor, Tensor, Tensor, Tensor)");
   // Pooling along a neighbour table, entries outside [0, N) left out. How many neighbours each row has.
   m.def("neighbor_counts(Tensor neighbors, SymInt num_inputs) -> Tensor");
   // out[m] = (sum over neighbours n of feats[n] / in_counts[n]) / out_counts[m]; counts that are not given are 1.

@@ -2,7 +2,6 @@
 """Normalisation over the features of a sparse tensor."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import ops
@@ -12,13 +11,50 @@ from pcperc.ops._checks import positive_int, sum_dtype
 from pcperc.sparse import SparseTensor
 
 
-class BatchNorm(nn.BatchNorm1d):
+class _RowNorm(nn.BatchNorm1d):
+    """Batch norm over rows, of any number."""
+
+    def normalise_rows(self, feats: Tensor) -> Tensor:
+        """Normalise (M, C), traced or not."""
+        return traceable_batch_norm(self, feats) if torch.compiler.is_compiling() else self.normalise(feats)
+
+    def normalise(self, feats: Tensor, residual: Tensor | None = None, negative_slope: float = 1.0) -> Tensor:
+        """Normalise (M, C), then add a residual and apply a (leaky) ReLU, as :func:`pcperc.ops.batch_norm` does."""
+        mean, var = self.running_mean, self.running_var
+        use_batch = self.training or mean is None
+        if use_batch and feats.shape[0] < 2:
+            use_batch, (mean, var) = False, self._stand_in(feats)
+        is_recorded = self.training and self.track_running_stats
+        return ops.batch_norm(
+            feats,
+            mean if is_recorded or not use_batch else None,
+            var if is_recorded or not use_batch else None,
+            self.weight,
+            self.bias,
+            residual,
+            training=use_batch,
+            num_batches_tracked=self.num_batches_tracked if is_recorded else None,
+            momentum=self.momentum,
+            eps=self.eps,
+            negative_slope=negative_slope,
+        )
+
+    def _stand_in(self, feats: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance where there are too few rows to have any."""
+        if self.running_mean is not None:
+            # Copies: a later batch changes the statistics in place, which must not reach this batch's gradient.
+            return self.running_mean.clone(), self.running_var.clone()
+        dtype = feats.dtype if self.weight is None else self.weight.dtype
+        return feats.new_zeros(self.num_features, dtype=dtype), feats.new_ones(self.num_features, dtype=dtype)
+
+
+class BatchNorm(_RowNorm):
     """torch.nn.BatchNorm1d over the voxels, or points, of all clouds of the batch.
 
     Arguments, parameters and state names are those of ``torch.nn.BatchNorm1d``. In training with fewer than two voxels,
     where a variance cannot be estimated and torch raises, the running statistics are used and left as they are (without
-    running statistics: mean 0 and variance 1), so that an empty cloud stops no run. torch sums the
-    statistics and gradients: in training on a CPU their last bits follow the number of threads.
+    running statistics: mean 0 and variance 1), so that an empty cloud stops no run. Sums are the same for every number
+    of threads.
 
     Shape: SparseTensor or PointTensor with (M, num_features) features to one of the same coordinates.
     Raises:
@@ -28,32 +64,14 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Rows) -> Rows:
         check_rows(self, x, channels=self.num_features)
-        return x.replace(feats=_batch_norm(self, x.feats))
+        return x.replace(feats=self.normalise_rows(x.feats))
 
 
-class RowBatchNorm(nn.BatchNorm1d):
+class RowBatchNorm(_RowNorm):
     """:class:`BatchNorm` for plain features, (rows, num_features) to (rows, num_features), of any number of rows."""
 
     def forward(self, feats: Tensor) -> Tensor:
-        return _batch_norm(self, feats)
-
-
-def _batch_norm(norm: nn.BatchNorm1d, feats: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():
-        return traceable_batch_norm(norm, feats)
-    if (norm.training or norm.running_mean is None) and len(feats) < 2:
-        return _without_batch_statistics(norm, feats)
-    return nn.BatchNorm1d.forward(norm, feats)
-
-
-def _without_batch_statistics(norm: nn.BatchNorm1d, feats: Tensor) -> Tensor:
-    if norm.running_mean is not None:
-        # Copies: a later batch changes the statistics in place, which must not reach this batch's gradient.
-        mean, var = norm.running_mean.clone(), norm.running_var.clone()
-    else:
-        dtype = feats.dtype if norm.weight is None else norm.weight.dtype
-        mean, var = feats.new_zeros(norm.num_features, dtype=dtype), feats.new_ones(norm.num_features, dtype=dtype)
-    return F.batch_norm(feats, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        return self.normalise_rows(feats)
 
 
 def traceable_batch_norm(norm: nn.modules.batchnorm._BatchNorm, feats: Tensor) -> Tensor:

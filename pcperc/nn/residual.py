@@ -4,7 +4,8 @@
 import torch
 from torch import nn
 
-from pcperc.nn.activation import ReLU
+from pcperc.nn._checks import check_input
+from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import PerAxis, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
 from pcperc.nn.norm import BatchNorm
 from pcperc.ops._checks import describe, positive_int
@@ -37,13 +38,36 @@ class ConvBlock(nn.Module):
         self.conv, self.norm, self.activation = conv, norm, activation
 
     def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
-        x = self.conv(x)
-        if self.norm is not None:
-            x = self.norm(x)
+        x, norm, activation = self.conv(x), self.norm, self.activation
         if residual is not None:
             check_residual(residual, x.topology, channels=x.num_channels)
+        slope = _one_pass_slope(norm, activation)
+        if slope is not None and (residual is None or residual.dtype == x.dtype):
+            check_input(norm, x, channels=norm.num_features)
+            return x.replace(feats=norm.normalise(x.feats, None if residual is None else residual.feats, slope))
+        if norm is not None:
+            x = norm(x)
+        if residual is not None:
             x = x.replace(feats=x.feats + residual.feats)
-        return x if self.activation is None else self.activation(x)
+        return x if activation is None else activation(x)
+
+
+def _one_pass_slope(norm: nn.Module | None, activation: nn.Module | None) -> float | None:
+    """What ``ops.batch_norm`` takes to compute both, or None where it cannot: a subclass may compute something else."""
+    if type(norm) is not BatchNorm or torch.compiler.is_compiling() or _has_hooks(norm):
+        return None
+    if activation is None:
+        return 1.0
+    if type(activation) not in (ReLU, LeakyReLU) or _has_hooks(activation):
+        return None
+    slope = getattr(activation, "negative_slope", 0.0)
+    return slope if slope >= 0 else None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 class ResidualBlock(nn.Module):

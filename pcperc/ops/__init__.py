@@ -2,6 +2,7 @@
 """Operators on plain tensors: one file a concept, the same stem in csrc/, tests/ops/ and here."""
 
 from pcperc.ops import _library as _library
+from pcperc.ops.batch_norm import batch_norm as batch_norm
 from pcperc.ops.bev_pool import BevPoolPlan as BevPoolPlan
 from pcperc.ops.bev_pool import bev_pool as bev_pool
 from pcperc.ops.bev_pool import make_bev_pool_plan as make_bev_pool_plan

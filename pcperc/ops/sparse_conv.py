@@ -62,7 +62,9 @@ def sparse_conv(
     _check_order("sparse_conv", "row_order", row_order, neighbors)
     _check_order("sparse_conv", "reverse_row_order", reverse_row_order, reverse_neighbors)
     tables = feats, weight, neighbors, reverse_neighbors, bias
-    return torch.ops.pcperc.sparse_conv(*tables, groups, _allow_tf32(feats), row_order, reverse_row_order)
+    is_eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    convolve = _EagerConv.apply if is_eager else torch.ops.pcperc.sparse_conv
+    return convolve(*tables, groups, _allow_tf32(feats), row_order, reverse_row_order)
 
 
 def sparse_conv_fused(
@@ -254,6 +256,24 @@ def _conv_backward(ctx, grad):
         grad_weight = grad_weight.to(weight.dtype)
         grad_bias = grad_bias.to(ctx.bias_dtype) if needs_bias else None
     return grad_feats, grad_weight, None, None, grad_bias, None, None, None, None
+
+
+class _EagerConv(torch.autograd.Function):
+    """What ``register_autograd`` makes of the same functions, at half of its cost for each call (22 us of 40)."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        with torch._C._AutoDispatchBelowAutograd():  # the operator alone, not its own way to gradients
+            output = torch.ops.pcperc.sparse_conv(*inputs)
+        _conv_setup(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx, grad):
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+            return _conv_backward(ctx, grad)
+        with torch._C._AutoDispatchBelowAutograd():
+            return _conv_backward(ctx, grad)
 
 
 def _transpose(weight: Tensor, groups: int) -> Tensor:

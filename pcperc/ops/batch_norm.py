@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch norm with what follows it, a residual and a (leaky) ReLU, in one pass each way."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import pcperc.ops._library  # noqa: F401
+from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe, sum_dtype
+
+
+def batch_norm(
+    feats: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    training: bool = False,
+    num_batches_tracked: Tensor | None = None,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    negative_slope: float = 1.0,
+) -> Tensor:
+    """Normalise each channel over the rows, add a residual and apply a (leaky) ReLU.
+
+    ``out = act((feats - mean) / sqrt(var + eps) * weight + bias + residual)`` where act(x) is x for x > 0 and
+    ``negative_slope * x`` elsewhere. Sums are float32 (float64 for float64), a half-precision result is rounded once.
+
+    Args:
+        feats: (M, C) float64, float32, float16 or bfloat16. Differentiable.
+        running_mean, running_var: (C,) in the dtype of feats or float32. In training they are moved towards the
+            statistics of feats, with the unbiased variance, and may be None; else they are the statistics.
+        weight, bias: (C,) likewise, or None: 1 and 0. Differentiable.
+        residual: (M, C) in the dtype of feats, or None. Differentiable.
+        training: take the statistics of feats; M is then 2 or more.
+        num_batches_tracked: one int64, counted up in training, or None.
+        momentum: weight of feats in the running statistics; None is the plain average over ``num_batches_tracked``.
+        eps: added to the variance.
+        negative_slope: 1 is no activation, 0 is ReLU; a finite number >= 0.
+    Returns:
+        (M, C) in the dtype of feats.
+    Raises:
+        TypeError: not a tensor, or feats not floating point.
+        ValueError: wrong shape, dtype, device or number; M < 2 in training; no statistics.
+    Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1.
+    Deterministic: yes, forward and backward, and on the CPU for every number of threads. Twice differentiable.
+    """
+    op = "batch_norm"
+    check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
+    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    _check_parameters(op, feats, parameters)
+    if residual is not None:
+        check_tensor(op, "residual", residual)
+        if residual.shape != feats.shape or residual.dtype != feats.dtype or residual.device != feats.device:
+            raise ValueError(f"{op}: residual must be like feats, {describe(feats)}, got {describe(residual)}")
+    if not 0 <= negative_slope < math.inf:
+        raise ValueError(f"{op}: negative_slope must be finite and >= 0, got {negative_slope}")
+    if training:
+        if feats.shape[0] < 2:
+            raise ValueError(f"{op}: feats must have at least 2 rows in training, got {describe(feats)}")
+        if momentum is None and num_batches_tracked is None and running_mean is not None:
+            raise ValueError(f"{op}: num_batches_tracked must be given where momentum is None")
+        running = running_mean, running_var, num_batches_tracked, -1.0 if momentum is None else momentum
+        return _BatchNorm.apply(feats, residual, weight, bias, running, eps, negative_slope)
+    if running_mean is None or running_var is None:
+        raise ValueError(f"{op}: running_mean and running_var must be given outside training, got None")
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (feats, weight, bias, residual)):
+        return _with_given_statistics(feats, running_mean, running_var, weight, bias, residual, eps, negative_slope)
+    statistics = running_mean, running_var, weight, bias
+    return torch.ops.pcperc.batch_norm_inference(feats, residual, *statistics, eps, negative_slope)
+
+
+def _check_parameters(op: str, feats: Tensor, parameters: dict[str, Tensor | None]) -> None:
+    shape, device = feats.shape[1:], feats.device
+    dtypes = (feats.dtype,) if feats.dtype == torch.float64 else (feats.dtype, torch.float32)
+    for name, tensor in parameters.items():
+        if tensor is None:
+            continue
+        check_tensor(op, name, tensor)
+        if tensor.shape != shape or tensor.dtype not in dtypes:
+            form = f"({feats.shape[1]},) in the dtype of feats or float32, {describe(feats)}"
+            raise ValueError(f"{op}: {name} must be {form}, got {describe(tensor)}")
+        if tensor.device != device:
+            check_same_device(op, feats=feats, **{name: tensor})
+
+
+def _with_given_statistics(feats, mean, var, weight, bias, residual, eps, negative_slope) -> Tensor:
+    """The formula in torch's operators, for gradients along given statistics."""
+    out = F.batch_norm(feats, mean, var, weight, bias, False, 0.0, eps)
+    if residual is not None:
+        out = out + residual
+    return out if negative_slope == 1 else F.leaky_relu(out, negative_slope)
+
+
+class _BatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, feats, residual, weight, bias, running, eps, negative_slope):
+        *statistics, momentum = running
+        arguments = residual, weight, bias, *statistics, momentum, eps, negative_slope
+        out, mean, invstd = torch.ops.pcperc.batch_norm_train(feats, *arguments)
+        ctx.save_for_backward(feats, None if negative_slope == 1 else out, mean, invstd, weight)
+        ctx.eps, ctx.negative_slope = eps, negative_slope
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        feats, out, mean, invstd, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+            found = _differentiable_backward(grad, feats, out, weight, ctx.eps, ctx.negative_slope)
+        else:
+            with_residual = out is not None and ctx.needs_input_grad[1]
+            arguments = feats, out, mean, invstd, weight, with_residual, ctx.negative_slope
+            found = torch.ops.pcperc.batch_norm_backward(grad, *arguments)
+        grad_feats, grad_residual, grad_weight, grad_bias = found
+        needs_residual, needs_weight, needs_bias = ctx.needs_input_grad[1:4]
+        return (
+            grad_feats,
+            (grad if out is None else grad_residual) if needs_residual else None,
+            grad_weight.to(weight.dtype) if needs_weight else None,
+            grad_bias.to(ctx.bias_dtype) if needs_bias else None,
+            None,
+            None,
+            None,
+        )
+
+
+def _differentiable_backward(grad, feats, out, weight, eps, negative_slope) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients by their formula (Ioffe and Szegedy, section 3) in torch's operators."""
+    wide = sum_dtype(feats.dtype)
+    if out is not None:
+        grad = torch.where(out > 0, grad, grad * negative_slope)
+    values, above = feats.to(wide), grad.to(wide)
+    centred = values - values.mean(0)
+    invstd = (centred.square().mean(0) + eps).rsqrt()
+    normal = centred * invstd
+    grad_bias, grad_weight = above.sum(0), (above * normal).sum(0)
+    scale = invstd if weight is None else invstd * weight.to(wide)
+    grad_feats = scale * (above - grad_bias / len(feats) - normal * (grad_weight / len(feats)))
+    return grad_feats.to(feats.dtype), grad, grad_weight, grad_bias
+
+
+@torch.library.register_fake("pcperc::batch_norm_train")
+def _(feats, residual, weight, bias, running_mean, running_var, num_batches_tracked, momentum, eps, negative_slope):
+    statistics = feats.new_empty(feats.shape[1], dtype=sum_dtype(feats.dtype))
+    return feats.new_empty(feats.shape), statistics, torch.empty_like(statistics)
+
+
+@torch.library.register_fake("pcperc::batch_norm_inference")
+def _(feats, residual, mean, var, weight, bias, eps, negative_slope):
+    return feats.new_empty(feats.shape)
+
+
+@torch.library.register_fake("pcperc::batch_norm_backward")
+def _(grad, feats, out, mean, invstd, weight, with_residual, negative_slope):
+    grad_residual = feats.new_empty((feats.shape[0] if with_residual else 0, feats.shape[1]))
+    return feats.new_empty(feats.shape), grad_residual, torch.empty_like(mean), torch.empty_like(mean)
