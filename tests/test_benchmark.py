@@ -13,10 +13,14 @@ import torch
 import pcperc
 import pcperc.nn as spnn
 from pcperc.benchmark.config_model import measure_config
+from pcperc.benchmark.first_call import measure_first_call
 from pcperc.benchmark.inputs import load_sweep, synthetic_points
+from pcperc.benchmark.layers import Prepared, make_work
 from pcperc.benchmark.libraries import Layer, Pcperc, open_libraries
+from pcperc.benchmark.op import OpOptions, measure_ops
 from pcperc.benchmark.peer_unet import PeerUNet
 from pcperc.benchmark.reference import relative_error
+from pcperc.benchmark.stages import measure_stages
 from pcperc.benchmark.unet import CASES as MODEL_CASES
 from pcperc.benchmark.unet import ModelOptions, measure_unet
 from pcperc.models.minkunet import MinkUNet
@@ -26,7 +30,7 @@ from tests.tolerances import tolerances
 ROOT = Path(__file__).parent.parent
 ROW = {
     "case", "pass", "dtype", "channels", "copies", "library", "num_inputs", "num_outputs", "pairs", "median_ms",
-    "p5_ms", "p95_ms", "runs", "ns_per_pair", "bytes", "gbs",
+    "p5_ms", "p95_ms", "runs", "ns_per_pair", "bytes", "gbs", "out_channels", "num_voxels", "roofline_share",
 }  # fmt: skip
 PRODUCTS = {"flop", "gflops", "peak_share"}
 
@@ -69,13 +73,13 @@ def test_op_writes_every_value(sweep_file, tmp_path):
 
 def test_model_writes_every_value(sweep_file, tmp_path):
     out = tmp_path / "rows.json"
-    options = {"input": sweep_file, "voxel_size": 2.0, "runs": 2, "device": "cpu", "json": out}
+    options = {"input": sweep_file, "voxel_size": 0.5, "runs": 2, "device": "cpu", "json": out}
     measure_unet(ModelOptions(dtype=("float32", "bfloat16"), **options))
     rows = json.loads(out.read_text())["rows"]
     assert [row["case"] for row in rows] == [case for case in MODEL_CASES for _ in range(2)]
     for row in rows:
         assert set(row) >= {"library", "num_voxels", "median_ms", "p95_ms", "flop", "gflops", "peak_share", "peak_mib"}
-        assert (row["error"] is None) == (row["case"] == "training_step")
+        assert (row["error"] is None) == ("training" in row["case"])
         assert (row["error"] or 0) < (1e-5 if row["dtype"] == "float32" else 0.1)
         assert ("vs_inference" in row) == (row["case"] != "inference")
         assert ("vs_first_dtype" in row) == (row["dtype"] == "bfloat16")
@@ -87,6 +91,40 @@ def test_model_writes_every_value(sweep_file, tmp_path):
     assert sum(layer["macs"] for layer in report.layers) == pytest.approx(one["gmacs"] * 1e9)
     kinds = {layer["kind"] for layer in report.layers if layer["macs"]}
     assert {"SubMConv3d", "Conv2d", "Linear", "MultiheadAttention"} <= kinds
+    rows = measure_stages(ModelOptions(config=config, **options)).rows
+    *parts, total = (row["median_ms"] for row in rows if row["case"] == "stage")
+    assert len(parts) == 10 and min(parts) >= 0 and sum(parts) == pytest.approx(total)
+    layers = [row for row in rows if row["case"] == "layer"]
+    assert len(layers) == 10 and all(row["pairs"] > 0 and row["median_ms"] < total for row in layers)
+
+
+def test_op_measures_other_channels_and_sizes(sweep_file):
+    channels, cases = [(4, 8)], ("down_k3s2", "inverse_k3s2", "max_pool_k2s2")
+    options = {"input": sweep_file, "voxel_size": 1.0, "runs": 1, "device": "cpu", "passes": ("forward_backward",)}
+    rows = measure_ops(OpOptions(cases=cases, channels=channels, voxels=(100, 900), **options)).rows
+    assert [(row["case"], row["num_voxels"]) for row in rows] == [(case, n) for n in (100, 900) for case in cases[:2]]
+    for row in rows:
+        assert (row["channels"], row["out_channels"]) == (4, 8) and row["error"] < 1e-5
+        assert row["flop"] == 3 * 2 * row["pairs"] * 4 * 8 and ("slope" in row) == (row["num_voxels"] == 900)
+
+
+def test_a_first_call_has_a_process_of_its_own(sweep_file):
+    options = ModelOptions(input=sweep_file, voxel_size=2.0, runs=1, device="cpu", voxels=(50,), peers=("torchsparse",))
+    (row,) = measure_first_call(options).rows
+    assert row["num_voxels"] == 50 and min(row["median_ms"], row["second_ms"], row["third_ms"]) > 0
+
+
+def test_wrong_gradients_are_seen(sweep_file):
+    coords = load_sweep(sweep_file, 1.0).coords
+    for case in ("subm_k3", "down_k2s2", "inverse_k3s2"):
+        prepared = Prepared(Pcperc(), make_work(case, coords, 4, 6, torch.float64)[0])
+        assert prepared.error("forward_backward") < 1e-12
+        grads = prepared.forward_backward()
+        for wrong in range(2):  # the gradient of the features, then of the weight
+            prepared.forward_backward = lambda wrong=wrong, grads=grads: [
+                grad * (1.01 if number == wrong else 1) for number, grad in enumerate(grads)
+            ]
+            assert prepared.error("forward_backward") > 1e-3
 
 
 def test_what_is_wrong_is_said(tmp_path):

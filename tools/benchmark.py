@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure layers (op) and models (model), beside other libraries where they are installed. See tools/README.md."""
+"""Measure layers (op), models (model, stages) and a first call (first), beside other libraries. See tools/README.md."""
 
 import argparse
 import sys
@@ -17,15 +17,22 @@ INPUT_HELP = (
 )
 
 
+VOXELS_HELP = "the N voxels nearest to the middle, or sweeps beside each other; without it the sweep as it is"
+
+
+def channel_pair(text: str) -> tuple[int, int]:
+    """Return (64, 128) for "64-128" and (64, 64) for "64"."""
+    first, _, second = text.partition("-")
+    return int(first), int(second or first)
+
+
 def parse_arguments() -> argparse.Namespace:
     from pcperc.benchmark.layers import CASES, PASSES
     from pcperc.benchmark.unet import CASES as MODEL_CASES
 
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    op = commands.add_parser(
-        "op", help="single layers, C -> C channels", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    op = commands.add_parser("op", help="single layers", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     op.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
     op.add_argument(
         "--passes",
@@ -35,10 +42,17 @@ def parse_arguments() -> argparse.Namespace:
         metavar="PASS",
         help=f"{', '.join(PASSES)}; the first two with the kernel map ready, map is the kernel map alone",
     )
-    op.add_argument("--channels", nargs="+", type=int, default=[16, 32, 64, 128, 256], metavar="C")
+    op.add_argument(
+        "--channels",
+        nargs="+",
+        type=channel_pair,
+        default=[(c, c) for c in (16, 32, 64, 128, 256)],
+        metavar="C",
+        help="numbers, or pairs as 64-128",
+    )
     model = commands.add_parser(
         "model",
-        help="MinkUNet of 42 convolutions, or the model of a config",
+        help="MinkUNet of 42 convolutions, or predictions of the model of a config",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     model.add_argument("config", nargs="?", type=Path, help="without it MinkUNet; its kernel maps are in the time")
@@ -50,8 +64,20 @@ def parse_arguments() -> argparse.Namespace:
         metavar="CASE",
         help=f"{', '.join(MODEL_CASES)}; a config has inference alone",
     )
-    for command in (op, model):
+    first = commands.add_parser(
+        "first",
+        help="MinkUNet's first call in a new process, after import and with the GPU in use",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    stages = commands.add_parser(
+        "stages",
+        help="a prediction of a config's model by its stages, which sum to the total, and its sparse layers",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    stages.add_argument("config", type=Path)
+    for command in (op, model, first, stages):
         add = command.add_argument
+        add("--voxels", nargs="+", type=int, default=[None], metavar="N", help=VOXELS_HELP)
         add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
         add("--dtype", nargs="+", choices=DTYPES, default=["float32"], metavar="TYPE", help=", ".join(DTYPES))
         add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
@@ -66,13 +92,17 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = vars(parse_arguments())
     from pcperc.benchmark.config_model import measure_config
+    from pcperc.benchmark.first_call import measure_first_call
     from pcperc.benchmark.op import OpOptions, measure_ops
+    from pcperc.benchmark.stages import measure_stages
     from pcperc.benchmark.unet import ModelOptions, measure_unet
 
-    if arguments.pop("command") == "op":
+    command = arguments.pop("command")
+    if command == "op":
         measure_ops(OpOptions(**arguments))
     else:
-        measure = measure_unet if arguments["config"] is None else measure_config
+        model = measure_unet if arguments.get("config") is None else measure_config
+        measure = {"model": model, "first": measure_first_call, "stages": measure_stages}[command]
         measure(ModelOptions(**arguments))
 
 

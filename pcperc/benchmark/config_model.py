@@ -35,20 +35,14 @@ def measure_config(options: ModelOptions) -> Report:
     transforms; half types are torch.autocast's.
     """
     device = pick_device(options.device)
-    cfg = load_config(options.config)
     sweep = load_sweep(options.input, options.voxel_size)
-    model = MODELS.build(cfg.model).to(device).eval()
     report = start_report("model", device, [Pcperc()], sweep, options.dtype)
     report.input["config"] = str(options.config)
-    sample = _sample(sweep, with_cameras="camera" in cfg.model.get("encoders", {}))
-    for transform in raw_transforms(cfg.test_dataloader.dataset):
-        sample = transform(sample)
     functions = {}
     for copies in options.copies:
         for dtype in options.dtype:
-            functions[copies, dtype] = partial(
-                with_tf32, dtype == "tf32", _predict(model, sample, copies, dtype, device)
-            )
+            model, predict, sample = build_prediction(options, device, copies, dtype)
+            functions[copies, dtype] = partial(with_tf32, dtype == "tf32", predict)
     with ProgressDisplay("measuring", len(functions) * (options.runs + 2)) as display:
         times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
     cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
@@ -63,6 +57,19 @@ def measure_config(options: ModelOptions) -> Report:
     report.compare_libraries(("case", "copies"))
     report.finish(COLUMNS, options.json)
     return report
+
+
+def build_prediction(
+    options: ModelOptions, device: torch.device, copies: int, dtype: str
+) -> tuple[nn.Module, Callable[[], object], dict]:
+    """The model of a config, a function that predicts by it, and the sample that it predicts for."""
+    cfg = load_config(options.config)
+    model = MODELS.build(cfg.model).to(device).eval()
+    sweep = load_sweep(options.input, options.voxel_size)
+    sample = _sample(sweep, with_cameras="camera" in cfg.model.get("encoders", {}))
+    for transform in raw_transforms(cfg.test_dataloader.dataset):
+        sample = transform(sample)
+    return model, _predict(model, sample, copies, dtype, device), sample
 
 
 def _predict(model: nn.Module, sample: dict, copies: int, dtype: str, device: torch.device) -> Callable[[], object]:

@@ -2,7 +2,7 @@
 """The LiDAR sweep that everything is measured on: a real one where there is one, else a synthetic one that says so."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,22 @@ class Sweep:
         coords = self.coords.repeat(count, 1)
         coords[:, 0] = torch.arange(count, dtype=torch.int32).repeat_interleave(len(self.coords))
         return coords
+
+    def with_voxels(self, count: int) -> "Sweep":
+        """The ``count`` voxels nearest to the middle of the sweep, or as many sweeps beside each other as hold them."""
+        cells = self.coords[:, 1:].long()
+        if count > len(cells):
+            step = cells.max(0).values + 9  # further apart than any kernel reaches
+            number = -(-count // len(cells))
+            side = int(np.ceil(number**0.5))
+            places = torch.arange(number)
+            shifts = torch.stack([places % side, places // side, torch.zeros_like(places)], 1) * step
+            cells = (cells + shifts[:, None]).flatten(0, 1)
+        distance = (cells - cells.double().mean(0)).square().sum(1)
+        chosen = distance.argsort(stable=True)[:count].sort().values  # in the sweep's own order
+        coords = torch.cat([torch.zeros(count, 1, dtype=torch.int32), cells[chosen].int()], 1)
+        coords[:, 1:] -= coords[:, 1:].min(0).values
+        return replace(self, coords=coords)
 
 
 def load_sweep(path: Path | None, voxel_size: float) -> Sweep:

@@ -4,7 +4,9 @@
 import importlib
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +54,6 @@ class Library:
 
     name: str
     trains_on_cpu = False
-    keeps_strided_maps = True
     cpu_dtypes: tuple[torch.dtype, ...] = ()
 
     def tensor(self, coords: Tensor, feats: Tensor):
@@ -63,6 +64,14 @@ class Library:
 
     def set_weight(self, module: nn.Module, weight: Tensor) -> None:
         raise NotImplementedError
+
+    def taps(self, weight: Tensor) -> Tensor:
+        """(K, Cin / groups, Cout) from a tensor in the form of the library's weight, as :meth:`set_weight` puts it."""
+        raise NotImplementedError
+
+    def kept_maps(self, kept: dict[str, object]) -> AbstractContextManager:
+        """While it is entered, a layer takes the kernel map of its first call from ``kept``."""
+        return nullcontext()  # as most libraries do by themselves, through the tensor
 
     def build_map(self, layer: Layer, coords: Tensor) -> object:
         """Build the kernel map of a layer alone: for a strided one the output coordinates too."""
@@ -112,6 +121,9 @@ class Pcperc(Library):
     def set_weight(self, module, weight):
         module.weight.data.copy_(weight.view_as(module.weight))
 
+    def taps(self, weight):
+        return weight.flatten(0, 2)
+
     def feats(self, x):
         return x.feats
 
@@ -127,7 +139,6 @@ class Spconv(Library):
 
     name = "spconv"
     module = "spconv.pytorch"
-    keeps_strided_maps = False
     cpu_dtypes = (torch.float32, torch.float16)
 
     def __init__(self):
@@ -170,6 +181,28 @@ class Spconv(Library):
     def set_weight(self, module, weight):
         kernel = module.weight.shape[1:4]
         module.weight.data.copy_(weight.unflatten(0, kernel).permute(4, 0, 1, 2, 3))
+
+    def taps(self, weight):
+        return weight.permute(1, 2, 3, 4, 0).flatten(0, 2)
+
+    @contextmanager
+    def kept_maps(self, kept):
+        """spconv's strided layers build their map in each call; these functions are what they build it by."""
+        names = "get_indice_pairs", "get_indice_pairs_implicit_gemm"
+        build = {name: getattr(self.spconv.ops, name) for name in names}
+
+        def take(name: str, *arguments, **options):
+            if name not in kept:
+                kept[name] = build[name](*arguments, **options)
+            return kept[name]
+
+        try:
+            for name in names:
+                setattr(self.spconv.ops, name, partial(take, name))
+            yield
+        finally:
+            for name, function in build.items():
+                setattr(self.spconv.ops, name, function)
 
     def feats(self, x):
         return x.features
@@ -214,6 +247,10 @@ class TorchSparse(Library):
         if size % 2:
             weight = weight.unflatten(0, (size,) * 3).permute(2, 1, 0, 3, 4).flatten(0, 2)
         module.kernel.data.copy_(weight.view_as(module.kernel))
+
+    def taps(self, weight):
+        size = round(weight.shape[0] ** (1 / 3))
+        return weight.unflatten(0, (size,) * 3).permute(2, 1, 0, 3, 4).flatten(0, 2) if size % 2 else weight
 
     def feats(self, x):
         return x.feats

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a layer should give at some of its output voxels: straight from the definition, in float64, by NumPy alone."""
+"""What a layer should give at some of its voxels and taps: straight from the definition, in float64, by NumPy alone."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -43,13 +44,53 @@ def relative_error(
     return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 
 
-def _neighbors(layer: Layer, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(K, targets) row of ``sources`` under each tap of each target, or -1."""
+def gradient_error(
+    layer: Layer,
+    weight: Tensor,
+    *,
+    in_coords: Tensor,
+    in_feats: Tensor,
+    out_coords: Tensor,
+    grad: Tensor,
+    grad_feats: Tensor,
+    grad_weight: Tensor,
+) -> float:
+    """Larger of the errors of both gradients of a layer of one group, each relative to its largest value.
+
+    The gradient of the features is checked at 512 input voxels, that of the weight at its first and middle tap.
+
+    Args:
+        weight, in_coords, in_feats, out_coords: as in :func:`relative_error`.
+        grad: (M, Cout), the gradient of the output.
+        grad_feats, grad_weight: (N, Cin), (K, Cin, Cout), as the library gave them.
+    """
+    padding = layer.kernel_size // 2 if layer.kind == "submanifold" else layer.padding
+    back = replace(layer, kind="strided" if layer.kind == "inverse" else "inverse", padding=padding)
+    to_feats = relative_error(
+        back,
+        weight.transpose(1, 2),
+        in_coords=out_coords,
+        in_feats=grad,
+        out_coords=in_coords,
+        out_feats=grad_feats,
+    )
+    taps = [0, layer.kernel_size**3 // 2]
+    sources, targets = (coords.cpu().numpy().astype(np.int64) for coords in (in_coords, out_coords))
+    feats, above = (tensor.detach().cpu().double().numpy() for tensor in (in_feats, grad))
+    wanted = [feats[rows[rows >= 0]].T @ above[rows >= 0] for rows in _neighbors(layer, sources, targets, taps)]
+    got = grad_weight.detach()[taps].cpu().double().numpy()
+    return max(to_feats, float(np.abs(got - wanted).max() / np.abs(wanted).max()))
+
+
+def _neighbors(layer: Layer, sources: np.ndarray, targets: np.ndarray, taps: list[int] | None = None) -> np.ndarray:
+    """(K, targets) row of ``sources`` under each tap, or each of ``taps``, of each target, or -1."""
     keys = _keys(sources)
     order = np.argsort(keys)
-    table = np.full((layer.kernel_size**3, len(targets)), -1)
+    steps = list(itertools.product(range(layer.kernel_size), repeat=3))
+    steps = steps if taps is None else [steps[tap] for tap in taps]
+    table = np.full((len(steps), len(targets)), -1)
     padding = layer.kernel_size // 2 if layer.kind == "submanifold" else layer.padding
-    for k, tap in enumerate(itertools.product(range(layer.kernel_size), repeat=3)):
+    for k, tap in enumerate(steps):
         wanted = targets.copy()
         if layer.kind == "inverse":  # fine = stride * coarse + tap - padding, solved for coarse
             wanted[:, 1:] += padding - np.array(tap)

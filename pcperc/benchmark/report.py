@@ -39,16 +39,22 @@ class Report:
     def compare_libraries(self, words: Sequence[str]) -> None:
         """Add ratios of medians to the rows that agree in ``words``.
 
-        ``pcperc_ratio`` is the time of pcperc over that of a peer in the same type, ``vs_first_dtype`` the time of a
-        library over its own in the type that was named first.
+        ``pcperc_ratio`` is the time of pcperc over that of a peer in the same type, ``kernel_ratio`` that of the
+        kernels on a GPU, ``vs_first_dtype`` the time of a library over its own in the type that was named first.
         """
-        found = {(row["library"], row["dtype"], *(row[w] for w in words)): row["median_ms"] for row in self.rows}
+
+        def times(value: str) -> dict[tuple, float | None]:
+            return {(row["library"], row["dtype"], *[row[w] for w in words]): row.get(value) for row in self.rows}
+
+        found, kernels = times("median_ms"), times("kernel_ms")
         first = next(iter(self.peaks), None)
         for row in self.rows:
             library, dtype, same = row["library"], row["dtype"], tuple(row[w] for w in words)
             ours, in_first = found.get(("pcperc", dtype, *same)), found.get((library, first, *same))
             if library != "pcperc" and ours is not None:
                 row["pcperc_ratio"] = ours / row["median_ms"]
+                if row.get("kernel_ms"):
+                    row["kernel_ratio"] = kernels["pcperc", dtype, *same] / row["kernel_ms"]
             if dtype != first and in_first is not None:
                 row["vs_first_dtype"] = row["median_ms"] / in_first
 

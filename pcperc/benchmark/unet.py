@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tools/benchmark.py model: MinkUNet with fresh coordinates in every run, so that all kernel maps are in the time."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,15 +26,16 @@ from pcperc.models.minkunet import MinkUNet
 from pcperc.nn.conv import SparseConvBase
 from pcperc.sparse import SparseTensor
 
-CASES = ("inference", "fused_inference", "training_step")
+# The first and the last are the network as peers write it; the others, pcperc's own of ConvBlocks, only pcperc has.
+CASES = ("inference", "block_inference", "fused_inference", "block_training_step", "training_step")
 COLUMNS = {
     "case": "", "dtype": "", "copies": "d", "library": "", "num_voxels": ",d", "num_points": ",d", "parameters": ",d",
     "gmacs": ".2f", "map_ms": ".2f",
     "median_ms": ".2f", "p5_ms": ".2f", "p95_ms": ".2f", "kernel_ms": ".2f", "launches": "d", "pcperc_ratio": ".2f",
-    "vs_first_dtype": ".2f", "vs_inference": ".2f", "gflops": ".1f", "peak_share": ".1%", "peak_mib": ".0f",
-    "error": ".1e",
+    "kernel_ratio": ".2f", "vs_first_dtype": ".2f", "vs_inference": ".2f", "gflops": ".1f", "peak_share": ".1%",
+    "peak_mib": ".0f", "error": ".1e",
 }  # fmt: skip
-_IN_CHANNELS = 4
+IN_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class ModelOptions:
 
     config: Path | None = None
     cases: Sequence[str] = CASES
+    voxels: Sequence[int | None] = (None,)
     copies: Sequence[int] = (1,)
     dtype: Sequence[str] = ("float32",)
     peers: Sequence[str] = ()
@@ -59,10 +62,11 @@ def measure_unet(options: ModelOptions) -> Report:
     sweep = load_sweep(options.input, options.voxel_size)
     report = start_report("model", device, libraries, sweep, options.dtype)
     report.not_measured += missing
-    net = _with_statistics(MinkUNet(_IN_CHANNELS))
-    for copies in options.copies:
-        _measure(report, libraries, net, sweep.copies(copies).to(device), copies, options)
-    report.compare_libraries(("case", "copies"))
+    net = _with_statistics(MinkUNet(IN_CHANNELS))
+    for voxels, copies in itertools.product(options.voxels, options.copies):
+        cut = sweep if voxels is None else sweep.with_voxels(voxels)
+        _measure(report, libraries, net, cut.copies(copies).to(device), copies, options)
+    report.compare_libraries(("case", "copies", "num_voxels"))
     _compare_with_inference(report.rows)
     report.finish(COLUMNS, options.json)
     return report
@@ -72,16 +76,16 @@ def _measure(
     report: Report, libraries: Sequence[Library], net: MinkUNet, coords: Tensor, copies: int, options: ModelOptions
 ) -> None:
     device = coords.device
-    feats = torch.randn(len(coords), _IN_CHANNELS, device=device)
+    feats = torch.randn(len(coords), IN_CHANNELS, device=device)
     wanted, flop = _reference(net, coords, feats)
     functions, errors = {}, {}
     for case, dtype, library in _units(options, libraries):
         key = case, dtype, library.name
         try:
-            library.check(device, torch_dtype(dtype), training=case == "training_step")
+            library.check(device, torch_dtype(dtype), training="training" in case)
             function = partial(with_tf32, dtype == "tf32", _function(case, library, net, coords, feats, dtype))
             out = function()
-            if case != "training_step":
+            if "training" not in case:
                 errors[key] = float((out.cpu().double() - wanted).abs().max() / wanted.abs().max())
             functions[key] = function
         except Exception as error:
@@ -91,8 +95,8 @@ def _measure(
     for key, function in functions.items():
         case, dtype, library = key
         row = {"case": case, "dtype": dtype, "copies": copies, "library": library, "num_voxels": len(coords)}
-        row |= {"flop": flop * (3 if case == "training_step" else 1), "error": errors.get(key)} | times[key]
-        row["gflops"] = row["flop"] / row["median_ms"] / 1e6
+        row |= {"flop": flop * (3 if "training" in case else 1), "error": errors.get(key)} | times[key]
+        row["gflops"] = row["flop"] / row.get("kernel_ms", row["median_ms"]) / 1e6
         row["peak_share"] = row["gflops"] / report.peaks[dtype]["peak_gflops"]
         report.rows.append(row | {"peak_mib": peak_memory(function, device)})
 
@@ -101,7 +105,7 @@ def _units(options: ModelOptions, libraries: Sequence[Library]) -> Iterator[tupl
     for case in options.cases:
         for dtype in options.dtype:
             for library in libraries:
-                if case != "fused_inference" or isinstance(library, Pcperc):  # only pcperc has fused blocks
+                if case in ("inference", "training_step") or isinstance(library, Pcperc):
                     yield case, dtype, library
 
 
@@ -109,9 +113,9 @@ def _function(
     case: str, library: Library, net: MinkUNet, coords: Tensor, feats: Tensor, dtype: str
 ) -> Callable[[], Tensor]:
     """What is timed: it gives the network's output, or the loss of a training step."""
-    is_training = case == "training_step"
+    is_training = "training" in case
     number = torch_dtype(dtype)
-    own = deepcopy(net) if isinstance(library, Pcperc) else PeerUNet(library, net)
+    own = PeerUNet(library, net) if case in ("inference", "training_step") else deepcopy(net)
     own = own.to(coords.device).train(is_training)
     if case == "fused_inference":
         own = spnn.fuse(own)
@@ -177,8 +181,8 @@ def _with_statistics(net: MinkUNet) -> MinkUNet:
 
 
 def _compare_with_inference(rows: list[dict[str, Any]]) -> None:
-    """Add the time of a training step and of fused inference over that of plain inference."""
-    words = ("dtype", "copies", "library")
+    """Add the time of every other case over that of plain inference."""
+    words = ("dtype", "copies", "num_voxels", "library")
     plain = {tuple(row[w] for w in words): row["median_ms"] for row in rows if row["case"] == "inference"}
     for row in rows:
         same = plain.get(tuple(row[w] for w in words))

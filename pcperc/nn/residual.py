@@ -38,18 +38,24 @@ class ConvBlock(nn.Module):
         self.conv, self.norm, self.activation = conv, norm, activation
 
     def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
-        x, norm, activation = self.conv(x), self.norm, self.activation
-        if residual is not None:
-            check_residual(residual, x.topology, channels=x.num_channels)
-        slope = _one_pass_slope(norm, activation)
-        if slope is not None and (residual is None or residual.dtype == x.dtype):
-            check_input(norm, x, channels=norm.num_features)
-            return x.replace(feats=norm.normalise(x.feats, None if residual is None else residual.feats, slope))
-        if norm is not None:
-            x = norm(x)
-        if residual is not None:
-            x = x.replace(feats=x.feats + residual.feats)
-        return x if activation is None else activation(x)
+        return norm_and_activation(self.conv(x), self.norm, self.activation, residual)
+
+
+def norm_and_activation(
+    x: SparseTensor, norm: nn.Module | None, activation: nn.Module | None, residual: SparseTensor | None = None
+) -> SparseTensor:
+    """``activation(norm(x) + residual)``, one pass each way for batch norm with no activation or a (leaky) ReLU."""
+    if residual is not None:
+        check_residual(residual, x.topology, channels=x.num_channels)
+    slope = _one_pass_slope(norm, activation)
+    if slope is not None and (residual is None or residual.dtype == x.dtype):
+        check_input(norm, x, channels=norm.num_features)
+        return x.replace(feats=norm.normalise(x.feats, None if residual is None else residual.feats, slope))
+    if norm is not None:
+        x = norm(x)
+    if residual is not None:
+        x = x.replace(feats=x.feats + residual.feats)
+    return x if activation is None else activation(x)
 
 
 def _one_pass_slope(norm: nn.Module | None, activation: nn.Module | None) -> float | None:

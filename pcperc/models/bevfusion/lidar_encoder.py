@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pcperc import nn as spnn
+from pcperc.nn.residual import norm_and_activation
 from pcperc.registry import MODELS
 from pcperc.sparse import SparseTensor
 
@@ -25,9 +26,8 @@ class SparseBasicBlock(nn.Module):
         self.relu = spnn.ReLU()
 
     def forward(self, voxels: SparseTensor) -> SparseTensor:
-        out = self.relu(self.bn1(self.conv1(voxels)))
-        out = self.bn2(self.conv2(out))
-        return self.relu(out.replace(feats=out.feats + voxels.feats))
+        out = norm_and_activation(self.conv1(voxels), self.bn1, self.relu)
+        return norm_and_activation(self.conv2(out), self.bn2, self.relu, voxels)
 
     def to_conv_blocks(self) -> nn.Module:
         """The same of ConvBlocks, with these parameters: what ``pcperc.nn.fuse`` takes."""
