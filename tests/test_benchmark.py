@@ -76,7 +76,8 @@ def test_model_writes_every_value(sweep_file, tmp_path):
     options = {"input": sweep_file, "voxel_size": 0.5, "runs": 2, "device": "cpu", "json": out}
     measure_unet(ModelOptions(dtype=("float32", "bfloat16"), **options))
     rows = json.loads(out.read_text())["rows"]
-    assert [row["case"] for row in rows] == [case for case in MODEL_CASES for _ in range(2)]
+    cases = [case for case in MODEL_CASES if case != "captured_inference"]  # which needs a GPU
+    assert [row["case"] for row in rows] == [case for case in cases for _ in range(2)]
     for row in rows:
         assert set(row) >= {"library", "num_voxels", "median_ms", "p95_ms", "flop", "gflops", "peak_share", "peak_mib"}
         assert (row["error"] is None) == ("training" in row["case"])

@@ -39,6 +39,9 @@ def parse_arguments() -> argparse.Namespace:
         help="detection: also mirror images, each turned by +-DEG too, and merge the boxes",
     )
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
+    parser.add_argument(
+        "--cuda-graph", type=int, metavar="VOXELS", help="the LiDAR encoder as a CUDA graph, for so many voxels at most"
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 

@@ -22,10 +22,10 @@ from pcperc.engine.progress import ProgressDisplay
 
 COLUMNS = {
     "case": "", "pass": "", "dtype": "", "channels": "d", "out_channels": "d", "num_voxels": ",d", "copies": "d",
-    "library": "", "num_outputs": ",d", "pairs": ",d", "median_ms": ".3f", "p5_ms": ".3f", "p95_ms": ".3f", "kernel_ms": ".4f",
-    "launches": "d", "pcperc_ratio": ".2f", "kernel_ratio": ".2f", "vs_first_dtype": ".2f", "gflops": ".1f",
-    "peak_share": ".1%", "roofline_share": ".1%", "gbs": ".1f", "ns_per_pair": ".3f", "vs_fewest_copies": ".2f",
-    "slope": ".2f", "error": ".1e",
+    "library": "", "num_outputs": ",d", "pairs": ",d", "median_ms": ".3f", "p5_ms": ".3f", "p95_ms": ".3f",
+    "kernel_ms": ".4f", "launches": "d", "pcperc_ratio": ".2f", "kernel_ratio": ".2f", "vs_first_dtype": ".2f",
+    "gflops": ".1f", "peak_share": ".1%", "roofline_share": ".1%", "gbs": ".1f", "ns_per_pair": ".3f",
+    "vs_fewest_copies": ".2f", "slope": ".2f", "error": ".1e",
 }  # fmt: skip
 
 

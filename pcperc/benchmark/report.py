@@ -54,7 +54,7 @@ class Report:
             if library != "pcperc" and ours is not None:
                 row["pcperc_ratio"] = ours / row["median_ms"]
                 if row.get("kernel_ms"):
-                    row["kernel_ratio"] = kernels["pcperc", dtype, *same] / row["kernel_ms"]
+                    row["kernel_ratio"] = kernels[("pcperc", dtype, *same)] / row["kernel_ms"]
             if dtype != first and in_first is not None:
                 row["vs_first_dtype"] = row["median_ms"] / in_first
 

@@ -27,7 +27,9 @@ from pcperc.nn.conv import SparseConvBase
 from pcperc.sparse import SparseTensor
 
 # The first and the last are the network as peers write it; the others, pcperc's own of ConvBlocks, only pcperc has.
-CASES = ("inference", "block_inference", "fused_inference", "block_training_step", "training_step")
+CASES = (
+    "inference", "block_inference", "fused_inference", "captured_inference", "block_training_step", "training_step",
+)  # fmt: skip
 COLUMNS = {
     "case": "", "dtype": "", "copies": "d", "library": "", "num_voxels": ",d", "num_points": ",d", "parameters": ",d",
     "gmacs": ".2f", "map_ms": ".2f",
@@ -117,11 +119,15 @@ def _function(
     number = torch_dtype(dtype)
     own = PeerUNet(library, net) if case in ("inference", "training_step") else deepcopy(net)
     own = own.to(coords.device).train(is_training)
-    if case == "fused_inference":
+    if case in ("fused_inference", "captured_inference"):
         own = spnn.fuse(own)
     if is_training:
         return _training_step(library, own, coords, feats, number)
     own, values = own.to(number), feats.to(number)
+    if case == "captured_inference":
+        if coords.device.type != "cuda":
+            raise NotOffered("a CUDA graph needs a GPU")
+        own = spnn.capture(own, capacity=len(coords) * 11 // 10)
 
     @torch.inference_mode()
     def infer() -> Tensor:

@@ -4,10 +4,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
+from torch import nn
 
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import provide_data
@@ -38,6 +40,8 @@ from pcperc.evaluation.nuscenes_tracking import TRACKING_RESULTS_NAME, TRACKING_
 from pcperc.evaluation.report import REPORT_NAME
 from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
+from pcperc.models.bevfusion.detector import BEVFusion
+from pcperc.models.bevfusion.lidar_encoder import CapturedSparseEncoder
 from pcperc.registry import METRICS, MODELS, TRANSFORMS, resolve_type
 from pcperc.tracking import TRACKERS
 from pcperc.visualization.cluster_curves import draw_cluster_curves
@@ -85,6 +89,7 @@ class TestOptions:
     tta: Sequence[float] | None = None
     format_only: bool = False
     device: str | None = None
+    cuda_graph: int | None = None  # voxels of a batch at most, for the LiDAR encoder as a CUDA graph
 
 
 def test(options: TestOptions) -> dict[str, float]:
@@ -106,7 +111,9 @@ def test(options: TestOptions) -> dict[str, float]:
         cfg = test_config(opened, options, work_dir)
         if is_main():
             provide_data(cfg, simulate=None)
-        runner = Runner(cfg, work_dir=work_dir, device=device, record=_record(opened, cfg), load_from=path)
+        after_load = None if options.cuda_graph is None else partial(_capture_lidar, capacity=options.cuda_graph)
+        record = _record(opened, cfg)
+        runner = Runner(cfg, work_dir=work_dir, device=device, record=record, load_from=path, after_load=after_load)
         say(f"testing {path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
         metrics = runner.test()
         if is_main():
@@ -218,6 +225,13 @@ def _evaluators_to_run(opened: LoadedCheckpoint, cfg: Config, evaluation: str | 
         known = " or ".join(own[kind] for kind in kinds if kind in own)
         raise ConfigError(f"--eval {evaluation}: {opened.path} is evaluated by --eval {known}")
     return wanted
+
+
+def _capture_lidar(model: nn.Module, *, capacity: int) -> None:
+    """Put the LiDAR encoder into a CUDA graph."""
+    if not isinstance(model, BEVFusion) or "lidar" not in model.encoders:
+        raise ConfigError("--cuda-graph captures the LiDAR encoder, and this model has none")
+    model.encoders["lidar"] = CapturedSparseEncoder(model.encoders["lidar"].eval(), capacity=capacity)
 
 
 def _record(opened: LoadedCheckpoint, cfg: Config) -> RunRecord:

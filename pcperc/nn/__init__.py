@@ -21,6 +21,7 @@ from pcperc.nn.activation import (
     Softplus,
     Tanh,
 )
+from pcperc.nn.capture import capture
 from pcperc.nn.conv import (
     SparseConv1d,
     SparseConv2d,
@@ -159,6 +160,7 @@ __all__ = [
     "SyncBatchNorm",
     "Tanh",
     "convert_sync_batchnorm",
+    "capture",
     "fuse",
     "point_to_voxel",
     "recalibrate_batch_norm",

@@ -3,7 +3,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
@@ -29,6 +29,7 @@ class Topology:
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
     # Whether rows are known to be distinct and in range; what needs it checks others once. Not copied by `replace`.
     is_distinct: bool = field(default=False, init=False)
+    is_padded: bool = False  # rows of batch index -1 may stand among the others: they are no voxels
 
     def __init__(
         self,
@@ -38,8 +39,9 @@ class Topology:
         tensor_stride: Spacing,
         *,
         made_by_operator: bool = False,
+        is_padded: bool = False,
     ):
-        values = (coords, batch_size, spatial_shape, tensor_stride, made_by_operator)
+        values = (coords, batch_size, spatial_shape, tensor_stride, made_by_operator, is_padded)
         for each, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, each.name, value)
 
@@ -208,9 +210,16 @@ class KernelMapCache:
 
     A map is found again by its topologies (a new one by the rule that makes it) and its kernel, stride, padding and
     dilation, whatever kind of layer asks. The cache lives as long as one of these tensors.
+
+    Args:
+        capacities: for a pass over padding (``pcperc.nn.capture``): the rows, padding included, that each new topology
+            of a step down gets, in the order in which they are made. Nothing then waits for a GPU; ``incomplete``, a ()
+            bool for each, says where voxels found no room. None: as many rows as there are voxels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capacities: Sequence[int] | None = None) -> None:
+        self.capacities = capacities
+        self.incomplete: list[Tensor] = []
         self._between: dict[tuple, KernelMap] = {}  # from fine to coarse
         self._convolved: dict[tuple, KernelMap] = {}  # those of them that a layer took in this direction
         self._downsampled: dict[tuple, KernelMap] = {}
@@ -259,8 +268,26 @@ class KernelMapCache:
         geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
         key = (source, kernel_size, stride, padding, dilation)
         if key not in self._downsampled:
-            self._downsampled[key] = self.between(source, _downsample(op, source, **geometry), **geometry)
+            self._downsampled[key] = self.between(source, self._downsample(op, source, **geometry), **geometry)
         return self._downsampled[key]
+
+    @property
+    def downsampled_rows(self) -> list[int]:
+        """Rows of each new topology of a step down, in the order in which they were made."""
+        return [kernel_map.target.coords.shape[0] for kernel_map in self._downsampled.values()]
+
+    def _downsample(self, op: str, source: Topology, **geometry: Axes) -> Topology:
+        shape = _downsampled_shape(op, source.spatial_shape, **geometry)
+        options = dict(geometry, spatial_shape=source.spatial_shape)
+        if self.capacities is None:
+            coords = ops.downsample_coords(source.coords, **options)
+        else:
+            capacity = self.capacities[len(self._downsampled)]
+            coords, incomplete = ops.downsample_coords(source.coords, **options, capacity=capacity)
+            self.incomplete.append(incomplete)
+        stride = coarser(source.tensor_stride, geometry["stride"])
+        padded = self.capacities is not None
+        return Topology(coords, source.batch_size, shape, stride, made_by_operator=True, is_padded=padded)
 
     def upsampled(
         self,
@@ -280,6 +307,8 @@ class KernelMapCache:
         geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
         key = (source, kernel_size, stride, padding, dilation, output_shape)
         if key not in self._upsampled:
+            if source.is_padded:
+                raise ValueError("upsampled: voxels that a transposed convolution makes have no place in a padded pass")
             coords = ops.upsample_coords(source.coords, **geometry, output_shape=output_shape)
             target = Topology(
                 coords, source.batch_size, output_shape, finer(source.tensor_stride, stride), made_by_operator=True
@@ -312,24 +341,14 @@ class KernelMapCache:
         return self._batch_segments[topology]
 
 
-def _downsample(
-    op: str, source: Topology, *, kernel_size: Axes, stride: Axes, padding: Axes, dilation: Axes
-) -> Topology:
-    shape = source.spatial_shape
-    if shape is not None:
-        shape = conv_output_shape(shape, kernel_size, stride, padding, dilation)
-        if min(shape) < 1:
-            raise ValueError(
-                f"{op}: spatial_shape of the input must leave an output of size >= 1, got {source.spatial_shape}, "
-                f"which leaves {shape} with kernel_size {kernel_size}, stride {stride}, padding {padding}, "
-                f"dilation {dilation}"
-            )
-    coords = ops.downsample_coords(
-        source.coords,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        spatial_shape=source.spatial_shape,
-    )
-    return Topology(coords, source.batch_size, shape, coarser(source.tensor_stride, stride), made_by_operator=True)
+def _downsampled_shape(op: str, shape: Axes | None, **geometry: Axes) -> Axes | None:
+    if shape is None:
+        return None
+    smaller = conv_output_shape(shape, **geometry)
+    if min(smaller) < 1:
+        words = ", ".join(f"{name} {value}" for name, value in geometry.items())
+        raise ValueError(
+            f"{op}: spatial_shape of the input must leave an output of size >= 1, got {shape}, "
+            f"which leaves {smaller} with {words}"
+        )
+    return smaller

@@ -65,12 +65,15 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
         if batch_size is None:
             if torch.compiler.is_compiling():
                 raise ValueError("SparseTensor: batch_size must be given under torch.compile, got None")
-            batch_size = max(int(coords[:, 0].max()) + 1, 0) if len(coords) else 0
+            lowest, highest = torch.stack(coords[:, 0].aminmax()).tolist() if len(coords) else (0, -1)  # one wait
+            batch_size, is_inside = max(highest + 1, 0), lowest >= 0 and spatial_shape is None
         else:
+            is_inside = False
             batch_size = positive_int("SparseTensor", "batch_size", batch_size)
         check_batch_size("SparseTensor", batch_size, dims)
         _check_feats(coords, feats)
-        _check_bounds(coords, batch_size, spatial_shape)
+        if not is_inside:
+            _check_bounds(coords, batch_size, spatial_shape)
         if kernel_maps is not None and not isinstance(kernel_maps, KernelMapCache):
             raise TypeError(f"SparseTensor: kernel_maps must be a KernelMapCache or None, got {describe(kernel_maps)}")
         self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, tensor_stride)
@@ -186,13 +189,19 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
         if self.spatial_shape is None:
             raise ValueError("SparseTensor.dense: needs a spatial_shape, got an unbounded lattice")
         self._topology.require_distinct("SparseTensor.dense")
-        batch, *axes = self.coords.long().unbind(1)
+        coords, shape = self.coords.long(), self.size()
+        if self._topology.is_padded:  # padding goes into an item of its own, behind the others
+            padding = coords[:, 0] < 0
+            coords = coords.masked_fill(padding[:, None], 0)
+            coords[:, 0].masked_fill_(padding, self.batch_size)
+            shape = torch.Size((self.batch_size + 1, *shape[1:]))
+        batch, *axes = coords.unbind(1)
         cells = torch.zeros_like(batch)
         for size, index in zip(self.spatial_shape, axes, strict=True):
             cells = cells * size + index
-        grid = self.feats.new_zeros(self.size()).flatten(2)
+        grid = self.feats.new_zeros(shape).flatten(2)
         grid[batch, :, cells] = self.feats
-        return grid.view(self.size())
+        return grid[: self.batch_size].view(self.size())
 
     def __repr__(self) -> str:
         stride = f"({', '.join(map(str, self.tensor_stride))})"
