@@ -27,6 +27,17 @@ struct Parameter {
   PCPERC_HOST_DEVICE A get(int64_t c, A otherwise) const {
     return wide ? wide[c] : narrow ? static_cast<A>(narrow[c]) : otherwise;
   }
+  // Those of kWidth channels from c on.
+  template <int kWidth>
+  PCPERC_HOST_DEVICE void get(int64_t c, A otherwise, A (&values)[kWidth]) const {
+    if (wide) {
+      for (int v = 0; v < kWidth; ++v) values[v] = wide[c + v];
+    } else if (narrow) {
+      for (int v = 0; v < kWidth; ++v) values[v] = static_cast<A>(narrow[c + v]);
+    } else {
+      for (int v = 0; v < kWidth; ++v) values[v] = otherwise;
+    }
+  }
   PCPERC_HOST_DEVICE void set(int64_t c, A value) const {
     if (wide) wide[c] = value;
     else if (narrow) narrow[c] = static_cast<T>(value);

@@ -11,8 +11,8 @@ namespace pcperc {
 namespace {
 
 constexpr int kChannelsAtOnce = 32, kGroups = 32;      // of a block that adds the blocks' sums
-constexpr int64_t kSumBytes = 32 << 10, kSumBlocks = 512;   // read by a block of rows, and blocks at most
-constexpr int64_t kMapBytes = 16 << 10, kMapBlocks = 4096;
+constexpr int64_t kSumBytes = 32 << 10, kSumBlocks = 512;  // of feats, read by a block of rows, and blocks at most
+constexpr int64_t kMapBytes = 32 << 10, kMapBlocks = 4096;
 
 // The sum of f(block) over all blocks, for each of 32 channels: thread (x, y) adds the blocks y, y + 32, ... of channel x.
 template <class A, class F>

@@ -174,14 +174,11 @@ __global__ void __launch_bounds__(kThreads) normalise_kernel(NormaliseArgs<T> ar
   using A = Accumulator<T>;
   const ThreadRows mine(layout, kWidth);
   if (!mine.is_active) return;
-  A mean[kWidth], scale[kWidth], bias[kWidth];
+  A mean[kWidth], scale[kWidth], bias[kWidth], weight[kWidth];
+  args.mean.get(mine.channel, 0, mean), args.spread.get(mine.channel, 1, scale);
+  args.weight.get(mine.channel, 1, weight), args.bias.get(mine.channel, 0, bias);
 #pragma unroll
-  for (int v = 0; v < kWidth; ++v) {
-    const int64_t c = mine.channel + v;
-    const A spread = args.spread.get(c, 1);
-    mean[v] = args.mean.get(c, 0), bias[v] = args.bias.get(c, 0);
-    scale[v] = (kVariance ? A(1) / sqrt(spread + args.eps) : spread) * args.weight.get(c, 1);
-  }
+  for (int v = 0; v < kWidth; ++v) scale[v] = (kVariance ? A(1) / sqrt(scale[v] + args.eps) : scale[v]) * weight[v];
 #pragma unroll kRowsAhead
   for (int64_t row = mine.begin; row < mine.end; row += layout.lanes) {
     const int64_t at = row * layout.channels + mine.channel;
@@ -206,12 +203,14 @@ __global__ void __launch_bounds__(kThreads)
   const ThreadRows mine(layout, kWidth);
   if (!mine.is_active) return;
   A mean[kWidth], scale[kWidth], mean_grad[kWidth], slope[kWidth];
+  args.weight.get(mine.channel, 1, scale);
+  const A part = A(1) / static_cast<A>(layout.rows);
 #pragma unroll
   for (int v = 0; v < kWidth; ++v) {
     const int64_t c = mine.channel + v;
-    const A invstd = args.invstd[c], count = static_cast<A>(layout.rows);
-    mean[v] = args.mean[c], scale[v] = invstd * args.weight.get(c, 1);
-    mean_grad[v] = grad_bias[c] / count, slope[v] = grad_weight[c] * invstd / count;
+    const A invstd = args.invstd[c];
+    mean[v] = args.mean[c], scale[v] *= invstd;
+    mean_grad[v] = grad_bias[c] * part, slope[v] = grad_weight[c] * invstd * part;
   }
 #pragma unroll kRowsAhead
   for (int64_t row = mine.begin; row < mine.end; row += layout.lanes) {
