@@ -50,8 +50,10 @@ def wants_cuda() -> bool:
     return torch.version.cuda is not None and find_nvcc() is not None
 
 
-def cuda_arch_flags() -> list[str]:
-    """Translate TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") into nvcc's -gencode flags."""
+def cuda_arch_flags(source: str) -> list[str]:
+    """Translate TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") into nvcc's -gencode flags; warpgroup products are Hopper's alone."""
+    if source.endswith("_warpgroup.cu"):
+        return ["-gencode=arch=compute_90a,code=sm_90a"]
     flags = []
     for entry in (os.environ.get("TORCH_CUDA_ARCH_LIST") or "8.0;9.0+PTX").replace(";", " ").split():
         number = entry.removesuffix("+PTX").replace(".", "")
@@ -109,7 +111,7 @@ class BuildStableLibraries(build_ext):
         common = ["-std=c++17", *optimise, *STABLE_ABI, *includes]
         if source.endswith(".cu"):
             host = ["-Xcompiler", "-fPIC,-Wall,-Wno-unknown-pragmas", "-DUSE_CUDA", "--expt-relaxed-constexpr"]
-            command = [find_nvcc(), *common, *host, *cuda_arch_flags(), "-c", source, "-o"]
+            command = [find_nvcc(), *common, *host, *cuda_arch_flags(source), "-c", source, "-o"]
         else:
             command = [*CXX, *common, "-fPIC", "-Wall", "-Werror", "-c", source, "-o"]
         options = hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]

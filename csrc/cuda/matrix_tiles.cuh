@@ -3,8 +3,8 @@
 // The matrix product that one block holds in registers: sums (kRows, kCols) += A (kRows, kDepth) @ B (kDepth, kCols), with A
 // and B in shared memory. Tensor cores for half precision and TF32, plain fused multiply-adds for float32 and float64.
 //
-// kTransposed: A lies in memory as (kDepth, kRows). Rows in shared memory start on 16 bytes and are padded so that the reads
-// of a warp meet no bank twice.
+// kTransposedA: A lies in memory as (kDepth, kRows); kTransposedB: B as (kCols, kDepth). Rows in shared memory start on 16
+// bytes and are padded so that the reads of a warp meet no bank twice.
 #include <type_traits>
 
 #include "common/dispatch.h"
@@ -13,16 +13,17 @@
 namespace pcperc {
 
 // Shapes and strides that both kinds of tile share; kChunks is the depth of a step in copies of 16 bytes.
-template <class T, int kRowsOf, int kColsOf, int kChunks, int kStagesOf, int kThreadsOf, bool kTransposedA, int kPadA, int kPadB>
+template <class T, int kRowsOf, int kColsOf, int kChunksOf, int kStagesOf, int kThreadsOf, bool kTransposedA, int kPadA, int kPadB,
+          bool kTransposedBOf = false>
 struct TileShape {
   using Value = T;
   using Sum = Accumulator<T>;
-  static constexpr bool kTransposed = kTransposedA;
+  static constexpr bool kTransposed = kTransposedA, kTransposedB = kTransposedBOf;
   static constexpr int kRows = kRowsOf, kCols = kColsOf, kStages = kStagesOf, kThreads = kThreadsOf;
   static constexpr int kChunk = 16 / sizeof(T);  // values in one 16-byte copy
-  static constexpr int kDepth = kChunks * kChunk;
-  static constexpr int kStrideA = (kTransposed ? kRows : kDepth) + kPadA, kStrideB = kCols + kPadB;
-  static constexpr int kSizeA = (kTransposed ? kDepth : kRows) * kStrideA, kSizeB = kDepth * kStrideB;
+  static constexpr int kChunks = kChunksOf, kDepth = kChunks * kChunk;
+  static constexpr int kStrideA = (kTransposed ? kRows : kDepth) + kPadA, kStrideB = (kTransposedB ? kDepth : kCols) + kPadB;
+  static constexpr int kSizeA = (kTransposed ? kDepth : kRows) * kStrideA, kSizeB = (kTransposedB ? kCols : kDepth) * kStrideB;
   static constexpr int kStoreRows = kRows < 64 ? kRows : 64;  // rows whose sums are stored at a time
   static constexpr int kStrideSums = kCols + 8;
   static constexpr int kPipelineBytes = kStages * (kSizeA + kSizeB) * static_cast<int>(sizeof(T));
@@ -39,12 +40,38 @@ constexpr int kMatrixPad = 16 / sizeof(T);
 template <class T>
 constexpr int kSinglePad = 8;
 
+// The fragments of B for depth [k, k + 2 chunks) and columns [col, col + 8) and [col + 8, col + 16), out of rows of kStride
+// values that are B's or, transposed, its columns.
+template <class T, int kStride, bool kTransposedB>
+__device__ __forceinline__ void load_right_fragments(uint32_t (&first)[2], uint32_t (&second)[2], const T* b, int k, int col) {
+  constexpr int chunk = 16 / sizeof(T);
+  const int lane = threadIdx.x % 32;
+  uint32_t both[4];
+  if constexpr (kTransposedB) {
+    load_matrices(both, b + (col + lane / 16 * 8 + lane % 8) * kStride + k + lane / 8 % 2 * chunk);
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll
+      for (uint32_t& value : both) value = round_to_tf32(__uint_as_float(value));
+    }
+  } else if constexpr (sizeof(T) == 2) {
+    load_matrices_transposed(both, b + (k + lane % 16) * kStride + col + lane / 16 * 8);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      both[i] = round_to_tf32(b[(k + lane % 4 + i % 2 * 4) * kStride + col + lane / 4 + i / 2 * 8]);
+    }
+  }
+  first[0] = both[0], first[1] = both[1], second[0] = both[2], second[1] = both[3];
+}
+
 // __half, __nv_bfloat16, or float for TF32. Each of the kWarpRows x kWarpCols warps owns a part of the sums.
-template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols, bool kTransposedA>
+template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols, bool kTransposedA,
+          bool kTransposedB = false>
 struct TensorCoreTile : TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
-                                  kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kSinglePad<T>> {
+                                  kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kTransposedB ? kMatrixPad<T> : kSinglePad<T>,
+                                  kTransposedB> {
   using Shape = TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
-                          kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kSinglePad<T>>;
+                          kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kTransposedB ? kMatrixPad<T> : kSinglePad<T>, kTransposedB>;
   static constexpr int kStep = 2 * Shape::kChunk;  // depth of one product
   static constexpr int kPiecesM = kRows / kWarpRows / kPieceRows, kPiecesN = kCols / kWarpCols / 8;
   static_assert(kPiecesM * kWarpRows * kPieceRows == kRows && kPiecesN * kWarpCols * 8 == kCols && kPiecesN % 2 == 0, "whole pieces");
@@ -73,20 +100,6 @@ struct TensorCoreTile : TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpR
     }
   }
 
-  // B's fragments of depth [k, k + kStep) and columns [col, col + 8) and [col + 8, col + 16).
-  __device__ static void load_right(uint32_t (&first)[2], uint32_t (&second)[2], const T* b, int k, int col) {
-    uint32_t both[4];
-    if constexpr (sizeof(T) == 2) {
-      load_matrices_transposed(both, b + (k + lane() % 16) * Shape::kStrideB + col + lane() / 16 * 8);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        both[i] = round_to_tf32(b[(k + lane() % 4 + i % 2 * 4) * Shape::kStrideB + col + lane() / 4 + i / 2 * 8]);
-      }
-    }
-    first[0] = both[0], first[1] = both[1], second[0] = both[2], second[1] = both[3];
-  }
-
   __device__ void multiply(const T* a, const T* b, uint32_t pieces) {
     pieces = pieces >> (first_row() / kPieceRows) & ((1u << kPiecesM) - 1);
     if (pieces == 0) return;
@@ -94,7 +107,9 @@ struct TensorCoreTile : TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpR
     for (int k = 0; k < Shape::kDepth; k += kStep) {
       uint32_t right[kPiecesN][2];
 #pragma unroll
-      for (int j = 0; j < kPiecesN; j += 2) load_right(right[j], right[j + 1], b, k, first_col() + 8 * j);
+      for (int j = 0; j < kPiecesN; j += 2) {
+        load_right_fragments<T, Shape::kStrideB, kTransposedB>(right[j], right[j + 1], b, k, first_col() + 8 * j);
+      }
 #pragma unroll
       for (int i = 0; i < kPiecesM; ++i) {
         if (!(pieces >> i & 1)) continue;

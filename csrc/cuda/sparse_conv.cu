@@ -14,6 +14,12 @@ PCPERC_CONVOLUTION(extern, double, false)
 
 namespace {
 
+// Whether the last two dimensions of (K, A, B) lie in memory as (B, A): the input gradient's weights.
+bool lies_transposed(const Tensor& weight) {
+  const auto strides = weight.strides();
+  return weight.size(2) > 1 && strides[1] == 1 && strides[2] == weight.size(1) && strides[0] == weight.size(1) * weight.size(2);
+}
+
 struct Options {
   std::optional<Tensor> bias, residual;
   double negative_slope = 1;
@@ -30,7 +36,7 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
   Tensor output = empty_on(feats, {shape.num_out, shape.out_channels}, dtype);
   if (output.numel() == 0) return output;
   const Tensor x = torch::stable::contiguous(feats), table = torch::stable::contiguous(neighbors);
-  const Tensor w = torch::stable::to(torch::stable::contiguous(weight), dtype);
+  Tensor w = torch::stable::to(weight, dtype);
   std::optional<Tensor> bias, residual;
   if (options.bias) bias = torch::stable::to(torch::stable::contiguous(*options.bias), sum_dtype(dtype));
   std::optional<Tensor> order;
@@ -43,11 +49,17 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
     const int64_t value_bytes = sizeof(T);
     const int64_t in_bytes = (shape.is_depthwise() ? shape.in_channels : shape.in_width) * value_bytes;
     const int64_t out_bytes = (shape.is_depthwise() ? shape.out_channels : shape.out_width) * value_bytes;
-    const bool aligned = is_aligned(x, in_bytes) && is_aligned(w, out_bytes) && is_aligned(residual.value_or(output), out_bytes);
+    const bool are_offsets_short = shape.num_in * shape.in_channels * value_bytes / 16 < UINT32_MAX &&
+                                   shape.in_width * shape.out_channels * value_bytes <= UINT32_MAX;
+    const bool are_rows_aligned = is_aligned(x, in_bytes) && is_aligned(residual.value_or(output), out_bytes) && are_offsets_short;
+    const bool transposed = lies_transposed(w) && is_aligned(w, in_bytes) &&
+                            takes_transposed_weight<decltype(arithmetic)>(shape, are_rows_aligned);
+    if (!transposed) w = torch::stable::contiguous(w);
+    const bool aligned = are_rows_aligned && (transposed || is_aligned(w, out_bytes));
     const ConvArgs<T> args{data_of<T>(x), data_of<T>(w), data_of<int32_t>(table), order ? data_of<int32_t>(*order) : nullptr,
                            bias ? data_of<Sum>(*bias) : nullptr,
                            residual ? data_of<T>(*residual) : nullptr, static_cast<Sum>(options.negative_slope),
-                           data_of<T>(output), shape};
+                           data_of<T>(output), shape, transposed};
     launch_convolution<decltype(arithmetic)>(args, aligned, static_cast<int>(options.tile), scope.stream());
   });
   return output;

@@ -1,93 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The forward kernels of the sparse convolution, which are those of the input gradient too: a masked matrix product, and a
-// plain sum where a group has too few channels to fill one. Every sum has one owner and one fixed order.
-#include "cuda/sparse_conv_shape.cuh"
-#include "cuda/tile_pipeline.cuh"
+// The forward kernels of the sparse convolution for any GPU, which are those of the input gradient too: a masked matrix
+// product, and a plain sum where a group has too few channels to fill one. Every sum has one owner and one fixed order.
+#include "cuda/neighbor_rows.cuh"
+#include "cuda/sparse_conv_output.cuh"
 
 namespace pcperc {
 
-template <class T>
-struct ConvArgs {
-  using Sum = Accumulator<T>;
-  const T *feats, *weight;
-  const int32_t* neighbors;
-  const int32_t* row_order;  // the output row of each column of neighbors, or null: its own
-  const Sum* bias;      // (Cout), or null
-  const T* residual;    // (M, Cout), or null
-  Sum negative_slope;   // 1: no activation
-  T* output;
-  ConvShape shape;
+// The copies of a step, tap `tap` of the chunk and kDepth input channels from `channel` on. Here for rows that all start on 16
+// bytes, at offsets of 32 bits; transposed weights are read as they lie.
+template <class Tile, bool kAligned>
+struct StepCopies {
+  using T = typename Tile::Value;
+  static constexpr bool kTransposedB = Tile::kTransposedB;
+  static constexpr int kBytes = sizeof(T);
+  using A = CopyPart<Tile::kRows, Tile::kChunks, Tile::kThreads>;
+  using B = CopyPart<kTransposedB ? Tile::kCols : Tile::kDepth, kTransposedB ? Tile::kChunks : Tile::kCols / Tile::kChunk, Tile::kThreads>;
+  const unsigned char *feats, *weight;  // this thread's chunk of row 0, and of its first row under tap 0
+  uint32_t row_bytes, tap_bytes;        // of weights
+  int depth_a, depth_b, rows_left_b;    // channels from this thread's on; rows of B from this thread's on
 
-  // The output row of a column, or -1 where the order names none.
-  __device__ int64_t output_row(int64_t column) const {
-    if (!row_order) return column;
-    const int64_t row = row_order[column];
-    return row < shape.num_out ? row : -1;
+  __device__ StepCopies(const ConvArgs<T>& args, const OutputTile& place) {
+    const ConvShape& shape = args.shape;
+    const int width = static_cast<int>(shape.in_width), cols_left = static_cast<int>(shape.out_width - place.col);
+    const int chunk_b = B::chunk() * Tile::kChunk;
+    const int64_t first_col = place.group * shape.out_width + place.col;
+    row_bytes = static_cast<uint32_t>(kTransposedB ? shape.in_width : shape.out_channels) * kBytes;
+    tap_bytes = static_cast<uint32_t>(shape.in_width * shape.out_channels) * kBytes;
+    feats = reinterpret_cast<const unsigned char*>(args.feats + place.group * shape.in_width + A::chunk() * Tile::kChunk);
+    weight = reinterpret_cast<const unsigned char*>(args.weight) +
+             (kTransposedB ? (first_col + B::row()) * row_bytes + chunk_b * kBytes
+                           : int64_t{B::row()} * row_bytes + (first_col + chunk_b) * kBytes);
+    depth_a = width - A::chunk() * Tile::kChunk;
+    depth_b = kTransposedB ? width - chunk_b : chunk_b < cols_left ? width - B::row() : 0;
+    rows_left_b = cols_left - B::row();
+    hold(feats), hold(weight), hold(row_bytes), hold(tap_bytes), hold(depth_a), hold(depth_b), hold(rows_left_b);
+  }
+
+  __device__ __forceinline__ void run(T* a, T* b, const NeighborChunk<Tile::kRows>& chunk, int64_t first_tap, int tap, int channel) const {
+    constexpr int stride_a = Tile::kStrideA * kBytes, stride_b = Tile::kStrideB * kBytes;
+    const unsigned char* from_a = feats + channel * kBytes;
+    const unsigned char* from_b = weight + static_cast<uint64_t>(static_cast<uint32_t>(first_tap) + tap) * tap_bytes +
+                                  static_cast<uint64_t>(static_cast<uint32_t>(channel)) * (kTransposedB ? kBytes : row_bytes);
+    hold(from_a), hold(from_b);
+    gather_rows<A, stride_a>(shared_address(a) + A::row() * stride_a + A::chunk() * 16, from_a, chunk.starts[tap] + A::row(),
+                             channel < depth_a, chunk.pieces[tap] >> (A::row() / kPieceRows));
+    copy_rows<B, stride_b>(shared_address(b) + B::row() * stride_b + B::chunk() * 16, from_b, row_bytes,
+                           kTransposedB ? (channel < depth_b ? rows_left_b : 0) : depth_b - channel);
   }
 };
 
-// Store kVector neighbouring channels of output row m: act(sums + bias + residual), rounded once.
-template <int kVector, class T>
-__device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t m, int64_t channel,
-                                              const Vector<Accumulator<T>, kVector>& sums) {
-  using Sum = Accumulator<T>;
-  const int64_t place = m * args.shape.out_channels + channel;
-  Vector<T, kVector> result, residual;
-  if (args.residual) residual = load_vector<kVector>(args.residual + place);
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    Sum value = sums.values[i];
-    if (args.bias) value += args.bias[channel + i];
-    if (args.residual) value += static_cast<Sum>(residual.values[i]);
-    // A slope of 0 makes 0 of minus infinity too; NaN stays.
-    if (value < Sum(0)) value = args.negative_slope == Sum(0) ? Sum(0) : value * args.negative_slope;
-    result.values[i] = static_cast<T>(value);
-  }
-  *reinterpret_cast<Vector<T, kVector>*>(args.output + place) = result;
-}
+// For rows that start anywhere, value by value.
+template <class Tile>
+struct StepCopies<Tile, false> {
+  using T = typename Tile::Value;
+  const ConvArgs<T>& args;
+  const OutputTile& place;
 
-constexpr int kTapChunk = 32;  // taps whose neighbours a block holds at a time: one bit each in a word
+  __device__ StepCopies(const ConvArgs<T>& args_of, const OutputTile& place_of) : args(args_of), place(place_of) {}
 
-// The input rows that a tile sees under kTapChunk taps, absent neighbours -1, and the pieces in which there are any.
-template <int kRows>
-struct NeighborChunk {
-  int32_t rows[kTapChunk][kRows];
-  uint32_t pieces[kTapChunk];
-};
-
-// Fill the chunk from tap `first_tap` on; all threads get the word of the taps under which any row has a neighbour.
-template <int kThreads, int kRows>
-__device__ uint32_t load_neighbors(NeighborChunk<kRows>& chunk, const int32_t* neighbors, const ConvShape& shape,
-                                   int64_t first_row, int64_t first_tap) {
-  const int lane = threadIdx.x % 32;
-  for (int tap = threadIdx.x / 32; tap < kTapChunk; tap += kThreads / 32) {
-    uint32_t pieces = 0;
-#pragma unroll
-    for (int row = lane; row < kRows; row += 32) {
-      const int64_t m = first_row + row;
-      int32_t n = -1;
-      if (first_tap + tap < shape.volume && m < shape.num_out) n = neighbors[(first_tap + tap) * shape.num_out + m];
-      if (!shape.is_input_row(n)) n = -1;
-      chunk.rows[tap][row] = n;
-      const uint32_t present = __ballot_sync(0xffffffff, n >= 0);
-      const uint32_t both = (present & 0xffff ? 1 : 0) | (present >> 16 ? 2 : 0);
-      pieces |= both << (row / 32 * 2);
-    }
-    if (lane == 0) chunk.pieces[tap] = pieces;
-  }
-  __syncthreads();
-  return __ballot_sync(0xffffffff, chunk.pieces[lane] != 0);
-}
-
-// The steps over a word of taps: each tap `slices` times, lowest bit first.
-struct TapSteps {
-  uint32_t taps;
-  int slices, slice = 0;
-
-  __device__ int tap() const { return __ffs(taps) - 1; }
-  __device__ void advance() {
-    if (++slice == slices) slice = 0, taps &= taps - 1;
+  __device__ void run(T* a, T* b, const NeighborChunk<Tile::kRows>& chunk, int64_t first_tap, int tap, int channel) const {
+    const ConvShape& shape = args.shape;
+    const T* feats = args.feats + place.group * shape.in_width + channel;
+    load_rows<Tile, false, Tile::kRows, Tile::kDepth, Tile::kStrideA>(
+        a, shape.in_width - channel, chunk.pieces[tap], feats, [&](int row) -> const T* {
+          const uint32_t n = chunk.starts[tap][row];
+          return n != kAbsent ? feats + n * shape.in_channels : nullptr;
+        });
+    const T* weight = args.weight + ((first_tap + tap) * shape.in_width + channel) * shape.out_channels +
+                      place.group * shape.out_width + place.col;
+    load_rows<Tile, false, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
+        b, shape.out_width - place.col, kAllPieces, args.weight, [&](int row) -> const T* {
+          return channel + row < shape.in_width ? weight + row * shape.out_channels : nullptr;
+        });
   }
 };
 
@@ -95,9 +80,9 @@ template <class Tile>
 constexpr int kConvolveBytes = Tile::kBytes + static_cast<int>(sizeof(NeighborChunk<Tile::kRows>));
 
 // out[row_order[m]] = act(bias + residual + sum over taps and input channels). A block owns kRows columns of the table and
-// kCols output channels of one group, blocks of the same rows side by side; its steps are the taps under which any of its
-// rows has a neighbour, in ascending order, times the slices of kDepth input channels. Only pieces of 16 rows that have a
-// neighbour are multiplied, so that rows ordered by their taps save work.
+// kCols output channels of one group; its steps are the taps under which any of its rows has a neighbour, in ascending order,
+// times the slices of kDepth input channels. Only pieces of 16 rows that have a neighbour are multiplied, so that rows ordered
+// by their taps save work.
 template <class Tile, bool kAligned>
 __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typename Tile::Value> args) {
   using T = typename Tile::Value;
@@ -105,28 +90,15 @@ __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typen
   extern __shared__ __align__(128) unsigned char memory[];
   auto& chunk = *reinterpret_cast<NeighborChunk<Tile::kRows>*>(memory + Tile::kBytes);
   const ConvShape& shape = args.shape;
-  const int64_t col_tiles = ceil_div(shape.out_width, Tile::kCols), tiles = shape.groups * col_tiles;
-  const int64_t first_row = blockIdx.x / tiles * Tile::kRows, group = blockIdx.x % tiles / col_tiles;
-  const int64_t col = blockIdx.x % col_tiles * Tile::kCols, first_col = group * shape.out_width + col;
-  const T* feats = args.feats + group * shape.in_width;
+  const OutputTile place(shape, blockIdx.x, Tile::kRows, Tile::kCols);
+  const StepCopies<Tile, kAligned> copies(args, place);
   const int slices = static_cast<int>(ceil_div(shape.in_width, Tile::kDepth));
   Tile tile;
   for (int64_t first_tap = 0; first_tap < shape.volume; first_tap += kTapChunk) {
-    const uint32_t taps = load_neighbors<Tile::kThreads>(chunk, args.neighbors, shape, first_row, first_tap);
+    const uint32_t taps = load_neighbors<Tile::kThreads>(chunk, args.neighbors, shape, kAligned ? args.row_copies() : 1, place.row, first_tap);
     TapSteps copied{taps, slices}, multiplied{taps, slices};
     const auto load = [&](T* a, T* b) {
-      const int tap = copied.tap();
-      const int64_t channel = copied.slice * Tile::kDepth;
-      load_rows<Tile, kAligned, Tile::kRows, Tile::kDepth, Tile::kStrideA>(
-          a, shape.in_width - channel, chunk.pieces[tap], feats, [&](int row) -> const T* {
-            const int64_t n = chunk.rows[tap][row];
-            return n >= 0 ? feats + n * shape.in_channels + channel : nullptr;
-          });
-      const T* weight = args.weight + ((first_tap + tap) * shape.in_width + channel) * shape.out_channels + first_col;
-      load_rows<Tile, kAligned, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
-          b, shape.out_width - col, kAllPieces, args.weight, [&](int row) -> const T* {
-            return channel + row < shape.in_width ? weight + row * shape.out_channels : nullptr;
-          });
+      copies.run(a, b, chunk, first_tap, copied.tap(), copied.slice * Tile::kDepth);
       copied.advance();
     };
     run_pipeline(tile, reinterpret_cast<T*>(memory), __popc(taps) * slices, load, [&] {
@@ -143,11 +115,11 @@ __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typen
     __syncthreads();
     for (int i = threadIdx.x; i < Tile::kStoreRows * vectors; i += Tile::kThreads) {
       const int row = i / vectors, offset = i % vectors * vector;
-      const int64_t column = first_row + from + row;
-      if (column >= shape.num_out || col + offset >= shape.out_width) continue;
+      const int64_t column = place.row + from + row, col = place.col + offset;
+      if (column >= shape.num_out || col >= shape.out_width) continue;
       const int64_t m = args.output_row(column);
       if (m < 0) continue;
-      store_outputs(args, m, first_col + offset, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
+      store_outputs(args, m, place.group * shape.out_width + col, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
     }
   }
 }

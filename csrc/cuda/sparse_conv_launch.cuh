@@ -1,69 +1,89 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Choice of tile and launch of the forward kernels. Each kind of arithmetic is compiled in a file of its own.
+// Launches of the forward kernels; each kind of arithmetic is compiled in a file of its own. sparse_conv_selection.h chooses.
+#include "cuda/sparse_conv_direct.cuh"
 #include "cuda/sparse_conv_kernels.cuh"
+#include "cuda/sparse_conv_selection.h"
+#include "cuda/warpgroup_support.h"
 
 namespace pcperc {
 
-constexpr int64_t kWideTiles = 128;  // so many tiles of 128 x 128 give every multiprocessor of a large GPU one
-
-// rows, columns, depth in 16-byte copies, stages, warps over rows and over columns
-template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols>
-using ForwardTile = TensorCoreTile<T, kRows, kCols, kChunks, kStages, kWarpRows, kWarpCols, false>;
-
-template <class Arithmetic, int kCols>
-using SmallTile = std::conditional_t<Arithmetic::kTensorCores, ForwardTile<typename Arithmetic::Value, 64, kCols, 4, 3, 2, 2>,
-                                     PlainTile<typename Arithmetic::Value, false>>;
+template <auto kKernel, class T>
+void launch_convolve(const ConvArgs<T>& args, Grid grid, int threads, int64_t shared_bytes, cudaStream_t stream) {
+  if (shared_bytes > 48 * 1024) allow_shared_memory<kKernel>();
+  STD_TORCH_CHECK(grid.x <= INT32_MAX && grid.y <= UINT16_MAX, "sparse_conv: ", grid.x, " x ", grid.y, " blocks are more than a launch takes");
+  kKernel<<<dim3(grid.x, grid.y), threads, shared_bytes, stream>>>(args);
+  PCPERC_LAUNCH_CHECK();
+}
 
 template <class Tile, bool kAligned, class T>
 void launch_tile(const ConvArgs<T>& args, cudaStream_t stream) {
   const ConvShape& shape = args.shape;
   const int64_t blocks = ceil_div(shape.num_out, Tile::kRows) * ceil_div(shape.out_width, Tile::kCols) * shape.groups;
-  launch_kernel(convolve_kernel<Tile, kAligned>, {blocks}, Tile::kThreads, kConvolveBytes<Tile>, stream, args);
+  launch_convolve<convolve_kernel<Tile, kAligned>>(args, {blocks}, Tile::kThreads, kConvolveBytes<Tile>, stream);
 }
 
-// The tiles that tools/tune_sparse_conv.py measures, by number.
-template <class T>
-void launch_numbered(int tile, const ConvArgs<T>& args, cudaStream_t stream) {
-  switch (tile) {
-    case 0: return launch_tile<ForwardTile<T, 64, 32, 4, 3, 2, 2>, true>(args, stream);
-    case 1: return launch_tile<ForwardTile<T, 64, 64, 4, 3, 2, 2>, true>(args, stream);
-    case 2: return launch_tile<ForwardTile<T, 128, 128, 4, 4, 2, 4>, true>(args, stream);
-    case 3: return launch_tile<ForwardTile<T, 128, 16, 2, 4, 4, 1>, true>(args, stream);
-    case 4: return launch_tile<ForwardTile<T, 64, 16, 2, 4, 4, 1>, true>(args, stream);
-    case 5: return launch_tile<ForwardTile<T, 128, 32, 4, 4, 4, 1>, true>(args, stream);
-    case 6: return launch_tile<ForwardTile<T, 64, 32, 4, 4, 4, 1>, true>(args, stream);
-    case 7: return launch_tile<ForwardTile<T, 128, 64, 4, 4, 4, 1>, true>(args, stream);
-    case 8: return launch_tile<ForwardTile<T, 128, 64, 4, 3, 2, 2>, true>(args, stream);
-    case 9: return launch_tile<ForwardTile<T, 128, 64, 8, 3, 4, 1>, true>(args, stream);
-    case 10: return launch_tile<ForwardTile<T, 128, 128, 4, 4, 2, 2>, true>(args, stream);
-    case 11: return launch_tile<ForwardTile<T, 128, 128, 8, 3, 2, 2>, true>(args, stream);
-    case 12: return launch_tile<ForwardTile<T, 64, 128, 4, 4, 1, 4>, true>(args, stream);
-    case 13: return launch_tile<ForwardTile<T, 256, 128, 4, 4, 4, 2>, true>(args, stream);
-    case 14: return launch_tile<ForwardTile<T, 128, 256, 4, 4, 2, 4>, true>(args, stream);
-    case 15: return launch_tile<ForwardTile<T, 64, 64, 8, 3, 2, 2>, true>(args, stream);
-    default: STD_TORCH_CHECK(false, "sparse_conv: no tile ", tile);
-  }
+// rows, columns, depth in 16-byte copies, stages, warps over rows and over columns
+template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols, bool kTransposedB = false>
+using ForwardTile = TensorCoreTile<T, kRows, kCols, kChunks, kStages, kWarpRows, kWarpCols, false, kTransposedB>;
+
+// Call f(DirectTile) with the smallest that holds the channels; false where there is none or a block has no room for it.
+template <class T, bool kTransposed, class F>
+bool with_direct_tile(const ConvShape& shape, const F& f) {
+  const int64_t row_bytes = shape.in_width * static_cast<int64_t>(sizeof(T)), cols = shape.out_width;
+  const auto run = [&](auto tile) {
+    using Tile = decltype(tile);
+    if (Tile::bytes(shape.volume) > device_attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>()) return false;
+    f(tile);
+    return true;
+  };
+  if (shape.volume > kTapChunk || row_bytes > 128 || cols > (row_bytes > 64 ? 32 : 64)) return false;
+  if (row_bytes > 64) return run(DirectTile<T, 128, 32, kTransposed>{});
+  if (cols > 32) return run(DirectTile<T, 64, 64, kTransposed>{});
+  if (row_bytes > 32) return cols > 16 ? run(DirectTile<T, 64, 32, kTransposed>{}) : run(DirectTile<T, 64, 16, kTransposed>{});
+  return cols > 16 ? run(DirectTile<T, 32, 32, kTransposed>{}) : run(DirectTile<T, 32, 16, kTransposed>{});
 }
 
-// Tiles 100 and up, for half precision, in a build for sm_90a.
-template <class T>
-void launch_warpgroup(int tile, const ConvArgs<T>& args, cudaStream_t stream);
-
-// The sums run in the same order in every tile, so that a choice by size changes no bit.
-template <class Arithmetic, bool kAligned, class T>
-void launch_tiles(const ConvArgs<T>& args, int tile, cudaStream_t stream) {
+template <class Tile, class T>
+void launch_direct(const ConvArgs<T>& args, cudaStream_t stream) {
   const ConvShape& shape = args.shape;
-  if constexpr (Arithmetic::kTensorCores && kAligned) {
-    if constexpr (sizeof(T) == 2) {
-      if (tile >= 100) return launch_warpgroup(tile - 100, args, stream);
-    }
-    if (tile >= 0) return launch_numbered(tile, args, stream);
-    const int64_t wide_tiles = ceil_div(shape.num_out, 128) * ceil_div(shape.out_width, 128) * shape.groups;
-    if (shape.out_width > 64 && wide_tiles >= kWideTiles) return launch_numbered(2, args, stream);
+  const int64_t most = int64_t{Tile::kBlocks} * device_attribute<cudaDevAttrMultiProcessorCount>();
+  const int64_t blocks = std::min(ceil_div(shape.num_out, kPieceRows * Tile::kWarps), most);
+  launch_convolve<direct_convolve_kernel<Tile>>(args, {blocks, shape.groups}, Tile::kThreads, Tile::bytes(shape.volume), stream);
+}
+
+// For half precision, on GPUs with warpgroup products: `kernel` from kWarpgroup128x64 on.
+template <class T>
+void launch_warpgroup(ConvChoice choice, const ConvArgs<T>& args, cudaStream_t stream);
+
+// A kernel by number on rows that start on 16 bytes.
+template <bool kTransposed, class T>
+void launch_chosen(ConvChoice choice, const ConvArgs<T>& args, cudaStream_t stream) {
+  if (choice.kernel >= kWarpgroup128x64) {
+    STD_TORCH_CHECK(sizeof(T) == 2 && has_warpgroup_products(), "sparse_conv: kernel ", choice.kernel, " needs half precision and a Hopper GPU");
+    if constexpr (sizeof(T) == 2) launch_warpgroup(choice, args, stream);
+    return;
   }
-  if (shape.out_width <= 32) return launch_tile<SmallTile<Arithmetic, 32>, kAligned>(args, stream);
-  launch_tile<SmallTile<Arithmetic, 64>, kAligned>(args, stream);
+  switch (choice.kernel) {
+    case kTile64x32: return launch_tile<ForwardTile<T, 64, 32, 4, 3, 2, 2, kTransposed>, true>(args, stream);
+    case kTile64x64: return launch_tile<ForwardTile<T, 64, 64, 4, 3, 2, 2, kTransposed>, true>(args, stream);
+    case kTile128x128: return launch_tile<ForwardTile<T, 128, 128, 4, 4, 2, 4, kTransposed>, true>(args, stream);
+    case kTile64x64Deep: return launch_tile<ForwardTile<T, 64, 64, 8, 3, 2, 2, kTransposed>, true>(args, stream);
+    case kDirect: {
+      const bool fits = with_direct_tile<T, kTransposed>(args.shape, [&](auto tile) { launch_direct<decltype(tile)>(args, stream); });
+      STD_TORCH_CHECK(fits, "sparse_conv: kernel ", choice.kernel, " takes fewer channels and taps");
+      return;
+    }
+    default: STD_TORCH_CHECK(false, "sparse_conv: no kernel ", choice.kernel);
+  }
+}
+
+template <class T>
+ConvChoice choose_kernel(const ConvShape& shape) {
+  const bool takes_direct = with_direct_tile<T, false>(shape, [](auto) {}) && with_direct_tile<T, true>(shape, [](auto) {});
+  const ConvProblem problem{shape.num_out, shape.in_width, shape.out_width,          shape.groups,
+                            shape.volume,  sizeof(T),      has_warpgroup_products(), takes_direct};
+  return choose_kernel(problem);
 }
 
 template <int kVector, class T>
@@ -72,14 +92,32 @@ void launch_narrow(const ConvArgs<T>& args, cudaStream_t stream) {
   launch_kernel(narrow_conv_kernel<T, kVector>, {ceil_div(args.shape.num_out, threads.y)}, threads, 0, stream, args);
 }
 
-// `tile` < 0 leaves the choice to the sizes.
+// Whether launch_convolution reads weights that lie transposed.
+template <class Arithmetic>
+bool takes_transposed_weight(const ConvShape& shape, bool aligned) { return Arithmetic::kTensorCores && aligned && !shape.is_narrow(); }
+
+// `aligned`: the rows of a group start on 16 bytes in all tensors, at most 2^32 - 2 times 16 bytes from the first, and the
+// weights of a tap are fewer than 2^32 bytes. `tile` < 0 leaves the kernel to the sizes; else it is one of ConvKernel, with
+// 1000 times the blocks that share a tile.
 template <class Arithmetic>
 void launch_convolution(const ConvArgs<typename Arithmetic::Value>& args, bool aligned, int tile, cudaStream_t stream) {
-  constexpr int vector = 16 / sizeof(typename Arithmetic::Value);
-  if (!args.shape.is_narrow()) {
-    return aligned ? launch_tiles<Arithmetic, true>(args, tile, stream) : launch_tiles<Arithmetic, false>(args, tile, stream);
+  using T = typename Arithmetic::Value;
+  constexpr int vector = 16 / sizeof(T);
+  const ConvShape& shape = args.shape;
+  STD_TORCH_CHECK(!args.transposed_weight || takes_transposed_weight<Arithmetic>(shape, aligned), "sparse_conv: weights lie transposed");
+  if (shape.is_narrow()) {
+    return aligned && shape.is_depthwise() ? launch_narrow<vector>(args, stream) : launch_narrow<1>(args, stream);
   }
-  aligned && args.shape.is_depthwise() ? launch_narrow<vector>(args, stream) : launch_narrow<1>(args, stream);
+  if constexpr (Arithmetic::kTensorCores) {
+    if (!aligned) {
+      return shape.out_width <= 32 ? launch_tile<ForwardTile<T, 64, 32, 4, 3, 2, 2>, false>(args, stream)
+                                   : launch_tile<ForwardTile<T, 64, 64, 4, 3, 2, 2>, false>(args, stream);
+    }
+    const ConvChoice choice = tile < 0 ? choose_kernel<T>(shape) : ConvChoice{tile % 1000, std::max(tile / 1000, 1)};
+    args.transposed_weight ? launch_chosen<true>(choice, args, stream) : launch_chosen<false>(choice, args, stream);
+  } else {
+    aligned ? launch_tile<PlainTile<T, false>, true>(args, stream) : launch_tile<PlainTile<T, false>, false>(args, stream);
+  }
 }
 
 #define PCPERC_CONVOLUTION(PREFIX, T, kTensorCores)                                                                   \

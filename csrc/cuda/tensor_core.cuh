@@ -16,10 +16,21 @@ __device__ __forceinline__ uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
+// Hold a value in its registers: the compiler would else compute it anew in each step of a loop.
+__device__ __forceinline__ void hold(uint32_t& value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void hold(int& value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void hold(const unsigned char*& value) { asm volatile("" : "+l"(value)); }
+
 // Copy 16 bytes from global to shared memory, both on 16 bytes, in the background; zeros where not `present`, unread.
+__device__ __forceinline__ void copy_async(uint32_t shared, const void* global, bool present) {
+  asm volatile(
+      "{ .reg .pred absent; setp.eq.b32 absent, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, absent; }" ::"r"(shared),
+      "l"(global), "r"(static_cast<int>(present))
+      : "memory");
+}
+
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool present) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(present ? 16 : 0)
-               : "memory");
+  copy_async(shared_address(shared), global, present);
 }
 
 // Close the group of the copies that this thread has begun.

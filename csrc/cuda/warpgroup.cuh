@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Hopper's asynchronous products of a warpgroup (sm_90a): A and B in shared memory, sums in registers.
+// Hopper's asynchronous products of a warpgroup (sm_90a): A and B in shared memory, sums in registers; and its clusters of
+// blocks that read each other's shared memory.
 #include "cuda/tensor_core.cuh"
 
 namespace pcperc {
@@ -19,173 +20,84 @@ __device__ __forceinline__ void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// A matrix in shared memory, in rows of 128 bytes whose 16-byte chunks c stand at c ^ (row % 8); starts on 1024 bytes but for
-// whole steps. A: 64 rows of 64 values of depth. B: 64 columns a row, `column_bytes` from one 64 columns to the next.
-__device__ __forceinline__ uint64_t describe_matrix(const void* shared, uint32_t column_bytes) {
-  const uint64_t address = (shared_address(shared) & 0x3ffff) >> 4, leading = column_bytes >> 4, stride = 1024 >> 4;
-  return address | leading << 16 | stride << 32 | uint64_t{1} << 62;
+// A matrix at a shared address, in rows of 128 bytes whose 16-byte chunks c stand at c ^ (row % 8); starts on 1024 bytes but
+// for whole steps. A row holds 64 values of depth or, transposed, 64 rows of A or columns of B, `next_bytes` from one 64 to
+// the next. In units of 16 bytes, so that n bytes behind a matrix of low word w the next one has w + n / 16.
+__device__ __forceinline__ uint32_t describe_start(uint32_t address, uint32_t next_bytes) { return address >> 4 | next_bytes >> 4 << 16; }
+
+__device__ __forceinline__ uint64_t describe_matrix(uint32_t low_word) {
+  constexpr uint64_t stride = 1024 >> 4, swizzle = uint64_t{1} << 62;
+  return low_word | stride << 32 | swizzle;
 }
 
-// sums (64, 8 kPieces) += A (64, 16) @ B (16, 8 kPieces) for a warpgroup; A is stored by rows, B by rows.
-template <class T, int kPieces>
+__device__ __forceinline__ uint64_t describe_matrix(const void* shared, uint32_t next_bytes) {
+  return describe_matrix(describe_start(shared_address(shared), next_bytes));
+}
+
+// sums (64, 8 kPieces) += A (64, 16) @ B (16, 8 kPieces) for a warpgroup. Rows in shared memory are those of A and those of
+// B; transposed, their columns.
+template <class T, int kPieces, bool kTransposedA = false, bool kTransposedB = false>
 struct WarpgroupProduct;
 
-template <>
-struct WarpgroupProduct<__half, 8> {
-  __device__ static __forceinline__ void run(float (&s)[8][4], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
-        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31 "
-        "}, %32, %33, p, 1, 1, 0, 1; }"
-        : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[1][0]), "+f"(s[1][1]), "+f"(s[1][2]),
-          "+f"(s[1][3]), "+f"(s[2][0]), "+f"(s[2][1]), "+f"(s[2][2]), "+f"(s[2][3]), "+f"(s[3][0]), "+f"(s[3][1]),
-          "+f"(s[3][2]), "+f"(s[3][3]), "+f"(s[4][0]), "+f"(s[4][1]), "+f"(s[4][2]), "+f"(s[4][3]), "+f"(s[5][0]),
-          "+f"(s[5][1]), "+f"(s[5][2]), "+f"(s[5][3]), "+f"(s[6][0]), "+f"(s[6][1]), "+f"(s[6][2]), "+f"(s[6][3]),
-          "+f"(s[7][0]), "+f"(s[7][1]), "+f"(s[7][2]), "+f"(s[7][3])
-        : "l"(a), "l"(b));
-  }
-};
+// The names of an instruction's registers: %0 to %9, then ten from 10 x TENS on; and the sums that they stand for.
+#define PCPERC_TEN(TENS)                                                                                               \
+  "%" #TENS "0, %" #TENS "1, %" #TENS "2, %" #TENS "3, %" #TENS "4, %" #TENS "5, %" #TENS "6, %" #TENS "7, %" #TENS "8, " \
+  "%" #TENS "9, "
+#define PCPERC_32_NAMES PCPERC_TEN() PCPERC_TEN(1) PCPERC_TEN(2) "%30, %31"
+#define PCPERC_64_NAMES PCPERC_TEN() PCPERC_TEN(1) PCPERC_TEN(2) PCPERC_TEN(3) PCPERC_TEN(4) PCPERC_TEN(5) "%60, %61, %62, %63"
+#define PCPERC_128_NAMES                                                                                         \
+  PCPERC_TEN() PCPERC_TEN(1) PCPERC_TEN(2) PCPERC_TEN(3) PCPERC_TEN(4) PCPERC_TEN(5) PCPERC_TEN(6) PCPERC_TEN(7) \
+  PCPERC_TEN(8) PCPERC_TEN(9) PCPERC_TEN(10) PCPERC_TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
+#define PCPERC_SUM(J) "+f"(sums[J][0]), "+f"(sums[J][1]), "+f"(sums[J][2]), "+f"(sums[J][3])
+#define PCPERC_4_SUMS(J) PCPERC_SUM(J), PCPERC_SUM(J + 1), PCPERC_SUM(J + 2), PCPERC_SUM(J + 3)
+#define PCPERC_32_SUMS PCPERC_4_SUMS(0), PCPERC_4_SUMS(4)
+#define PCPERC_64_SUMS PCPERC_32_SUMS, PCPERC_4_SUMS(8), PCPERC_4_SUMS(12)
+#define PCPERC_128_SUMS PCPERC_64_SUMS, PCPERC_4_SUMS(16), PCPERC_4_SUMS(20), PCPERC_4_SUMS(24), PCPERC_4_SUMS(28)
 
-template <>
-struct WarpgroupProduct<__nv_bfloat16, 8> {
-  __device__ static __forceinline__ void run(float (&s)[8][4], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
-        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31 "
-        "}, %32, %33, p, 1, 1, 0, 1; }"
-        : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[1][0]), "+f"(s[1][1]), "+f"(s[1][2]),
-          "+f"(s[1][3]), "+f"(s[2][0]), "+f"(s[2][1]), "+f"(s[2][2]), "+f"(s[2][3]), "+f"(s[3][0]), "+f"(s[3][1]),
-          "+f"(s[3][2]), "+f"(s[3][3]), "+f"(s[4][0]), "+f"(s[4][1]), "+f"(s[4][2]), "+f"(s[4][3]), "+f"(s[5][0]),
-          "+f"(s[5][1]), "+f"(s[5][2]), "+f"(s[5][3]), "+f"(s[6][0]), "+f"(s[6][1]), "+f"(s[6][2]), "+f"(s[6][3]),
-          "+f"(s[7][0]), "+f"(s[7][1]), "+f"(s[7][2]), "+f"(s[7][3])
-        : "l"(a), "l"(b));
-  }
-};
+// Columns, sums of a thread, and the operands behind them.
+#define PCPERC_WARPGROUP_PRODUCT(T, TYPE, COLUMNS, SUMS, A, B, TRANSPOSED_A, TRANSPOSED_B)                                     \
+  template <bool kTransposedA, bool kTransposedB>                                                                                 \
+  struct WarpgroupProduct<T, SUMS / 4, kTransposedA, kTransposedB> {                                                              \
+    __device__ static __forceinline__ void run(float (&sums)[SUMS / 4][4], uint64_t a, uint64_t b) {                           \
+      asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE \
+                   " {" PCPERC_##SUMS##_NAMES "}, " A ", " B ", p, 1, 1, " TRANSPOSED_A ", " TRANSPOSED_B "; }"                \
+                   : PCPERC_##SUMS##_SUMS                                                                                      \
+                   : "l"(a), "l"(b), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 0 : 1));                                       \
+    }                                                                                                                          \
+  };
 
-template <>
-struct WarpgroupProduct<__half, 16> {
-  __device__ static __forceinline__ void run(float (&s)[16][4], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
-        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
-        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, "
-        "%59, %60, %61, %62, %63 "
-        "}, %64, %65, p, 1, 1, 0, 1; }"
-        : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[1][0]), "+f"(s[1][1]), "+f"(s[1][2]),
-          "+f"(s[1][3]), "+f"(s[2][0]), "+f"(s[2][1]), "+f"(s[2][2]), "+f"(s[2][3]), "+f"(s[3][0]), "+f"(s[3][1]),
-          "+f"(s[3][2]), "+f"(s[3][3]), "+f"(s[4][0]), "+f"(s[4][1]), "+f"(s[4][2]), "+f"(s[4][3]), "+f"(s[5][0]),
-          "+f"(s[5][1]), "+f"(s[5][2]), "+f"(s[5][3]), "+f"(s[6][0]), "+f"(s[6][1]), "+f"(s[6][2]), "+f"(s[6][3]),
-          "+f"(s[7][0]), "+f"(s[7][1]), "+f"(s[7][2]), "+f"(s[7][3]), "+f"(s[8][0]), "+f"(s[8][1]), "+f"(s[8][2]),
-          "+f"(s[8][3]), "+f"(s[9][0]), "+f"(s[9][1]), "+f"(s[9][2]), "+f"(s[9][3]), "+f"(s[10][0]), "+f"(s[10][1]),
-          "+f"(s[10][2]), "+f"(s[10][3]), "+f"(s[11][0]), "+f"(s[11][1]), "+f"(s[11][2]), "+f"(s[11][3]),
-          "+f"(s[12][0]), "+f"(s[12][1]), "+f"(s[12][2]), "+f"(s[12][3]), "+f"(s[13][0]), "+f"(s[13][1]),
-          "+f"(s[13][2]), "+f"(s[13][3]), "+f"(s[14][0]), "+f"(s[14][1]), "+f"(s[14][2]), "+f"(s[14][3]),
-          "+f"(s[15][0]), "+f"(s[15][1]), "+f"(s[15][2]), "+f"(s[15][3])
-        : "l"(a), "l"(b));
-  }
-};
+PCPERC_WARPGROUP_PRODUCT(__half, "f16", 64, 32, "%32", "%33", "%34", "%35")
+PCPERC_WARPGROUP_PRODUCT(__half, "f16", 128, 64, "%64", "%65", "%66", "%67")
+PCPERC_WARPGROUP_PRODUCT(__half, "f16", 256, 128, "%128", "%129", "%130", "%131")
+PCPERC_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16", 64, 32, "%32", "%33", "%34", "%35")
+PCPERC_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16", 128, 64, "%64", "%65", "%66", "%67")
+PCPERC_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16", 256, 128, "%128", "%129", "%130", "%131")
 
-template <>
-struct WarpgroupProduct<__nv_bfloat16, 16> {
-  __device__ static __forceinline__ void run(float (&s)[16][4], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
-        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
-        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, "
-        "%59, %60, %61, %62, %63 "
-        "}, %64, %65, p, 1, 1, 0, 1; }"
-        : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[1][0]), "+f"(s[1][1]), "+f"(s[1][2]),
-          "+f"(s[1][3]), "+f"(s[2][0]), "+f"(s[2][1]), "+f"(s[2][2]), "+f"(s[2][3]), "+f"(s[3][0]), "+f"(s[3][1]),
-          "+f"(s[3][2]), "+f"(s[3][3]), "+f"(s[4][0]), "+f"(s[4][1]), "+f"(s[4][2]), "+f"(s[4][3]), "+f"(s[5][0]),
-          "+f"(s[5][1]), "+f"(s[5][2]), "+f"(s[5][3]), "+f"(s[6][0]), "+f"(s[6][1]), "+f"(s[6][2]), "+f"(s[6][3]),
-          "+f"(s[7][0]), "+f"(s[7][1]), "+f"(s[7][2]), "+f"(s[7][3]), "+f"(s[8][0]), "+f"(s[8][1]), "+f"(s[8][2]),
-          "+f"(s[8][3]), "+f"(s[9][0]), "+f"(s[9][1]), "+f"(s[9][2]), "+f"(s[9][3]), "+f"(s[10][0]), "+f"(s[10][1]),
-          "+f"(s[10][2]), "+f"(s[10][3]), "+f"(s[11][0]), "+f"(s[11][1]), "+f"(s[11][2]), "+f"(s[11][3]),
-          "+f"(s[12][0]), "+f"(s[12][1]), "+f"(s[12][2]), "+f"(s[12][3]), "+f"(s[13][0]), "+f"(s[13][1]),
-          "+f"(s[13][2]), "+f"(s[13][3]), "+f"(s[14][0]), "+f"(s[14][1]), "+f"(s[14][2]), "+f"(s[14][3]),
-          "+f"(s[15][0]), "+f"(s[15][1]), "+f"(s[15][2]), "+f"(s[15][3])
-        : "l"(a), "l"(b));
-  }
-};
+#undef PCPERC_WARPGROUP_PRODUCT
+#undef PCPERC_128_SUMS
+#undef PCPERC_64_SUMS
+#undef PCPERC_32_SUMS
+#undef PCPERC_4_SUMS
+#undef PCPERC_SUM
+#undef PCPERC_128_NAMES
+#undef PCPERC_64_NAMES
+#undef PCPERC_32_NAMES
+#undef PCPERC_TEN
 
-template <>
-struct WarpgroupProduct<__half, 32> {
-  __device__ static __forceinline__ void run(float (&s)[32][4], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
-        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
-        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, "
-        "%59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, "
-        "%78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, "
-        "%97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, "
-        "%113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127 "
-        "}, %128, %129, p, 1, 1, 0, 1; }"
-        : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[1][0]), "+f"(s[1][1]), "+f"(s[1][2]),
-          "+f"(s[1][3]), "+f"(s[2][0]), "+f"(s[2][1]), "+f"(s[2][2]), "+f"(s[2][3]), "+f"(s[3][0]), "+f"(s[3][1]),
-          "+f"(s[3][2]), "+f"(s[3][3]), "+f"(s[4][0]), "+f"(s[4][1]), "+f"(s[4][2]), "+f"(s[4][3]), "+f"(s[5][0]),
-          "+f"(s[5][1]), "+f"(s[5][2]), "+f"(s[5][3]), "+f"(s[6][0]), "+f"(s[6][1]), "+f"(s[6][2]), "+f"(s[6][3]),
-          "+f"(s[7][0]), "+f"(s[7][1]), "+f"(s[7][2]), "+f"(s[7][3]), "+f"(s[8][0]), "+f"(s[8][1]), "+f"(s[8][2]),
-          "+f"(s[8][3]), "+f"(s[9][0]), "+f"(s[9][1]), "+f"(s[9][2]), "+f"(s[9][3]), "+f"(s[10][0]), "+f"(s[10][1]),
-          "+f"(s[10][2]), "+f"(s[10][3]), "+f"(s[11][0]), "+f"(s[11][1]), "+f"(s[11][2]), "+f"(s[11][3]),
-          "+f"(s[12][0]), "+f"(s[12][1]), "+f"(s[12][2]), "+f"(s[12][3]), "+f"(s[13][0]), "+f"(s[13][1]),
-          "+f"(s[13][2]), "+f"(s[13][3]), "+f"(s[14][0]), "+f"(s[14][1]), "+f"(s[14][2]), "+f"(s[14][3]),
-          "+f"(s[15][0]), "+f"(s[15][1]), "+f"(s[15][2]), "+f"(s[15][3]), "+f"(s[16][0]), "+f"(s[16][1]),
-          "+f"(s[16][2]), "+f"(s[16][3]), "+f"(s[17][0]), "+f"(s[17][1]), "+f"(s[17][2]), "+f"(s[17][3]),
-          "+f"(s[18][0]), "+f"(s[18][1]), "+f"(s[18][2]), "+f"(s[18][3]), "+f"(s[19][0]), "+f"(s[19][1]),
-          "+f"(s[19][2]), "+f"(s[19][3]), "+f"(s[20][0]), "+f"(s[20][1]), "+f"(s[20][2]), "+f"(s[20][3]),
-          "+f"(s[21][0]), "+f"(s[21][1]), "+f"(s[21][2]), "+f"(s[21][3]), "+f"(s[22][0]), "+f"(s[22][1]),
-          "+f"(s[22][2]), "+f"(s[22][3]), "+f"(s[23][0]), "+f"(s[23][1]), "+f"(s[23][2]), "+f"(s[23][3]),
-          "+f"(s[24][0]), "+f"(s[24][1]), "+f"(s[24][2]), "+f"(s[24][3]), "+f"(s[25][0]), "+f"(s[25][1]),
-          "+f"(s[25][2]), "+f"(s[25][3]), "+f"(s[26][0]), "+f"(s[26][1]), "+f"(s[26][2]), "+f"(s[26][3]),
-          "+f"(s[27][0]), "+f"(s[27][1]), "+f"(s[27][2]), "+f"(s[27][3]), "+f"(s[28][0]), "+f"(s[28][1]),
-          "+f"(s[28][2]), "+f"(s[28][3]), "+f"(s[29][0]), "+f"(s[29][1]), "+f"(s[29][2]), "+f"(s[29][3]),
-          "+f"(s[30][0]), "+f"(s[30][1]), "+f"(s[30][2]), "+f"(s[30][3]), "+f"(s[31][0]), "+f"(s[31][1]),
-          "+f"(s[31][2]), "+f"(s[31][3])
-        : "l"(a), "l"(b));
-  }
-};
+// All threads of a cluster meet; what they wrote to shared memory before is there for all behind it.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
 
-template <>
-struct WarpgroupProduct<__nv_bfloat16, 32> {
-  __device__ static __forceinline__ void run(float (&s)[32][4], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
-        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
-        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, "
-        "%59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, "
-        "%78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, "
-        "%97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, "
-        "%113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127 "
-        "}, %128, %129, p, 1, 1, 0, 1; }"
-        : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[1][0]), "+f"(s[1][1]), "+f"(s[1][2]),
-          "+f"(s[1][3]), "+f"(s[2][0]), "+f"(s[2][1]), "+f"(s[2][2]), "+f"(s[2][3]), "+f"(s[3][0]), "+f"(s[3][1]),
-          "+f"(s[3][2]), "+f"(s[3][3]), "+f"(s[4][0]), "+f"(s[4][1]), "+f"(s[4][2]), "+f"(s[4][3]), "+f"(s[5][0]),
-          "+f"(s[5][1]), "+f"(s[5][2]), "+f"(s[5][3]), "+f"(s[6][0]), "+f"(s[6][1]), "+f"(s[6][2]), "+f"(s[6][3]),
-          "+f"(s[7][0]), "+f"(s[7][1]), "+f"(s[7][2]), "+f"(s[7][3]), "+f"(s[8][0]), "+f"(s[8][1]), "+f"(s[8][2]),
-          "+f"(s[8][3]), "+f"(s[9][0]), "+f"(s[9][1]), "+f"(s[9][2]), "+f"(s[9][3]), "+f"(s[10][0]), "+f"(s[10][1]),
-          "+f"(s[10][2]), "+f"(s[10][3]), "+f"(s[11][0]), "+f"(s[11][1]), "+f"(s[11][2]), "+f"(s[11][3]),
-          "+f"(s[12][0]), "+f"(s[12][1]), "+f"(s[12][2]), "+f"(s[12][3]), "+f"(s[13][0]), "+f"(s[13][1]),
-          "+f"(s[13][2]), "+f"(s[13][3]), "+f"(s[14][0]), "+f"(s[14][1]), "+f"(s[14][2]), "+f"(s[14][3]),
-          "+f"(s[15][0]), "+f"(s[15][1]), "+f"(s[15][2]), "+f"(s[15][3]), "+f"(s[16][0]), "+f"(s[16][1]),
-          "+f"(s[16][2]), "+f"(s[16][3]), "+f"(s[17][0]), "+f"(s[17][1]), "+f"(s[17][2]), "+f"(s[17][3]),
-          "+f"(s[18][0]), "+f"(s[18][1]), "+f"(s[18][2]), "+f"(s[18][3]), "+f"(s[19][0]), "+f"(s[19][1]),
-          "+f"(s[19][2]), "+f"(s[19][3]), "+f"(s[20][0]), "+f"(s[20][1]), "+f"(s[20][2]), "+f"(s[20][3]),
-          "+f"(s[21][0]), "+f"(s[21][1]), "+f"(s[21][2]), "+f"(s[21][3]), "+f"(s[22][0]), "+f"(s[22][1]),
-          "+f"(s[22][2]), "+f"(s[22][3]), "+f"(s[23][0]), "+f"(s[23][1]), "+f"(s[23][2]), "+f"(s[23][3]),
-          "+f"(s[24][0]), "+f"(s[24][1]), "+f"(s[24][2]), "+f"(s[24][3]), "+f"(s[25][0]), "+f"(s[25][1]),
-          "+f"(s[25][2]), "+f"(s[25][3]), "+f"(s[26][0]), "+f"(s[26][1]), "+f"(s[26][2]), "+f"(s[26][3]),
-          "+f"(s[27][0]), "+f"(s[27][1]), "+f"(s[27][2]), "+f"(s[27][3]), "+f"(s[28][0]), "+f"(s[28][1]),
-          "+f"(s[28][2]), "+f"(s[28][3]), "+f"(s[29][0]), "+f"(s[29][1]), "+f"(s[29][2]), "+f"(s[29][3]),
-          "+f"(s[30][0]), "+f"(s[30][1]), "+f"(s[30][2]), "+f"(s[30][3]), "+f"(s[31][0]), "+f"(s[31][1]),
-          "+f"(s[31][2]), "+f"(s[31][3])
-        : "l"(a), "l"(b));
-  }
-};
+// Four values at the place in shared memory of block `rank` of the cluster that `address` is in this one.
+__device__ __forceinline__ float4 load_from_block(uint32_t address, int rank) {
+  float4 values;
+  asm volatile(
+      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %4, %5; ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there]; }"
+      : "=f"(values.x), "=f"(values.y), "=f"(values.z), "=f"(values.w)
+      : "r"(address), "r"(rank)
+      : "memory");
+  return values;
+}
 
 }  // namespace pcperc

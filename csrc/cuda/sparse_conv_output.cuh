@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the forward kernels of the sparse convolution are given, and how they store a result.
+#include "cuda/sparse_conv_shape.cuh"
+
+namespace pcperc {
+
+template <class T>
+struct ConvArgs {
+  using Sum = Accumulator<T>;
+  const T *feats, *weight;
+  const int32_t* neighbors;
+  const int32_t* row_order;  // (M): the output row of each column of neighbors, or null: its own
+  const Sum* bias;           // (Cout), or null
+  const T* residual;         // (M, Cout), or null
+  Sum negative_slope;        // 1: no activation
+  T* output;
+  ConvShape shape;
+  bool transposed_weight;  // weight is (K, Cout, Cin / groups) instead of (K, Cin / groups, Cout)
+
+  // Rows of feats, in copies of 16 bytes.
+  __host__ __device__ uint32_t row_copies() const { return static_cast<uint32_t>(shape.in_channels * sizeof(T) / 16); }
+  // The output row of a column of the table, or -1 where the order names none.
+  __device__ int64_t output_row(int64_t column) const {
+    if (!row_order) return column;
+    const int64_t row = row_order[column];
+    return row < shape.num_out ? row : -1;
+  }
+};
+
+// The part of the output that a block owns: rows of the table, and channels of one group, blocks of the same rows side by side.
+struct OutputTile {
+  int64_t row, group, col;  // the first; the column is counted within the group
+
+  __device__ OutputTile(const ConvShape& shape, int64_t tile, int rows, int cols) {
+    const int64_t col_tiles = ceil_div(shape.out_width, cols), tiles = shape.groups * col_tiles;
+    row = tile / tiles * rows, group = tile % tiles / col_tiles, col = tile % col_tiles * cols;
+  }
+};
+
+// Store kVector neighbouring channels of output row m: act(sums + bias + residual), rounded once.
+template <int kVector, class T>
+__device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t m, int64_t channel,
+                                              const Vector<Accumulator<T>, kVector>& sums) {
+  using Sum = Accumulator<T>;
+  const int64_t place = m * args.shape.out_channels + channel;
+  Vector<T, kVector> result, residual;
+  if (args.residual) residual = load_vector<kVector>(args.residual + place);
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    Sum value = sums.values[i];
+    if (args.bias) value += args.bias[channel + i];
+    if (args.residual) value += static_cast<Sum>(residual.values[i]);
+    // A slope of 0 makes 0 of minus infinity too; NaN stays.
+    if (value < Sum(0)) value = args.negative_slope == Sum(0) ? Sum(0) : value * args.negative_slope;
+    result.values[i] = static_cast<T>(value);
+  }
+  *reinterpret_cast<Vector<T, kVector>*>(args.output + place) = result;
+}
+
+}  // namespace pcperc
