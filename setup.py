@@ -51,7 +51,7 @@ def wants_cuda() -> bool:
 
 
 def cuda_arch_flags(source: str) -> list[str]:
-    """Translate TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") into nvcc's -gencode flags; warpgroup products are Hopper's alone."""
+    """Translate TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") into -gencode flags; warpgroup products are Hopper's alone."""
     if source.endswith("_warpgroup.cu"):
         return ["-gencode=arch=compute_90a,code=sm_90a"]
     flags = []

@@ -2,11 +2,10 @@
 """Time every tile of the CUDA convolution, with and without an order of the rows, and check each against float64.
 
 usage: python tools/tune_sparse_conv.py SWEEP.npz [--voxel 0.1] [--dtype float16]
-           [--widths 16,32,64,128,256] [--warpgroup]
+           [--widths 16,32,64,128,256]
 
---warpgroup also times the tiles of Hopper's warpgroup products (numbers from 100): only in a build with
-TORCH_CUDA_ARCH_LIST=9.0a, elsewhere their kernels trap.
-
+Kernels by number as in csrc/cuda/sparse_conv_selection.h, -1 is its choice; with 1000 s more, s blocks
+share a tile.
 SWEEP.npz holds (N, 3+) points under "pc". Times are medians over graph replays of ten launches on rotating features.
 """
 
@@ -18,8 +17,10 @@ import torch
 
 from pcperc import ops
 
-TILES = list(range(16))
-WARPGROUP_TILES = list(range(100, 105))
+TILES = [0, 1, 2, 3]
+DIRECT = 10
+WARPGROUP_TILES = [100, 101, 102, 103, 104, 105]
+SPLITS = [2, 4, 8]
 GEOMETRIES = {
     "subm k3": dict(kernel_size=3, stride=1, padding=1, dilation=1),
     "down k2s2": dict(kernel_size=2, stride=2, padding=0, dilation=1),
@@ -53,6 +54,19 @@ def time_ms(run, count: int = 10, repeats: int = 15) -> float:
     return statistics.median(times)
 
 
+def kernels_for(cin: int, cout: int, taps: int, rows: int, dtype: torch.dtype) -> list[int]:
+    """The kernels worth a measurement."""
+    kernels, row_bytes = list(TILES), cin * dtype.itemsize
+    if taps <= 32 and row_bytes <= 128 and cout <= (32 if row_bytes > 64 else 64):
+        kernels.append(DIRECT)
+    if dtype.itemsize == 2 and min(cin, cout) >= 48 and torch.cuda.get_device_capability()[0] == 9:
+        wide = [tile for tile in WARPGROUP_TILES if cout > 64 or tile <= 101]
+        kernels += wide
+        if rows < 40_000:
+            kernels += [1000 * splits + tile for splits in SPLITS for tile in wide if tile in (100, 102)]
+    return kernels
+
+
 def sampled_error(out, feats, weight, table) -> float:
     rows = torch.randint(table.shape[1], (2000,), device="cuda")
     expected = torch.zeros(len(rows), weight.shape[2], dtype=torch.float64, device="cuda")
@@ -62,9 +76,7 @@ def sampled_error(out, feats, weight, table) -> float:
     return ((out[rows].double() - expected).norm() / expected.norm()).item()
 
 
-def tune(
-    name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype, tiles: list[int]
-) -> None:
+def tune(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype) -> None:
     ordered, order = torch.ops.pcperc.order_rows(table)
     assert torch.equal(ordered, table[:, order.long()])
     pairs = (table >= 0).sum().item()
@@ -73,7 +85,7 @@ def tune(
     grad = torch.randn(table.shape[1], cout, device="cuda", dtype=dtype)
     limit = 3e-3 if dtype == torch.bfloat16 else 5e-4
     results = []
-    for tile in [-1, *tiles]:
+    for tile in [-1, *kernels_for(cin, cout, len(table), table.shape[1], dtype)]:
         for rows, neighbors in ((None, table), (order, ordered)):
 
             def run(i, tile=tile, rows=rows, neighbors=neighbors):
@@ -86,7 +98,7 @@ def tune(
             note = "" if error < limit else "  WRONG"
             flops = 2 * pairs * cin * cout / ms / 1e9
             print(
-                f"{name:10} {cin:4}->{cout:<4} tile {tile:3} {'ordered' if rows is not None else 'plain  '} "
+                f"{name:10} {cin:4}->{cout:<4} tile {tile:4} {'ordered' if rows is not None else 'plain  '} "
                 f"{ms:.4f} ms {flops:7.1f} TFLOP/s on pairs, error {error:.1e}{note}"
             )
     best = min(results)
@@ -108,7 +120,7 @@ def tune_weight_grad(name: str, table: torch.Tensor, feats: list[torch.Tensor], 
             error = ((run(0).double() - expected).norm() / expected.norm()).item()
             ms = time_ms(run)
             results.append((ms, tile, split_rows))
-            note = "" if error < (1e-3 if grad.dtype == torch.float32 else 1e-5) else "  WRONG"
+            note = "" if error < (1e-3 if grad.dtype == torch.float32 else 2e-5) else "  WRONG"
             print(
                 f"{name:10} {cin:4}->{cout:<4} weight gradient, tile {tile:2}, {split_rows:5} rows a split {ms:.4f} ms "
                 f"{2 * pairs * cin * cout / ms / 1e9:7.1f} TFLOP/s on pairs, error {error:.1e}{note}"
@@ -122,9 +134,7 @@ def main() -> None:
     parser.add_argument("--voxel", type=float, default=0.1)
     parser.add_argument("--dtype", default="float16", choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--widths", default="16,32,64,128,256")
-    parser.add_argument("--warpgroup", action="store_true")
     options = parser.parse_args()
-    tiles = TILES + (WARPGROUP_TILES if options.warpgroup else [])
     dtype = getattr(torch, options.dtype)
     coords = load_coords(options.sweep, options.voxel)
     for name, geometry in GEOMETRIES.items():
@@ -132,15 +142,15 @@ def main() -> None:
         outs = ops.downsample_coords(coords, **geometry) if is_down else coords
         table = ops.build_kernel_map(coords, outs, **geometry)
         if is_down:
-            tune(name, table, len(coords), 64, 128, dtype, tiles)
+            tune(name, table, len(coords), 64, 128, dtype)
             reverse = ops.reverse_kernel_map(table, num_inputs=len(coords))
-            tune(name.replace("down", "up"), reverse, len(outs), 128, 64, dtype, tiles)
+            tune(name.replace("down", "up"), reverse, len(outs), 128, 64, dtype)
         else:
             print(f"{len(coords)} voxels, {(table >= 0).sum().item()} pairs")
             ms = time_ms(lambda i, table=table: torch.ops.pcperc.order_rows(table))
             print(f"order_rows {ms:.4f} ms")
             for width in map(int, options.widths.split(",")):
-                tune(name, table, len(coords), width, width, dtype, tiles)
+                tune(name, table, len(coords), width, width, dtype)
 
 
 if __name__ == "__main__":

@@ -40,29 +40,37 @@ constexpr int kMatrixPad = 16 / sizeof(T);
 template <class T>
 constexpr int kSinglePad = 8;
 
-// The fragments of B for depth [k, k + 2 chunks) and columns [col, col + 8) and [col + 8, col + 16), out of rows of kStride
-// values that are B's or, transposed, its columns.
+// B out of rows of kStride values that are B's or, transposed, its columns.
 template <class T, int kStride, bool kTransposedB>
-__device__ __forceinline__ void load_right_fragments(uint32_t (&first)[2], uint32_t (&second)[2], const T* b, int k, int col) {
-  constexpr int chunk = 16 / sizeof(T);
-  const int lane = threadIdx.x % 32;
-  uint32_t both[4];
-  if constexpr (kTransposedB) {
-    load_matrices(both, b + (col + lane / 16 * 8 + lane % 8) * kStride + k + lane / 8 % 2 * chunk);
+struct RightMatrix {
+  // Where depth k and column col start.
+  __device__ static constexpr int offset(int k, int col) { return kTransposedB ? col * kStride + k : k * kStride + col; }
+
+  // What a lane reads, relative to that.
+  __device__ static int lane_offset() {
+    const int lane = threadIdx.x % 32;
+    if constexpr (kTransposedB) return offset(lane / 8 % 2 * (16 / sizeof(T)), lane / 16 * 8 + lane % 8);
+    return sizeof(T) == 2 ? offset(lane % 16, lane / 16 * 8) : offset(lane % 4, lane / 4);
+  }
+
+  // The fragments of depth [0, 32 bytes) and columns [0, 8) and [8, 16) from this lane's place on.
+  __device__ __forceinline__ static void load(uint32_t (&first)[2], uint32_t (&second)[2], const T* mine) {
+    uint32_t both[4];
+    if constexpr (kTransposedB) {
+      load_matrices(both, mine);
+    } else if constexpr (sizeof(T) == 2) {
+      load_matrices_transposed(both, mine);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) both[i] = __float_as_uint(mine[offset(i % 2 * 4, i / 2 * 8)]);
+    }
     if constexpr (sizeof(T) == 4) {
 #pragma unroll
       for (uint32_t& value : both) value = round_to_tf32(__uint_as_float(value));
     }
-  } else if constexpr (sizeof(T) == 2) {
-    load_matrices_transposed(both, b + (k + lane % 16) * kStride + col + lane / 16 * 8);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      both[i] = round_to_tf32(b[(k + lane % 4 + i % 2 * 4) * kStride + col + lane / 4 + i / 2 * 8]);
-    }
+    first[0] = both[0], first[1] = both[1], second[0] = both[2], second[1] = both[3];
   }
-  first[0] = both[0], first[1] = both[1], second[0] = both[2], second[1] = both[3];
-}
+};
 
 // __half, __nv_bfloat16, or float for TF32. Each of the kWarpRows x kWarpCols warps owns a part of the sums.
 template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols, bool kTransposedA,
@@ -72,6 +80,7 @@ struct TensorCoreTile : TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpR
                                   kTransposedB> {
   using Shape = TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpRows * kWarpCols, kTransposedA,
                           kTransposedA ? kSinglePad<T> : kMatrixPad<T>, kTransposedB ? kMatrixPad<T> : kSinglePad<T>, kTransposedB>;
+  using Right = RightMatrix<T, Shape::kStrideB, kTransposedB>;
   static constexpr int kStep = 2 * Shape::kChunk;  // depth of one product
   static constexpr int kPiecesM = kRows / kWarpRows / kPieceRows, kPiecesN = kCols / kWarpCols / 8;
   static_assert(kPiecesM * kWarpRows * kPieceRows == kRows && kPiecesN * kWarpCols * 8 == kCols && kPiecesN % 2 == 0, "whole pieces");
@@ -108,7 +117,7 @@ struct TensorCoreTile : TileShape<T, kRows, kCols, kChunks, kStages, 32 * kWarpR
       uint32_t right[kPiecesN][2];
 #pragma unroll
       for (int j = 0; j < kPiecesN; j += 2) {
-        load_right_fragments<T, Shape::kStrideB, kTransposedB>(right[j], right[j + 1], b, k, first_col() + 8 * j);
+        Right::load(right[j], right[j + 1], b + Right::lane_offset() + Right::offset(0, first_col()) + Right::offset(k, 8 * j));
       }
 #pragma unroll
       for (int i = 0; i < kPiecesM; ++i) {

@@ -25,6 +25,7 @@ __device__ uint32_t load_neighbors(NeighborChunk<kRows>& chunk, const int32_t* n
                                    int64_t first_row, int64_t first_tap) {
   constexpr int warps = kThreads / 32, taps = (kTapChunk + warps - 1) / warps, groups = kRows / 32;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const uint32_t rows_in = shape.rows_in_tables();
   const int rows_left = static_cast<int>(min(shape.num_out - first_row, int64_t{kRows}));
   const int taps_left = static_cast<int>(min(shape.volume - first_tap, int64_t{kTapChunk}));
   const int32_t* from = neighbors + (first_tap + warp) * shape.num_out + first_row + lane;
@@ -43,7 +44,7 @@ __device__ uint32_t load_neighbors(NeighborChunk<kRows>& chunk, const int32_t* n
     uint32_t pieces = 0;
 #pragma unroll
     for (int j = 0; j < groups; ++j) {
-      const bool is_present = shape.is_input_row(found[i][j]);
+      const bool is_present = static_cast<uint32_t>(found[i][j]) < rows_in;
       chunk.starts[tap][lane + j * 32] = is_present ? found[i][j] * row_size : kAbsent;
       const uint32_t present = __ballot_sync(0xffffffff, is_present);
       pieces |= ((present & 0xffff ? 1u : 0u) | (present >> 16 ? 2u : 0u)) << (j * 2);

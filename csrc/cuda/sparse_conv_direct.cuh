@@ -71,49 +71,41 @@ __device__ void load_weights(typename Tile::Value* to, const ConvArgs<typename T
   }
 }
 
-// The neighbours of 16 rows for one warp, as load_neighbors lists them for a block; the word of the taps that have any.
+// List the neighbours of 16 rows for one warp; the word of the taps that have any. All reads are begun before the first is
+// waited for.
 __device__ __forceinline__ uint32_t load_piece_neighbors(PieceStarts& starts, const int32_t* neighbors, const ConvShape& shape,
                                                          uint32_t row_size, int64_t first_row) {
-  const int lane = threadIdx.x % 32, row = lane % kPieceRows;
-  const bool is_row = first_row + row < shape.num_out;
-  const int volume = static_cast<int>(shape.volume);
-  const int32_t* from = neighbors + lane / kPieceRows * shape.num_out + first_row + row;
-  int32_t found[kTapChunk / 2];
+  const int lane = threadIdx.x % 32, row = lane % kPieceRows, odd = lane / kPieceRows;  // taps 2 i + odd
+  const uint32_t rows_in = shape.rows_in_tables();
+  const int taps_left = first_row + row < shape.num_out ? static_cast<int>(shape.volume) - odd : 0;
+  const int32_t* from = neighbors + odd * shape.num_out + first_row + row;
+  uint32_t found[kTapChunk / 2], taps = 0;
 #pragma unroll
-  for (int i = 0; i < kTapChunk / 2; ++i, from += 2 * shape.num_out) {
-    found[i] = is_row && 2 * i + lane / kPieceRows < volume ? *from : -1;
-  }
-  uint32_t taps = 0;
+  for (int i = 0; i < kTapChunk / 2; ++i, from += 2 * shape.num_out) found[i] = 2 * i < taps_left ? *from : kAbsent;
 #pragma unroll
   for (int i = 0; i < kTapChunk / 2; ++i) {
-    const bool is_present = shape.is_input_row(found[i]);
-    starts[2 * i + lane / kPieceRows][row] = is_present ? found[i] * row_size : kAbsent;
-    const uint32_t present = __ballot_sync(0xffffffff, is_present);
-    taps |= ((present & 0xffff ? 1u : 0u) | (present >> 16 ? 2u : 0u)) << (2 * i);
+    const bool is_present = found[i] < rows_in;
+    starts[2 * i + odd][row] = is_present ? found[i] * row_size : kAbsent;
+    if (is_present) taps |= 1u << (2 * i);
   }
   __syncwarp();
-  return taps;
+  return __reduce_or_sync(0xffffffff, taps << odd);
 }
 
-// A lane's words of one row of features.
+// A lane's words of one row of features, of which `bytes_left` from its first on are there.
 template <class Tile>
 struct LaneWords {
-  uint32_t words[2 * Tile::kSteps] = {};
+  uint32_t loads[Tile::kLoads][Tile::kLaneBytes / 4];
 
-  __device__ __forceinline__ void load(const unsigned char* from, int bytes_left) {
+  __device__ __forceinline__ void load(const unsigned char* feats, uint32_t start, int bytes_left) {
+    const unsigned char* from = feats + uint64_t{start} * 16;
 #pragma unroll
     for (int i = 0; i < Tile::kLoads; ++i) {
-      if (i * 4 * Tile::kLaneBytes >= bytes_left) continue;
-      const unsigned char* at = from + i * 4 * Tile::kLaneBytes;
-      if constexpr (Tile::kLaneBytes == 8) {
-        const uint2 two = __ldg(reinterpret_cast<const uint2*>(at));
-        words[0] = two.x, words[1] = two.y;
-      } else {
-        const uint4 four = __ldg(reinterpret_cast<const uint4*>(at));
-        words[4 * i] = four.x, words[4 * i + 1] = four.y, words[4 * i + 2] = four.z, words[4 * i + 3] = four.w;
-      }
+      constexpr int step = 4 * Tile::kLaneBytes;
+      load_or_zero(loads[i], from + i * step, start != kAbsent && i * step < bytes_left);
     }
   }
+  __device__ __forceinline__ uint32_t word(int i) const { return loads[i * 4 / Tile::kLaneBytes][i % (Tile::kLaneBytes / 4)]; }
 };
 
 // As convolve_kernel, for groups of at most kDepth and kCols channels and at most kTapChunk taps. Blocks (x, y) share the
@@ -121,16 +113,19 @@ struct LaneWords {
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) direct_convolve_kernel(ConvArgs<typename Tile::Value> args) {
   using T = typename Tile::Value;
+  using Right = RightMatrix<T, Tile::kStride, Tile::kTransposed>;
   extern __shared__ __align__(128) unsigned char memory[];
   const ConvShape& shape = args.shape;
   T* const weights = reinterpret_cast<T*>(memory);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   PieceStarts& starts = reinterpret_cast<PieceStarts*>(memory + shape.volume * Tile::kTapBytes)[warp];
   const int64_t group = blockIdx.y;
   load_weights<Tile>(weights, args, group);
   __syncthreads();
+  const T* const right = weights + Right::lane_offset();
   const auto* feats = reinterpret_cast<const unsigned char*>(args.feats + group * shape.in_width) + t * Tile::kLaneBytes;
-  const int bytes_left = static_cast<int>(shape.in_width * sizeof(T)) - t * Tile::kLaneBytes;
+  int bytes_left = static_cast<int>(shape.in_width * sizeof(T)) - t * Tile::kLaneBytes;
+  hold(feats), hold(bytes_left);
   for (int64_t first_row = (int64_t{blockIdx.x} * Tile::kWarps + warp) * kPieceRows; first_row < shape.num_out;
        first_row += int64_t{gridDim.x} * Tile::kWarps * kPieceRows) {
     uint32_t taps = load_piece_neighbors(starts, args.neighbors, shape, args.row_copies(), first_row);
@@ -141,18 +136,17 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) direct_convolve
 #pragma unroll
       for (int i = 0; i < Tile::kBatch; ++i, taps &= taps - 1) {
         tap[i] = __ffs(taps) - 1;
-        if (tap[i] < 0) continue;
-        const uint32_t first = starts[tap[i]][g], second = starts[tap[i]][g + 8];
-        if (first != kAbsent) low[i].load(feats + uint64_t{first} * 16, bytes_left);
-        if (second != kAbsent) high[i].load(feats + uint64_t{second} * 16, bytes_left);
+        const uint32_t* const mine = starts[max(tap[i], 0)] + g;
+        low[i].load(feats, tap[i] < 0 ? kAbsent : mine[0], bytes_left);
+        high[i].load(feats, tap[i] < 0 ? kAbsent : mine[8], bytes_left);
       }
 #pragma unroll
       for (int i = 0; i < Tile::kBatch; ++i) {
-        if (tap[i] < 0) continue;
-        const T* b = weights + tap[i] * Tile::kTapSize;
+        if (tap[i] < 0) break;
+        const T* const b = right + tap[i] * Tile::kTapSize;
 #pragma unroll
         for (int step = 0; step < Tile::kSteps; ++step) {
-          uint32_t a[4] = {low[i].words[2 * step], high[i].words[2 * step], low[i].words[2 * step + 1], high[i].words[2 * step + 1]};
+          uint32_t a[4] = {low[i].word(2 * step), high[i].word(2 * step), low[i].word(2 * step + 1), high[i].word(2 * step + 1)};
           if constexpr (sizeof(T) == 4) {
 #pragma unroll
             for (uint32_t& value : a) value = round_to_tf32(__uint_as_float(value));
@@ -160,7 +154,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) direct_convolve
 #pragma unroll
           for (int j = 0; j < Tile::kCols / 8; j += 2) {
             uint32_t first[2], second[2];
-            load_right_fragments<T, Tile::kStride, Tile::kTransposed>(first, second, b, step * 2 * Tile::kChunk, 8 * j);
+            Right::load(first, second, b + Right::offset(step * 2 * Tile::kChunk, 8 * j));
             multiply_fragments<T>(sums[j], a, first);
             multiply_fragments<T>(sums[j + 1], a, second);
           }
@@ -171,12 +165,12 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) direct_convolve
     for (int half = 0; half < 2; ++half) {
       const int64_t column = first_row + g + 8 * half, m = column < shape.num_out ? args.output_row(column) : -1;
       if (m < 0) continue;
+      const int64_t channel = group * shape.out_width + 2 * t, place = m * shape.out_channels + channel;
 #pragma unroll
       for (int j = 0; j < Tile::kCols / 8; ++j) {
-        const int col = 8 * j + 2 * t;
-        if (col >= shape.out_width) continue;
+        if (8 * j + 2 * t >= shape.out_width) break;
         const Vector<float, 2> values = {{sums[j][2 * half], sums[j][2 * half + 1]}};
-        store_outputs(args, m, group * shape.out_width + col, values);
+        store_outputs(args, place + 8 * j, channel + 8 * j, values);
       }
     }
     __syncwarp();  // the list is free for the next rows

@@ -16,6 +16,7 @@ struct StepCopies {
   static constexpr int kBytes = sizeof(T);
   using A = CopyPart<Tile::kRows, Tile::kChunks, Tile::kThreads>;
   using B = CopyPart<kTransposedB ? Tile::kCols : Tile::kDepth, kTransposedB ? Tile::kChunks : Tile::kCols / Tile::kChunk, Tile::kThreads>;
+  static_assert(A::kRowStep % kPieceRows == 0 && A::kRows % A::kRowStep == 0 && B::kRows % B::kRowStep == 0, "whole pieces and rows");
   const unsigned char *feats, *weight;  // this thread's chunk of row 0, and of its first row under tap 0
   uint32_t row_bytes, tap_bytes;        // of weights
   int depth_a, depth_b, rows_left_b;    // channels from this thread's on; rows of B from this thread's on
@@ -119,7 +120,8 @@ __global__ void __launch_bounds__(Tile::kThreads) convolve_kernel(ConvArgs<typen
       if (column >= shape.num_out || col >= shape.out_width) continue;
       const int64_t m = args.output_row(column);
       if (m < 0) continue;
-      store_outputs(args, m, place.group * shape.out_width + col, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
+      const int64_t channel = place.group * shape.out_width + col;
+      store_outputs(args, m * shape.out_channels + channel, channel, load_vector<vector>(sums + row * Tile::kStrideSums + offset));
     }
   }
 }
@@ -160,7 +162,7 @@ __global__ void __launch_bounds__(kThreads) narrow_conv_kernel(ConvArgs<T> args)
         }
       }
     }
-    store_outputs(args, row, channel, sums);
+    store_outputs(args, row * shape.out_channels + channel, channel, sums);
   }
 }
 

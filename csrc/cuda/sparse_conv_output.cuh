@@ -38,23 +38,30 @@ struct OutputTile {
   }
 };
 
-// Store kVector neighbouring channels of output row m: act(sums + bias + residual), rounded once.
+// Store kVector neighbouring channels of an output row at `place`: act(sums + bias + residual), rounded once.
 template <int kVector, class T>
-__device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t m, int64_t channel,
-                                              const Vector<Accumulator<T>, kVector>& sums) {
+__device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t place, int64_t channel,
+                                              Vector<Accumulator<T>, kVector> sums) {
   using Sum = Accumulator<T>;
-  const int64_t place = m * args.shape.out_channels + channel;
-  Vector<T, kVector> result, residual;
-  if (args.residual) residual = load_vector<kVector>(args.residual + place);
+  if (args.bias) {
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    Sum value = sums.values[i];
-    if (args.bias) value += args.bias[channel + i];
-    if (args.residual) value += static_cast<Sum>(residual.values[i]);
-    // A slope of 0 makes 0 of minus infinity too; NaN stays.
-    if (value < Sum(0)) value = args.negative_slope == Sum(0) ? Sum(0) : value * args.negative_slope;
-    result.values[i] = static_cast<T>(value);
+    for (int i = 0; i < kVector; ++i) sums.values[i] += args.bias[channel + i];
   }
+  if (args.residual) {
+    const auto residual = load_vector<kVector>(args.residual + place);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sums.values[i] += static_cast<Sum>(residual.values[i]);
+  }
+  if (args.negative_slope != Sum(1)) {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      // A slope of 0 makes 0 of minus infinity too; NaN stays.
+      if (sums.values[i] < Sum(0)) sums.values[i] = args.negative_slope == Sum(0) ? Sum(0) : sums.values[i] * args.negative_slope;
+    }
+  }
+  Vector<T, kVector> result;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) result.values[i] = static_cast<T>(sums.values[i]);
   *reinterpret_cast<Vector<T, kVector>*>(args.output + place) = result;
 }
 

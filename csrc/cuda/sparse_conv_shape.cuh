@@ -16,6 +16,8 @@ struct ConvShape : ConvSizes {
   explicit ConvShape(const ConvSizes& sizes)
       : ConvSizes(sizes), in_width(sizes.group_in()), out_width(sizes.group_out()) {}
   bool is_depthwise() const { return in_width == 1 && out_width == 1; }
+  // Rows of the input as a table's entries can name them: entry e is one where uint32_t(e) is less.
+  __device__ uint32_t rows_in_tables() const { return static_cast<uint32_t>(min(num_in, int64_t{1} << 31)); }
   // Groups that would leave a tile all but empty.
   bool is_narrow() const { return in_width <= 8 && out_width <= 8; }
 };

@@ -135,7 +135,8 @@ __device__ __forceinline__ void store_tile(const Tile& tile, float* sums, const 
           }
         }
       }
-      store_outputs(args, m, place.group * args.shape.out_width + col, values);
+      const int64_t channel = place.group * args.shape.out_width + col;
+      store_outputs(args, m * args.shape.out_channels + channel, channel, values);
     }
     if (splits > 1) meet_cluster();  // nobody's memory goes while another reads it
   }

@@ -33,6 +33,23 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global, boo
   copy_async(shared_address(shared), global, present);
 }
 
+// Words from global memory that nobody writes, or zeros where not `present`, unread; aligned to their size.
+__device__ __forceinline__ void load_or_zero(uint32_t (&to)[2], const void* from, bool present) {
+  asm volatile(
+      "{ .reg .pred present; setp.ne.b32 present, %3, 0; mov.b32 %0, 0; mov.b32 %1, 0; "
+      "@present ld.global.nc.v2.b32 {%0, %1}, [%2]; }"
+      : "=&r"(to[0]), "=&r"(to[1])
+      : "l"(from), "r"(static_cast<int>(present)));
+}
+
+__device__ __forceinline__ void load_or_zero(uint32_t (&to)[4], const void* from, bool present) {
+  asm volatile(
+      "{ .reg .pred present; setp.ne.b32 present, %5, 0; mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0; "
+      "@present ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4]; }"
+      : "=&r"(to[0]), "=&r"(to[1]), "=&r"(to[2]), "=&r"(to[3])
+      : "l"(from), "r"(static_cast<int>(present)));
+}
+
 // Close the group of the copies that this thread has begun.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

@@ -22,8 +22,11 @@ __device__ __forceinline__ void wait_products() {
 
 // A matrix at a shared address, in rows of 128 bytes whose 16-byte chunks c stand at c ^ (row % 8); starts on 1024 bytes but
 // for whole steps. A row holds 64 values of depth or, transposed, 64 rows of A or columns of B, `next_bytes` from one 64 to
-// the next. In units of 16 bytes, so that n bytes behind a matrix of low word w the next one has w + n / 16.
-__device__ __forceinline__ uint32_t describe_start(uint32_t address, uint32_t next_bytes) { return address >> 4 | next_bytes >> 4 << 16; }
+// the next. In units of 16 bytes, so that n bytes behind a matrix of low word w the next one has w + n / 16. The upper bits of
+// an address tell the block of a cluster.
+__device__ __forceinline__ uint32_t describe_start(uint32_t address, uint32_t next_bytes) {
+  return (address & 0x3ffff) >> 4 | next_bytes >> 4 << 16;
+}
 
 __device__ __forceinline__ uint64_t describe_matrix(uint32_t low_word) {
   constexpr uint64_t stride = 1024 >> 4, swizzle = uint64_t{1} << 62;
