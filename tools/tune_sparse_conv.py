@@ -19,7 +19,7 @@ from pcperc import ops
 
 TILES = [0, 1, 2, 3]
 DIRECT = 10
-WARPGROUP_TILES = [100, 101, 102, 103, 104, 105]
+WARPGROUP_TILES = {100: 64, 101: 64, 102: 128, 103: 128, 104: 256, 105: 256, 106: 96, 107: 96}  # their columns
 SPLITS = [2, 4, 8]
 GEOMETRIES = {
     "subm k3": dict(kernel_size=3, stride=1, padding=1, dilation=1),
@@ -60,10 +60,10 @@ def kernels_for(cin: int, cout: int, taps: int, rows: int, dtype: torch.dtype) -
     if taps <= 32 and row_bytes <= 128 and cout <= (32 if row_bytes > 64 else 64):
         kernels.append(DIRECT)
     if dtype.itemsize == 2 and min(cin, cout) >= 48 and torch.cuda.get_device_capability()[0] == 9:
-        wide = [tile for tile in WARPGROUP_TILES if cout > 64 or tile <= 101]
+        wide = [tile for tile, cols in WARPGROUP_TILES.items() if cols <= max(cout, 64) + 32]
         kernels += wide
         if rows < 40_000:
-            kernels += [1000 * splits + tile for splits in SPLITS for tile in wide if tile in (100, 102)]
+            kernels += [1000 * splits + tile for splits in SPLITS for tile in wide if tile in (100, 102, 106)]
     return kernels
 
 

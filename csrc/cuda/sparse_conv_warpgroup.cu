@@ -30,6 +30,8 @@ void launch_numbered(ConvChoice choice, const ConvArgs<T>& args, cudaStream_t st
   switch (choice.kernel) {
     case kWarpgroup128x64: return launch_warpgroup_tile<WarpgroupTile<T, 128, 64, 4, kTransposed>>(choice.splits, args, stream);
     case kWarpgroup256x64: return launch_warpgroup_tile<WarpgroupTile<T, 256, 64, 4, kTransposed>>(choice.splits, args, stream);
+    case kWarpgroup128x96: return launch_warpgroup_tile<WarpgroupTile<T, 128, 96, 3, kTransposed>>(choice.splits, args, stream);
+    case kWarpgroup256x96: return launch_warpgroup_tile<WarpgroupTile<T, 256, 96, 4, kTransposed>>(choice.splits, args, stream);
     case kWarpgroup128x128: return launch_warpgroup_tile<WarpgroupTile<T, 128, 128, 3, kTransposed>>(choice.splits, args, stream);
     case kWarpgroup256x128: return launch_warpgroup_tile<WarpgroupTile<T, 256, 128, 4, kTransposed>>(choice.splits, args, stream);
     case kWarpgroup128x256: return launch_warpgroup_tile<WarpgroupTile<T, 128, 256, 4, kTransposed>>(choice.splits, args, stream);

@@ -16,7 +16,8 @@ struct WarpgroupTile {
   static constexpr bool kTransposedB = kTransposedBOf;
   static constexpr int kRows = kRowsOf, kCols = kColsOf, kStages = kStagesOf, kThreads = 2 * kRows;
   static constexpr int kChunk = 8, kDepth = 64, kPieces = kCols / 8;
-  static constexpr int kBytesA = kRows * 128, kBytesB = kCols * 128, kStageBytes = kBytesA + kBytesB;
+  static constexpr int kBlocksB = (kCols + 63) / 64;  // of 64 columns
+  static constexpr int kBytesA = kRows * 128, kBytesB = kBlocksB * 64 * 128, kStageBytes = kBytesA + kBytesB;
   static constexpr int kStrideSums = kCols + 8;
   static constexpr int kPipelineBytes = kStages * kStageBytes;
   // All sums fit where the stages were, or those of a warpgroup at a time.
@@ -25,7 +26,7 @@ struct WarpgroupTile {
   static constexpr int kBytes = kPipelineBytes + static_cast<int>(sizeof(NeighborChunk<kRows>));
   // Two blocks to a multiprocessor where their shared memory and sums leave room.
   static constexpr int kBlocks = kBytes <= 113 * 1024 && kCols <= 128 && kThreads <= 256 ? 2 : 1;
-  static_assert(sizeof(T) == 2 && kRows % 64 == 0 && kCols % 64 == 0, "whole swizzled matrices");
+  static_assert(sizeof(T) == 2 && kRows % 64 == 0 && kCols % 32 == 0, "whole swizzled matrices");
   float sums[kPieces][4] = {};
 
   __device__ static int first_row() { return threadIdx.x / 128 * 64; }
@@ -62,7 +63,7 @@ struct WarpgroupCopies {
   using T = typename Tile::Value;
   using A = CopyPart<Tile::kRows, 8, Tile::kThreads>;
   using B = CopyPart<Tile::kTransposedB ? Tile::kCols : Tile::kDepth, 8, Tile::kThreads>;
-  static constexpr int kBlocksB = Tile::kTransposedB ? 1 : Tile::kCols / 64;
+  static constexpr int kBlocksB = Tile::kTransposedB ? 1 : Tile::kBlocksB;
   static_assert(A::kRowStep % 8 == 0 && Tile::kRows % A::kRowStep == 0, "a thread keeps its place in the swizzle");
   const unsigned char *feats, *weight;     // this thread's chunk of row 0, and of its first row of B under tap 0
   uint32_t row_bytes, tap_bytes, to;       // of weights; this thread's first place in a matrix
@@ -97,6 +98,7 @@ struct WarpgroupCopies {
       if (i * B::kRowStep + B::kRowStep > B::kRows && B::row() + i * B::kRowStep >= B::kRows) continue;
 #pragma unroll
       for (int j = 0; j < kBlocksB; ++j) {
+        if (!Tile::kTransposedB && j * 64 + 64 > Tile::kCols && j * 64 + B::chunk() * Tile::kChunk >= Tile::kCols) continue;
         copy_async(stage + to + Tile::kBytesA + j * Tile::kDepth * 128 + i * B::kRowStep * 128, from_b + j * 128,
                    i * B::kRowStep < rows && (Tile::kTransposedB || j * 64 < cols_left));
       }

@@ -47,6 +47,7 @@ struct WarpgroupProduct;
   "%" #TENS "0, %" #TENS "1, %" #TENS "2, %" #TENS "3, %" #TENS "4, %" #TENS "5, %" #TENS "6, %" #TENS "7, %" #TENS "8, " \
   "%" #TENS "9, "
 #define PCPERC_32_NAMES PCPERC_TEN() PCPERC_TEN(1) PCPERC_TEN(2) "%30, %31"
+#define PCPERC_48_NAMES PCPERC_TEN() PCPERC_TEN(1) PCPERC_TEN(2) PCPERC_TEN(3) "%40, %41, %42, %43, %44, %45, %46, %47"
 #define PCPERC_64_NAMES PCPERC_TEN() PCPERC_TEN(1) PCPERC_TEN(2) PCPERC_TEN(3) PCPERC_TEN(4) PCPERC_TEN(5) "%60, %61, %62, %63"
 #define PCPERC_128_NAMES                                                                                         \
   PCPERC_TEN() PCPERC_TEN(1) PCPERC_TEN(2) PCPERC_TEN(3) PCPERC_TEN(4) PCPERC_TEN(5) PCPERC_TEN(6) PCPERC_TEN(7) \
@@ -54,7 +55,8 @@ struct WarpgroupProduct;
 #define PCPERC_SUM(J) "+f"(sums[J][0]), "+f"(sums[J][1]), "+f"(sums[J][2]), "+f"(sums[J][3])
 #define PCPERC_4_SUMS(J) PCPERC_SUM(J), PCPERC_SUM(J + 1), PCPERC_SUM(J + 2), PCPERC_SUM(J + 3)
 #define PCPERC_32_SUMS PCPERC_4_SUMS(0), PCPERC_4_SUMS(4)
-#define PCPERC_64_SUMS PCPERC_32_SUMS, PCPERC_4_SUMS(8), PCPERC_4_SUMS(12)
+#define PCPERC_48_SUMS PCPERC_32_SUMS, PCPERC_4_SUMS(8)
+#define PCPERC_64_SUMS PCPERC_48_SUMS, PCPERC_4_SUMS(12)
 #define PCPERC_128_SUMS PCPERC_64_SUMS, PCPERC_4_SUMS(16), PCPERC_4_SUMS(20), PCPERC_4_SUMS(24), PCPERC_4_SUMS(28)
 
 // Columns, sums of a thread, and the operands behind them.
@@ -70,20 +72,24 @@ struct WarpgroupProduct;
   };
 
 PCPERC_WARPGROUP_PRODUCT(__half, "f16", 64, 32, "%32", "%33", "%34", "%35")
+PCPERC_WARPGROUP_PRODUCT(__half, "f16", 96, 48, "%48", "%49", "%50", "%51")
 PCPERC_WARPGROUP_PRODUCT(__half, "f16", 128, 64, "%64", "%65", "%66", "%67")
 PCPERC_WARPGROUP_PRODUCT(__half, "f16", 256, 128, "%128", "%129", "%130", "%131")
 PCPERC_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16", 64, 32, "%32", "%33", "%34", "%35")
+PCPERC_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16", 96, 48, "%48", "%49", "%50", "%51")
 PCPERC_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16", 128, 64, "%64", "%65", "%66", "%67")
 PCPERC_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16", 256, 128, "%128", "%129", "%130", "%131")
 
 #undef PCPERC_WARPGROUP_PRODUCT
 #undef PCPERC_128_SUMS
 #undef PCPERC_64_SUMS
+#undef PCPERC_48_SUMS
 #undef PCPERC_32_SUMS
 #undef PCPERC_4_SUMS
 #undef PCPERC_SUM
 #undef PCPERC_128_NAMES
 #undef PCPERC_64_NAMES
+#undef PCPERC_48_NAMES
 #undef PCPERC_32_NAMES
 #undef PCPERC_TEN
 

@@ -338,9 +338,9 @@ def test_rows_in_order_of_their_taps(taps, rows):
 
 
 # Kernels by number (csrc/cuda/sparse_conv_selection.h). Those of a row add the same products in the same order.
-KINDS = {"tiles": [0, 1, 2, 3], "direct": [10], "warpgroups": [100, 101, 102, 103, 104, 105]}
+KINDS = {"tiles": [0, 1, 2, 3], "direct": [10], "warpgroups": [*range(100, 108)]}
 SHAPES = [((16, 16), 1, 27), ((24, 40), 1, 8), ((32, 64), 1, 27), ((64, 24), 1, 3), ((96, 48), 2, 40)]
-SHAPES += [((64, 264), 1, 9)]
+SHAPES += [((64, 264), 1, 9), ((96, 96), 1, 27)]
 IS_HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9
 
 
@@ -387,7 +387,7 @@ def test_every_kernel_in_any_order(dtype, kind, shape):
 
 @pytest.mark.sanitizer
 @pytest.mark.skipif(not IS_HOPPER, reason="GPU: no Hopper")
-@pytest.mark.parametrize("kernel", [100, 101, 102, 103, 104])
+@pytest.mark.parametrize("kernel", [100, 101, 102, 103, 104, 106, 107])
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 def test_blocks_that_share_a_tile(dtype, kernel):
     tensors = inputs_of((96, 200), 40, 700, 900, dtype, density=0.2)
