@@ -51,7 +51,8 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
     const int64_t out_bytes = (shape.is_depthwise() ? shape.out_channels : shape.out_width) * value_bytes;
     const bool are_offsets_short = shape.num_in * shape.in_channels * value_bytes / 16 < UINT32_MAX &&
                                    shape.in_width * shape.out_channels * value_bytes <= UINT32_MAX;
-    const bool are_rows_aligned = is_aligned(x, in_bytes) && is_aligned(residual.value_or(output), out_bytes) && are_offsets_short;
+    const bool aligned_outputs = is_aligned(residual.value_or(output), out_bytes);
+    const bool are_rows_aligned = is_aligned(x, in_bytes) && aligned_outputs && are_offsets_short;
     const bool transposed = lies_transposed(w) && is_aligned(w, in_bytes) &&
                             takes_transposed_weight<decltype(arithmetic)>(shape, are_rows_aligned);
     if (!transposed) w = torch::stable::contiguous(w);
@@ -59,8 +60,8 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
     const ConvArgs<T> args{data_of<T>(x), data_of<T>(w), data_of<int32_t>(table), order ? data_of<int32_t>(*order) : nullptr,
                            bias ? data_of<Sum>(*bias) : nullptr,
                            residual ? data_of<T>(*residual) : nullptr, static_cast<Sum>(options.negative_slope),
-                           data_of<T>(output), shape, transposed};
-    launch_convolution<decltype(arithmetic)>(args, aligned, static_cast<int>(options.tile), scope.stream());
+                           data_of<T>(output), shape, transposed, aligned_outputs, aligned};
+    launch_convolution<decltype(arithmetic)>(args, static_cast<int>(options.tile), scope.stream());
   });
   return output;
 }

@@ -161,18 +161,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) direct_convolve
         }
       }
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t column = first_row + g + 8 * half, m = column < shape.num_out ? args.output_row(column) : -1;
-      if (m < 0) continue;
-      const int64_t channel = group * shape.out_width + 2 * t, place = m * shape.out_channels + channel;
-#pragma unroll
-      for (int j = 0; j < Tile::kCols / 8; ++j) {
-        if (8 * j + 2 * t >= shape.out_width) break;
-        const Vector<float, 2> values = {{sums[j][2 * half], sums[j][2 * half + 1]}};
-        store_outputs(args, place + 8 * j, channel + 8 * j, values);
-      }
-    }
+    store_piece(args, sums, first_row, group);
     __syncwarp();  // the list is free for the next rows
   }
 }

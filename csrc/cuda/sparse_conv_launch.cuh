@@ -3,6 +3,7 @@
 // Launches of the forward kernels; each kind of arithmetic is compiled in a file of its own. sparse_conv_selection.h chooses.
 #include "cuda/sparse_conv_direct.cuh"
 #include "cuda/sparse_conv_kernels.cuh"
+#include "cuda/sparse_conv_packed.cuh"
 #include "cuda/sparse_conv_selection.h"
 #include "cuda/warpgroup_support.h"
 
@@ -52,6 +53,26 @@ void launch_direct(const ConvArgs<T>& args, cudaStream_t stream) {
   launch_convolve<direct_convolve_kernel<Tile>>(args, {blocks, shape.groups}, Tile::kThreads, Tile::bytes(shape.volume), stream);
 }
 
+// The first layer's kernel where it takes these sizes; false where it does not.
+template <class T>
+bool launch_packed(const ConvArgs<T>& args, cudaStream_t stream) {
+  const ConvShape& shape = args.shape;
+  const auto run = [&](auto tile) {
+    using Tile = decltype(tile);
+    if (Tile::bytes(shape.volume) > 48 * 1024) return false;
+    const int64_t most = int64_t{4} * device_attribute<cudaDevAttrMultiProcessorCount>();
+    const int64_t blocks = std::min(ceil_div(shape.num_out, kPieceRows * Tile::kWarps), most);
+    launch_convolve<packed_convolve_kernel<Tile>>(args, {blocks, shape.groups}, Tile::kThreads, Tile::bytes(shape.volume), stream);
+    return true;
+  };
+  if (shape.in_width > 8 || shape.out_width > 64) return false;
+  const bool is_wide = shape.out_width > 32;
+  if (shape.in_width > 4) return is_wide ? run(PackedTile<T, 8, 64, false>{}) : run(PackedTile<T, 8, 32, false>{});
+  const bool is_vector = shape.in_width == 4 && reinterpret_cast<uintptr_t>(args.feats) % 8 == 0;
+  if (is_vector) return is_wide ? run(PackedTile<T, 4, 64, true>{}) : run(PackedTile<T, 4, 32, true>{});
+  return is_wide ? run(PackedTile<T, 4, 64, false>{}) : run(PackedTile<T, 4, 32, false>{});
+}
+
 // For half precision, on GPUs with warpgroup products: `kernel` from kWarpgroup128x64 on.
 template <class T>
 void launch_warpgroup(ConvChoice choice, const ConvArgs<T>& args, cudaStream_t stream);
@@ -96,31 +117,32 @@ void launch_narrow(const ConvArgs<T>& args, cudaStream_t stream) {
 template <class Arithmetic>
 bool takes_transposed_weight(const ConvShape& shape, bool aligned) { return Arithmetic::kTensorCores && aligned && !shape.is_narrow(); }
 
-// `aligned`: the rows of a group start on 16 bytes in all tensors, at most 2^32 - 2 times 16 bytes from the first, and the
-// weights of a tap are fewer than 2^32 bytes. `tile` < 0 leaves the kernel to the sizes; else it is one of ConvKernel, with
-// 1000 times the blocks that share a tile.
+// `tile` < 0 leaves the kernel to the sizes; else it is one of ConvKernel, with 1000 times the blocks that share a tile.
 template <class Arithmetic>
-void launch_convolution(const ConvArgs<typename Arithmetic::Value>& args, bool aligned, int tile, cudaStream_t stream) {
+void launch_convolution(const ConvArgs<typename Arithmetic::Value>& args, int tile, cudaStream_t stream) {
   using T = typename Arithmetic::Value;
   constexpr int vector = 16 / sizeof(T);
   const ConvShape& shape = args.shape;
-  STD_TORCH_CHECK(!args.transposed_weight || takes_transposed_weight<Arithmetic>(shape, aligned), "sparse_conv: weights lie transposed");
+  STD_TORCH_CHECK(!args.transposed_weight || takes_transposed_weight<Arithmetic>(shape, args.aligned), "sparse_conv: weights lie transposed");
   if (shape.is_narrow()) {
-    return aligned && shape.is_depthwise() ? launch_narrow<vector>(args, stream) : launch_narrow<1>(args, stream);
+    return args.aligned && shape.is_depthwise() ? launch_narrow<vector>(args, stream) : launch_narrow<1>(args, stream);
   }
   if constexpr (Arithmetic::kTensorCores) {
-    if (!aligned) {
+    if (!args.aligned) {
+      if constexpr (sizeof(T) == 2) {
+        if (args.aligned_outputs && launch_packed(args, stream)) return;
+      }
       return shape.out_width <= 32 ? launch_tile<ForwardTile<T, 64, 32, 4, 3, 2, 2>, false>(args, stream)
                                    : launch_tile<ForwardTile<T, 64, 64, 4, 3, 2, 2>, false>(args, stream);
     }
     const ConvChoice choice = tile < 0 ? choose_kernel<T>(shape) : ConvChoice{tile % 1000, std::max(tile / 1000, 1)};
     args.transposed_weight ? launch_chosen<true>(choice, args, stream) : launch_chosen<false>(choice, args, stream);
   } else {
-    aligned ? launch_tile<PlainTile<T, false>, true>(args, stream) : launch_tile<PlainTile<T, false>, false>(args, stream);
+    args.aligned ? launch_tile<PlainTile<T, false>, true>(args, stream) : launch_tile<PlainTile<T, false>, false>(args, stream);
   }
 }
 
 #define PCPERC_CONVOLUTION(PREFIX, T, kTensorCores)                                                                   \
-  PREFIX template void launch_convolution<Arithmetic<T, kTensorCores>>(const ConvArgs<T>&, bool, int, cudaStream_t);
+  PREFIX template void launch_convolution<Arithmetic<T, kTensorCores>>(const ConvArgs<T>&, int, cudaStream_t);
 
 }  // namespace pcperc

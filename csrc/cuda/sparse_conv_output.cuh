@@ -17,6 +17,9 @@ struct ConvArgs {
   T* output;
   ConvShape shape;
   bool transposed_weight;  // weight is (K, Cout, Cin / groups) instead of (K, Cin / groups, Cout)
+  // Rows of a group start on 16 bytes: in residual and output; in all tensors, those of feats at most 2^32 - 2 times 16 bytes
+  // from the first, and the weights of a tap are fewer than 2^32 bytes.
+  bool aligned_outputs, aligned;
 
   // Rows of feats, in copies of 16 bytes.
   __host__ __device__ uint32_t row_copies() const { return static_cast<uint32_t>(shape.in_channels * sizeof(T) / 16); }
@@ -63,6 +66,25 @@ __device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t p
 #pragma unroll
   for (int i = 0; i < kVector; ++i) result.values[i] = static_cast<T>(sums.values[i]);
   *reinterpret_cast<Vector<T, kVector>*>(args.output + place) = result;
+}
+
+// Store the sums of 16 columns of the table and all channels of a group that a warp has as fragments of C (tensor_core.cuh).
+template <class T, int kPieces>
+__device__ __forceinline__ void store_piece(const ConvArgs<T>& args, const float (&sums)[kPieces][4], int64_t first_row, int64_t group) {
+  const ConvShape& shape = args.shape;
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t column = first_row + g + 8 * half, m = column < shape.num_out ? args.output_row(column) : -1;
+    if (m < 0) continue;
+    const int64_t channel = group * shape.out_width + 2 * t, place = m * shape.out_channels + channel;
+#pragma unroll
+    for (int j = 0; j < kPieces; ++j) {
+      if (8 * j + 2 * t >= shape.out_width) break;
+      const Vector<float, 2> values = {{sums[j][2 * half], sums[j][2 * half + 1]}};
+      store_outputs(args, place + 8 * j, channel + 8 * j, values);
+    }
+  }
 }
 
 }  // namespace pcperc

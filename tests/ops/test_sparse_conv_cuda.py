@@ -20,8 +20,11 @@ FEW_SANITIZED = [
 ]
 # Widths around the tiles' 32, 64 and 128 columns, their 16 and 32 channels of depth and the 8 values of a 16-byte copy.
 WIDTHS = [(1, 1), (3, 17), (17, 65), (65, 3), (8, 8), (16, 32), (24, 72), (64, 64), (136, 128), (33, 200)]
+# Several taps to one product in half precision.
+WIDTHS += [(3, 16), (4, 32), (5, 64)]
 GROUPS = [(1, 1, 1), (3, 3, 3), (17, 17, 17), (65, 65, 65), (64, 64, 64), (32, 64, 32), (64, 32, 32), (24, 40, 8)]
 GROUPS += [(64, 64, 4), (34, 18, 2), (160, 48, 2)]
+GROUPS += [(8, 32, 2)]
 TAPS = [1, 8, 27, 33, 125]
 ROWS = [(0, 0), (0, 5), (5, 0), (1, 1), (63, 65), (64, 64), (129, 127), (2000, 9001)]
 
