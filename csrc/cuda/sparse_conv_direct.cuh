@@ -119,16 +119,17 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) direct_convolve
   T* const weights = reinterpret_cast<T*>(memory);
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   PieceStarts& starts = reinterpret_cast<PieceStarts*>(memory + shape.volume * Tile::kTapBytes)[warp];
-  const int64_t group = blockIdx.y;
+  const int64_t group = blockIdx.y, row_step = int64_t{gridDim.x} * Tile::kWarps * kPieceRows;
+  int64_t first_row = (int64_t{blockIdx.x} * Tile::kWarps + warp) * kPieceRows;
+  const auto list_neighbors = [&] { return load_piece_neighbors(starts, args.neighbors, shape, args.row_copies(), first_row); };
+  uint32_t taps = list_neighbors();  // beside the weights; none behind the last row
   load_weights<Tile>(weights, args, group);
   __syncthreads();
   const T* const right = weights + Right::lane_offset();
   const auto* feats = reinterpret_cast<const unsigned char*>(args.feats + group * shape.in_width) + t * Tile::kLaneBytes;
   int bytes_left = static_cast<int>(shape.in_width * sizeof(T)) - t * Tile::kLaneBytes;
   hold(feats), hold(bytes_left);
-  for (int64_t first_row = (int64_t{blockIdx.x} * Tile::kWarps + warp) * kPieceRows; first_row < shape.num_out;
-       first_row += int64_t{gridDim.x} * Tile::kWarps * kPieceRows) {
-    uint32_t taps = load_piece_neighbors(starts, args.neighbors, shape, args.row_copies(), first_row);
+  while (first_row < shape.num_out) {
     float sums[Tile::kCols / 8][4] = {};
     while (taps != 0) {
       int tap[Tile::kBatch];
@@ -162,7 +163,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) direct_convolve
       }
     }
     store_piece(args, sums, first_row, group);
+    first_row += row_step;
     __syncwarp();  // the list is free for the next rows
+    taps = list_neighbors();
   }
 }
 
