@@ -7,7 +7,8 @@ initialisers that register the operators, so one build serves every Python >= 3.
 Environment:
     PCPERC_NO_CUDA=1       never build ``_C_cuda``.
     PCPERC_FORCE_CUDA=1    build ``_C_cuda`` with nvcc alone, also where torch is a CPU build.
-    TORCH_CUDA_ARCH_LIST   architectures, as torch reads it; default "8.0;9.0+PTX".
+    TORCH_CUDA_ARCH_LIST   architectures, as torch reads it; default "8.0;9.0+PTX". Sources *_warpgroup.cu are
+                           compiled for sm_90a whatever it says.
     DEBUG=1                -O0 -g instead of -O3.
     CXX                    C++ compiler, with options if need be ("ccache g++"); default g++.
 """

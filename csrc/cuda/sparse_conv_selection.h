@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The table of the forward convolution: which kernel runs for which sizes. Measured by tools/tune_sparse_conv.py on an H100.
+// The table of the forward convolution: which kernel runs for which sizes. tools/tune_sparse_conv.py times all that could.
 //
 // The kind of kernel follows from the GPU, the dtype, the channels and the taps, never from the number of rows: within a kind
 // all tiles add the same products in the same order, so that a tile chosen by the rows changes no bit. Only a tile shared by
