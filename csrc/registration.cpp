@@ -49,10 +49,10 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
       "bool with_bias, int groups=1, bool allow_tf32=False, Tensor? row_order=None, Tensor? reverse_row_order=None) -> "
       "(Tensor, Tensor)");
-  // For measurements: a tile by number, and the output rows of a split.
+  // For measurements: a tile by number, and its blocks to a multiprocessor.
   m.def(
       "sparse_conv_weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
-      "bool with_bias, int groups, bool allow_tf32, Tensor? row_order, int tile, int split_rows) -> (Tensor, Tensor)");
+      "bool with_bias, int groups, bool allow_tf32, Tensor? row_order, int tile, int blocks) -> (Tensor, Tensor)");
   // act(norm(feats) + residual) with the statistics of the rows, which are recorded, and returned as mean and invstd; a momentum
   // below 0 records the plain average of all batches (csrc/batch_norm.h). Then with given statistics, and the gradients of
   // feats, residual (empty where not asked for), weight and bias; `out` is needed where there is an activation.

@@ -1,18 +1,99 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weight and bias gradients of the sparse convolution on the GPU: launches and registration. The kernels are in
-// sparse_conv_weight_grad.cuh.
+// Weight and bias gradients of the sparse convolution on the GPU: the choice of kernels, and registration.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
-#include "cuda/sparse_conv_weight_grad.cuh"
+#include "cuda/sparse_conv_weight_grad_launch.cuh"
+#include "cuda/sparse_conv_weight_grad_narrow.cuh"
+#include "cuda/warpgroup_support.h"
 
 namespace pcperc {
+
+extern template void launch_warpgroup_weight_grad<__half>(int, const WeightGradLaunch&);
+extern template void launch_warpgroup_weight_grad<__nv_bfloat16>(int, const WeightGradLaunch&);
+
 namespace {
 
-constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
+constexpr const char* kOp = "sparse_conv_weight_grad";
 
-// How an operator's output rows are cut; by the sizes alone, so that the sums repeat bit for bit.
+// What tools/tune_sparse_conv.py measures, -1 and 0 standing for the choice made here: a tile by number, those of warpgroups from
+// kWarpgroupTiles on, and its blocks to a multiprocessor.
+struct Tuning {
+  int tile = -1, blocks = 0;
+};
+constexpr int kWarpgroupTiles = 100;
+
+int choose_tile(const ConvShape& shape) {
+  const int64_t wider = std::max(shape.in_width, shape.out_width);
+  return wider <= 16 ? 0 : wider <= 32 ? 1 : shape.in_width <= 64 || shape.out_width <= 64 ? 2 : 3;
+}
+
+// Worth it where one side is wider than 64: below, copies are the cost, and warps that share no barrier copy best.
+int choose_warpgroup_tile(const ConvShape& shape) {
+  if (shape.in_width <= 64) return kWarpgroupTiles + 1;
+  return kWarpgroupTiles + (shape.out_width <= 64 ? 2 : shape.out_width <= 128 ? 4 : 5);
+}
+
+template <class Tile, bool kAligned>
+void launch_tile(const WeightGradLaunch& launch) {
+  launch_products<Tile, weight_grad_kernel<Tile, kAligned>>(launch);
+}
+
+// rows and columns of sums, products to a stage, stages, warps of a team over rows and columns, teams, blocks
+template <class T>
+void launch_aligned(int tile, const WeightGradLaunch& launch) {
+  switch (tile) {
+    case 0: return launch_tile<WarpWeightTile<T, 16, 16, 2, 4, 1, 1, 8, 2>, true>(launch);
+    case 1: return launch_tile<WarpWeightTile<T, 32, 32, 2, 3, 1, 1, 4, 3>, true>(launch);
+    case 2: return launch_tile<WarpWeightTile<T, 64, 64, 1, 4, 1, 1, 4, 2>, true>(launch);
+    case 3: return launch_tile<WarpWeightTile<T, 128, 128, 2, 4, 2, 2, 1, 2>, true>(launch);
+    case 4: return launch_tile<WarpWeightTile<T, 64, 64, 4, 3, 2, 2, 1, 3>, true>(launch);
+    default: STD_TORCH_CHECK(false, kOp, ": no tile ", tile);
+  }
+}
+
+template <class T>
+void launch_unaligned(int tile, const WeightGradLaunch& launch) {
+  switch (tile) {
+    case 0: return launch_tile<WarpWeightTile<T, 16, 16, 2, 4, 1, 1, 8, 2>, false>(launch);
+    case 1: return launch_tile<WarpWeightTile<T, 32, 32, 2, 3, 1, 1, 4, 3>, false>(launch);
+    default: return launch_tile<WarpWeightTile<T, 64, 64, 1, 4, 1, 1, 4, 2>, false>(launch);
+  }
+}
+
+template <class Arithmetic>
+void launch_products_of(const WeightGradLaunch& launch, Tuning tuning) {
+  using T = typename Arithmetic::Value;
+  const ConvShape& shape = launch.shape;
+  const bool aligned = is_aligned(launch.feats, shape.in_width * sizeof(T)) && is_aligned(launch.grad, shape.out_width * sizeof(T));
+  if constexpr (Arithmetic::kTensorCores) {
+    int tile = tuning.tile;
+    if constexpr (sizeof(T) == 2) {
+      const bool is_wide = std::max(shape.in_width, shape.out_width) > 64;
+      if (tile < 0 && is_wide && has_warpgroup_products()) tile = choose_warpgroup_tile(shape);
+      if (aligned && tile >= kWarpgroupTiles) return launch_warpgroup_weight_grad<T>(tile - kWarpgroupTiles, launch);
+    }
+    if (tile < 0 || !aligned) tile = choose_tile(shape);
+    aligned ? launch_aligned<T>(tile, launch) : launch_unaligned<T>(tile, launch);
+  } else {
+    aligned ? launch_tile<PlainWeightTile<T>, true>(launch) : launch_tile<PlainWeightTile<T>, false>(launch);
+  }
+}
+
+// The table column by column, as many at once as may be listed together.
+template <class Arithmetic>
+void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors, const int32_t* row_order,
+                        const ConvShape& shape, const Tensor& output, Tuning tuning, cudaStream_t stream) {
+  const int64_t most = std::max<int64_t>(kMaxListed / shape.volume, 1);
+  for (int64_t first = 0; first < shape.num_out; first += most) {
+    const TableColumns columns{data_of<int32_t>(neighbors), row_order, first, std::min(most, shape.num_out - first)};
+    const TapPairs pairs = list_pairs(feats, columns, shape, stream);
+    launch_products_of<Arithmetic>({feats, grad, output, pairs, shape, first > 0, tuning.blocks, stream}, tuning);
+  }
+}
+
+// How rows are cut for partial sums; by the sizes alone, so that the sums repeat bit for bit.
 struct Splits {
   int64_t count, rows;
 
@@ -27,105 +108,76 @@ void launch_sum_splits(const Tensor& partial, int64_t splits, const Tensor& outp
                 data_of<Sum>(output));
 }
 
-template <class Arithmetic>
-using TileOf = std::conditional_t<Arithmetic::kTensorCores, TensorCoreTile<typename Arithmetic::Value, 64, 64, 4, 3, 2, 2, true>,
-                                  PlainTile<typename Arithmetic::Value, true>>;
-
-template <class Tile, bool kAligned, class T>
-void launch_tile(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
-  const ConvShape& shape = args.shape;
-  const int64_t tiles = ceil_div(shape.in_width, Tile::kRows) * ceil_div(shape.out_width, Tile::kCols);
-  launch_kernel(weight_grad_kernel<Tile, kAligned>, {tiles * shape.groups * shape.volume, splits}, Tile::kThreads, Tile::kBytes,
-                stream, args);
-}
-
-// rows, columns, depth in 16-byte copies, stages, warps over rows and over columns
-template <class T, int kRows, int kCols, int kChunks, int kStages, int kWarpRows, int kWarpCols>
-using GradTile = TensorCoreTile<T, kRows, kCols, kChunks, kStages, kWarpRows, kWarpCols, true>;
-
-// The tiles that tools/tune_sparse_conv.py measures, by number.
 template <class T>
-void launch_numbered(int tile, const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
-  switch (tile) {
-    case 0: return launch_tile<GradTile<T, 64, 64, 4, 3, 2, 2>, true>(args, splits, stream);
-    case 1: return launch_tile<GradTile<T, 128, 128, 4, 4, 2, 4>, true>(args, splits, stream);
-    case 2: return launch_tile<GradTile<T, 128, 128, 4, 4, 2, 2>, true>(args, splits, stream);
-    case 3: return launch_tile<GradTile<T, 128, 64, 4, 4, 4, 1>, true>(args, splits, stream);
-    case 4: return launch_tile<GradTile<T, 32, 32, 4, 4, 2, 2>, true>(args, splits, stream);
-    case 5: return launch_tile<GradTile<T, 16, 16, 4, 4, 1, 1>, true>(args, splits, stream);
-    default: STD_TORCH_CHECK(false, "sparse_conv_weight_grad: no tile ", tile);
-  }
-}
-
-template <int kVector, class T>
-void launch_narrow(const WeightGradArgs<T>& args, int64_t splits, cudaStream_t stream) {
-  const ConvShape& shape = args.shape;
-  const int64_t vectors = shape.in_width * shape.out_channels / kVector;
-  const dim3 threads = narrow_block(vectors);
-  const int64_t blocks = ceil_div(vectors, threads.x) * ceil_div(shape.volume, kGradTaps);
-  launch_kernel(narrow_weight_grad_kernel<T, kVector>, {blocks, splits}, threads, 0, stream, args);
-}
-
-template <class Arithmetic>
-void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors,
-                        const std::optional<Tensor>& row_order, const ConvShape& shape,
-                        const Tensor& output, int tile, int64_t split_rows, cudaStream_t stream) {
-  using T = typename Arithmetic::Value;
+void launch_narrow_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors, const int32_t* row_order,
+                               const ConvShape& shape, const Tensor& output, cudaStream_t stream) {
   using Sum = Accumulator<T>;
-  using Tile = TileOf<Arithmetic>;
+  constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;
   const int64_t affordable = std::max<int64_t>(kMaxPartialBytes / (output.numel() * static_cast<int64_t>(sizeof(Sum))), 1);
-  const Splits splits = shape.is_narrow() ? Splits(shape.num_out, 1024, std::min<int64_t>(64, affordable))
-                                          : Splits(shape.num_out, split_rows, std::min<int64_t>(256, affordable));
+  const Splits splits(shape.num_out, 1024, std::min<int64_t>(64, affordable));
   const Tensor partial = splits.count == 1 ? output : empty_on(feats, {splits.count, output.numel()}, output.scalar_type());
-  const WeightGradArgs<T> args{data_of<T>(feats), data_of<T>(grad), data_of<int32_t>(neighbors),
-                               row_order ? data_of<int32_t>(*row_order) : nullptr, data_of<Sum>(partial), splits.rows, shape};
-  if (shape.is_narrow()) {
-    constexpr int vector = 16 / sizeof(Sum);
-    const int64_t bytes = vector * sizeof(T);
-    const bool aligned = shape.is_depthwise() && is_aligned(feats, shape.in_channels * sizeof(T), bytes) &&
-                         is_aligned(grad, shape.out_channels * sizeof(T), bytes);
-    aligned ? launch_narrow<vector>(args, splits.count, stream) : launch_narrow<1>(args, splits.count, stream);
-  } else {
-    const bool aligned = is_aligned(feats, shape.in_width * sizeof(T)) && is_aligned(grad, shape.out_width * sizeof(T));
-    if constexpr (Arithmetic::kTensorCores) {
-      if (aligned && tile >= 0) launch_numbered(tile, args, splits.count, stream);
-    }
-    if (!(Arithmetic::kTensorCores && aligned && tile >= 0)) {
-      aligned ? launch_tile<Tile, true>(args, splits.count, stream) : launch_tile<Tile, false>(args, splits.count, stream);
-    }
-  }
+  const NarrowGradArgs<T> args{data_of<T>(feats), data_of<T>(grad), data_of<int32_t>(neighbors), row_order,
+                               data_of<Sum>(partial), splits.rows, shape};
+  const auto run = [&](auto vector) {
+    constexpr int kVector = decltype(vector)::value;
+    const int64_t vectors = shape.in_width * shape.out_channels / kVector;
+    const dim3 threads = narrow_block(vectors);
+    const int64_t blocks = ceil_div(vectors, threads.x) * ceil_div(shape.volume, kGradTaps);
+    launch_kernel(narrow_weight_grad_kernel<T, kVector>, {blocks, splits.count}, threads, 0, stream, args);
+  };
+  constexpr int vector = 16 / sizeof(Sum);
+  const int64_t bytes = vector * sizeof(T);
+  const bool aligned = shape.is_depthwise() && is_aligned(feats, shape.in_channels * sizeof(T), bytes) &&
+                       is_aligned(grad, shape.out_channels * sizeof(T), bytes);
+  aligned ? run(std::integral_constant<int, vector>{}) : run(std::integral_constant<int, 1>{});
   if (splits.count > 1) launch_sum_splits<Sum>(partial, splits.count, output, stream);
 }
 
 template <class T>
 void launch_bias_grad(const Tensor& grad, const ConvShape& shape, const Tensor& output, cudaStream_t stream) {
   using Sum = Accumulator<T>;
-  const Splits splits(shape.num_out, 1024, 256);
+  const Splits splits(shape.num_out, 512, 256);
   const Tensor partial = empty_on(grad, {splits.count, shape.out_channels}, output.scalar_type());
-  launch_kernel(bias_grad_kernel<T, Sum>, {ceil_div(shape.out_channels, kSumColumns), splits.count}, dim3(kSumColumns, kSumLanes), 0,
-                stream, data_of<T>(grad), data_of<Sum>(partial), shape.num_out, shape.out_channels, splits.rows);
+  const auto run = [&](auto vector) {
+    constexpr int kVector = decltype(vector)::value;
+    const int64_t vectors = shape.out_channels / kVector;
+    const dim3 threads = narrow_block(vectors);
+    launch_kernel(bias_grad_kernel<T, kVector>, {ceil_div(vectors, threads.x), splits.count}, threads, 0, stream, data_of<T>(grad),
+                  data_of<Sum>(partial), shape.num_out, shape.out_channels, splits.rows);
+  };
+  constexpr int vector = 16 / sizeof(T);
+  is_aligned(grad, shape.out_channels * sizeof(T)) ? run(std::integral_constant<int, vector>{})
+                                                   : run(std::integral_constant<int, 1>{});
   launch_sum_splits<Sum>(partial, splits.count, output, stream);
 }
 
-std::tuple<Tensor, Tensor> weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors,
-                                             std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
-                                             bool allow_tf32, std::optional<Tensor> row_order, int64_t tile,
-                                             int64_t split_rows) {
+std::tuple<Tensor, Tensor> weight_grad(const Tensor& feats, const Tensor& grad_output, const Tensor& neighbors,
+                                       const std::optional<Tensor>& reverse_neighbors, bool with_bias, int64_t groups,
+                                       bool allow_tf32, const std::optional<Tensor>& row_order, Tuning tuning) {
   const ConvShape shape(check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups));
-  check_row_order("sparse_conv_weight_grad", row_order, shape.num_out);
-  check_one_device("sparse_conv_weight_grad", {feats, grad_output, neighbors, row_order.value_or(feats)});
+  check_row_order(kOp, row_order, shape.num_out);
+  check_one_device(kOp, {feats, grad_output, neighbors, row_order.value_or(neighbors)});
   const CudaScope scope(feats);
   const ScalarType sums = sum_dtype(feats.scalar_type());
   const Tensor x = torch::stable::contiguous(feats), g = torch::stable::contiguous(grad_output);
   const Tensor table = torch::stable::contiguous(neighbors);
   std::optional<Tensor> order;
   if (row_order) order = torch::stable::contiguous(*row_order);
+  const int32_t* out_rows = order ? data_of<int32_t>(*order) : nullptr;
   Tensor grad_weight = empty_on(feats, {shape.volume, shape.in_width, shape.out_channels}, sums);
   Tensor grad_bias = empty_on(feats, {with_bias ? shape.out_channels : 0}, sums);
-  dispatch_arithmetic(feats.scalar_type(), allow_tf32, "sparse_conv_weight_grad", [&](auto arithmetic) {
+  dispatch_arithmetic(feats.scalar_type(), allow_tf32, kOp, [&](auto arithmetic) {
     using Chosen = decltype(arithmetic);
-    if (grad_weight.numel() > 0) launch_weight_grad<Chosen>(x, g, table, order, shape, grad_weight, static_cast<int>(tile), split_rows, scope.stream());
-    if (grad_bias.numel() > 0) launch_bias_grad<typename Chosen::Value>(g, shape, grad_bias, scope.stream());
+    using T = typename Chosen::Value;
+    if (grad_bias.numel() > 0) launch_bias_grad<T>(g, shape, grad_bias, scope.stream());
+    if (grad_weight.numel() == 0) return;
+    if (shape.num_out == 0) {
+      PCPERC_CUDA_CHECK(cudaMemsetAsync(grad_weight.data_ptr(), 0, grad_weight.numel() * sizeof(Accumulator<T>), scope.stream()));
+    } else if (shape.is_narrow()) {
+      launch_narrow_weight_grad<T>(x, g, table, out_rows, shape, grad_weight, scope.stream());
+    } else {
+      launch_weight_grad<Chosen>(x, g, table, out_rows, shape, grad_weight, tuning, scope.stream());
+    }
   });
   return {grad_weight, grad_bias};
 }
@@ -134,7 +186,14 @@ std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_out
                                                    std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
                                                    bool allow_tf32, std::optional<Tensor> row_order,
                                                    std::optional<Tensor> /*reverse_row_order*/) {
-  return weight_grad_tiled(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, -1, 4096);
+  return weight_grad(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, {});
+}
+
+std::tuple<Tensor, Tensor> weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors,
+                                             std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
+                                             bool allow_tf32, std::optional<Tensor> row_order, int64_t tile, int64_t blocks) {
+  const Tuning tuning{static_cast<int>(tile), static_cast<int>(blocks)};
+  return weight_grad(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, tuning);
 }
 
 }  // namespace

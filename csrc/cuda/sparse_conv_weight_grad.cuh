@@ -1,217 +1,151 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The kernels of the weight and bias gradients. None uses atomics: splits of the output rows give partial sums, which are
-// added in order.
-#include "cuda/sparse_conv_shape.cuh"
-#include "cuda/tile_pipeline.cuh"
+// The weight gradient over packed pairs: grad_weight[k] = sum over the pairs (n, m) of tap k of feats[n]^T grad[m].
+//
+// All pairs, tap behind tap, are cut into equal shares. A block sums one share into one kRows x kCols piece of the weights, and
+// where the share goes on into the next tap, into the next tap's. No block waits for another and none uses atomics: share s
+// leaves its sums of tap k in slot s + k, which only they can have as a share begins where the one before it ended, and the
+// slots of a tap are added in order.
+#include "cuda/sparse_conv_weight_grad_pipeline.cuh"
 
 namespace pcperc {
 
-template <class T>
-struct WeightGradArgs {
-  using Sum = Accumulator<T>;
-  const T *feats, *grad;
-  const int32_t* neighbors;
-  const int32_t* row_order;  // the output row of each column of neighbors, or null: its own
-  Sum* partial;        // (splits, K, Cin / groups, Cout)
-  int64_t split_rows;  // output rows of a split
-  ConvShape shape;
-};
-
-constexpr int kMaxPairs = 1024, kWindow = 512;  // pairs listed together, and rows looked at together
-
-// Pairs of one tap, in ascending order of the output row.
-struct PairList {
-  int32_t in_rows[kMaxPairs], out_rows[kMaxPairs];
-};
-
-// List the pairs of the rows from `begin` on, until `end` or a list that may not hold another window; all threads get their
-// number and the row reached.
-template <int kThreads>
-__device__ int list_pairs(PairList& pairs, const int32_t* tap_neighbors, const int32_t* row_order, const ConvShape& shape,
-                          int64_t& begin, int64_t end) {
-  constexpr int parts = kWindow / kThreads, warps = kThreads / 32;
-  __shared__ int counts[parts * warps];  // of 32 rows each, in their order
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int count = 0;
-  for (; begin < end && count + kWindow <= kMaxPairs; begin += kWindow) {
-    int32_t rows[parts], out_rows[parts];
-#pragma unroll
-    for (int i = 0; i < parts; ++i) {
-      const int64_t m = begin + i * kThreads + threadIdx.x;
-      rows[i] = m < end ? tap_neighbors[m] : -1;
-      out_rows[i] = row_order && m < end ? row_order[m] : static_cast<int32_t>(m);
-      if (out_rows[i] < 0 || out_rows[i] >= shape.num_out) rows[i] = -1;
-    }
-    unsigned ballots[parts];
-#pragma unroll
-    for (int i = 0; i < parts; ++i) {
-      ballots[i] = __ballot_sync(0xffffffff, shape.is_input_row(rows[i]));
-      if (lane == 0) counts[i * warps + warp] = __popc(ballots[i]);
-    }
-    __syncthreads();  // also behind the last reads of the list before
-#pragma unroll
-    for (int i = 0; i < parts; ++i) {
-      int place = count + __popc(ballots[i] & ((1u << lane) - 1));
-#pragma unroll
-      for (int w = 0; w < warps; ++w) {
-        const int others = counts[i * warps + w];
-        if (w < warp) place += others;
-        count += others;
-      }
-      if (!shape.is_input_row(rows[i])) continue;
-      pairs.in_rows[place] = rows[i];
-      pairs.out_rows[place] = out_rows[i];
-    }
-    __syncthreads();
-  }
-  return count;
-}
-
 // Tensor cores cut the bits off that a sum has no room for, so that a long one would come out too small: the sums of so many
-// rows are added outside of them.
-constexpr int64_t kSegmentRows = 1 << 15;
+// pairs are added outside of them.
+constexpr int kSegmentPairs = 1 << 15;
 
-// partial[y, tap] = sum over the pairs of split y of feats[in]^T grad[out]. Block (x, y) owns one kRows x kCols piece of the
-// weights of one group and tap, and the output rows [y * split_rows, (y + 1) * split_rows).
-template <class Tile, bool kAligned>
-__global__ void __launch_bounds__(Tile::kThreads) weight_grad_kernel(WeightGradArgs<typename Tile::Value> args) {
-  using T = typename Tile::Value;
-  using Sum = typename Tile::Sum;
-  extern __shared__ __align__(128) unsigned char memory[];
-  __shared__ PairList pairs;
-  const ConvShape& shape = args.shape;
-  const int64_t row_tiles = ceil_div(shape.in_width, Tile::kRows), col_tiles = ceil_div(shape.out_width, Tile::kCols);
-  const int64_t col = blockIdx.x % col_tiles * Tile::kCols, row = blockIdx.x / col_tiles % row_tiles * Tile::kRows;
-  const int64_t group = blockIdx.x / (col_tiles * row_tiles) % shape.groups;
-  const int64_t tap = blockIdx.x / (col_tiles * row_tiles * shape.groups);
-  const T* feats = args.feats + group * shape.in_width + row;
-  const T* grad = args.grad + group * shape.out_width + col;
-  Sum* to = args.partial + (blockIdx.y * shape.volume + tap) * shape.in_width * shape.out_channels + group * shape.out_width;
-  const int64_t end = min((blockIdx.y + 1) * args.split_rows, shape.num_out);
-  int64_t begin = blockIdx.y * args.split_rows;
-  bool is_first = true;
-  do {
-    const int64_t stop = min(begin + kSegmentRows, end);
-    Tile tile;
-    while (begin < stop) {
-      const int count = list_pairs<Tile::kThreads>(pairs, args.neighbors + tap * shape.num_out, args.row_order, shape,
-                                                      begin, stop);
-      int first = 0;
-      run_pipeline(tile, reinterpret_cast<T*>(memory), static_cast<int>(ceil_div(count, Tile::kDepth)), [&](T* a, T* b) {
-        load_rows<Tile, kAligned, Tile::kDepth, Tile::kRows, Tile::kStrideA>(
-            a, shape.in_width - row, kAllPieces, feats, [&](int p) -> const T* {
-              return first + p < count ? feats + pairs.in_rows[first + p] * shape.in_channels : nullptr;
-            });
-        load_rows<Tile, kAligned, Tile::kDepth, Tile::kCols, Tile::kStrideB>(
-            b, shape.out_width - col, kAllPieces, grad, [&](int p) -> const T* {
-              return first + p < count ? grad + pairs.out_rows[first + p] * shape.out_channels : nullptr;
-            });
-        first += Tile::kDepth;
-      }, [] { return kAllPieces; });
-    }
-    Sum* sums = reinterpret_cast<Sum*>(memory);
-    tile.store(sums, 0);
-    __syncthreads();
-    for (int i = threadIdx.x; i < Tile::kRows * Tile::kCols; i += Tile::kThreads) {
-      const int64_t in = row + i / Tile::kCols, out = col + i % Tile::kCols;
-      if (in >= shape.in_width || out >= shape.out_width) continue;
-      const Sum sum = sums[i / Tile::kCols * Tile::kStrideSums + i % Tile::kCols];
-      Sum& total = to[in * shape.out_channels + out];
-      total = is_first ? sum : total + sum;
-    }
-    __syncthreads();
-    is_first = false;
-  } while (begin < end);
+constexpr int kLeastShare = 256;  // pairs: below, starting a block costs more than it saves
+
+// The pairs of a share; whole steps of `step` pairs.
+__device__ __forceinline__ int share_length(int pairs, int shares, int step) {
+  const int length = max((pairs + shares - 1) / shares, kLeastShare);
+  return (length + step - 1) / step * step;
 }
 
-constexpr int kGradTaps = 8;  // taps whose sums a thread keeps at a time
+// The matrices of sums that the teams leave for each other, over the stages.
+template <class Tile>
+constexpr int kStrideSums = Tile::kCols + 8;
+template <class Tile>
+constexpr int kSumsBytes = Tile::kTeams * Tile::kRows * kStrideSums<Tile> * static_cast<int>(sizeof(typename Tile::Sum));
+template <class Tile>
+constexpr int kStagesBytes = Tile::kTeams * Tile::kStages * Tile::kStageBytes;
+template <class Tile>
+constexpr int kSharedBytes = kStagesBytes<Tile> > kSumsBytes<Tile> ? kStagesBytes<Tile> : kSumsBytes<Tile>;
 
-// The same for groups of few channels. A thread owns kVector neighbouring weights of kGradTaps taps and every blockDim.y-th
-// row of the split; the rows of the block are added up in a fixed tree. kVector > 1 is for the depthwise convolution.
-template <class T, int kVector>
-__global__ void __launch_bounds__(kThreads) narrow_weight_grad_kernel(WeightGradArgs<T> args) {
-  using Sum = Accumulator<T>;
+// Add up the sums of the block's teams, in order, into the block's piece of a slot: set it, or add to it.
+template <class Tile, bool kAligned, class Args>
+__device__ __forceinline__ void store_sums(const Tile& tile, unsigned char* memory, const Args& args, const WeightPiece<Tile>& piece,
+                                           int slot, bool is_first) {
+  using Sum = typename Tile::Sum;
+  constexpr int stride = kStrideSums<Tile>, vector = kAligned ? 16 / sizeof(Sum) : 1, row_vectors = Tile::kCols / vector;
+  Sum* sums = reinterpret_cast<Sum*>(memory);
+  __syncthreads();  // all teams are done with their stages
+  tile.store(sums + threadIdx.x / Tile::kTeamThreads * (Tile::kRows * stride), stride);
+  __syncthreads();
+  const int rows = min(args.in_width - piece.row, Tile::kRows), cols = min(args.out_width - piece.col, Tile::kCols);
+  const int64_t first = static_cast<int64_t>(slot) * args.in_width + piece.row;
+  Sum* to = args.partial + first * args.out_channels + piece.group * args.out_width + piece.col;
+  for (int i = threadIdx.x; i < rows * row_vectors; i += Tile::kThreads) {
+    const int row = i / row_vectors, col = i % row_vectors * vector;
+    if (col >= cols) continue;
+    auto total = load_vector<vector>(sums + row * stride + col);
+#pragma unroll
+    for (int team = 1; team < Tile::kTeams; ++team) {
+      const auto sum = load_vector<vector>(sums + (team * Tile::kRows + row) * stride + col);
+#pragma unroll
+      for (int v = 0; v < vector; ++v) total.values[v] += sum.values[v];
+    }
+    auto* at = reinterpret_cast<Vector<Sum, vector>*>(to + static_cast<int64_t>(row) * args.out_channels + col);
+    if (!is_first) {
+      const auto before = *at;
+#pragma unroll
+      for (int v = 0; v < vector; ++v) total.values[v] = before.values[v] + total.values[v];
+    }
+    *at = total;
+  }
+  __syncthreads();  // the stages are free again
+}
+
+// A block's share of the pairs and its piece of the weights; `tiles` pieces make up all weights of a tap.
+template <class Tile, bool kAligned>
+__device__ __forceinline__ void sum_share(const WeightGradArgs<typename Tile::Value>& args, int tiles, unsigned char* memory) {
+  const int total = args.starts[args.volume];
+  const WeightPiece<Tile> piece(args.in_width, args.out_width, tiles);
+  const int length = share_length(total, args.shares, Tile::kTeams * Tile::kDepth);
+  int begin = piece.share * length;
+  const int stop = min(begin + length, total);
+  if (begin >= stop) return;
+  int tap = 0;  // how many taps end at or before the share's begin
+  for (int first = 0; first < args.volume; first += Tile::kThreads) {
+    const int other = first + threadIdx.x;
+    tap += __syncthreads_count(other < args.volume && args.starts[other + 1] <= begin);
+  }
+  StageCopies<Tile, kAligned> copies(args, piece);
+  const int team = Tile::kTeams == 1 ? 0 : threadIdx.x / Tile::kTeamThreads;
+  unsigned char* const stages = memory + team * (Tile::kStages * Tile::kStageBytes);
+  for (bool is_first = true; begin < stop;) {
+    const int tap_end = args.starts[tap + 1];
+    const int end = min(min(tap_end, stop), begin + kSegmentPairs);
+    if (end > begin) {
+      Tile tile;
+      multiply_pairs(tile, copies, stages, args.pairs + begin, end - begin);
+      store_sums<Tile, kAligned>(tile, memory, args, piece, piece.share + tap, is_first);
+    }
+    is_first = end == tap_end;
+    tap += is_first;
+    begin = end;
+  }
+}
+
+template <class Tile, bool kAligned>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    weight_grad_kernel(WeightGradArgs<typename Tile::Value> args, int tiles) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  sum_share<Tile, kAligned>(args, tiles, memory);
+}
+
+// output[k] = the sum of the slots of tap k, added to what is there where `accumulates`. A thread owns kVector neighbouring
+// weights and every blockDim.y-th slot, kSlotsAtOnce of them on their way at a time; the lanes' sums are added in order.
+constexpr int kSlotsAtOnce = 8;
+
+template <class Sum, int kVector>
+__global__ void __launch_bounds__(kThreads)
+    sum_slots_kernel(const Sum* partial, const int32_t* starts, int volume, int shares, int step, int64_t tap_size, bool accumulates,
+                     Sum* output) {
   __shared__ Vector<Sum, kVector> lanes[kThreads];
-  const ConvShape& shape = args.shape;
-  const int64_t tap_size = shape.in_width * shape.out_channels, tap_blocks = ceil_div(shape.volume, kGradTaps);
-  const int64_t weight = (blockIdx.x / tap_blocks * blockDim.x + threadIdx.x) * kVector;  // within a tap
-  const int64_t first_tap = blockIdx.x % tap_blocks * kGradTaps;
-  const int64_t out = weight % shape.out_channels, in = out / shape.out_width * shape.in_width + weight / shape.out_channels;
-  const int64_t end = min((blockIdx.y + 1) * args.split_rows, shape.num_out);
-  Vector<Sum, kVector> sums[kGradTaps] = {};
-  for (int64_t m = blockIdx.y * args.split_rows + threadIdx.y; m < end && weight < tap_size; m += blockDim.y) {
-    const int64_t row = args.row_order ? args.row_order[m] : m;
-    if (row < 0 || row >= shape.num_out) continue;
-    const auto grad = load_vector<kVector>(args.grad + row * shape.out_channels + out);
-    int32_t rows[kGradTaps];
-    Vector<T, kVector> values[kGradTaps];
+  const int64_t vectors = tap_size / kVector, tap_blocks = ceil_div(vectors, blockDim.x);
+  const int tap = static_cast<int>(blockIdx.x / tap_blocks);
+  const int64_t vector = blockIdx.x % tap_blocks * blockDim.x + threadIdx.x;
+  const int begin = starts[tap], end = starts[tap + 1], length = share_length(starts[volume], shares, step);
+  const int first = begin / length, last = begin < end ? (end - 1) / length : first - 1;  // shares
+  Vector<Sum, kVector> sum = {};
+  if (vector < vectors) {
+    const auto* from = reinterpret_cast<const Vector<Sum, kVector>*>(partial) + tap * vectors + vector;
+    for (int share = first + threadIdx.y; share <= last; share += kSlotsAtOnce * blockDim.y) {
+      Vector<Sum, kVector> values[kSlotsAtOnce];
 #pragma unroll
-    for (int i = 0; i < kGradTaps; ++i) {
-      rows[i] = first_tap + i < shape.volume ? args.neighbors[(first_tap + i) * shape.num_out + m] : -1;
-    }
+      for (int i = 0; i < kSlotsAtOnce; ++i) {
+        const int other = share + i * static_cast<int>(blockDim.y);
+        values[i] = {};
+        if (other <= last) values[i] = from[other * vectors];
+      }
 #pragma unroll
-    for (int i = 0; i < kGradTaps; ++i) {
-      if (shape.is_input_row(rows[i])) values[i] = load_vector<kVector>(args.feats + rows[i] * shape.in_channels + in);
-    }
+      for (int i = 0; i < kSlotsAtOnce; ++i) {
 #pragma unroll
-    for (int i = 0; i < kGradTaps; ++i) {
-      if (!shape.is_input_row(rows[i])) continue;
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) {
-        sums[i].values[v] += static_cast<Sum>(values[i].values[v]) * static_cast<Sum>(grad.values[v]);
+        for (int v = 0; v < kVector; ++v) sum.values[v] += values[i].values[v];
       }
     }
   }
-  const int place = threadIdx.y * blockDim.x + threadIdx.x;
-#pragma unroll
-  for (int i = 0; i < kGradTaps; ++i) {
-    lanes[place] = sums[i];
-    for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-      __syncthreads();
-      if (threadIdx.y >= half) continue;
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) lanes[place].values[v] += lanes[place + half * blockDim.x].values[v];
-    }
-    if (threadIdx.y == 0 && weight < tap_size && first_tap + i < shape.volume) {
-      Sum* to = args.partial + (blockIdx.y * shape.volume + first_tap + i) * tap_size + weight;
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) to[v] = lanes[place].values[v];
-    }
-    __syncthreads();
-  }
-}
-
-constexpr int kSumColumns = 32, kSumLanes = 8;
-
-// partial[y, channel] = sum of grad over the output rows of split y. Block (x, y) owns 32 channels; its 8 lanes take every
-// eighth row, and are added in order.
-template <class T, class Sum>
-__global__ void __launch_bounds__(kSumColumns * kSumLanes)
-    bias_grad_kernel(const T* grad, Sum* partial, int64_t num_out, int64_t out_channels, int64_t split_rows) {
-  __shared__ Sum lanes[kSumLanes][kSumColumns];
-  const int64_t channel = blockIdx.x * int64_t{kSumColumns} + threadIdx.x;
-  const int64_t begin = blockIdx.y * split_rows, end = min(begin + split_rows, num_out);
-  Sum sum = 0;
-  for (int64_t m = begin + threadIdx.y; m < end && channel < out_channels; m += kSumLanes) {
-    sum += static_cast<Sum>(grad[m * out_channels + channel]);
-  }
-  lanes[threadIdx.y][threadIdx.x] = sum;
+  lanes[threadIdx.y * blockDim.x + threadIdx.x] = sum;
   __syncthreads();
-  if (threadIdx.y != 0 || channel >= out_channels) return;
-  for (int lane = 1; lane < kSumLanes; ++lane) sum += lanes[lane][threadIdx.x];
-  partial[blockIdx.y * out_channels + channel] = sum;
-}
-
-// output[i] = sum of partial[split, i] over the splits, in order.
-template <class Sum>
-__global__ void sum_splits_kernel(const Sum* partial, int64_t splits, int64_t count, Sum* output) {
-  PCPERC_GRID_LOOP(i, count) {
-    Sum sum = 0;
-#pragma unroll 8
-    for (int64_t split = 0; split < splits; ++split) sum += partial[split * count + i];
-    output[i] = sum;
+  if (threadIdx.y != 0 || vector >= vectors) return;
+  for (unsigned lane = 1; lane < blockDim.y; ++lane) {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) sum.values[v] += lanes[lane * blockDim.x + threadIdx.x].values[v];
   }
+  auto* to = reinterpret_cast<Vector<Sum, kVector>*>(output) + tap * vectors + vector;
+#pragma unroll
+  for (int v = 0; v < kVector; ++v) to->values[v] = accumulates ? to->values[v] + sum.values[v] : sum.values[v];
 }
 
 }  // namespace pcperc
