@@ -2,7 +2,7 @@
 """Time every tile of the CUDA convolution, with and without an order of the rows, and check each against float64.
 
 usage: python tools/tune_sparse_conv.py SWEEP.npz [--voxel 0.1] [--dtype float16]
-           [--widths 16,32,64,128,256]
+           [--widths 16,32,64,128,256] [--weight-gradient]
 
 Kernels by number as in csrc/cuda/sparse_conv_selection.h, -1 is its choice; with 1000 s more, s blocks
 share a tile.
@@ -21,6 +21,8 @@ TILES = [0, 1, 2, 3]
 DIRECT = 10
 WARPGROUP_TILES = {100: 64, 101: 64, 102: 128, 103: 128, 104: 256, 105: 256, 106: 96, 107: 96}  # their columns
 SPLITS = [2, 4, 8]
+# Tiles of the weight gradient, and their columns.
+WEIGHT_TILES = {0: 16, 1: 32, 2: 64, 3: 128, 4: 64, 100: 64, 101: 128, 102: 128, 103: 128, 104: 128, 105: 256}
 GEOMETRIES = {
     "subm k3": dict(kernel_size=3, stride=1, padding=1, dilation=1),
     "down k2s2": dict(kernel_size=2, stride=2, padding=0, dilation=1),
@@ -76,13 +78,12 @@ def sampled_error(out, feats, weight, table) -> float:
     return ((out[rows].double() - expected).norm() / expected.norm()).item()
 
 
-def tune(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype) -> None:
+def tune_forward(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype) -> None:
     ordered, order = torch.ops.pcperc.order_rows(table)
     assert torch.equal(ordered, table[:, order.long()])
     pairs = (table >= 0).sum().item()
     feats = [torch.randn(num_in, cin, device="cuda", dtype=dtype) for _ in range(3)]
     weight = torch.randn(len(table), cin, cout, device="cuda").to(dtype)
-    grad = torch.randn(table.shape[1], cout, device="cuda", dtype=dtype)
     limit = 3e-3 if dtype == torch.bfloat16 else 5e-4
     results = []
     for tile in [-1, *kernels_for(cin, cout, len(table), table.shape[1], dtype)]:
@@ -103,29 +104,39 @@ def tune(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype
             )
     best = min(results)
     print(f"BEST {name} {cin}->{cout}: {best[0]:.4f} ms, tile {best[1]}, {'ordered' if best[2] else 'plain'}")
-    tune_weight_grad(name, table, feats, grad, pairs)
 
 
-def tune_weight_grad(name: str, table: torch.Tensor, feats: list[torch.Tensor], grad: torch.Tensor, pairs: int) -> None:
-    cin, cout = feats[0].shape[1], grad.shape[1]
+def tune_weight_grad(name: str, table: torch.Tensor, num_in: int, cin: int, cout: int, dtype: torch.dtype) -> None:
+    pairs = (table >= 0).sum().item()
+    feats = [torch.randn(num_in, cin, device="cuda", dtype=dtype) for _ in range(3)]
+    grad = torch.randn(table.shape[1], cout, device="cuda", dtype=dtype)
     expected = torch.stack([feats[0][rows[rows >= 0]].double().T @ grad[rows >= 0].double() for rows in table])
+    ordered, order = torch.ops.pcperc.order_rows(table)
+    has_warpgroups = torch.cuda.get_device_capability()[0] == 9 and dtype.itemsize == 2
+    tiles = [
+        tile
+        for tile, columns in WEIGHT_TILES.items()
+        if columns / 2 <= max(cin, cout) <= 4 * columns and (tile < 100 or has_warpgroups)
+    ]
+    choices = [(-1, 0, None), (-1, 0, order)] + [(tile, blocks, None) for tile in tiles for blocks in range(5)]
     results = []
-    for tile in range(-1, 6):
-        for split_rows in (1024, 2048, 4096, 8192):
+    for tile, blocks, rows in choices:
 
-            def run(i, tile=tile, split_rows=split_rows):
-                arguments = (feats[i % 3], grad, table, None, False, 1, True, None, tile, split_rows)
-                return torch.ops.pcperc.sparse_conv_weight_grad_tiled(*arguments)[0]
+        def run(i, tile=tile, blocks=blocks, rows=rows):
+            neighbors = table if rows is None else ordered
+            arguments = (feats[i % 3], grad, neighbors, None, False, 1, True, rows, tile, blocks)
+            return torch.ops.pcperc.sparse_conv_weight_grad_tiled(*arguments)[0]
 
-            error = ((run(0).double() - expected).norm() / expected.norm()).item()
-            ms = time_ms(run)
-            results.append((ms, tile, split_rows))
-            note = "" if error < (1e-3 if grad.dtype == torch.float32 else 2e-5) else "  WRONG"
-            print(
-                f"{name:10} {cin:4}->{cout:<4} weight gradient, tile {tile:2}, {split_rows:5} rows a split {ms:.4f} ms "
-                f"{2 * pairs * cin * cout / ms / 1e9:7.1f} TFLOP/s on pairs, error {error:.1e}{note}"
-            )
-    print(f"BEST weight gradient {name} {cin}->{cout}: %.4f ms, tile %d, %d rows a split" % min(results))
+        error = ((run(0).double() - expected).norm() / expected.norm()).item()
+        ms = time_ms(run)
+        results.append((ms, tile, blocks))
+        note = "" if error < (1e-3 if dtype == torch.float32 else 2e-5) else "  WRONG"
+        print(
+            f"{name:10} {cin:4}->{cout:<4} weight gradient, tile {tile:3}, {blocks} blocks "
+            f"{'plain  ' if rows is None else 'ordered'} {ms:.4f} ms "
+            f"{2 * pairs * cin * cout / ms / 1e9:7.1f} TFLOP/s on pairs, error {error:.1e}{note}"
+        )
+    print(f"BEST weight gradient {name} {cin}->{cout}: %.4f ms, tile %d, %d blocks to a multiprocessor" % min(results))
 
 
 def main() -> None:
@@ -134,23 +145,30 @@ def main() -> None:
     parser.add_argument("--voxel", type=float, default=0.1)
     parser.add_argument("--dtype", default="float16", choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--widths", default="16,32,64,128,256")
+    parser.add_argument("--weight-gradient", action="store_true", help="that alone")
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
     coords = load_coords(options.sweep, options.voxel)
+    parts = [tune_weight_grad] if options.weight_gradient else [tune_forward, tune_weight_grad]
+
+    def tune(*arguments):
+        for part in parts:
+            part(*arguments, dtype)
+
     for name, geometry in GEOMETRIES.items():
         is_down = geometry["stride"] > 1
         outs = ops.downsample_coords(coords, **geometry) if is_down else coords
         table = ops.build_kernel_map(coords, outs, **geometry)
         if is_down:
-            tune(name, table, len(coords), 64, 128, dtype)
+            tune(name, table, len(coords), 64, 128)
             reverse = ops.reverse_kernel_map(table, num_inputs=len(coords))
-            tune(name.replace("down", "up"), reverse, len(outs), 128, 64, dtype)
+            tune(name.replace("down", "up"), reverse, len(outs), 128, 64)
         else:
             print(f"{len(coords)} voxels, {(table >= 0).sum().item()} pairs")
             ms = time_ms(lambda i, table=table: torch.ops.pcperc.order_rows(table))
             print(f"order_rows {ms:.4f} ms")
             for width in map(int, options.widths.split(",")):
-                tune(name, table, len(coords), width, width, dtype)
+                tune(name, table, len(coords), width, width)
 
 
 if __name__ == "__main__":
