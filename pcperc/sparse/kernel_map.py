@@ -27,9 +27,9 @@ class Topology:
     batch_size: int
     spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
+    is_padded: bool = False  # rows of batch index -1 may stand among the others: they are no voxels
     # Whether rows are known to be distinct and in range; what needs it checks others once. Not copied by `replace`.
     is_distinct: bool = field(default=False, init=False)
-    is_padded: bool = False  # rows of batch index -1 may stand among the others: they are no voxels
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Topology:
         made_by_operator: bool = False,
         is_padded: bool = False,
     ):
-        values = (coords, batch_size, spatial_shape, tensor_stride, made_by_operator, is_padded)
+        values = (coords, batch_size, spatial_shape, tensor_stride, is_padded, made_by_operator)
         for each, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, each.name, value)
 
@@ -129,10 +129,13 @@ class KernelMap:
     @property
     def inverse(self) -> "KernelMap":
         """The same triples from ``target`` to ``source``; its tables are these, the other way round."""
-        if not self._inverse:
-            geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
-            self._inverse.append(KernelMap(self.target, self.source, *geometry, not self.transposed, self._tables))
-        return self._inverse[0]
+        if self._inverse:
+            return self._inverse[0]
+        geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
+        inverse = KernelMap(self.target, self.source, *geometry, not self.transposed, self._tables)
+        if not torch.compiler.is_compiling():  # a compiled program that returns the tensor could not return this too
+            self._inverse.append(inverse)
+        return inverse
 
     def _fine_rows(self) -> Tensor:
         if "fine" not in self._tables:

@@ -326,20 +326,6 @@ def test_more_values_than_an_int_counts(groups):
     assert (grad_bias.double() - sums).abs().max().item() <= 1e-3 * sums.abs().max().item()
 
 
-@pytest.mark.parametrize("rows", [0, 1, 3000])
-@pytest.mark.parametrize("taps", [1, 8, 27, 64, 65, 130])
-def test_rows_in_order_of_their_taps(taps, rows):
-    """Every column once, and rows with neighbours under the same taps side by side, the same on every run."""
-    table = random_tables(taps, max(rows, 1), rows, density=0.1 if taps > 8 else 0.4)[0].to(CUDA)
-    ordered, order = torch.ops.pcperc.order_rows(table)
-    assert torch.equal(order.sort().values.cpu(), torch.arange(rows, dtype=torch.int32))
-    assert torch.equal(ordered, table[:, order.long()])
-    masks = (ordered >= 0).T
-    assert len(masks.unique_consecutive(dim=0)) == len(masks.unique(dim=0))
-    for got, wanted in zip(torch.ops.pcperc.order_rows(table), (ordered, order), strict=True):
-        assert torch.equal(got, wanted)
-
-
 # Kernels by number (csrc/cuda/sparse_conv_selection.h). Those of a row add the same products in the same order.
 KINDS = {"tiles": [0, 1, 2, 3], "direct": [10], "warpgroups": [*range(100, 108)]}
 SHAPES = [((16, 16), 1, 27), ((32, 64), 1, 27), ((64, 24), 1, 3), ((64, 264), 1, 9), ((96, 96), 1, 27)]
