@@ -10,6 +10,28 @@
 
 namespace pcperc {
 
+constexpr int64_t kFullGrid = int64_t{1} << 17;  // threads that keep a GPU busy
+
+template <class Sum>
+void launch_sum_slots(const WeightGradLaunch& launch, const Tensor& partial, int shares, int step) {
+  const int64_t tap_size = launch.output.numel() / launch.shape.volume;
+  const auto run = [&](auto vector) {
+    constexpr int kVector = decltype(vector)::value;
+    const int64_t vectors = tap_size / kVector;
+    unsigned lanes = 1;
+    while (lanes < 8 && vectors * launch.shape.volume * lanes < kFullGrid) lanes *= 2;
+    const dim3 threads(kThreads / lanes, lanes);
+    launch_kernel(sum_slots_kernel<Sum, kVector>, {ceil_div(vectors, threads.x) * launch.shape.volume}, threads, 0, launch.stream,
+                  data_of<Sum>(partial), launch.pairs.starts, static_cast<int>(launch.shape.volume), shares, step,
+                  tap_size, launch.accumulates, data_of<Sum>(launch.output));
+  };
+  constexpr int vector = 16 / sizeof(Sum);
+  tap_size % vector == 0 ? run(std::integral_constant<int, vector>{}) : run(std::integral_constant<int, 1>{});
+}
+
+template void launch_sum_slots<float>(const WeightGradLaunch&, const Tensor&, int, int);
+template void launch_sum_slots<double>(const WeightGradLaunch&, const Tensor&, int, int);
+
 extern template void launch_warpgroup_weight_grad<__half>(int, const WeightGradLaunch&);
 extern template void launch_warpgroup_weight_grad<__nv_bfloat16>(int, const WeightGradLaunch&);
 

@@ -20,24 +20,10 @@ struct WeightGradLaunch {
   cudaStream_t stream;
 };
 
-constexpr int64_t kFullGrid = int64_t{1} << 17;  // threads that keep a GPU busy
-
+// output = the slots of each tap, added up. Defined in sparse_conv_weight_grad.cu alone: a copy of its kernel in a source that is
+// compiled for one architecture might be the one that the linker keeps for all.
 template <class Sum>
-void launch_sum_slots(const WeightGradLaunch& launch, const Tensor& partial, int shares, int step) {
-  const int64_t tap_size = launch.output.numel() / launch.shape.volume;
-  const auto run = [&](auto vector) {
-    constexpr int kVector = decltype(vector)::value;
-    const int64_t vectors = tap_size / kVector;
-    unsigned lanes = 1;
-    while (lanes < 8 && vectors * launch.shape.volume * lanes < kFullGrid) lanes *= 2;
-    const dim3 threads(kThreads / lanes, lanes);
-    launch_kernel(sum_slots_kernel<Sum, kVector>, {ceil_div(vectors, threads.x) * launch.shape.volume}, threads, 0, launch.stream,
-                  data_of<Sum>(partial), launch.pairs.starts, static_cast<int>(launch.shape.volume), shares, step,
-                  tap_size, launch.accumulates, data_of<Sum>(launch.output));
-  };
-  constexpr int vector = 16 / sizeof(Sum);
-  tap_size % vector == 0 ? run(std::integral_constant<int, vector>{}) : run(std::integral_constant<int, 1>{});
-}
+void launch_sum_slots(const WeightGradLaunch& launch, const Tensor& partial, int shares, int step);
 
 // One block for each place on a multiprocessor, so that all shares end together. Shares follow from the pairs and the number of
 // multiprocessors alone: sums repeat bit for bit on GPUs of one model.
