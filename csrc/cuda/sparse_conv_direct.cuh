@@ -6,6 +6,8 @@
 // A row of features is read in chunks, four lanes side by side, so a lane has neighbouring channels where a product wants
 // distant ones. Which channel a product calls which does not matter as long as the weights follow: `depth_of` says where
 // they go.
+#include <cstring>
+
 #include "cuda/neighbor_rows.cuh"
 #include "cuda/sparse_conv_output.cuh"
 
@@ -62,9 +64,10 @@ __device__ void load_weights(typename Tile::Value* to, const ConvArgs<typename T
     if (row < rows_left && first < values_left) bits = __ldg(reinterpret_cast<const uint4*>(from + tap * tap_size + row * row_size + first));
     T* const tap_to = to + tap * Tile::kTapSize;
     if constexpr (Tile::kTransposed) {
-      const auto& values = reinterpret_cast<const Vector<T, Tile::kChunk>&>(bits).values;
+      Vector<T, Tile::kChunk> chunk;
+      memcpy(&chunk, &bits, sizeof(chunk));
 #pragma unroll
-      for (int v = 0; v < Tile::kChunk; ++v) tap_to[row * Tile::kStride + depth_of<Tile>(first + v)] = values[v];
+      for (int v = 0; v < Tile::kChunk; ++v) tap_to[row * Tile::kStride + depth_of<Tile>(first + v)] = chunk.values[v];
     } else {
       *reinterpret_cast<uint4*>(tap_to + depth_of<Tile>(row) * Tile::kStride + first) = bits;
     }

@@ -150,7 +150,8 @@ class _Graph:
             PaddedPass.run(model, self._padded())
         torch.cuda.current_stream(x.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"), _no_autocast_cache():
+        # On that stream, which is one of the device of x: torch's own would be one of the device that is current.
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"), _no_autocast_cache():
             self._input = self._padded()
             self._pass = PaddedPass.run(model, self._input)
 
