@@ -64,13 +64,13 @@ inline int choose_splits(const ConvProblem& problem, int64_t tiles) {
 }
 
 inline ConvChoice choose_warpgroup_tile(const ConvProblem& problem) {
-  const auto fills = [&](int64_t rows, int64_t cols) { return problem.tiles(rows, cols) >= 2 * kMultiprocessors; };
+  const auto fills = [&](int64_t rows, int64_t cols) { return problem.tiles(rows, cols) >= 3 * kMultiprocessors; };
   if (problem.out_width <= 64) return {kWarpgroup128x64, choose_splits(problem, problem.tiles(128, 64))};
   if (problem.out_width <= 96) {
     if (fills(256, 96)) return {kWarpgroup256x96};
     return {kWarpgroup128x96, choose_splits(problem, problem.tiles(128, 96))};
   }
-  if (problem.out_width > 128 && fills(192, 256)) return {kWarpgroup192x256};
+  if (problem.out_width > 128 && fills(128, 256)) return {kWarpgroup128x256};
   if (fills(256, 128)) return {kWarpgroup256x128};
   return {kWarpgroup128x128, choose_splits(problem, problem.tiles(128, 128))};
 }

@@ -51,9 +51,13 @@ int choose_tile(const ConvShape& shape) {
   return wider <= 16 ? 0 : wider <= 32 ? 1 : shape.in_width <= 64 || shape.out_width <= 64 ? 2 : 3;
 }
 
-// Worth it where one side is wider than 64: below, copies are the cost, and warps that share no barrier copy best.
+// Below 48 channels copies are the cost, and warps that share no barrier copy best.
+bool takes_warpgroups(const ConvShape& shape) {
+  return std::max(shape.in_width, shape.out_width) > 64 || std::min(shape.in_width, shape.out_width) >= 48;
+}
+
 int choose_warpgroup_tile(const ConvShape& shape) {
-  if (shape.in_width <= 64) return kWarpgroupTiles + 1;
+  if (shape.in_width <= 64) return kWarpgroupTiles + (shape.out_width <= 64 ? 0 : 1);
   return kWarpgroupTiles + (shape.out_width <= 64 ? 2 : shape.out_width <= 128 ? 4 : 5);
 }
 
@@ -92,8 +96,7 @@ void launch_products_of(const WeightGradLaunch& launch, Tuning tuning) {
   if constexpr (Arithmetic::kTensorCores) {
     int tile = tuning.tile;
     if constexpr (sizeof(T) == 2) {
-      const bool is_wide = std::max(shape.in_width, shape.out_width) > 64;
-      if (tile < 0 && is_wide && has_warpgroup_products()) tile = choose_warpgroup_tile(shape);
+      if (tile < 0 && takes_warpgroups(shape) && has_warpgroup_products()) tile = choose_warpgroup_tile(shape);
       if (aligned && tile >= kWarpgroupTiles) return launch_warpgroup_weight_grad<T>(tile - kWarpgroupTiles, launch);
     }
     if (tile < 0 || !aligned) tile = choose_tile(shape);

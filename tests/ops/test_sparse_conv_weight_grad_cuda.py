@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+import pcperc.ops  # noqa: F401  (registers the operators)
 from tests.oracles_sparse_conv import random_tables
 from tests.tolerances import tolerances
 
