@@ -103,11 +103,6 @@ inline ScalarType statistics_dtype(const Tensor& feats) {
   return feats.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-inline std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
-  if (!tensor) return std::nullopt;
-  return torch::stable::contiguous(*tensor);
-}
-
 inline void check_batch_norm(const char* op, const Tensor& feats, const std::optional<Tensor>& residual,
                              const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
                              const std::optional<Tensor>& mean, const std::optional<Tensor>& var) {

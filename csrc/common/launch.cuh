@@ -13,6 +13,7 @@
 #include <initializer_list>
 
 #include "common/check.h"
+#include "common/tensors.h"
 
 #define PCPERC_CUDA_CHECK(expression)                                                                      \
   do {                                                                                                     \
@@ -78,13 +79,6 @@ struct ChannelLaunch {
   for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y; row < (rows);           \
        row += static_cast<int64_t>(gridDim.x) * blockDim.y)                                               \
     for (int64_t channel = threadIdx.x; channel < (channels); channel += blockDim.x)
-
-// An uninitialised tensor on the device of `like`, from torch's caching allocator: it may be freed (go out of scope) as soon
-// as the work that uses it is queued on the current stream.
-inline torch::stable::Tensor empty_on(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes,
-                                      torch::headeronly::ScalarType dtype) {
-  return torch::stable::new_empty(like, torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()), dtype);
-}
 
 // Call a cub algorithm, `call(temporary, bytes)`, twice: for the size of its workspace, then for the work.
 template <class F>

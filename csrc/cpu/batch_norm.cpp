@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/parallel.h"
+#include "common/tensors.h"
 #include "cpu/batch_norm_rows.h"
 #include "cpu/conv_kernels.h"
 
@@ -108,8 +109,8 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_train(Tensor feats, std::optional<
                                                     std::optional<Tensor> running_mean, std::optional<Tensor> running_var,
                                                     std::optional<Tensor> num_batches_tracked, double momentum, double eps,
                                                     double negative_slope) {
-  feats = torch::stable::contiguous(feats), residual = contiguous(residual);
-  weight = contiguous(weight), bias = contiguous(bias);
+  feats = as_contiguous(feats), residual = as_contiguous(residual);
+  weight = as_contiguous(weight), bias = as_contiguous(bias);
   check_batch_norm("batch_norm_train", feats, residual, weight, bias, running_mean, running_var);
   check_num_batches("batch_norm_train", num_batches_tracked);
   const int64_t rows = feats.size(0), channels = feats.size(1);
@@ -138,9 +139,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_train(Tensor feats, std::optional<
 
 Tensor batch_norm_inference(Tensor feats, std::optional<Tensor> residual, Tensor mean, Tensor var,
                             std::optional<Tensor> weight, std::optional<Tensor> bias, double eps, double negative_slope) {
-  feats = torch::stable::contiguous(feats), residual = contiguous(residual);
-  weight = contiguous(weight), bias = contiguous(bias);
-  mean = torch::stable::contiguous(mean), var = torch::stable::contiguous(var);
+  feats = as_contiguous(feats), residual = as_contiguous(residual);
+  weight = as_contiguous(weight), bias = as_contiguous(bias);
+  mean = as_contiguous(mean), var = as_contiguous(var);
   check_batch_norm("batch_norm_inference", feats, residual, weight, bias, mean, var);
   const int64_t channels = feats.size(1);
   const Tensor out = torch::stable::new_empty(feats, {feats.size(0), channels});
@@ -197,8 +198,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(Tensor grad, Tens
                                                                Tensor mean, Tensor invstd, std::optional<Tensor> weight,
                                                                bool with_residual, double negative_slope) {
   constexpr const char* op = "batch_norm_backward";
-  grad = torch::stable::contiguous(grad), feats = torch::stable::contiguous(feats), out = contiguous(out);
-  mean = torch::stable::contiguous(mean), invstd = torch::stable::contiguous(invstd), weight = contiguous(weight);
+  grad = as_contiguous(grad), feats = as_contiguous(feats), out = as_contiguous(out);
+  mean = as_contiguous(mean), invstd = as_contiguous(invstd), weight = as_contiguous(weight);
   check_batch_norm_grad(op, grad, feats, out, mean, invstd, weight, with_residual);
   const int64_t rows = feats.size(0), channels = feats.size(1);
   const Tensor grad_feats = torch::stable::new_empty(feats, {rows, channels});

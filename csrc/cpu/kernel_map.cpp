@@ -13,6 +13,7 @@
 #include "common/coord_errors.h"
 #include "common/hash_table.h"
 #include "common/parallel.h"
+#include "common/tensors.h"
 
 namespace pcperc {
 namespace {
@@ -131,8 +132,8 @@ void find_half_and_mirror(const HashTable& table, const ConvGeometry& geometry, 
 Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
                         std::vector<int64_t> padding, std::vector<int64_t> dilation, bool /*check: costs nothing here*/) {
   constexpr const char* op = "build_kernel_map";
-  in_coords = torch::stable::contiguous(in_coords);
-  out_coords = torch::stable::contiguous(out_coords);
+  in_coords = as_contiguous(in_coords);
+  out_coords = as_contiguous(out_coords);
   const KeyLayout layout = check_coords(in_coords, op, "in_coords");
   check_coords(out_coords, op, "out_coords");
   check_same_dims(op, in_coords, out_coords);
@@ -154,7 +155,7 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
 
 Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs, bool /*check: costs nothing here*/) {
   constexpr const char* op = "reverse_kernel_map";
-  neighbors = torch::stable::contiguous(neighbors);
+  neighbors = as_contiguous(neighbors);
   check_table(neighbors, num_inputs, op);
   const int64_t volume = neighbors.size(0), num_out = neighbors.size(1);
   Tensor result = torch::stable::new_empty(neighbors, {volume, num_inputs}, ScalarType::Int);

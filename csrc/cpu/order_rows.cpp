@@ -14,6 +14,7 @@
 #include "common/check.h"
 #include "common/parallel.h"
 #include "common/radix_sort.h"
+#include "common/tensors.h"
 
 namespace pcperc {
 namespace {
@@ -35,7 +36,7 @@ std::vector<int64_t> rarest_first(const int32_t* neighbors, int64_t num_taps, in
 }
 
 std::tuple<Tensor, Tensor> order_rows(Tensor neighbors) {
-  neighbors = torch::stable::contiguous(neighbors);
+  neighbors = as_contiguous(neighbors);
   check_matrix(neighbors, "order_rows", "neighbors");
   check_dtype(neighbors, ScalarType::Int, "order_rows", "neighbors");
   const int64_t num_taps = neighbors.size(0), num_rows = neighbors.size(1);

@@ -6,14 +6,15 @@
 
 #include "common/parallel.h"
 #include "common/sparse_conv_args.h"
+#include "common/tensors.h"
 
 namespace pcperc {
 
 // The table with column row_order[j] where column j was; rows that the order leaves out get no neighbours.
 inline Tensor in_row_order(const Tensor& neighbors, const std::optional<Tensor>& row_order) {
-  const Tensor table = torch::stable::contiguous(neighbors);
+  const Tensor table = as_contiguous(neighbors);
   if (!row_order.has_value()) return table;
-  const Tensor order = torch::stable::contiguous(*row_order);
+  const Tensor order = as_contiguous(*row_order);
   Tensor result = torch::stable::new_empty(table, {table.size(0), table.size(1)});
   const auto* columns = static_cast<const int32_t*>(order.data_ptr());
   const int64_t num_rows = table.size(1);

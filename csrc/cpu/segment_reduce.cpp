@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reductions over long segments of rows, and what is spread back over their rows.
+#include "common/tensors.h"
 #include "segment_reduce.h"
 
 #include <torch/csrc/stable/library.h>
@@ -19,8 +20,8 @@ constexpr int64_t kGrain = 256;
 Tensor segment_dot(Tensor feats, std::optional<Tensor> factor, const Tensor& index, const Tensor& order,
                    const Tensor& starts) {
   constexpr const char* op = "segment_dot";
-  feats = torch::stable::contiguous(feats);
-  if (factor) factor = torch::stable::contiguous(*factor);
+  feats = as_contiguous(feats);
+  if (factor) factor = as_contiguous(*factor);
   const LongSegments s = check_dot(op, feats, factor, index, order, starts);
   const int64_t channels = feats.size(1);
   Tensor result = torch::stable::new_zeros(feats, {s.count, channels}, accumulator_dtype(feats.scalar_type()));
@@ -71,7 +72,7 @@ void take_max(const T* values, const Row& row_of, int64_t channels, A* best, int
 
 std::tuple<Tensor, Tensor> segment_max(Tensor feats, const Tensor& index, const Tensor& order, const Tensor& starts) {
   constexpr const char* op = "segment_max";
-  feats = torch::stable::contiguous(feats);
+  feats = as_contiguous(feats);
   const LongSegments s = check_dot(op, feats, std::nullopt, index, order, starts);
   const int64_t channels = feats.size(1);
   Tensor values = torch::stable::new_empty(feats, {s.count, channels});

@@ -10,6 +10,7 @@
 
 #include "common/buffer.h"
 #include "common/dispatch.h"
+#include "common/tensors.h"
 #include "cpu/conv_layout.h"
 #include "cpu/row_order.h"
 
@@ -178,11 +179,11 @@ Tensor convolve(const Tensor& feats, const Tensor& weight, const Tensor& neighbo
                 const ConvSizes& sizes) {
   const ScalarType dtype = feats.scalar_type();
   // Weights are rounded to the dtype of the features, as they are on CUDA; they may have any strides.
-  const Tensor x = torch::stable::contiguous(feats), table = in_row_order(neighbors, row_order);
-  const Tensor w = torch::stable::to(weight, dtype);
+  const Tensor x = as_contiguous(feats), table = in_row_order(neighbors, row_order);
+  const Tensor w = as_dtype(weight, dtype);
   std::optional<Tensor> b, r;
-  if (bias) b = torch::stable::to(torch::stable::contiguous(*bias), sum_dtype(dtype));
-  if (residual) r = torch::stable::contiguous(*residual);
+  if (bias) b = as_dtype(as_contiguous(*bias), sum_dtype(dtype));
+  if (residual) r = as_contiguous(*residual);
   Tensor output = torch::stable::new_empty(feats, {sizes.num_out, sizes.out_channels}, dtype);
   if (output.numel() == 0) return output;
   prefer_huge_pages(output.data_ptr(), output.numel() * output.element_size());

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "common/dispatch.h"
+#include "common/tensors.h"
 #include "cpu/conv_layout.h"
 #include "cpu/row_order.h"
 
@@ -216,7 +217,7 @@ std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_out
   const ConvSizes sizes = check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups);
   check_row_order("sparse_conv_weight_grad", row_order, sizes.num_out);
   const ScalarType sums = sum_dtype(feats.scalar_type());
-  const Tensor x = torch::stable::contiguous(feats), g = torch::stable::contiguous(grad_output);
+  const Tensor x = as_contiguous(feats), g = as_contiguous(grad_output);
   const Tensor table = in_row_order(neighbors, row_order);
   Tensor grad_weight = torch::stable::new_empty(feats, {sizes.volume, sizes.group_in(), sizes.out_channels}, sums);
   Tensor grad_bias = torch::stable::new_empty(feats, {with_bias ? sizes.out_channels : 0}, sums);

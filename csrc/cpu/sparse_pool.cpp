@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pooling along a neighbour table: sums, means by counts of neighbours, maxima and the rows they came from. Every row is
 // computed on its own, in the order of the taps, so results do not depend on the number of threads.
+#include "common/tensors.h"
 #include "sparse_pool.h"
 
 #include <torch/csrc/stable/library.h>
@@ -18,7 +19,7 @@ namespace {
 constexpr int64_t kGrain = 64;
 
 Tensor neighbor_counts(Tensor neighbors, int64_t num_inputs) {
-  neighbors = torch::stable::contiguous(neighbors);
+  neighbors = as_contiguous(neighbors);
   check_int_matrix(neighbors, "neighbor_counts", "neighbors");
   const int64_t volume = neighbors.size(0), num_out = neighbors.size(1);
   const int32_t* table = neighbors.const_data_ptr<int32_t>();
@@ -46,7 +47,7 @@ void add_row(const T* row, int64_t channels, Accumulator<T>* sums) {
 Tensor sparse_sum_pool(Tensor feats, Tensor neighbors, const std::optional<Tensor>& /* reverse_neighbors */,
                        const std::optional<Tensor>& in_counts, const std::optional<Tensor>& out_counts) {
   constexpr const char* op = "sparse_sum_pool";
-  feats = torch::stable::contiguous(feats), neighbors = torch::stable::contiguous(neighbors);
+  feats = as_contiguous(feats), neighbors = as_contiguous(neighbors);
   const PoolSizes s = check_pool(op, feats, neighbors);
   const int32_t* in_count = check_counts(op, "in_counts", in_counts, s.num_in);
   const int32_t* out_count = check_counts(op, "out_counts", out_counts, s.num_out);
@@ -105,7 +106,7 @@ void max_of_row(const T* in, const int32_t* table, const PoolSizes& s, int64_t m
 std::tuple<Tensor, Tensor> sparse_max_pool(Tensor feats, Tensor neighbors,
                                            const std::optional<Tensor>& /* reverse_neighbors */) {
   constexpr const char* op = "sparse_max_pool";
-  feats = torch::stable::contiguous(feats), neighbors = torch::stable::contiguous(neighbors);
+  feats = as_contiguous(feats), neighbors = as_contiguous(neighbors);
   const PoolSizes s = check_pool(op, feats, neighbors);
   Tensor values = torch::stable::new_empty(feats, {s.num_out, s.channels});
   Tensor rows = torch::stable::new_empty(feats, {s.num_out, s.channels}, ScalarType::Int);
@@ -137,8 +138,8 @@ void add_where(const T* __restrict row, const int32_t* __restrict from, int32_t 
 
 Tensor sparse_max_unpool(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
   constexpr const char* op = "sparse_max_unpool";
-  feats = torch::stable::contiguous(feats), rows = torch::stable::contiguous(rows);
-  reverse_neighbors = torch::stable::contiguous(reverse_neighbors);
+  feats = as_contiguous(feats), rows = as_contiguous(rows);
+  reverse_neighbors = as_contiguous(reverse_neighbors);
   const PoolSizes s = check_max_rows(op, rows, reverse_neighbors);
   check_feats(op, feats, s.num_out, s.channels);
   Tensor result = torch::stable::new_empty(feats, {s.num_in, s.channels});
@@ -167,8 +168,8 @@ Tensor sparse_max_unpool(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
 
 Tensor sparse_max_take(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
   constexpr const char* op = "sparse_max_take";
-  feats = torch::stable::contiguous(feats), rows = torch::stable::contiguous(rows);
-  reverse_neighbors = torch::stable::contiguous(reverse_neighbors);
+  feats = as_contiguous(feats), rows = as_contiguous(rows);
+  reverse_neighbors = as_contiguous(reverse_neighbors);
   const PoolSizes s = check_max_rows(op, rows, reverse_neighbors);
   check_feats(op, feats, s.num_in, s.channels);
   Tensor result = torch::stable::new_empty(feats, {s.num_out, s.channels});

@@ -14,6 +14,7 @@
 #include "common/coord_errors.h"
 #include "common/parallel.h"
 #include "common/radix_sort.h"
+#include "common/tensors.h"
 
 namespace pcperc {
 namespace {
@@ -45,7 +46,7 @@ struct UniqueRows {
 };
 
 UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
-  coords = torch::stable::contiguous(coords);
+  coords = as_contiguous(coords);
   const KeyLayout layout = check_coords(coords, "unique_coords", "coords");
   const int32_t* rows = coords_data(coords);
   const int64_t count = coords.size(0);
@@ -169,7 +170,7 @@ struct Geometry {
 // The coordinates, and whether some are missing.
 template <Direction direction>
 std::tuple<Tensor, Tensor> find_reached(const char* op, Tensor coords, const Geometry& values, std::optional<int64_t> capacity) {
-  coords = torch::stable::contiguous(coords);
+  coords = as_contiguous(coords);
   const KeyLayout layout = check_coords(coords, op, "coords");
   const ConvGeometry geometry =
       make_geometry(op, layout, values.kernel_size, values.stride, values.padding, values.dilation);

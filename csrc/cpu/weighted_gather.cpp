@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // out[p] = sum over j of weights[p, j] * feats[rows[p, j]]; its adjoint, along rows grouped by value; the gradient of weights.
+#include "common/tensors.h"
 #include "weighted_gather.h"
 
 #include <torch/csrc/stable/library.h>
@@ -19,8 +20,8 @@ constexpr int64_t kGrain = 64;
 Tensor weighted_gather(Tensor feats, Tensor rows, Tensor weights, const std::optional<Tensor>& /* order */,
                        const std::optional<Tensor>& /* starts */) {
   constexpr const char* op = "weighted_gather";
-  feats = torch::stable::contiguous(feats), rows = torch::stable::contiguous(rows);
-  weights = torch::stable::contiguous(weights);
+  feats = as_contiguous(feats), rows = as_contiguous(rows);
+  weights = as_contiguous(weights);
   const GatherSizes s = check_gather(op, rows, feats, "feats");
   check_weights(op, weights, s, feats.scalar_type());
   Tensor result = torch::stable::new_empty(feats, {s.num_points, s.channels});
@@ -49,8 +50,8 @@ Tensor weighted_gather(Tensor feats, Tensor rows, Tensor weights, const std::opt
 
 Tensor weighted_scatter(Tensor grad, Tensor rows, Tensor weights, const Tensor& order, const Tensor& starts) {
   constexpr const char* op = "weighted_scatter";
-  grad = torch::stable::contiguous(grad), rows = torch::stable::contiguous(rows);
-  weights = torch::stable::contiguous(weights);
+  grad = as_contiguous(grad), rows = as_contiguous(rows);
+  weights = as_contiguous(weights);
   const GatherSizes s = check_scatter(op, grad, rows, order, starts);
   check_weights(op, weights, s, grad.scalar_type());
   Tensor result = torch::stable::new_empty(grad, {s.num_rows, s.channels});
@@ -83,8 +84,8 @@ Tensor weighted_scatter(Tensor grad, Tensor rows, Tensor weights, const Tensor& 
 Tensor weighted_gather_dot(Tensor grad, Tensor feats, Tensor rows, const std::optional<Tensor>& /* order */,
                            const std::optional<Tensor>& /* starts */) {
   constexpr const char* op = "weighted_gather_dot";
-  grad = torch::stable::contiguous(grad), feats = torch::stable::contiguous(feats);
-  rows = torch::stable::contiguous(rows);
+  grad = as_contiguous(grad), feats = as_contiguous(feats);
+  rows = as_contiguous(rows);
   const GatherSizes s = check_gather(op, rows, feats, "feats");
   check_rows_of(op, "grad", grad, s.num_points, s.channels);
   check_dtype(grad, feats.scalar_type(), op, "grad");

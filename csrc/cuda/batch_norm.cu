@@ -111,8 +111,8 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_train(Tensor feats, std::optional<
                                                     double negative_slope) {
   constexpr const char* op = "batch_norm_train";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats), residual = contiguous(residual);
-  weight = contiguous(weight), bias = contiguous(bias);
+  feats = as_contiguous(feats), residual = as_contiguous(residual);
+  weight = as_contiguous(weight), bias = as_contiguous(bias);
   check_batch_norm(op, feats, residual, weight, bias, running_mean, running_var);
   check_num_batches(op, num_batches_tracked);
   for (const auto& other : {residual, weight, bias, running_mean, running_var, num_batches_tracked}) {
@@ -153,9 +153,9 @@ Tensor batch_norm_inference(Tensor feats, std::optional<Tensor> residual, Tensor
                             std::optional<Tensor> weight, std::optional<Tensor> bias, double eps, double negative_slope) {
   constexpr const char* op = "batch_norm_inference";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats), residual = contiguous(residual);
-  weight = contiguous(weight), bias = contiguous(bias);
-  mean = torch::stable::contiguous(mean), var = torch::stable::contiguous(var);
+  feats = as_contiguous(feats), residual = as_contiguous(residual);
+  weight = as_contiguous(weight), bias = as_contiguous(bias);
+  mean = as_contiguous(mean), var = as_contiguous(var);
   check_batch_norm(op, feats, residual, weight, bias, mean, var);
   check_one_device(op, {feats, mean, var});
   for (const auto& other : {residual, weight, bias}) {
@@ -198,8 +198,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(Tensor grad, Tens
                                                                bool with_residual, double negative_slope) {
   constexpr const char* op = "batch_norm_backward";
   const CudaScope scope(feats);
-  grad = torch::stable::contiguous(grad), feats = torch::stable::contiguous(feats), out = contiguous(out);
-  mean = torch::stable::contiguous(mean), invstd = torch::stable::contiguous(invstd), weight = contiguous(weight);
+  grad = as_contiguous(grad), feats = as_contiguous(feats), out = as_contiguous(out);
+  mean = as_contiguous(mean), invstd = as_contiguous(invstd), weight = as_contiguous(weight);
   check_batch_norm_grad(op, grad, feats, out, mean, invstd, weight, with_residual);
   check_one_device(op, {feats, grad, mean, invstd});
   for (const auto& other : {out, weight}) {

@@ -49,8 +49,8 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   constexpr const char* op = "build_kernel_map";
   const CudaScope scope(in_coords);
   const cudaStream_t stream = scope.stream();
-  in_coords = torch::stable::contiguous(in_coords);
-  out_coords = torch::stable::contiguous(out_coords);
+  in_coords = as_contiguous(in_coords);
+  out_coords = as_contiguous(out_coords);
   const KeyLayout layout = check_coords(in_coords, op, "in_coords");
   check_coords(out_coords, op, "out_coords");
   check_same_dims(op, in_coords, out_coords);
@@ -109,7 +109,7 @@ Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs, bool check) {
   constexpr const char* op = "reverse_kernel_map";
   const CudaScope scope(neighbors);
   const cudaStream_t stream = scope.stream();
-  neighbors = torch::stable::contiguous(neighbors);
+  neighbors = as_contiguous(neighbors);
   check_table(neighbors, num_inputs, op);
   const int64_t volume = neighbors.size(0), num_out = neighbors.size(1);
   Tensor result = empty_on(neighbors, {volume, num_inputs}, ScalarType::Int);

@@ -112,7 +112,7 @@ std::tuple<Tensor, Tensor> order_rows(Tensor neighbors) {
   constexpr const char* op = "order_rows";
   const CudaScope scope(neighbors);
   const cudaStream_t stream = scope.stream();
-  const Tensor table = torch::stable::contiguous(neighbors);
+  const Tensor table = as_contiguous(neighbors);
   check_matrix(table, op, "neighbors");
   check_dtype(table, ScalarType::Int, op, "neighbors");
   STD_TORCH_CHECK(table.size(0) <= kMaxTaps, op, ": neighbors must have at most ", kMaxTaps, " rows, got ", table.size(0));

@@ -148,8 +148,8 @@ Tensor segment_dot(Tensor feats, std::optional<Tensor> factor, const Tensor& ind
                    const Tensor& starts) {
   constexpr const char* op = "segment_dot";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats);
-  if (factor) factor = torch::stable::contiguous(*factor);
+  feats = as_contiguous(feats);
+  if (factor) factor = as_contiguous(*factor);
   const LongSegments s = check_dot(op, feats, factor, index, order, starts);
   check_one_device(op, {feats, index, order, starts, factor.value_or(feats)});
   const int64_t channels = feats.size(1);
@@ -166,7 +166,7 @@ Tensor segment_dot(Tensor feats, std::optional<Tensor> factor, const Tensor& ind
 std::tuple<Tensor, Tensor> segment_max(Tensor feats, const Tensor& index, const Tensor& order, const Tensor& starts) {
   constexpr const char* op = "segment_max";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats);
+  feats = as_contiguous(feats);
   const LongSegments s = check_dot(op, feats, std::nullopt, index, order, starts);
   check_one_device(op, {feats, index, order, starts});
   const int64_t channels = feats.size(1);

@@ -35,13 +35,13 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
   const ScalarType dtype = feats.scalar_type();
   Tensor output = empty_on(feats, {shape.num_out, shape.out_channels}, dtype);
   if (output.numel() == 0) return output;
-  const Tensor x = torch::stable::contiguous(feats), table = torch::stable::contiguous(neighbors);
-  Tensor w = torch::stable::to(weight, dtype);
+  const Tensor x = as_contiguous(feats), table = as_contiguous(neighbors);
+  Tensor w = as_dtype(weight, dtype);
   std::optional<Tensor> bias, residual;
-  if (options.bias) bias = torch::stable::to(torch::stable::contiguous(*options.bias), sum_dtype(dtype));
+  if (options.bias) bias = as_dtype(as_contiguous(*options.bias), sum_dtype(dtype));
   std::optional<Tensor> order;
-  if (options.row_order) order = torch::stable::contiguous(*options.row_order);
-  if (options.residual) residual = torch::stable::contiguous(*options.residual);
+  if (options.row_order) order = as_contiguous(*options.row_order);
+  if (options.residual) residual = as_contiguous(*options.residual);
   dispatch_arithmetic(dtype, allow_tf32, op, [&](auto arithmetic) {
     using T = typename decltype(arithmetic)::Value;
     using Sum = Accumulator<T>;
@@ -55,7 +55,7 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
     const bool are_rows_aligned = is_aligned(x, in_bytes) && aligned_outputs && are_offsets_short;
     const bool transposed = lies_transposed(w) && is_aligned(w, in_bytes) &&
                             takes_transposed_weight<decltype(arithmetic)>(shape, are_rows_aligned);
-    if (!transposed) w = torch::stable::contiguous(w);
+    if (!transposed) w = as_contiguous(w);
     const bool aligned = are_rows_aligned && (transposed || is_aligned(w, out_bytes));
     const ConvArgs<T> args{data_of<T>(x), data_of<T>(w), data_of<int32_t>(table), order ? data_of<int32_t>(*order) : nullptr,
                            bias ? data_of<Sum>(*bias) : nullptr,

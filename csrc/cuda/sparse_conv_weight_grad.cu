@@ -184,10 +184,10 @@ std::tuple<Tensor, Tensor> weight_grad(const Tensor& feats, const Tensor& grad_o
   check_one_device(kOp, {feats, grad_output, neighbors, row_order.value_or(neighbors)});
   const CudaScope scope(feats);
   const ScalarType sums = sum_dtype(feats.scalar_type());
-  const Tensor x = torch::stable::contiguous(feats), g = torch::stable::contiguous(grad_output);
-  const Tensor table = torch::stable::contiguous(neighbors);
+  const Tensor x = as_contiguous(feats), g = as_contiguous(grad_output);
+  const Tensor table = as_contiguous(neighbors);
   std::optional<Tensor> order;
-  if (row_order) order = torch::stable::contiguous(*row_order);
+  if (row_order) order = as_contiguous(*row_order);
   const int32_t* out_rows = order ? data_of<int32_t>(*order) : nullptr;
   Tensor grad_weight = empty_on(feats, {shape.volume, shape.in_width, shape.out_channels}, sums);
   Tensor grad_bias = empty_on(feats, {with_bias ? shape.out_channels : 0}, sums);

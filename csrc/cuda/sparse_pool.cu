@@ -82,7 +82,7 @@ __global__ void max_take_kernel(const T* in, const int32_t* rows, PoolSizes s, T
 
 Tensor neighbor_counts(Tensor neighbors, int64_t num_inputs) {
   const CudaScope scope(neighbors);
-  neighbors = torch::stable::contiguous(neighbors);
+  neighbors = as_contiguous(neighbors);
   check_int_matrix(neighbors, "neighbor_counts", "neighbors");
   const int64_t num_out = neighbors.size(1);
   const Tensor counts = empty_on(neighbors, {num_out}, ScalarType::Int);
@@ -97,7 +97,7 @@ Tensor sparse_sum_pool(Tensor feats, Tensor neighbors, const std::optional<Tenso
                        const std::optional<Tensor>& in_counts, const std::optional<Tensor>& out_counts) {
   constexpr const char* op = "sparse_sum_pool";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats), neighbors = torch::stable::contiguous(neighbors);
+  feats = as_contiguous(feats), neighbors = as_contiguous(neighbors);
   const PoolSizes s = check_pool(op, feats, neighbors);
   const int32_t* in_count = check_counts(op, "in_counts", in_counts, s.num_in);
   const int32_t* out_count = check_counts(op, "out_counts", out_counts, s.num_out);
@@ -119,7 +119,7 @@ std::tuple<Tensor, Tensor> sparse_max_pool(Tensor feats, Tensor neighbors,
                                            const std::optional<Tensor>& /* reverse_neighbors */) {
   constexpr const char* op = "sparse_max_pool";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats), neighbors = torch::stable::contiguous(neighbors);
+  feats = as_contiguous(feats), neighbors = as_contiguous(neighbors);
   const PoolSizes s = check_pool(op, feats, neighbors);
   check_one_device(op, {feats, neighbors});
   const Tensor values = empty_on(feats, {s.num_out, s.channels}, feats.scalar_type());
@@ -139,8 +139,8 @@ std::tuple<Tensor, Tensor> sparse_max_pool(Tensor feats, Tensor neighbors,
 Tensor sparse_max_unpool(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
   constexpr const char* op = "sparse_max_unpool";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats), rows = torch::stable::contiguous(rows);
-  reverse_neighbors = torch::stable::contiguous(reverse_neighbors);
+  feats = as_contiguous(feats), rows = as_contiguous(rows);
+  reverse_neighbors = as_contiguous(reverse_neighbors);
   const PoolSizes s = check_max_rows(op, rows, reverse_neighbors);
   check_feats(op, feats, s.num_out, s.channels);
   check_one_device(op, {feats, rows, reverse_neighbors});
@@ -160,8 +160,8 @@ Tensor sparse_max_unpool(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
 Tensor sparse_max_take(Tensor feats, Tensor rows, Tensor reverse_neighbors) {
   constexpr const char* op = "sparse_max_take";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats), rows = torch::stable::contiguous(rows);
-  reverse_neighbors = torch::stable::contiguous(reverse_neighbors);
+  feats = as_contiguous(feats), rows = as_contiguous(rows);
+  reverse_neighbors = as_contiguous(reverse_neighbors);
   const PoolSizes s = check_max_rows(op, rows, reverse_neighbors);
   check_feats(op, feats, s.num_in, s.channels);
   check_one_device(op, {feats, rows, reverse_neighbors});

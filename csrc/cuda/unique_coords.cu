@@ -72,7 +72,7 @@ UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
   constexpr const char* op = "unique_coords";
   const CudaScope scope(coords);
   const cudaStream_t stream = scope.stream();
-  coords = torch::stable::contiguous(coords);
+  coords = as_contiguous(coords);
   const KeyLayout layout = check_coords(coords, op, "coords");
   const int64_t count = coords.size(0);
   const Tensor slot_of_row = empty_on(coords, {count}, ScalarType::Int);
@@ -117,7 +117,7 @@ template <Direction direction>
 std::tuple<Tensor, Tensor> find_reached(const char* op, Tensor coords, const Geometry& values, std::optional<int64_t> capacity) {
   const CudaScope scope(coords);
   const cudaStream_t stream = scope.stream();
-  coords = torch::stable::contiguous(coords);
+  coords = as_contiguous(coords);
   const KeyLayout layout = check_coords(coords, op, "coords");
   const ConvGeometry geometry =
       make_geometry(op, layout, values.kernel_size, values.stride, values.padding, values.dilation);

@@ -66,8 +66,8 @@ Tensor weighted_gather(Tensor feats, Tensor rows, Tensor weights, const std::opt
                        const std::optional<Tensor>& /* starts */) {
   constexpr const char* op = "weighted_gather";
   const CudaScope scope(feats);
-  feats = torch::stable::contiguous(feats), rows = torch::stable::contiguous(rows);
-  weights = torch::stable::contiguous(weights);
+  feats = as_contiguous(feats), rows = as_contiguous(rows);
+  weights = as_contiguous(weights);
   const GatherSizes s = check_gather(op, rows, feats, "feats");
   check_weights(op, weights, s, feats.scalar_type());
   check_one_device(op, {feats, rows, weights});
@@ -87,8 +87,8 @@ Tensor weighted_gather(Tensor feats, Tensor rows, Tensor weights, const std::opt
 Tensor weighted_scatter(Tensor grad, Tensor rows, Tensor weights, const Tensor& order, const Tensor& starts) {
   constexpr const char* op = "weighted_scatter";
   const CudaScope scope(grad);
-  grad = torch::stable::contiguous(grad), rows = torch::stable::contiguous(rows);
-  weights = torch::stable::contiguous(weights);
+  grad = as_contiguous(grad), rows = as_contiguous(rows);
+  weights = as_contiguous(weights);
   const GatherSizes s = check_scatter(op, grad, rows, order, starts);
   check_weights(op, weights, s, grad.scalar_type());
   check_one_device(op, {grad, rows, weights, order, starts});
@@ -109,8 +109,8 @@ Tensor weighted_gather_dot(Tensor grad, Tensor feats, Tensor rows, const std::op
                            const std::optional<Tensor>& /* starts */) {
   constexpr const char* op = "weighted_gather_dot";
   const CudaScope scope(feats);
-  grad = torch::stable::contiguous(grad), feats = torch::stable::contiguous(feats);
-  rows = torch::stable::contiguous(rows);
+  grad = as_contiguous(grad), feats = as_contiguous(feats);
+  rows = as_contiguous(rows);
   const GatherSizes s = check_gather(op, rows, feats, "feats");
   check_rows_of(op, "grad", grad, s.num_points, s.channels);
   check_dtype(grad, feats.scalar_type(), op, "grad");

@@ -62,9 +62,13 @@ def sparse_conv(
     _check_order("sparse_conv", "row_order", row_order, neighbors)
     _check_order("sparse_conv", "reverse_row_order", reverse_row_order, reverse_neighbors)
     tables = feats, weight, neighbors, reverse_neighbors, bias
-    is_eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    convolve = _EagerConv.apply if is_eager else torch.ops.pcperc.sparse_conv
-    return convolve(*tables, groups, _allow_tf32(feats), row_order, reverse_row_order)
+    inputs = *tables, groups, _allow_tf32(feats), row_order, reverse_row_order
+    if torch.compiler.is_compiling():
+        return torch.ops.pcperc.sparse_conv(*inputs)
+    if torch.is_grad_enabled():
+        return _EagerConv.apply(*inputs)
+    with torch._C._AutoDispatchBelowAutograd():  # its way to gradients costs as much as the operator
+        return torch.ops.pcperc.sparse_conv(*inputs)
 
 
 def sparse_conv_fused(

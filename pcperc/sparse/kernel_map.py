@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where voxels are, which voxels a convolution connects, and the cache that builds each connection once."""
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 from pcperc import ops
 from pcperc.ops.unique_coords import conv_output_shape
 
-_ORDERED_ROWS = 1024  # an order does not pay for its launches on tables of fewer columns
+_ORDERED_ROWS = 8192  # an order does not pay for its launches on tables of fewer columns
 
 Axes = tuple[int, ...]  # a whole number for each axis
 Spacing = tuple[int | Fraction, ...]
@@ -28,6 +29,7 @@ class Topology:
     spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
     is_padded: bool = False  # rows of batch index -1 may stand among the others: they are no voxels
+    is_written: bool = False  # a GPU is known to be done with the rows: any of its streams may read them
     # Whether rows are known to be distinct and in range; what needs it checks others once. Not copied by `replace`.
     is_distinct: bool = field(default=False, init=False)
 
@@ -40,8 +42,9 @@ class Topology:
         *,
         made_by_operator: bool = False,
         is_padded: bool = False,
+        is_written: bool = False,
     ):
-        values = (coords, batch_size, spatial_shape, tensor_stride, is_padded, made_by_operator)
+        values = (coords, batch_size, spatial_shape, tensor_stride, is_padded, is_written, made_by_operator)
         for each, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, each.name, value)
 
@@ -101,7 +104,8 @@ class KernelMap:
     def convolution_tables(self, *, with_reverse: bool) -> dict[str, Tensor | None]:
         """Return the tables and row orders that ``ops.sparse_conv`` takes, without the reverse ones where not needed.
 
-        On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows.
+        On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows. Coarse
+        rows over windows that do not overlap stay in theirs: sorted by key, they gain less than the order costs.
         """
         fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
         neighbors, row_order = self._in_order(fine)
@@ -115,7 +119,9 @@ class KernelMap:
 
     def _in_order(self, name: str) -> tuple[Tensor, Tensor | None]:
         rows = self._fine_rows() if name == "fine" else self._coarse_rows()
-        if not rows.is_cuda or rows.shape[1] < _ORDERED_ROWS:
+        if not rows.is_cuda or rows.shape[1] < _ORDERED_ROWS or rows.shape[0] == 1:
+            return rows, None
+        if name == "fine" and self.kernel_size == self.stride:
             return rows, None
         key = f"{name} ordered"
         if key not in self._tables:
@@ -190,6 +196,22 @@ def _build_to_keep(build: Callable):
         return build()
     with torch.inference_mode(False):
         return build()
+
+
+def _run_beside(source: Topology, find_coords: Callable[[], Tensor]) -> Tensor:
+    """Find new voxels on a stream of their own, where the wait for their number is none for the layers queued before."""
+    if not source.coords.is_cuda or not source.is_written or torch.compiler.is_compiling():
+        return find_coords()
+    device = source.coords.device
+    with torch.cuda.stream(_topology_stream(device)):
+        coords = find_coords()
+    coords.record_stream(torch.cuda.current_stream(device))
+    return coords
+
+
+@functools.cache
+def _topology_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device, priority=-1)
 
 
 def coarser(tensor_stride: Spacing, stride: Axes) -> Spacing:
@@ -283,14 +305,15 @@ class KernelMapCache:
         shape = _downsampled_shape(op, source.spatial_shape, **geometry)
         options = dict(geometry, spatial_shape=source.spatial_shape)
         if self.capacities is None:
-            coords = ops.downsample_coords(source.coords, **options)
+            coords = _run_beside(source, lambda: ops.downsample_coords(source.coords, **options))
         else:
             capacity = self.capacities[len(self._downsampled)]
             coords, incomplete = ops.downsample_coords(source.coords, **options, capacity=capacity)
             self.incomplete.append(incomplete)
         stride = coarser(source.tensor_stride, geometry["stride"])
         padded = self.capacities is not None
-        return Topology(coords, source.batch_size, shape, stride, made_by_operator=True, is_padded=padded)
+        options = dict(made_by_operator=True, is_padded=padded, is_written=not padded)
+        return Topology(coords, source.batch_size, shape, stride, **options)
 
     def upsampled(
         self,

@@ -76,7 +76,8 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
             _check_bounds(coords, batch_size, spatial_shape)
         if kernel_maps is not None and not isinstance(kernel_maps, KernelMapCache):
             raise TypeError(f"SparseTensor: kernel_maps must be a KernelMapCache or None, got {describe(kernel_maps)}")
-        self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, tensor_stride)
+        is_written = coords.is_contiguous() and not torch.compiler.is_compiling()  # then the look at them waited
+        self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, tensor_stride, is_written=is_written)
         self._feats = feats
         self._kernel_maps = KernelMapCache() if kernel_maps is None else kernel_maps
 
