@@ -29,7 +29,7 @@ class Topology:
     spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
     tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
     is_padded: bool = False  # rows of batch index -1 may stand among the others: they are no voxels
-    is_written: bool = False  # a GPU is known to be done with the rows: any of its streams may read them
+    is_written: bool = False  # the GPU's stream for new topologies may read the rows without waiting for another
     # Whether rows are known to be distinct and in range; what needs it checks others once. Not copied by `replace`.
     is_distinct: bool = field(default=False, init=False)
 
@@ -203,9 +203,11 @@ def _run_beside(source: Topology, find_coords: Callable[[], Tensor]) -> Tensor:
     if not source.coords.is_cuda or not source.is_written or torch.compiler.is_compiling():
         return find_coords()
     device = source.coords.device
-    with torch.cuda.stream(_topology_stream(device)):
+    current, beside = torch.cuda.current_stream(device), _topology_stream(device)
+    with torch.cuda.stream(beside):
         coords = find_coords()
-    coords.record_stream(torch.cuda.current_stream(device))
+    current.wait_stream(beside)
+    coords.record_stream(current)
     return coords
 
 
