@@ -37,11 +37,8 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
   if (output.numel() == 0) return output;
   const Tensor x = as_contiguous(feats), table = as_contiguous(neighbors);
   Tensor w = as_dtype(weight, dtype);
-  std::optional<Tensor> bias, residual;
-  if (options.bias) bias = as_dtype(as_contiguous(*options.bias), sum_dtype(dtype));
-  std::optional<Tensor> order;
-  if (options.row_order) order = as_contiguous(*options.row_order);
-  if (options.residual) residual = as_contiguous(*options.residual);
+  const auto bias = as_contiguous(options.bias), residual = as_contiguous(options.residual), order = as_contiguous(options.row_order);
+  const bool is_bias_wide = bias && bias->scalar_type() == sum_dtype(dtype);
   dispatch_arithmetic(dtype, allow_tf32, op, [&](auto arithmetic) {
     using T = typename decltype(arithmetic)::Value;
     using Sum = Accumulator<T>;
@@ -58,7 +55,8 @@ Tensor convolve(const char* op, const Tensor& feats, const Tensor& weight, const
     if (!transposed) w = as_contiguous(w);
     const bool aligned = are_rows_aligned && (transposed || is_aligned(w, out_bytes));
     const ConvArgs<T> args{data_of<T>(x), data_of<T>(w), data_of<int32_t>(table), order ? data_of<int32_t>(*order) : nullptr,
-                           bias ? data_of<Sum>(*bias) : nullptr,
+                           is_bias_wide ? data_of<Sum>(*bias) : nullptr,
+                           bias && !is_bias_wide ? data_of<T>(*bias) : nullptr,
                            residual ? data_of<T>(*residual) : nullptr, static_cast<Sum>(options.negative_slope),
                            data_of<T>(output), shape, transposed, aligned_outputs, aligned};
     launch_convolution<decltype(arithmetic)>(args, static_cast<int>(options.tile), scope.stream());

@@ -11,7 +11,8 @@ struct ConvArgs {
   const T *feats, *weight;
   const int32_t* neighbors;
   const int32_t* row_order;  // (M): the output row of each column of neighbors, or null: its own
-  const Sum* bias;           // (Cout), or null
+  const Sum* bias;           // (Cout), or null; the same in the type of feats, or null
+  const T* narrow_bias;
   const T* residual;         // (M, Cout), or null
   Sum negative_slope;        // 1: no activation
   T* output;
@@ -49,6 +50,9 @@ __device__ __forceinline__ void store_outputs(const ConvArgs<T>& args, int64_t p
   if (args.bias) {
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sums.values[i] += args.bias[channel + i];
+  } else if (args.narrow_bias) {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sums.values[i] += static_cast<Sum>(args.narrow_bias[channel + i]);
   }
   if (args.residual) {
     const auto residual = load_vector<kVector>(args.residual + place);

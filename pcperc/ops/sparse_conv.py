@@ -245,14 +245,15 @@ def _conv_setup(ctx, inputs, output) -> None:
     ctx.bias_dtype = None if bias is None else bias.dtype
 
 
-def _conv_backward(ctx, grad):
+def _conv_backward(ctx, grad, rounded_weight: Tensor | None = None):
     feats, weight, neighbors, reverse_neighbors, order, reverse_order = ctx.saved_tensors
     needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad[:5]  # arguments at their defaults are left out
     grad_feats = grad_weight = grad_bias = None
     options = ctx.groups, ctx.allow_tf32
     if needs_feats:
         tables = reverse_neighbors, neighbors, None, *options, reverse_order, order
-        grad_feats = torch.ops.pcperc.sparse_conv(grad, _transpose(weight, ctx.groups), *tables)
+        factor = weight if rounded_weight is None else rounded_weight
+        grad_feats = torch.ops.pcperc.sparse_conv(grad, _transpose(factor, ctx.groups), *tables)
     if needs_weight or needs_bias:
         grad_weight, grad_bias = torch.ops.pcperc.sparse_conv_weight_grad(
             feats, grad, neighbors, reverse_neighbors, needs_bias, *options, order, reverse_order
@@ -267,8 +268,12 @@ class _EagerConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *inputs):
+        feats, weight, neighbors, reverse_neighbors, bias, *options = inputs
+        # Rounded once for both ways; a bias must keep the dtype of its weight.
+        ctx.rounded_weight = weight if bias is not None else weight.to(feats.dtype)
         with torch._C._AutoDispatchBelowAutograd():  # the operator alone, not its own way to gradients
-            output = torch.ops.pcperc.sparse_conv(*inputs)
+            tables = neighbors, reverse_neighbors, bias
+            output = torch.ops.pcperc.sparse_conv(feats, ctx.rounded_weight, *tables, *options)
         _conv_setup(ctx, inputs, output)
         return output
 
@@ -277,7 +282,7 @@ class _EagerConv(torch.autograd.Function):
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted
             return _conv_backward(ctx, grad)
         with torch._C._AutoDispatchBelowAutograd():
-            return _conv_backward(ctx, grad)
+            return _conv_backward(ctx, grad, ctx.rounded_weight)
 
 
 def _transpose(weight: Tensor, groups: int) -> Tensor:

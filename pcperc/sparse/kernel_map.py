@@ -104,12 +104,13 @@ class KernelMap:
     def convolution_tables(self, *, with_reverse: bool) -> dict[str, Tensor | None]:
         """Return the tables and row orders that ``ops.sparse_conv`` takes, without the reverse ones where not needed.
 
-        On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows. Coarse
-        rows over windows that do not overlap stay in theirs: sorted by key, they gain less than the order costs.
+        On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows. Where
+        windows do not overlap, the order costs more than it saves: always for coarse rows, and for fine ones that are
+        looked up once, without gradients.
         """
         fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
-        neighbors, row_order = self._in_order(fine)
-        reverse_neighbors, reverse_row_order = self._in_order(coarse) if with_reverse else (None, None)
+        neighbors, row_order = self._in_order(fine, with_reverse)
+        reverse_neighbors, reverse_row_order = self._in_order(coarse, True) if with_reverse else (None, None)
         return {
             "neighbors": neighbors,
             "reverse_neighbors": reverse_neighbors,
@@ -117,16 +118,16 @@ class KernelMap:
             "reverse_row_order": reverse_row_order,
         }
 
-    def _in_order(self, name: str) -> tuple[Tensor, Tensor | None]:
+    def _in_order(self, name: str, is_used_twice: bool) -> tuple[Tensor, Tensor | None]:
         rows = self._fine_rows() if name == "fine" else self._coarse_rows()
         if not rows.is_cuda or rows.shape[1] < _ORDERED_ROWS or rows.shape[0] == 1:
             return rows, None
-        if name == "fine" and self.kernel_size == self.stride:
+        if self.kernel_size == self.stride and (name == "fine" or not is_used_twice):
             return rows, None
         key = f"{name} ordered"
         if key not in self._tables:
             if name == "coarse" and self._is_symmetric:  # rows with the same taps have the same mirrored taps
-                ordered, order = self._in_order("fine")
+                ordered, order = self._in_order("fine", is_used_twice)
                 self._tables[key], self._tables[f"{name} order"] = ordered.flip(0), order
             else:
                 self._tables[key], self._tables[f"{name} order"] = ops.order_rows(rows)
@@ -314,7 +315,7 @@ class KernelMapCache:
             self.incomplete.append(incomplete)
         stride = coarser(source.tensor_stride, geometry["stride"])
         padded = self.capacities is not None
-        options = dict(made_by_operator=True, is_padded=padded, is_written=not padded)
+        options = dict(made_by_operator=True, is_padded=padded, is_written=source.is_written and not padded)
         return Topology(coords, source.batch_size, shape, stride, **options)
 
     def upsampled(
