@@ -63,6 +63,7 @@ def main() -> None:
 # The module of pcperc.simulation that writes a format, and what its settings count.
 SIMULATORS = {
     "nuscenes": ("driving", "scenes"),
+    "argoverse2": ("argoverse2_generate", "scenes"),
     "semantickitti": ("semantickitti_generate", "scenes"),
     "calorimeter": ("calorimeter", "events"),
     "shapenet_part": ("shapes", "shapes"),

@@ -17,6 +17,7 @@ from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.training import default_work_dir
 from pcperc.evaluation import (
+    Argoverse2Metric,
     CalorimeterMetric,
     KITTIMetric,
     LidarSegMetric,
@@ -49,6 +50,7 @@ EVALUATIONS = {
     "nuscenes": NuScenesMetric,
     "bbox": NuScenesMetric,
     "tracking": NuScenesTrackingMetric,
+    "argoverse2": Argoverse2Metric,
     "semantickitti": SemanticKITTIMetric,
     "lidarseg": LidarSegMetric,
     "map": MapMetric,
@@ -58,6 +60,7 @@ EVALUATIONS = {
     "calo": CalorimeterMetric,
 }
 DEFAULT_CONFIGS = {
+    "argoverse2": Path("configs/argoverse2/lidar.py"),
     "map": Path("configs/bevfusion/fusion_map.py"),
     "semantickitti": Path("configs/spvcnn.py"),
     "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
@@ -142,8 +145,10 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
             evaluator["output_dir"] = str(work_dir)
         if options.votes and not (_draws_clouds(cfg) or issubclass(metric, SegmentationMetric)):
             raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
-        if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric):
-            raise ConfigError(f"{opened.path}: --format-only is for segmentation and KITTI, it has {metric.__name__}")
+        if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric | Argoverse2Metric):
+            raise ConfigError(
+                f"{opened.path}: --format-only is for segmentation, KITTI and Argoverse 2, it has {metric.__name__}"
+            )
         if options.format_only:
             evaluator["format_only"] = True
     if options.votes and _draws_clouds(cfg):
@@ -250,7 +255,7 @@ def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metric
         metric = _metric_class(evaluator)
         if issubclass(metric, SegmentationMetric):
             _print_segmentation(opened, cfg, evaluator, work_dir)
-        elif issubclass(metric, ShapeNetPartMetric | KITTIMetric | MapMetric):
+        elif issubclass(metric, Argoverse2Metric | ShapeNetPartMetric | KITTIMetric | MapMetric):
             say(f"\n{_title(opened, cfg)}")
             if metrics:
                 say(json.loads((work_dir / REPORT_NAME).read_text())["table"])
