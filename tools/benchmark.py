@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure layers (op) and models (model), beside other libraries where they are installed. See tools/README.md."""
+"""Measure layers (op) and models (model) beside other libraries, and networks of hits (hits). See tools/README.md."""
 
 import argparse
 import sys
@@ -60,17 +60,32 @@ def parse_arguments() -> argparse.Namespace:
         add("--runs", type=int, default=10, help="timed rounds; all libraries take turns in each")
         add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
         add("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    hits = commands.add_parser(
+        "hits", help="networks of calorimeter hits", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = hits.add_argument
+    add("models", nargs="+", type=Path, help="checkpoints of train.py, or configs (initial weights)")
+    add("--input", nargs="+", type=Path, required=True, metavar="FILE", help="events as of tools/infer.py")
+    add("--hits", nargs="+", type=int, default=(), metavar="N", help="so many hits, made of the first event, instead")
+    add("--runs", type=int, default=3, help="timed rounds")
+    add("--max-seconds", type=float, default=60.0, help="a network that takes longer is given no more hits")
+    add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
+    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = vars(parse_arguments())
     from pcperc.benchmark.config_model import measure_config
+    from pcperc.benchmark.hits import HitsOptions, measure_hits
     from pcperc.benchmark.op import OpOptions, measure_ops
     from pcperc.benchmark.unet import ModelOptions, measure_unet
 
-    if arguments.pop("command") == "op":
+    command = arguments.pop("command")
+    if command == "op":
         measure_ops(OpOptions(**arguments))
+    elif command == "hits":
+        measure_hits(HitsOptions(**arguments))
     else:
         measure = measure_unet if arguments["config"] is None else measure_config
         measure(ModelOptions(**arguments))
