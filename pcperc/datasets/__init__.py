@@ -22,8 +22,10 @@ from pcperc.datasets.scannet import ScanNet
 from pcperc.datasets.semantickitti import SemanticKITTI
 from pcperc.datasets.semantickitti_labels import LABEL_MAPS
 from pcperc.datasets.shapenet_part import ShapeNetPart
+from pcperc.datasets.waymo import Waymo
 
 __all__ = [
+    "Waymo",
     "Argoverse2",
     "CAMERAS",
     "CLASSES",

@@ -28,6 +28,7 @@ from pcperc.evaluation import (
     SegmentationMetric,
     SemanticKITTIMetric,
     ShapeNetPartMetric,
+    WaymoMetric,
     cluster_metric,
     format_cluster_scores,
     format_scores,
@@ -51,6 +52,7 @@ EVALUATIONS = {
     "bbox": NuScenesMetric,
     "tracking": NuScenesTrackingMetric,
     "argoverse2": Argoverse2Metric,
+    "waymo": WaymoMetric,
     "semantickitti": SemanticKITTIMetric,
     "lidarseg": LidarSegMetric,
     "map": MapMetric,
@@ -61,6 +63,7 @@ EVALUATIONS = {
 }
 DEFAULT_CONFIGS = {
     "argoverse2": Path("configs/argoverse2/lidar.py"),
+    "waymo": Path("configs/waymo/lidar.py"),
     "map": Path("configs/bevfusion/fusion_map.py"),
     "semantickitti": Path("configs/spvcnn.py"),
     "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
@@ -255,7 +258,7 @@ def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metric
         metric = _metric_class(evaluator)
         if issubclass(metric, SegmentationMetric):
             _print_segmentation(opened, cfg, evaluator, work_dir)
-        elif issubclass(metric, Argoverse2Metric | ShapeNetPartMetric | KITTIMetric | MapMetric):
+        elif issubclass(metric, Argoverse2Metric | WaymoMetric | ShapeNetPartMetric | KITTIMetric | MapMetric):
             say(f"\n{_title(opened, cfg)}")
             if metrics:
                 say(json.loads((work_dir / REPORT_NAME).read_text())["table"])

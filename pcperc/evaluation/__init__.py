@@ -48,8 +48,11 @@ from pcperc.evaluation.segmentation_files import (
     write_semantickitti_predictions,
 )
 from pcperc.evaluation.segmentation_metrics import LidarSegMetric, SegmentationMetric, SemanticKITTIMetric
+from pcperc.evaluation.waymo import WaymoMetric, waymo_scores
 
 __all__ = [
+    "WaymoMetric",
+    "waymo_scores",
     "Argoverse2Metric",
     "evaluate_argoverse2",
     "write_argoverse2_results",
