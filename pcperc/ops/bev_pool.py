@@ -180,7 +180,7 @@ def _check_rows(op: str, points: Tensor, rows: Tensor | None, num_rows: int | No
     if torch.compiler.is_compiling():  # a look at the values would break the graph; the kernels skip rows out of range
         if num_rows is None:
             raise ValueError(f"{op}: num_rows must be given under torch.compile, got None")
-        return rows, num_rows
+        return rows.clamp(-1, num_rows), num_rows  # int32 must not wrap them
     low, high = torch.stack(torch.aminmax(rows)).tolist() if num_points else (0, -1)
     num_rows = high + 1 if num_rows is None else num_rows
     if low < 0 or high >= num_rows:
