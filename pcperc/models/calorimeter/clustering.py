@@ -4,6 +4,8 @@
 import torch
 from torch import Tensor
 
+from pcperc.models.calorimeter.distances import all_distances
+
 BLOCK = 512  # candidates for a centre that are looked at together
 ROUNDS = 8  # between two looks at whether a block is settled: the device waits for nothing else
 CHUNK = 2**24  # distances that are held at once
@@ -69,7 +71,7 @@ def _near_parts(one: Tensor, own: Tensor, x: Tensor, group: Tensor, rows: Tensor
     """Yield which of ``x[rows]`` are near each of ``one``, (A, rows) bool, so many of ``one`` at a time as fit."""
     others, groups, size = x[rows], group[rows], max(CHUNK // max(len(rows), 1), BLOCK)
     for part, its in zip(one.split(size), own.split(size), strict=True):
-        yield (_apart(part, others) < radius) & (its[:, None] == groups)
+        yield (all_distances(part, others) < radius) & (its[:, None] == groups)
 
 
 @torch.no_grad()
@@ -98,7 +100,7 @@ def mean_shift(x: Tensor, group: Tensor, *, bandwidth: float, max_iterations: in
         rows = (group == value).nonzero().squeeze(1)
         points = x[rows].float() if x.dtype != torch.float64 else x[rows]
         modes = _modes(points, bandwidth, max_iterations)
-        nearest = [_apart(part, modes).argmin(1) for part in points.split(max(CHUNK // len(modes), 1))]
+        nearest = [all_distances(part, modes).argmin(1) for part in points.split(max(CHUNK // len(modes), 1))]
         cluster[rows] = count + torch.cat(nearest)
         count += len(modes)
     return cluster
@@ -136,18 +138,14 @@ def _sorted_rows(seeds: Tensor, weight: Tensor) -> Tensor:
 def _shifted(seeds: Tensor, points: Tensor, bandwidth: float) -> Tensor:
     parts = []
     for part in seeds.split(max(CHUNK // len(points), 1)):
-        inside = (_apart(part, points) <= bandwidth).to(points)
+        inside = (all_distances(part, points) <= bandwidth).to(points)
         parts.append(inside @ points / inside.sum(1, keepdim=True))
     return torch.cat(parts)
 
 
 def _count(seeds: Tensor, points: Tensor, bandwidth: float) -> Tensor:
     parts = seeds.split(max(CHUNK // len(points), 1))
-    return torch.cat([(_apart(part, points) <= bandwidth).sum(1) for part in parts])
-
-
-def _apart(one: Tensor, other: Tensor) -> Tensor:
-    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cat([(all_distances(part, points) <= bandwidth).sum(1) for part in parts])
 
 
 def _check(op: str, width: float, x: Tensor, beta: Tensor, group: Tensor) -> None:
