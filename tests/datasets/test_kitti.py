@@ -127,6 +127,8 @@ def test_rectangles_on_the_image(root):
     for box, rectangle in zip(boxes, rectangles, strict=True):
         pixels, _ = calibration.project_upright(box_corners(box[None])[0])
         np.testing.assert_allclose(rectangle, [*pixels.min(0), *pixels.max(0)])
+    objects = data[0]["objects"]
+    np.testing.assert_allclose(alpha_of(boxes), objects.alpha, atol=0.01)  # the file has two digits
     behind = boxes.copy()
     behind[:, 0] = [-30.0, 1.0, 20.0]  # behind, across the image plane, before
     behind[1, 3:6] = 4.0
