@@ -75,7 +75,7 @@ def test_points_are_spread_evenly():
     assert on_side.mean() == pytest.approx(0.6 * cone.slant / (0.6 * cone.slant + 0.26), abs=0.015)
     (ball,) = solids("ball")  # of a flat ellipsoid the poles along its shortest axis have more than a sphere's
     assert (np.abs(ball.draw(np.random.default_rng(0), 20000)[0][:, 2]) > 0.125).mean() == pytest.approx(
-        0.735, abs=0.02
+        0.631, abs=0.02
     )
 
 
