@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure layers (op) and models (model) beside other libraries, and networks of hits (hits). See tools/README.md."""
+"""Measure layers (op) and models (model) beside other libraries, networks of hits (hits) and of points (clouds)."""
 
 import argparse
 import sys
@@ -18,6 +18,7 @@ INPUT_HELP = (
 
 
 def parse_arguments() -> argparse.Namespace:
+    from pcperc.benchmark.clouds import MODES
     from pcperc.benchmark.layers import CASES, PASSES
     from pcperc.benchmark.unet import CASES as MODEL_CASES
 
@@ -50,13 +51,21 @@ def parse_arguments() -> argparse.Namespace:
         metavar="CASE",
         help=f"{', '.join(MODEL_CASES)}; a config has inference alone",
     )
-    for command in (op, model):
+    clouds = commands.add_parser(
+        "clouds", help="networks of points against points", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    clouds.add_argument("configs", nargs="+", type=Path, metavar="CONFIG", help="ratios are to the first one")
+    clouds.add_argument("--points", nargs="+", type=int, default=[2048, 8192], metavar="N", help="of each cloud")
+    clouds.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), metavar="MODE", help=", ".join(MODES))
+    clouds.add_argument("--copies", nargs="+", type=int, default=[1, 32], metavar="N", help="batch items")
+    for command in (op, model, clouds):
         add = command.add_argument
-        add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
         add("--dtype", nargs="+", choices=DTYPES, default=["float32"], metavar="TYPE", help=", ".join(DTYPES))
-        add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
-        add("--input", type=Path, metavar="FILE", help=INPUT_HELP)
-        add("--voxel-size", type=float, default=0.1, metavar="METRES")
+        if command is not clouds:
+            add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
+            add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
+            add("--input", type=Path, metavar="FILE", help=INPUT_HELP)
+            add("--voxel-size", type=float, default=0.1, metavar="METRES")
         add("--runs", type=int, default=10, help="timed rounds; all libraries take turns in each")
         add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
         add("--json", type=Path, metavar="FILE", help="write everything that was measured")
@@ -76,6 +85,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = vars(parse_arguments())
+    from pcperc.benchmark.clouds import CloudOptions, measure_clouds
     from pcperc.benchmark.config_model import measure_config
     from pcperc.benchmark.hits import HitsOptions, measure_hits
     from pcperc.benchmark.op import OpOptions, measure_ops
@@ -86,6 +96,8 @@ def main() -> None:
         measure_ops(OpOptions(**arguments))
     elif command == "hits":
         measure_hits(HitsOptions(**arguments))
+    elif command == "clouds":
+        measure_clouds(CloudOptions(**arguments))
     else:
         measure = measure_unet if arguments["config"] is None else measure_config
         measure(ModelOptions(**arguments))
