@@ -5,7 +5,7 @@ python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [-
 python tools/simulate.py argoverse2 --out data/simulated/argoverse2 [--scenes 8] [--size ...] [--seed 0]
 python tools/simulate.py semantickitti --out data/simulated/semantickitti [--scenes 12] [--size ...] [--seed 0]
 python tools/simulate.py shapenet_part --out data/simulated/shapenet_part [--shapes 640] [--size ...] [--seed 0]
-python tools/simulate.py kitti --out data/simulated/kitti [--scenes 12] [--size tiny|small|full] [--seed 0]
+python tools/simulate.py kitti --out data/simulated/kitti_object [--scenes 12] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py s3dis --out data/simulated/s3dis [--rooms 24] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py calibrate [--data nuscenes|semantickitti]      compare with the real sample in $PCPERC_REALDATA
 python tools/simulate.py calorimeter --out data/simulated/calorimeter [--events 300] [--size ...] [--seed 0]
@@ -141,7 +141,8 @@ def main() -> None:
         ("shapenet_part", "shapes with parts, text files", 640, "shapes of 16 categories in turn", run_shapenet_part),
     ):
         drive = commands.add_parser(name, help=text)
-        drive.add_argument("--out", default=f"data/simulated/{name}", help="folder to write")
+        folder = {"kitti": "kitti_object"}.get(name, name)
+        drive.add_argument("--out", default=f"data/simulated/{folder}", help="folder to write")
         unit = {"calorimeter": "events", "shapenet_part": "shapes", "s3dis": "rooms"}.get(name, "scenes")
         drive.add_argument(f"--{unit}", type=int, default=count, help=f"number of {what}")
         drive.add_argument("--size", default="small", choices=("tiny", "small", "full"), help="of the recordings")
