@@ -70,7 +70,16 @@ DEFAULT_CONFIGS = {
     "calo": Path("configs/calo_spvcnn.py"),
 }
 # What takes a folder for files.
-WITH_FILES = (NuScenesMetric, MapMetric, SegmentationMetric, ShapeNetPartMetric, KITTIMetric, CalorimeterMetric)
+WITH_FILES = (
+    NuScenesMetric,
+    MapMetric,
+    SegmentationMetric,
+    ShapeNetPartMetric,
+    KITTIMetric,
+    CalorimeterMetric,
+    Argoverse2Metric,
+    WaymoMetric,
+)
 
 
 @dataclass(frozen=True)
