@@ -108,7 +108,7 @@ class KITTIFrustums(KITTIFrames):
             "frustum_angle": angle,
             "frustum2lidar": np.linalg.inv(lidar2frustum),
             "box_2d": objects.boxes_2d[0],
-            "score_2d": 1.0 if self.from_labels else float(objects.scores[0]),
+            "score_2d": float(np.nan_to_num(objects.scores[0], nan=1.0)),  # labels have none
             "calibration": calibration,
             "image_size": image_size,
         }
