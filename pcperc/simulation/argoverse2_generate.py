@@ -19,7 +19,7 @@ from pcperc.simulation.workers import run_jobs
 from pcperc.tables import write_table
 
 GENERATOR = 1  # raise whenever the same settings give other bytes
-SWEEPS = {"tiny": 3, "small": 20, "full": 40}  # ten a second, all annotated
+SWEEPS = {"tiny": 3, "small": 10, "full": 40}  # ten a second, all annotated
 SWEEP_NS = 100_000_000
 FIRST_TIME_NS = 1_600_000_000_000_000_000
 CATEGORY = {
