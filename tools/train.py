@@ -68,6 +68,7 @@ SIMULATORS = {
     "calorimeter": ("calorimeter", "events"),
     "shapenet_part": ("shapes", "shapes"),
     "kitti_object": ("kitti_generate", "scenes"),
+    "s3dis": ("rooms", "rooms"),
 }
 
 

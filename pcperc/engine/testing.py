@@ -66,6 +66,9 @@ DEFAULT_CONFIGS = {
     "waymo": Path("configs/waymo/lidar.py"),
     "map": Path("configs/bevfusion/fusion_map.py"),
     "semantickitti": Path("configs/spvcnn.py"),
+    "shapenet": Path("configs/pvcnn.py"),
+    "s3dis": Path("configs/pvcnn/s3dis_c1.py"),
+    "kitti": Path("configs/pvcnn/kitti_frustum.py"),
     "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
     "calo": Path("configs/calo_spvcnn.py"),
 }
