@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: F401  (what a config imports becomes part of it)
-"""BEVFusion's LiDAR detector at demonstration size on simulated logs in Argoverse 2's layout; made where missing."""
+"""BEVFusion's LiDAR detector at demonstration size on simulated logs in Argoverse 2's layout; made where missing.
+
+It shows that everything runs, from simulated logs to av2's table: in its 60 steps from random weights the detector
+learns to find next to nothing. More epochs, ``train_cfg.max_epochs=40``, are for a GPU.
+"""
 
 from mmengine.config import read_base
 

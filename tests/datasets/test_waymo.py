@@ -11,6 +11,7 @@ from pcperc.datasets.collate import collate
 from pcperc.datasets.waymo import LASERS, TOP, Waymo
 from pcperc.evaluation.waymo import MIN_OVERLAP, Truth, WaymoMetric, waymo_scores
 from pcperc.geometry import Detections, rigid_matrix, rotation_z
+from pcperc.tables import write_table
 from tests import oracles_waymo
 
 SEGMENT, TIMES = "1234_segment", (1_500_000, 1_600_000)
@@ -51,10 +52,10 @@ def images():
 
 @pytest.fixture
 def root(tmp_path, images):
-    tables = pytest.importorskip("pyarrow") and __import__("pcperc.tables", fromlist=["write_table"])
+    pytest.importorskip("pyarrow")
 
     def write(component, columns):
-        tables.write_table(tmp_path / "waymo" / "training" / component / f"{SEGMENT}.parquet", columns)
+        write_table(tmp_path / "waymo" / "training" / component / f"{SEGMENT}.parquet", columns)
 
     time, laser = "key.frame_timestamp_micros", "key.laser_name"
     poses = {"[VehiclePoseComponent].world_from_vehicle.transform": [vehicle_pose(i).ravel() for i in range(2)]}
@@ -141,8 +142,6 @@ def test_bad_input(root):
     path.unlink()
     with pytest.raises(FileNotFoundError, match=f"lidar/{SEGMENT}.parquet is missing"):
         data[0]
-    from pcperc.tables import write_table
-
     write_table(path, {"key.frame_timestamp_micros": [TIMES[0]]})
     with pytest.raises(ValueError, match="must have the column 'key.laser_name'"):
         data[0]
