@@ -89,6 +89,11 @@ def test_model_writes_every_value(sweep_file, tmp_path):
     assert sum(layer["macs"] for layer in report.layers) == pytest.approx(one["gmacs"] * 1e9)
     kinds = {layer["kind"] for layer in report.layers if layer["macs"]}
     assert {"SubMConv3d", "Conv2d", "Linear", "MultiheadAttention"} <= kinds
+    stages = [
+        *("preprocessor", "camera backbone", "camera neck", "view transform", "lidar encoder", "fuser", "decoder")
+    ]
+    assert [row["stage"] for row in report.stages] == [*stages, "object head", "boxes"]
+    assert all(0 < row["median_ms"] <= row["p95_ms"] for row in report.stages)
 
 
 def test_what_is_wrong_is_said(tmp_path):

@@ -15,6 +15,7 @@ from pcperc.benchmark.map_time import kernel_map_time
 from pcperc.benchmark.memory import peak_memory
 from pcperc.benchmark.peak import torch_dtype
 from pcperc.benchmark.report import Report, start_report
+from pcperc.benchmark.stages import time_stages
 from pcperc.benchmark.timing import time_in_turns, with_tf32
 from pcperc.benchmark.unet import COLUMNS, ModelOptions
 from pcperc.datasets import collate
@@ -63,6 +64,8 @@ def measure_config(options: ModelOptions) -> Report:
         row |= {"num_points": copies * len(sample["points"]), "parameters": cost.parameters}
         row |= {"gmacs": copies * cost.macs / 1e9, "map_ms": kernel_map_time(function, device)} | times[copies, dtype]
         report.rows.append(row | {"peak_mib": peak_memory(function, device)})
+        stages = time_stages(model, function, device=device, runs=options.runs)
+        report.stages += [{"dtype": dtype, "copies": copies, **stage} for stage in stages]
     for layer in cost.layers:
         row = {"layer": layer.name, "kind": layer.kind, "parameters": layer.parameters, "macs": layer.macs}
         report.layers.append(row | {"pairs": layer.pairs or None})

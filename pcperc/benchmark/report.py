@@ -21,6 +21,7 @@ from pcperc.benchmark.peak import measure_peak
 from pcperc.engine.checkpoint import save_text
 from pcperc.engine.memory import keep_freed_memory
 
+STAGE_COLUMNS = {"stage": "", "dtype": "", "copies": "d", "median_ms": ".2f", "p95_ms": ".2f"}
 LAYER_COLUMNS = {"layer": "", "kind": "", "parameters": ",d", "pairs": ",d", "macs": ",d"}
 
 
@@ -35,6 +36,7 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
     not_measured: list[dict[str, Any]] = field(default_factory=list)  # library, reason and the words of a row
     layers: list[dict[str, Any]] = field(default_factory=list)  # of the model of a config, for one sample
+    stages: list[dict[str, Any]] = field(default_factory=list)  # of a BEVFusion model
 
     def compare_libraries(self, words: Sequence[str]) -> None:
         """Add ratios of medians to the rows that agree in ``words``.
@@ -69,6 +71,8 @@ class Report:
         wide = Console(width=max(console.width, 260))  # never cut
         if self.layers:
             wide.print(_table(self.layers, LAYER_COLUMNS))
+        if self.stages:
+            wide.print(_table(self.stages, STAGE_COLUMNS))
         wide.print(_table(self.rows, columns))
         for (library, reason), count in Counter((e["library"], e["reason"]) for e in self.not_measured).items():
             console.print(f"not measured, {count} x {library}: {reason}", markup=False)
