@@ -111,14 +111,15 @@ def _modes(points: Tensor, bandwidth: float, max_iterations: int) -> Tensor:
     cells = (points / bandwidth).round().unique(dim=0)
     seeds = points.clone() if len(cells) == len(points) else cells * bandwidth
     seeds = seeds[_count(seeds, points, bandwidth) > 0]
-    moving = torch.arange(len(seeds), device=points.device)
+    resting = []
     for _ in range(max_iterations):
-        if not len(moving):
+        if not len(seeds):
             break
-        moved = _shifted(seeds[moving], points, bandwidth)
-        far = (moved - seeds[moving]).square().sum(1) > (1e-3 * bandwidth) ** 2
-        seeds[moving] = moved
-        moving = moving[far]
+        moved = _shifted(seeds, points, bandwidth)
+        far = (moved - seeds).square().sum(1) > (1e-3 * bandwidth) ** 2
+        resting.append(moved[~far])
+        seeds = moved[far].unique(dim=0)  # seeds with the same points around them are one from here on
+    seeds = torch.cat([*resting, seeds]).unique(dim=0)
     weight = _count(seeds, points, bandwidth)
     order = _sorted_rows(seeds, weight)
     seeds, weight = seeds[order], weight[order]
