@@ -38,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="DEG",
         help="detection: also mirror images, each turned by +-DEG too, and merge the boxes",
     )
+    parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16 (by autocast)")
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option

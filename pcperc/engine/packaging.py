@@ -16,14 +16,13 @@ from torch import Tensor
 from pcperc import nn as spnn
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
-from pcperc.engine.loading import build_model, open_checkpoint
+from pcperc.engine.loading import PRECISIONS, build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.files import write_text, written_whole
 from pcperc.models.bevfusion import BEVFusion, SparseEncoder
 from pcperc.models.bevfusion.program import DetectorProgram
 
 FORMATS = ("exported", "compiled")
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Between the package and the model on the same input, in float32: a score of 1 and a place 54 m away have these digits.
 MAX_DIFFERENCE = 1e-5
 NUM_POINTS = 4000  # of the made-up cloud with which the program is traced and compared

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
-from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint
+from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint, run_in
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.training import default_work_dir
@@ -101,6 +101,7 @@ class TestOptions:
     tracker: str | None = None
     votes: int = 0
     tta: Sequence[float] | None = None
+    precision: str = "float32"
     format_only: bool = False
     device: str | None = None
 
@@ -125,6 +126,7 @@ def test(options: TestOptions) -> dict[str, float]:
         if is_main():
             provide_data(cfg, simulate=None)
         runner = Runner(cfg, work_dir=work_dir, device=device, record=_record(opened, cfg), load_from=path)
+        run_in(runner.bare_model, options.precision, device)
         say(f"testing {path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
         metrics = runner.test()
         if is_main():
