@@ -22,7 +22,7 @@ with read_base():
 data_root = "data/simulated/calorimeter_demo"
 simulation.merge(dict(events=40, size="tiny"))
 train_dataloader.dataset.merge(dict(root=data_root))
-train_dataloader.merge(dict(num_workers=1))
+train_dataloader.merge(dict(batch_size=4, num_workers=1))
 test_dataloader.dataset.merge(dict(root=data_root))
 test_dataloader.merge(dict(num_workers=1))
 model.merge(dict(data_preprocessor=dict(voxel_size=2.0), backbone=dict(width=0.25)))

@@ -202,3 +202,14 @@ def camera_only_weights() -> Weights:
             to.norm(f"{name}.0.bn", 64)
             to.conv(f"{name}.1", width, 64, 3, 3, bias=True)
     return to
+
+
+def with_map_head(weights: Weights) -> Weights:
+    """The same with the head of map segmentation in place of that of objects."""
+    to = Weights(layout=weights.layout)
+    to.update({name: value for name, value in weights.items() if not name.startswith("heads.object")})
+    for n in (0, 3):
+        to.conv(f"heads.map.classifier.{n}", 512, 512, 3, 3)
+        to.norm(f"heads.map.classifier.{n + 1}", 512)
+    to.conv("heads.map.classifier.6", 6, 512, 1, 1, bias=True)
+    return to

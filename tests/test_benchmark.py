@@ -12,6 +12,7 @@ import torch
 
 import pcperc
 import pcperc.nn as spnn
+from pcperc.benchmark.clouds import CloudOptions, measure_clouds
 from pcperc.benchmark.config_model import measure_config
 from pcperc.benchmark.first_call import measure_first_call
 from pcperc.benchmark.inputs import load_sweep, synthetic_points
@@ -23,6 +24,7 @@ from pcperc.benchmark.reference import relative_error
 from pcperc.benchmark.stages import measure_stages
 from pcperc.benchmark.unet import CASES as MODEL_CASES
 from pcperc.benchmark.unet import ModelOptions, measure_unet
+from pcperc.engine.config import ConfigError
 from pcperc.models.minkunet import MinkUNet
 from tests.ops.clouds import random_coords
 from tests.tolerances import tolerances
@@ -184,3 +186,34 @@ def test_the_float64_check_sees_a_wrong_layer(kind):
         assert relative_error(words, weight.flip(0), **places, out_feats=out.feats) > 0.1
     shifted = torch.cat([out.feats[1:], out.feats[:1]])
     assert relative_error(words, weight, **places, out_feats=shifted) > 0.1
+
+
+def test_networks_of_points_are_compared(tmp_path):
+    configs = [ROOT / f"configs/pvcnn/{name}.py" for name in ("parts_demo", "modelnet40")]
+    options = CloudOptions(configs, points=(32, 64), copies=(2,), runs=1, device="cpu", json=tmp_path / "out.json")
+    report = measure_clouds(options)
+    assert [(row["network"], row["num_points"], row["copies"], row["mode"]) for row in report.rows] == [
+        (str(config), count, 2, "eager") for count in (32, 64) for config in configs
+    ]
+    assert report.rows[0]["parameters"] == 268_898 and "time_vs_first" not in report.rows[0]
+    ours, other = report.rows[:2]
+    assert other["time_vs_first"] == pytest.approx(other["median_ms"] / ours["median_ms"])
+    assert {entry["reason"] for entry in report.not_measured} == {"graphs are captured on a GPU alone"}
+    assert json.loads((tmp_path / "out.json").read_text())["rows"] == report.rows
+    with pytest.raises(ConfigError, match="kitti_frustum.py: model must be a CloudSegmentor or CloudClassifier"):
+        measure_clouds(CloudOptions([ROOT / "configs/pvcnn/kitti_frustum.py"], device="cpu"))
+
+
+@pytest.mark.gpu
+def test_a_network_of_points_is_captured():
+    config = ROOT / "configs/pvcnn/parts_demo.py"
+    rows = measure_clouds(CloudOptions([config], points=(256,), copies=(2,), runs=2, device="cuda")).rows
+    assert [row["mode"] for row in rows] == ["eager", "graph"] and all(row["peak_mib"] > 0 for row in rows)
+    assert rows[1]["launches"] <= rows[0]["launches"]
+
+
+@pytest.mark.parametrize("name", ["parts_demo", "kitti_frustum_demo"])
+def test_models_of_clouds_are_timed_on_made_up_ones(name):
+    options = ModelOptions(config=ROOT / f"configs/pvcnn/{name}.py", runs=1, device="cpu")
+    (row,) = measure_config(options).rows
+    assert row["num_points"] >= 1000 and row["median_ms"] > 0 and row["gmacs"] > 0.01

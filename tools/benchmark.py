@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure layers (op), models (model, stages) and a first call (first), beside other libraries. See tools/README.md."""
+"""Measure layers (op), models (model, stages), a first call (first), networks of hits (hits) and of points (clouds).
+
+Op, model and first stand beside other libraries. See tools/README.md.
+"""
 
 import argparse
 import sys
@@ -27,6 +30,7 @@ def channel_pair(text: str) -> tuple[int, int]:
 
 
 def parse_arguments() -> argparse.Namespace:
+    from pcperc.benchmark.clouds import MODES
     from pcperc.benchmark.layers import CASES, PASSES
     from pcperc.benchmark.unet import CASES as MODEL_CASES
 
@@ -75,24 +79,45 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     stages.add_argument("config", type=Path)
-    for command in (op, model, first, stages):
+    clouds = commands.add_parser(
+        "clouds", help="networks of points against points", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    clouds.add_argument("configs", nargs="+", type=Path, metavar="CONFIG", help="ratios are to the first one")
+    clouds.add_argument("--points", nargs="+", type=int, default=[2048, 8192], metavar="N", help="of each cloud")
+    clouds.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), metavar="MODE", help=", ".join(MODES))
+    clouds.add_argument("--copies", nargs="+", type=int, default=[1, 32], metavar="N", help="batch items")
+    for command in (op, model, first, stages, clouds):
         add = command.add_argument
-        add("--voxels", nargs="+", type=int, default=[None], metavar="N", help=VOXELS_HELP)
-        add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
         add("--dtype", nargs="+", choices=DTYPES, default=["float32"], metavar="TYPE", help=", ".join(DTYPES))
-        add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
-        add("--input", type=Path, metavar="FILE", help=INPUT_HELP)
-        add("--voxel-size", type=float, default=0.1, metavar="METRES")
+        if command is not clouds:
+            add("--voxels", nargs="+", type=int, default=[None], metavar="N", help=VOXELS_HELP)
+            add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
+            add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
+            add("--input", type=Path, metavar="FILE", help=INPUT_HELP)
+            add("--voxel-size", type=float, default=0.1, metavar="METRES")
         add("--runs", type=int, default=10, help="timed rounds; all libraries take turns in each")
         add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
         add("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    hits = commands.add_parser(
+        "hits", help="networks of calorimeter hits", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = hits.add_argument
+    add("models", nargs="+", type=Path, help="checkpoints of train.py, or configs (initial weights)")
+    add("--input", nargs="+", type=Path, required=True, metavar="FILE", help="events as of tools/infer.py")
+    add("--hits", nargs="+", type=int, default=(), metavar="N", help="so many hits, made of the first event, instead")
+    add("--runs", type=int, default=3, help="timed rounds")
+    add("--max-seconds", type=float, default=60.0, help="a network that takes longer is given no more hits")
+    add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
+    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = vars(parse_arguments())
+    from pcperc.benchmark.clouds import CloudOptions, measure_clouds
     from pcperc.benchmark.config_model import measure_config
     from pcperc.benchmark.first_call import measure_first_call
+    from pcperc.benchmark.hits import HitsOptions, measure_hits
     from pcperc.benchmark.op import OpOptions, measure_ops
     from pcperc.benchmark.stages import measure_stages
     from pcperc.benchmark.unet import ModelOptions, measure_unet
@@ -100,6 +125,10 @@ def main() -> None:
     command = arguments.pop("command")
     if command == "op":
         measure_ops(OpOptions(**arguments))
+    elif command == "hits":
+        measure_hits(HitsOptions(**arguments))
+    elif command == "clouds":
+        measure_clouds(CloudOptions(**arguments))
     else:
         model = measure_unet if arguments.get("config") is None else measure_config
         measure = {"model": model, "first": measure_first_call, "stages": measure_stages}[command]

@@ -14,12 +14,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="it, or one of its profiles, must have the checkpoint's model")
     parser.add_argument("checkpoint", type=Path, help=".pth or .safetensors of train.py")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".pcd.bin, .bin, .npy, .npz; shapes: .txt")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=".pcd.bin, .bin, .npy, .npz; shapes: .txt")
     parser.add_argument("--calibration", type=Path, nargs="+", default=(), help="JSON of cameras, one or one a file")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of the JSON results, %(default)s")
     parser.add_argument("--columns", type=int, choices=(4, 5), help="floats a point in a .bin")
     parser.add_argument("--intensity-scale", type=float, default=1.0, help="to 0..255; 255 for files with 0..1")
     parser.add_argument("--min-score", type=float, default=0.1, help="leave out what is below; default %(default)s")
+    parser.add_argument("--ray", action="store_true", help="many frames by many workers, as parquet; resumes")
+    parser.add_argument("--workers", type=int, help="with --ray: default one a GPU, or one")
+    parser.add_argument("--frames-per-part", type=int, default=16, help="with --ray: of a file, default %(default)s")
+    parser.add_argument("--split", help="with --ray, without FILE: of the data set; default: the one tested on")
+    parser.add_argument("--data-root", help="with --ray, without FILE: where the data set is now")
     parser.add_argument("--category", help="what the files show, for parts of shapes (Chair) and frustums (Car)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
@@ -27,8 +32,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = vars(parse_arguments())
+    of_ray = {name: arguments.pop(name) for name in ("workers", "frames_per_part", "split", "data_root")}
+    if arguments.pop("ray"):
+        from pcperc.engine.batch_inference import BatchOptions, infer_on_ray
+
+        if arguments.pop("category") is not None:
+            raise ValueError("--category: is not for detectors, which --ray runs")
+        infer_on_ray(BatchOptions(**arguments, **of_ray))
+        return
     from pcperc.engine.inference import InferOptions, infer
 
+    if not arguments["files"]:
+        raise ValueError("infer: give at least one FILE, or --ray for all frames of a data set")
     infer(InferOptions(**arguments))
 
 

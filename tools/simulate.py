@@ -2,9 +2,10 @@
 """Write a simulated data set.
 
 python tools/simulate.py nuscenes --out data/simulated/nuscenes [--scenes 10] [--size tiny|small|full] [--seed 0]
+python tools/simulate.py argoverse2 --out data/simulated/argoverse2 [--scenes 8] [--size ...] [--seed 0]
 python tools/simulate.py semantickitti --out data/simulated/semantickitti [--scenes 12] [--size ...] [--seed 0]
 python tools/simulate.py shapenet_part --out data/simulated/shapenet_part [--shapes 640] [--size ...] [--seed 0]
-python tools/simulate.py kitti --out data/simulated/kitti [--scenes 12] [--size tiny|small|full] [--seed 0]
+python tools/simulate.py kitti --out data/simulated/kitti_object [--scenes 12] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py s3dis --out data/simulated/s3dis [--rooms 24] [--size tiny|small|full] [--seed 0]
 python tools/simulate.py calibrate [--data nuscenes|semantickitti]      compare with the real sample in $PCPERC_REALDATA
 python tools/simulate.py calorimeter --out data/simulated/calorimeter [--events 300] [--size ...] [--seed 0]
@@ -33,6 +34,13 @@ def run_nuscenes(args: argparse.Namespace) -> None:
     from pcperc.simulation.driving import Settings, simulate
 
     write(args, Settings, simulate, args.scenes, "scenes")
+
+
+def run_argoverse2(args: argparse.Namespace) -> None:
+    """Write driving logs with LiDAR and boxes; needs pyarrow."""
+    from pcperc.simulation.argoverse2_generate import Settings, simulate
+
+    write(args, Settings, simulate, args.scenes, "logs")
 
 
 def run_semantickitti(args: argparse.Namespace) -> None:
@@ -125,6 +133,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text, count, what, run in (
         ("nuscenes", "driving scenes in nuScenes format", 10, "scenes; every fourth is for scoring", run_nuscenes),
+        ("argoverse2", "driving logs in Argoverse 2's layout", 8, "logs; every fourth is for scoring", run_argoverse2),
         ("semantickitti", "labelled LiDAR scans in SemanticKITTI format", 12, "sequences, 3 to 22", run_semantickitti),
         ("calorimeter", "showers in an endcap, npz events", 300, "events; a tenth each for val, test", run_calorimeter),
         ("kitti", "driving scenes in the format of KITTI objects", 12, "recordings; every fourth scores", run_kitti),
@@ -132,7 +141,8 @@ def main() -> None:
         ("shapenet_part", "shapes with parts, text files", 640, "shapes of 16 categories in turn", run_shapenet_part),
     ):
         drive = commands.add_parser(name, help=text)
-        drive.add_argument("--out", default=f"data/simulated/{name}", help="folder to write")
+        folder = {"kitti": "kitti_object"}.get(name, name)
+        drive.add_argument("--out", default=f"data/simulated/{folder}", help="folder to write")
         unit = {"calorimeter": "events", "shapenet_part": "shapes", "s3dis": "rooms"}.get(name, "scenes")
         drive.add_argument(f"--{unit}", type=int, default=count, help=f"number of {what}")
         drive.add_argument("--size", default="small", choices=("tiny", "small", "full"), help="of the recordings")

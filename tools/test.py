@@ -21,7 +21,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--eval",
         dest="evaluation",
-        help="nuscenes (bbox), tracking, map, semantickitti, lidarseg, shapenet, s3dis, kitti, calo",
+        help="nuscenes (bbox), tracking, map, argoverse2, waymo, semantickitti, lidarseg, shapenet, s3dis, kitti, calo",
     )
     parser.add_argument("--tracker", help="with --eval tracking: greedy or kalman, the default")
     parser.add_argument("--split", help="default: the one that the checkpoint's config tests on")
@@ -38,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="DEG",
         help="detection: also mirror images, each turned by +-DEG too, and merge the boxes",
     )
+    parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16 (by autocast)")
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
     parser.add_argument(
         "--cuda-graph", type=int, metavar="VOXELS", help="the LiDAR encoder as a CUDA graph, for so many voxels at most"

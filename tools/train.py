@@ -63,10 +63,12 @@ def main() -> None:
 # The module of pcperc.simulation that writes a format, and what its settings count.
 SIMULATORS = {
     "nuscenes": ("driving", "scenes"),
+    "argoverse2": ("argoverse2_generate", "scenes"),
     "semantickitti": ("semantickitti_generate", "scenes"),
     "calorimeter": ("calorimeter", "events"),
     "shapenet_part": ("shapes", "shapes"),
     "kitti_object": ("kitti_generate", "scenes"),
+    "s3dis": ("rooms", "rooms"),
 }
 
 

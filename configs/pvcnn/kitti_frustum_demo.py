@@ -14,7 +14,7 @@ with read_base():
         train_dataloader,
     )
     from .._base_.models.frustum_pvcnn import model
-    from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
+    from .._base_.schedules.adam_cosine import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 data_root = "data/simulated/kitti_object_demo"
 simulation.merge(dict(scenes=8, size="small"))
@@ -23,5 +23,5 @@ train_dataloader.merge(dict(batch_size=8, num_workers=1))
 test_dataloader.dataset.merge(dict(root=data_root))
 test_dataloader.merge(dict(batch_size=8, num_workers=1))
 model.merge(dict(data_preprocessor=dict(num_points=256), network=dict(width=0.25)))
-train_cfg.merge(dict(max_epochs=10))
+train_cfg.merge(dict(max_epochs=12))
 optim_wrapper.optimizer.merge(dict(lr=1e-3))

@@ -14,6 +14,6 @@ with read_base():
         train_dataloader,
     )
     from .._base_.models.frustum_pvcnn import model
-    from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
+    from .._base_.schedules.adam_cosine import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 train_cfg.merge(dict(max_epochs=40))

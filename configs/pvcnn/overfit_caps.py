@@ -24,5 +24,5 @@ train_dataloader.merge(
 test_dataloader.dataset.merge(dict(root=data_root, split="all"))
 test_dataloader.merge(dict(batch_size=5, num_workers=0, persistent_workers=False))
 model.merge(dict(data_preprocessor=dict(votes=2, jitter=(0.0, 0.0)), backbone=dict(width=0.25)))
-train_cfg.merge(dict(max_epochs=5))
+train_cfg.merge(dict(max_epochs=15))
 optim_wrapper.optimizer.merge(dict(lr=4e-3))

@@ -18,6 +18,7 @@ from pcperc.benchmark.report import Report, start_report
 from pcperc.benchmark.timing import time_in_turns, with_tf32
 from pcperc.benchmark.unet import COLUMNS, ModelOptions
 from pcperc.datasets import collate
+from pcperc.engine.cloud_inference import made_up_sample, reads_clouds
 from pcperc.engine.config import load_config
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.inference import raw_sample, raw_transforms
@@ -32,7 +33,7 @@ def measure_config(options: ModelOptions) -> Report:
     """Time predictions of a config's model, with initial weights, from points and images to boxes or labels.
 
     The sample is the sweep, with six cameras of noise where the model has cameras, behind the config's own test
-    transforms; half types are torch.autocast's.
+    transforms; of shapes, rooms and frustums a made-up cloud. Half types are torch.autocast's.
     """
     device = pick_device(options.device)
     sweep = load_sweep(options.input, options.voxel_size)
@@ -65,9 +66,13 @@ def build_prediction(
     """The model of a config, a function that predicts by it, and the sample that it predicts for."""
     cfg = load_config(options.config)
     model = MODELS.build(cfg.model).to(device).eval()
-    sweep = load_sweep(options.input, options.voxel_size)
-    sample = _sample(sweep, with_cameras="camera" in cfg.model.get("encoders", {}))
-    for transform in raw_transforms(cfg.test_dataloader.dataset):
+    dataset = cfg.test_dataloader.dataset
+    if reads_clouds(dataset):
+        sample = made_up_sample(dataset)
+    else:
+        sweep = load_sweep(options.input, options.voxel_size)
+        sample = _sample(sweep, with_cameras="camera" in cfg.model.get("encoders", {}))
+    for transform in raw_transforms(dataset):
         sample = transform(sample)
     return model, _predict(model, sample, copies, dtype, device), sample
 

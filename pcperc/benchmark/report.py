@@ -28,7 +28,7 @@ LAYER_COLUMNS = {"layer": "", "kind": "", "parameters": ",d", "pairs": ",d", "ma
 class Report:
     """One run of tools/benchmark.py. ``rows`` are flat: words and numbers by name (tools/README.md)."""
 
-    kind: str  # "op" or "model"
+    kind: str  # "op", "model" or "hits"
     environment: dict[str, Any]
     input: dict[str, Any]
     peaks: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by dtype
@@ -95,14 +95,19 @@ def start_report(
     kind: str, device: torch.device, libraries: Sequence[Library], sweep: Sweep, dtypes: Sequence[str]
 ) -> Report:
     """A report without rows: device, threads, versions, commit, input and what the machine can do at the most."""
+    facts = environment(device) | {library.name: library.version for library in libraries}
+    source = {"name": sweep.name, "voxel_size": sweep.voxel_size, "num_voxels": len(sweep.coords)}
+    return Report(kind, facts, source, {dtype: measure_peak(dtype, device) for dtype in dtypes})
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return device, threads, versions and commit; on a CPU, freed memory is kept from here on, for peers too."""
     facts: dict[str, Any] = {"device": _device_name(device)}
     if device.type == "cpu":
         facts |= {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
-        facts |= {"keeps_freed_memory": keep_freed_memory()}  # for the peers too
+        facts |= {"keeps_freed_memory": keep_freed_memory()}
     facts |= {"commit": _commit(), "python": platform.python_version(), "torch": torch.__version__}
-    facts |= {"numpy": np.__version__} | {library.name: library.version for library in libraries}
-    source = {"name": sweep.name, "voxel_size": sweep.voxel_size, "num_voxels": len(sweep.coords)}
-    return Report(kind, facts, source, {dtype: measure_peak(dtype, device) for dtype in dtypes})
+    return facts | {"numpy": np.__version__}
 
 
 def _device_name(device: torch.device) -> str:

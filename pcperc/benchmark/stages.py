@@ -21,7 +21,7 @@ from pcperc.nn.conv import SparseConvBase
 
 STAGES = (
     "data_preprocessor", "encoders.camera.backbone", "encoders.camera.neck", "encoders.camera.view_transform",
-    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck", "heads.object",
+    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck",
 )  # fmt: skip
 OTHER, TOTAL = "other", "total"  # what lies between the stages, such as decoding boxes; and all of it
 COLUMNS = {
@@ -43,7 +43,9 @@ def measure_stages(options: ModelOptions) -> Report:
         for dtype in options.dtype:
             model, predict, _ = build_prediction(options, device, copies, dtype)
             where = {"dtype": dtype, "copies": copies, "library": Pcperc.name}
-            names = [name for name in STAGES if name in dict(model.named_modules())]
+            modules = [name for name, _ in model.named_modules()]
+            heads = [name for name in modules if name.startswith("heads.") and name.count(".") == 1]
+            names = [name for name in STAGES if name in modules] + heads
             report.rows += [where | row for row in _stage_rows(model, predict, names, options, dtype == "tf32")]
             peak = report.peaks[dtype]["peak_gflops"]
             report.rows += [where | row for row in _layer_rows(model, predict, options, dtype == "tf32", peak)]

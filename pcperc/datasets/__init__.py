@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets: one file each reads files and never augments; samples and batches are laid out in docs/conventions.md."""
 
+from pcperc.datasets.argoverse2 import Argoverse2
 from pcperc.datasets.calorimeter import CalorimeterHits
 from pcperc.datasets.class_weights import class_weights, count_labels
 from pcperc.datasets.collate import collate
@@ -21,8 +22,11 @@ from pcperc.datasets.scannet import ScanNet
 from pcperc.datasets.semantickitti import SemanticKITTI
 from pcperc.datasets.semantickitti_labels import LABEL_MAPS
 from pcperc.datasets.shapenet_part import ShapeNetPart
+from pcperc.datasets.waymo import Waymo
 
 __all__ = [
+    "Waymo",
+    "Argoverse2",
     "CAMERAS",
     "CLASSES",
     "CalorimeterHits",

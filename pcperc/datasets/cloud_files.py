@@ -81,14 +81,15 @@ def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:
     words = [line.split() for line in lines[1:] if line.strip()]
     form = next((line[1] for line in words if line[0] == "format" and len(line) > 1), "none")
     elements = [index for index, line in enumerate(words) if line[0] == "element"]
-    if form not in PLY_ORDERS or not elements or words[elements[0]][1:2] != ["vertex"]:
-        raise ValueError(f"{what} {path}: ply of format {form} must have vertices as its first element")
+    first = words[elements[0]] if elements else []
+    if form not in PLY_ORDERS or first[1:2] != ["vertex"] or not first[2:] or not first[2].isdigit():
+        raise ValueError(f"{what} {path}: ply of format {form} must have a number of vertices as its first element")
     stop = elements[1] if len(elements) > 1 else len(words)
     properties = [line for line in words[elements[0] + 1 : stop] if line[0] == "property"]
     if any(len(line) != 3 or line[1] not in PLY_TYPES for line in properties):
         raise ValueError(f"{what} {path}: properties of ply vertices must be numbers, got {properties}")
     row = np.dtype([(name, PLY_ORDERS[form] + PLY_TYPES[type_]) for _, type_, name in properties])
-    count = int(words[elements[0]][2])
+    count = int(first[2])
     if form == "ascii":
         rows = [line.split() for line in body.decode("ascii", "replace").split("\n")[:count]]
         try:

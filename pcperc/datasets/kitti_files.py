@@ -70,8 +70,8 @@ def read_objects(path: str | Path) -> KITTIObjects:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another number of columns, other than numbers, an unknown type, or an object without area on the
-            image or with a size of zero or less; the message names the line.
+        ValueError: another number of columns, other than numbers, an unknown type, or a labelled object without area on
+            the image or with a size of zero or less; the message names the line. Results may lack either.
     """
     types, rows, scores = [], [], []
     for number, line in enumerate(read_file(path, "labels").decode("utf-8", "replace").splitlines(), start=1):
@@ -89,7 +89,8 @@ def read_objects(path: str | Path) -> KITTIObjects:
         if not np.isfinite(numbers).all():
             raise ValueError(f"{where}: must have finite numbers, got {line!r}")
         left, top, right, bottom = numbers[3:7]
-        if words[0] != DONT_CARE and not (left < right and top < bottom and min(numbers[7:10]) > 0):
+        labelled = len(words) == 15 and words[0] != DONT_CARE
+        if labelled and not (left < right and top < bottom and min(numbers[7:10]) > 0):
             raise ValueError(f"{where}: the 2D box must have area and sizes must be > 0, got {line!r}")
         types.append(words[0])
         rows.append(numbers[:14])
@@ -176,7 +177,14 @@ def read_detections_2d(path: str | Path) -> dict[str, KITTIObjects]:
     """
     path = Path(path)
     if path.is_dir():
-        return {file.stem: read_objects(file) for file in sorted(path.glob("*.txt"))}
+        found = {file.stem: read_objects(file) for file in sorted(path.glob("*.txt"))}
+        for frame, objects in found.items():
+            left, top, right, bottom = objects.boxes_2d.T
+            flat = np.flatnonzero(~((left < right) & (top < bottom)))
+            if len(flat):
+                box = objects.boxes_2d[flat[0]].tolist()
+                raise ValueError(f"2D detections {path / frame}.txt: boxes must have area, got {box} in row {flat[0]}")
+        return found
     rows: dict[str, list] = {}
     for number, line in enumerate(read_file(path, "2D detections").decode("utf-8", "replace").splitlines(), start=1):
         words = line.split()

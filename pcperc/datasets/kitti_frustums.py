@@ -20,7 +20,7 @@ from pcperc.geometry.kitti import KITTICalibration
 from pcperc.ops import points_in_boxes_mask
 from pcperc.registry import DATASETS
 
-NEAREST = 2.0  # metres before the LiDAR: what is closer is the recording car
+NEAREST = 2.0  # metres before the LiDAR: what is closer is the recording car, or behind the camera
 
 
 @DATASETS.register_module()
@@ -108,7 +108,7 @@ class KITTIFrustums(KITTIFrames):
             "frustum_angle": angle,
             "frustum2lidar": np.linalg.inv(lidar2frustum),
             "box_2d": objects.boxes_2d[0],
-            "score_2d": 1.0 if self.from_labels else float(objects.scores[0]),
+            "score_2d": float(np.nan_to_num(objects.scores[0], nan=1.0)),  # labels have none
             "calibration": calibration,
             "image_size": image_size,
         }
@@ -139,9 +139,9 @@ def in_frustum(
         xyz: (N, 3), metres. box_2d: (4,) left, top, right, bottom in pixels; edges count as inside.
         calibration: of the frame. image_size: (height, width); what lies beside the image is not seen.
     """
-    pixels, depth = calibration.project(xyz.astype(np.float64))
+    pixels, _ = calibration.project(xyz.astype(np.float64))
     height, width = image_size
     left, top, right, bottom = box_2d
     u, v = pixels[:, 0], pixels[:, 1]
     inside = (u >= max(left, 0)) & (u <= min(right, width)) & (v >= max(top, 0)) & (v <= min(bottom, height))
-    return inside & (depth > 0) & (xyz[:, 0] > NEAREST)
+    return inside & (xyz[:, 0] > NEAREST)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.geometry import VectorMap, line_segments, ring_edges
+from pcperc.geometry import VectorMap
 
 # The classes of BEV map segmentation and the layers that each is made of, in the published order.
 MAP_LAYERS = {
@@ -54,36 +54,35 @@ def read_vector_map(root: str | Path, location: str) -> VectorMap:
         raise ValueError(f"nuScenes: map '{location}' must have the layer '{missing[0]}', {path} has none")
     areas, lines = {}, {}
     for name, layers in MAP_LAYERS.items():
-        areas[name], lines[name] = [np.zeros((0, 2, 2))], [np.zeros((0, 2, 2))]
+        areas[name], lines[name] = [], []
         for layer in layers:
             for row in content[layer]:
                 try:
                     if layer in _LINE_LAYERS:
                         lines[name] += _lines(row, tables["line"], nodes)
                     else:
-                        areas[name] += _rings(row, tables["polygon"], nodes)
+                        areas[name] += _areas(row, tables["polygon"], nodes)
                 except (KeyError, TypeError) as error:
                     where = f"row {row.get('token')} of layer '{layer}' in {path}"
                     raise ValueError(f"nuScenes: {where} must name what is in the file, {error!r} is not") from error
-    joined = ({name: np.concatenate(parts) for name, parts in shapes.items()} for shapes in (areas, lines))
-    return VectorMap(location, *joined)
+    return VectorMap(location, areas, lines)
 
 
-def _rings(row: dict, polygons: dict, nodes: dict) -> list[np.ndarray]:
-    """Return the edges of the rings of one record; a ring of fewer than three corners has no area."""
+def _areas(row: dict, polygons: dict, nodes: dict) -> list[list[np.ndarray]]:
+    """Return the areas of one record, as rings; a ring of fewer than three corners encloses nothing."""
     tokens = row["polygon_tokens"] if "polygon_tokens" in row else [row["polygon_token"]]
-    rings = []
+    areas = []
     for polygon in (polygons[token] for token in tokens):
-        around = [(polygon["exterior_node_tokens"], False), *((ring["node_tokens"], True) for ring in polygon["holes"])]
-        rings += [
-            ring_edges(np.array([nodes[token] for token in corners]), hole=hole)
-            for corners, hole in around
-            if len(corners) >= 3
-        ]
-    return rings
+        around, *holes = (
+            np.array([nodes[token] for token in corners])
+            for corners in (polygon["exterior_node_tokens"], *(hole["node_tokens"] for hole in polygon["holes"]))
+        )
+        if len(around) >= 3:
+            areas.append([around, *(hole for hole in holes if len(hole) >= 3)])
+    return areas
 
 
 def _lines(row: dict, lines: dict, nodes: dict) -> list[np.ndarray]:
-    """Return the segments of one record; a line of no or one node is none."""
+    """Return the line of one record; one of no or one node is none."""
     points = [nodes[token] for token in lines[row["line_token"]]["node_tokens"]]
-    return [line_segments(np.array(points))] if len(points) >= 2 else []
+    return [np.array(points)] if len(points) >= 2 else []

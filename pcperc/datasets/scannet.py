@@ -59,6 +59,11 @@ class ScanNet(RoomBlocks):
             raise ValueError("ScanNet: scans must name at least one scan, got none")
         self.lay_blocks(block)
 
+    @property
+    def metainfo(self) -> dict:
+        """What an evaluator needs to know of this data set."""
+        return {**super().metainfo, "numbers": SCANNET_NUMBERS}
+
     def read_room(self, name: str) -> Room:
         ply = self.root / "scans" / name / f"{name}_vh_clean_2.ply"
         if ply.is_file():

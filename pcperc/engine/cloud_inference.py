@@ -81,6 +81,19 @@ def cloud_sample(path: str | Path, dataset: dict, category: str | None) -> dict:
     return sample | {"points": table.astype(np.float32)}
 
 
+def made_up_sample(dataset: dict) -> dict:
+    """Return a sample without truth of noise, as large as those of the data set of a config usually are."""
+    kind, rng = resolve_type(dataset["type"], DATASETS), np.random.default_rng(0)
+    sample = {"sample_token": "made up", "scene_name": ""}
+    if kind is KITTIFrustums:
+        points = rng.normal((20, 0, -1, 0.5), (3, 1, 0.5, 0.1), (1000, 4)).astype(np.float32)
+        return sample | {"points": points, "class_index": 0, "frustum_angle": 0.0, "frustum2lidar": np.eye(4)}
+    if "red" in COLUMNS[kind]:
+        xyz = rng.uniform(0, 1, (100_000, 3)) * (8, 6, 3)
+        return sample | {"points": room_columns(Room(xyz, rng.uniform(0, 1, xyz.shape), None))[0]}
+    return sample | {"points": rng.normal(size=(2600, 6)).astype(np.float32), "category": 0}
+
+
 def cloud_label_map(dataset: dict) -> LabelMap | None:
     """Return the classes of the points of shapes or rooms, recorded by their own numbers; None for others."""
     kind = resolve_type(dataset["type"], DATASETS)

@@ -11,6 +11,7 @@ from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import write_raw_sample
+from pcperc.engine.visualizing import with_all_sensors
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ def export_samples(options: ExportOptions) -> list[Path]:
         ConfigError: no such sample, or a data set that gives no samples without transforms.
         DataMissing: neither the data of the config nor that of a profile is there.
     """
-    dataset = build_test_dataset(configs_with_data(options.config, options.data_root)[0], options.split)
+    cfg = configs_with_data(options.config, options.data_root)[0]
+    dataset = build_test_dataset(cfg, options.split)
+    if "lidar" not in getattr(dataset, "modalities", ("lidar",)):  # infer.py is called with a file of points
+        dataset = with_all_sensors(dataset, cfg.test_dataloader.dataset)
     if not hasattr(dataset, "read_sample"):
         raise ConfigError(f"{options.config}: {type(dataset).__name__} has no read_sample, so it cannot be exported")
     wrong = next((index for index in options.index if not 0 <= index < len(dataset)), None)

@@ -26,6 +26,8 @@ from pcperc.registry import MODELS
 # What must be the same in a checkpoint and in a config that is given beside it.
 COMPARED_KEYS = ("model", "test_dataloader", "data_root", "data_version")
 
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
@@ -105,6 +107,19 @@ def load_model(
     """
     opened = open_checkpoint(checkpoint, config, data_root=data_root)
     return build_model(opened, torch.device(device)), opened.cfg
+
+
+def run_in(model: nn.Module, precision: str, device: torch.device) -> None:
+    """Let a model compute in "float16" or "bfloat16" wherever torch's autocast does so; "float32" leaves it as it is.
+
+    Raises:
+        ConfigError: another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"--precision must be of {', '.join(PRECISIONS)}, got {precision}")
+    dtype = PRECISIONS[precision]
+    if dtype != torch.float32:
+        model.forward = torch.autocast(device.type, dtype)(model.forward)
 
 
 def newest_checkpoint(work_dir: Path, config: Path) -> Path:

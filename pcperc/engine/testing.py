@@ -14,11 +14,12 @@ from torch import nn
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
-from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint
+from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint, run_in
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.training import default_work_dir
 from pcperc.evaluation import (
+    Argoverse2Metric,
     CalorimeterMetric,
     KITTIMetric,
     LidarSegMetric,
@@ -29,6 +30,7 @@ from pcperc.evaluation import (
     SegmentationMetric,
     SemanticKITTIMetric,
     ShapeNetPartMetric,
+    WaymoMetric,
     cluster_metric,
     format_cluster_scores,
     format_scores,
@@ -53,6 +55,8 @@ EVALUATIONS = {
     "nuscenes": NuScenesMetric,
     "bbox": NuScenesMetric,
     "tracking": NuScenesTrackingMetric,
+    "argoverse2": Argoverse2Metric,
+    "waymo": WaymoMetric,
     "semantickitti": SemanticKITTIMetric,
     "lidarseg": LidarSegMetric,
     "map": MapMetric,
@@ -62,13 +66,27 @@ EVALUATIONS = {
     "calo": CalorimeterMetric,
 }
 DEFAULT_CONFIGS = {
+    "argoverse2": Path("configs/argoverse2/lidar.py"),
+    "waymo": Path("configs/waymo/lidar.py"),
     "map": Path("configs/bevfusion/fusion_map.py"),
     "semantickitti": Path("configs/spvcnn.py"),
+    "shapenet": Path("configs/pvcnn.py"),
+    "s3dis": Path("configs/pvcnn/s3dis_c1.py"),
+    "kitti": Path("configs/pvcnn/kitti_frustum.py"),
     "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
     "calo": Path("configs/calo_spvcnn.py"),
 }
 # What takes a folder for files.
-WITH_FILES = (NuScenesMetric, MapMetric, SegmentationMetric, ShapeNetPartMetric, KITTIMetric, CalorimeterMetric)
+WITH_FILES = (
+    NuScenesMetric,
+    MapMetric,
+    SegmentationMetric,
+    ShapeNetPartMetric,
+    KITTIMetric,
+    CalorimeterMetric,
+    Argoverse2Metric,
+    WaymoMetric,
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,7 @@ class TestOptions:
     tracker: str | None = None
     votes: int = 0
     tta: Sequence[float] | None = None
+    precision: str = "float32"
     format_only: bool = False
     device: str | None = None
     cuda_graph: int | None = None  # voxels of a batch at most, for the LiDAR encoder as a CUDA graph
@@ -114,6 +133,7 @@ def test(options: TestOptions) -> dict[str, float]:
         after_load = None if options.cuda_graph is None else partial(_capture_lidar, capacity=options.cuda_graph)
         record = _record(opened, cfg)
         runner = Runner(cfg, work_dir=work_dir, device=device, record=record, load_from=path, after_load=after_load)
+        run_in(runner.bare_model, options.precision, device)
         say(f"testing {path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
         metrics = runner.test()
         if is_main():
@@ -149,8 +169,10 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
             evaluator["output_dir"] = str(work_dir)
         if options.votes and not (_draws_clouds(cfg) or issubclass(metric, SegmentationMetric)):
             raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
-        if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric):
-            raise ConfigError(f"{opened.path}: --format-only is for segmentation and KITTI, it has {metric.__name__}")
+        if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric | Argoverse2Metric):
+            raise ConfigError(
+                f"{opened.path}: --format-only is for segmentation, KITTI and Argoverse 2, it has {metric.__name__}"
+            )
         if options.format_only:
             evaluator["format_only"] = True
     if options.votes and _draws_clouds(cfg):
@@ -264,7 +286,7 @@ def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metric
         metric = _metric_class(evaluator)
         if issubclass(metric, SegmentationMetric):
             _print_segmentation(opened, cfg, evaluator, work_dir)
-        elif issubclass(metric, ShapeNetPartMetric | KITTIMetric | MapMetric):
+        elif issubclass(metric, Argoverse2Metric | WaymoMetric | ShapeNetPartMetric | KITTIMetric | MapMetric):
             say(f"\n{_title(opened, cfg)}")
             if metrics:
                 say(json.loads((work_dir / REPORT_NAME).read_text())["table"])

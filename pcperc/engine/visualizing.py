@@ -157,7 +157,7 @@ def visualize(options: VisualizeOptions) -> list[Path]:
         events = EventFrames(dataset, indices, predict, simulated="sim" in names)
         return show_events(events, options.save, options.color_by)
     frames = Frames(
-        _with_all_sensors(dataset, cfg.test_dataloader.dataset),
+        with_all_sensors(dataset, cfg.test_dataloader.dataset),
         indices,
         predict,
         score_threshold=options.score_threshold,
@@ -272,7 +272,7 @@ def _with_label_files(options: VisualizeOptions, candidates: Sequence[Config]) -
     raise ConfigError(f"{options.results}: a folder must be of SemanticKITTI predictions, {options.config} has none")
 
 
-def _with_all_sensors(dataset: Any, cfg: dict) -> Any:
+def with_all_sensors(dataset: Any, cfg: dict) -> Any:
     """Return the data set with points and images where they are there, for a model that looks at one of them only."""
     if type(dataset) is not NuScenesDataset or set(MODALITIES) <= set(dataset.modalities):
         return dataset

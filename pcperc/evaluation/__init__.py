@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results files and official scores."""
 
+from pcperc.evaluation.argoverse2 import Argoverse2Metric, evaluate_argoverse2, write_argoverse2_results
 from pcperc.evaluation.classification_metric import ClassificationMetric
 from pcperc.evaluation.cluster_metric import CalorimeterMetric, read_cluster_table
 from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
@@ -47,8 +48,14 @@ from pcperc.evaluation.segmentation_files import (
     write_semantickitti_predictions,
 )
 from pcperc.evaluation.segmentation_metrics import LidarSegMetric, SegmentationMetric, SemanticKITTIMetric
+from pcperc.evaluation.waymo import WaymoMetric, waymo_scores
 
 __all__ = [
+    "WaymoMetric",
+    "waymo_scores",
+    "Argoverse2Metric",
+    "evaluate_argoverse2",
+    "write_argoverse2_results",
     "CalorimeterMetric",
     "ClassificationMetric",
     "ClusterTable",

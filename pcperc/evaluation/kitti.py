@@ -150,20 +150,17 @@ def _recall_thresholds(scores: np.ndarray, num_objects: int) -> np.ndarray:
 def _count(objects, found, scores, close, overlap, thresholds) -> tuple[np.ndarray, np.ndarray]:
     """Return the hits and the false detections of a frame at each of T thresholds, (T,) each.
 
-    Each object, in turn, takes the free counted detection that overlaps it most, else the first free ignored one.
+    Each object, in turn, takes the free counted detection that overlaps it most. Where there is none but an ignored
+    one, it is not missed either; precision knows no misses, so that ignored detections are not looked at here.
     """
-    free = (scores >= thresholds[:, None]) & (found != OTHER)  # (T, M)
+    free = (scores >= thresholds[:, None]) & (found == COUNTED)  # (T, M)
     hits, rows = np.zeros(len(thresholds)), np.arange(len(thresholds))
-    for k in np.flatnonzero(objects != OTHER):
-        counted = free & (close[k] & (found == COUNTED))
-        ignored = free & (close[k] & (found == IGNORED))
-        best = np.where(counted, overlap[k], -1.0).argmax(1) if free.shape[1] else rows
-        has, lesser = counted.any(1), ignored.any(1)
-        taken = np.where(has, best, ignored.argmax(1) if free.shape[1] else 0)
+    for k in np.flatnonzero(objects != OTHER) if len(found) else ():
+        options = free & close[k]
+        has, best = options.any(1), np.where(options, overlap[k], -1.0).argmax(1)
         hits += has & (objects[k] == COUNTED)
-        some = has | lesser
-        free[rows[some], taken[some]] = False
-    return hits, (free & (found == COUNTED)).sum(1)
+        free[rows[has], best[has]] = False
+    return hits, free.sum(1)
 
 
 def kitti_scores(

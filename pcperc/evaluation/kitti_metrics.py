@@ -15,7 +15,6 @@ from mmengine.logging import print_log
 
 from pcperc.datasets.kitti_files import (
     CLASSES,
-    DONT_CARE,
     KITTIObjects,
     format_objects,
     list_frames,
@@ -122,7 +121,6 @@ def score_kitti_files(
         truth.append(read_objects(folder / "label_2" / f"{frame}.txt"))
         path = results / f"{frame}.txt"
         objects = read_objects(path) if path.is_file() else concatenate([])
-        objects = objects.take(objects.types != DONT_CARE)
         found.append(replace(objects, scores=np.nan_to_num(objects.scores, nan=1.0)))
     return kitti_scores(truth, found, classes=classes)
 

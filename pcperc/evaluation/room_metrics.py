@@ -13,6 +13,7 @@ import torch
 from pcperc.evaluation.rooms import RULES, RoomVotes
 from pcperc.evaluation.segmentation import confusion_matrix
 from pcperc.evaluation.segmentation_metrics import SegmentationMetric
+from pcperc.files import write_text
 from pcperc.geometry import IGNORED, PointLabels
 from pcperc.registry import METRICS
 
@@ -24,18 +25,19 @@ class S3DISMetric(SegmentationMetric):
     A block without ``room_index``, which has no place in its room, is scored as a room of its own.
 
     Args:
+        output_dir: receives segmentation_scores.json and, of ScanNet, ``scannet/<scan>.txt`` as its server takes them:
+            the NYU40 number of each vertex, 0 where nothing is said.
         votes: rule of `RoomVotes`.
-        others: those of `SegmentationMetric`; ``format_only`` is not for rooms.
+        format_only: write the files of ScanNet and return no score; for scans without labels.
+        others: those of `SegmentationMetric`.
     Raises:
-        ValueError: another rule, or format_only.
+        ValueError: another rule, or format_only without output_dir.
     """
 
     title = "indoor segmentation"
 
-    def __init__(self, *, votes: str = "sum", format_only: bool = False, **others) -> None:
-        super().__init__(format_only=format_only, **others)
-        if format_only:
-            raise ValueError("S3DISMetric: format_only must be False: benchmarks of rooms take no files")
+    def __init__(self, *, votes: str = "sum", **others) -> None:
+        super().__init__(**others)
         if votes not in RULES:
             raise ValueError(f"S3DISMetric: votes must be one of {', '.join(RULES)}, got {votes!r}")
         self.votes = votes
@@ -48,8 +50,9 @@ class S3DISMetric(SegmentationMetric):
         for sample, prediction in zip(samples, data_samples, strict=True):
             token, prediction = sample["sample_token"], prediction.numpy()
             truth = sample.get("recorded_labels", sample.get("point_labels"))
-            if truth is None:
+            if truth is None and not self.format_only:
                 raise ValueError(f"{op}: sample {token} must have point_labels to be scored, but has none")
+            truth = np.full(len(prediction), IGNORED) if truth is None else truth
             if len(truth) != len(prediction):
                 raise ValueError(f"{op}: sample {token} must have {len(truth)} predictions, got {len(prediction)}")
             truth = torch.as_tensor(truth).cpu().numpy().astype(np.uint8)
@@ -63,6 +66,8 @@ class S3DISMetric(SegmentationMetric):
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Score (sample_token, room, points of the room, rows, truth, labels, scores) of each block."""
         rooms, num_classes = defaultdict(list), len(self._classes())
+        if self.format_only and "numbers" not in (self.dataset_meta or {}):
+            raise ValueError("S3DISMetric: format_only is for ScanNet: other data sets of rooms take no files")
         for _, room, *block in results:
             rooms[room].append(block)
         confusions = []
@@ -73,5 +78,16 @@ class S3DISMetric(SegmentationMetric):
             for _, rows, truth, labels, scores in blocks:
                 votes.add(labels, scores, rows)
                 room_truth[rows] = truth
-            confusions.append((room, confusion_matrix(room_truth, votes.labels(), num_classes=num_classes)))
+            labels = votes.labels()
+            self._write_numbers(room, labels)
+            confusions.append((room, confusion_matrix(room_truth, labels, num_classes=num_classes)))
         return super().compute_metrics(confusions)
+
+    def _write_numbers(self, room: str, labels: np.ndarray) -> None:
+        """Write the numbers of a scan's vertices, where its data set has numbers."""
+        numbers = (self.dataset_meta or {}).get("numbers")
+        if numbers is None or self.output_dir is None:
+            return
+        table = np.zeros(IGNORED + 1, np.int64)
+        table[: len(numbers)] = numbers
+        write_text(self.output_dir / "scannet" / f"{room}.txt", "\n".join(map(str, table[labels].tolist())) + "\n")

@@ -15,6 +15,7 @@ from pcperc.geometry.cloud_class import CloudClass
 from pcperc.geometry.detections import Detections
 from pcperc.geometry.hit_clusters import HitClusters
 from pcperc.geometry.matrices import (
+    inverse,
     invert_rigid,
     matrix_to_quaternion,
     project_points,
@@ -45,6 +46,7 @@ __all__ = [
     "boxes_to_nuscenes",
     "draw_lines",
     "fill_areas",
+    "inverse",
     "invert_rigid",
     "line_segments",
     "matrix_to_quaternion",

@@ -28,7 +28,7 @@ class Detections:
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 9:
             raise ValueError(f"Detections: boxes must be (K, 9), got {tuple(self.boxes.shape)}")
-        count = len(self.boxes)
+        count = self.boxes.shape[0]  # not len(): while a program is traced this may be a symbol
         for name in ("scores", "labels"):
             if tuple(getattr(self, name).shape) != (count,):
                 raise ValueError(f"Detections: {name} must be ({count},), got {tuple(getattr(self, name).shape)}")

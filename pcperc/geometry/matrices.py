@@ -48,11 +48,23 @@ def rigid_matrix(translation, rotation) -> np.ndarray:
     return matrix
 
 
+def inverse(matrix: Array) -> Array:
+    """Invert square matrices (..., N, N); use ``invert_rigid`` for poses without scale.
+
+    Raises:
+        LinAlgError: one is singular. In an exported program it gives infinities instead: torch's check has an argument
+            of text, which compiled packages cannot read.
+    """
+    if isinstance(matrix, Tensor):
+        return torch.linalg.inv_ex(matrix, check_errors=not torch.compiler.is_compiling()).inverse
+    return np.linalg.inv(matrix)
+
+
 def invert_rigid(matrix: Array) -> Array:
     """Invert rigid transforms (..., 4, 4): the rotation is transposed, so nothing is lost to a general inverse.
 
     Raises:
-        ValueError: the shape is not (..., 4, 4). A scale or shear is not looked for; use ``linalg.inv`` for those.
+        ValueError: the shape is not (..., 4, 4). A scale or shear is not looked for; use ``inverse`` for those.
     """
     if tuple(matrix.shape[-2:]) != (4, 4):
         raise ValueError(f"invert_rigid: matrix must be (..., 4, 4), got {tuple(matrix.shape)}")
@@ -151,13 +163,13 @@ def project_points(
         the camera's axis. Pixels of points with depth <= 1e-5 are finite and mean nothing: mask by depth first.
     """
     if isinstance(points, Tensor):
-        xp, inverse = torch, torch.linalg.inv
+        xp = torch
         like = dict(dtype=points.dtype, device=points.device)
         lidar2camera, camera2image = torch.as_tensor(lidar2camera, **like), torch.as_tensor(camera2image, **like)
         image_aug = None if image_aug is None else torch.as_tensor(image_aug, **like)
         lidar_aug = None if lidar_aug is None else torch.as_tensor(lidar_aug, **like)
     else:
-        xp, inverse = np, np.linalg.inv
+        xp = np
     if lidar_aug is not None:
         lidar2camera = lidar2camera @ inverse(lidar_aug)[..., None, :, :]
     rotation, translation = lidar2camera[..., :3, :3], lidar2camera[..., :3, 3]

@@ -4,35 +4,51 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from pcperc.geometry.bev_grid import BEVGrid, draw_lines, fill_areas
+from pcperc.geometry.bev_grid import BEVGrid, draw_lines, fill_areas, line_segments, ring_edges
 
 
 @dataclass(frozen=True)
 class VectorMap:
-    """What is where in a place, by class; a class may have areas, lines or both.
+    """What is where in a place, by class; a class may have areas, lines or both. Metres, world frame.
 
     Attributes:
         name: of the place.
-        areas: class to (E, 2, 2) directed edges, metres in the world frame, as `ring_edges` gives them.
-        lines: class to (S, 2, 2) segments. The keys are those of ``areas``, in the same order.
+        areas: class to areas; each is a list of rings (N >= 3, 2), the first around it, the others around its holes.
+        lines: class to lines (N >= 2, 2). The keys are those of ``areas``, in the same order.
     """
 
     name: str
-    areas: dict[str, np.ndarray]
-    lines: dict[str, np.ndarray]
+    areas: dict[str, list[list[np.ndarray]]]
+    lines: dict[str, list[np.ndarray]]
 
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.areas)
 
+    @cached_property
+    def edges(self) -> dict[str, np.ndarray]:
+        """Class to the (E, 2, 2) directed edges of its areas, as `fill_areas` takes them."""
+        return {
+            name: _joined(ring_edges(ring, hole=k > 0) for rings in areas for k, ring in enumerate(rings))
+            for name, areas in self.areas.items()
+        }
+
+    @cached_property
+    def segments(self) -> dict[str, np.ndarray]:
+        """Class to the (S, 2, 2) segments of its lines."""
+        return {name: _joined(map(line_segments, lines)) for name, lines in self.lines.items()}
+
     def masks(self, world2grid: np.ndarray, grid: BEVGrid, *, line_width: float) -> np.ndarray:
-        """Draw the map as seen from a vehicle.
+        """Draw the map as seen from a vehicle, exactly.
 
         Args:
             world2grid: (3, 3) x, y, 1 of the world to the grid's frame: a rotation or reflection, a uniform scale and
@@ -46,16 +62,51 @@ class VectorMap:
         width = line_width * math.sqrt(abs(determinant))
         masks = np.zeros((len(self.areas), *grid.shape), bool)
         for mask, name in zip(masks, self.areas, strict=True):
-            edges = _moved(self.areas[name], world2grid)
+            edges = _moved(self.edges[name], world2grid)
             # In a mirror every ring runs the other way round.
             mask |= fill_areas(edges if determinant > 0 else edges[:, ::-1], grid)
-            mask |= draw_lines(_moved(self.lines[name], world2grid), grid, width=width)
+            mask |= draw_lines(_moved(self.segments[name], world2grid), grid, width=width)
         return masks
 
+    def masks_as_published(self, world2grid: np.ndarray, grid: BEVGrid) -> np.ndarray:
+        """Draw the map as the devkit's `get_map_mask` does, whose masks the published scores are of.
 
-def _moved(segments: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return (N, 2, 2) places moved by a (3, 3) matrix."""
-    return segments @ matrix[:2, :2].T + matrix[:2, 2]
+        Corners of areas are rounded to whole cells and OpenCV fills up to and with the edge; a hole cuts what was drawn
+        before it, of other areas too. Lines have their corners rounded down and are two cells thick. The devkit cuts
+        shapes at the border of the grid first, so cells next to it may differ.
+
+        Args:
+            world2grid, grid: as in ``masks``.
+        Returns:
+            (C, X, Y) bool.
+        """
+        masks = np.zeros((len(self.areas), *grid.shape), np.uint8)
+        for mask, name in zip(masks, self.areas, strict=True):
+            for rings in self.areas[name]:
+                around, *holes = (np.rint(_corners(ring, world2grid, grid)).astype(np.int32) for ring in rings)
+                if ((around.max(0) >= 0) & (around.min(0) < grid.shape)).all():
+                    # OpenCV's first axis is the second of an array.
+                    cv2.fillPoly(mask, [around[:, ::-1]], 1)
+                    cv2.fillPoly(mask, [hole[:, ::-1] for hole in holes], 0)
+            for line in self.lines[name]:
+                line = np.floor(_corners(line, world2grid, grid)).astype(np.int32)
+                if ((line.max(0) >= -2) & (line.min(0) < np.add(grid.shape, 2))).all():
+                    cv2.polylines(mask, [line[:, ::-1]], False, 1, 2)
+        return masks.astype(bool)
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros((0, 2, 2)), *parts])
+
+
+def _corners(points: np.ndarray, world2grid: np.ndarray, grid: BEVGrid) -> np.ndarray:
+    """Return points (N, 2) in cells from the lower edges of the grid."""
+    return grid.to_index(_moved(points, world2grid)) + 0.5
+
+
+def _moved(places: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return (..., 2) places moved by a (3, 3) matrix."""
+    return places @ matrix[:2, :2].T + matrix[:2, 2]
 
 
 def world2lidar_plane(ego2global: np.ndarray, lidar2ego: np.ndarray, lidar_aug: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ def floats(op: str, name: str, values: Sequence[float], count: int) -> list[floa
         numbers = [float(v) for v in values]
     except (TypeError, ValueError):
         raise TypeError(f"{op}: {name} must be {count} numbers, got {values!r}") from None
-    if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
+    if len(numbers) != count or not all(-math.inf < v < math.inf for v in numbers):  # torch.compile traces no isfinite
         raise ValueError(f"{op}: {name} must be {count} finite numbers, got {values!r}")
     return numbers
 

@@ -112,7 +112,7 @@ def make_bev_pool_plan(
     batch_index = torch.arange(batch_size, dtype=torch.int32, device=points.device)
     batch_index = batch_index.repeat_interleave(points_per_item)
     xyz = points.detach().reshape(num_points, 3).contiguous()
-    unbounded = [math.inf] * 3
+    unbounded = [torch.finfo(torch.float32).max] * 3  # not infinity, which compiled packages write as text
     cells = torch.ops.pcperc.voxel_keys(xyz, batch_index, lower, unbounded, cell_size, shape, batch_size)
     groups = group_by_key(cells, num_keys=num_cells)
     source = groups.order if rows is None else rows.index_select(0, groups.order).int()
@@ -159,6 +159,8 @@ def bev_pool(feats: Tensor, plan: BevPoolPlan, weight: Tensor | None = None) -> 
         feats, weight = feats.to(dtype), weight.reshape(-1).to(dtype).contiguous()
     needs_grad = torch.is_grad_enabled() and (feats.requires_grad or (weight is not None and weight.requires_grad))
     by_row = list(plan.by_row) if needs_grad else []
+    if not needs_grad and torch.compiler.is_compiling():
+        by_row = list(plan.by_cell)  # nobody reads them; compiled packages lose a list that is empty
     pooled = torch.ops.pcperc.bev_pool(feats.contiguous(), weight, list(plan.by_cell), by_row, plan.num_cells)
     x, y, z = plan.grid_shape
     return pooled.view(plan.batch_size, x, y, z * feats.shape[1]).permute(0, 3, 1, 2)
@@ -180,7 +182,7 @@ def _check_rows(op: str, points: Tensor, rows: Tensor | None, num_rows: int | No
     if torch.compiler.is_compiling():  # a look at the values would break the graph; the kernels skip rows out of range
         if num_rows is None:
             raise ValueError(f"{op}: num_rows must be given under torch.compile, got None")
-        return rows, num_rows
+        return rows.clamp(-1, num_rows), num_rows  # int32 must not wrap them
     low, high = torch.stack(torch.aminmax(rows)).tolist() if num_points else (0, -1)
     num_rows = high + 1 if num_rows is None else num_rows
     if low < 0 or high >= num_rows:

@@ -251,7 +251,7 @@ def _check_batch_index(
             raise ValueError(f"{op}: batch_size must be given under torch.compile, got None")
     else:
         batch_size = _check_batch_values(op, batch_index, batch_size)
-    return batch_index.int().contiguous(), batch_size
+    return batch_index.clamp(-1, MAX_BATCH).int().contiguous(), batch_size  # int32 must not wrap a traced value
 
 
 def _check_batch_values(op: str, batch_index: Tensor, batch_size: int | None) -> int:

@@ -104,18 +104,18 @@ class KernelMap:
     def convolution_tables(self, *, with_reverse: bool) -> dict[str, Tensor | None]:
         """Return the tables and row orders that ``ops.sparse_conv`` takes, without the reverse ones where not needed.
 
-        On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows. Where
-        windows do not overlap, the order costs more than it saves: always for coarse rows, and for fine ones that are
-        looked up once, without gradients.
+        On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows.
+        Where windows do not overlap, the order costs more than it saves: always for coarse rows, and for fine ones
+        that are looked up once, without gradients.
         """
         fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
         neighbors, row_order = self._in_order(fine, with_reverse)
-        reverse_neighbors, reverse_row_order = self._in_order(coarse, True) if with_reverse else (None, None)
+        reverse = self._in_order(coarse, True) if with_reverse else (None, None)
         return {
             "neighbors": neighbors,
-            "reverse_neighbors": reverse_neighbors,
+            "reverse_neighbors": reverse[0],
             "row_order": row_order,
-            "reverse_row_order": reverse_row_order,
+            "reverse_row_order": reverse[1],
         }
 
     def _in_order(self, name: str, is_used_twice: bool) -> tuple[Tensor, Tensor | None]:
@@ -128,9 +128,9 @@ class KernelMap:
         if key not in self._tables:
             if name == "coarse" and self._is_symmetric:  # rows with the same taps have the same mirrored taps
                 ordered, order = self._in_order("fine", is_used_twice)
-                self._tables[key], self._tables[f"{name} order"] = ordered.flip(0), order
+                self._tables[key], self._tables[f"{name} order"] = _build_to_keep(lambda: ordered.flip(0)), order
             else:
-                self._tables[key], self._tables[f"{name} order"] = ops.order_rows(rows)
+                self._tables[key], self._tables[f"{name} order"] = _build_to_keep(lambda: ops.order_rows(rows))
         return self._tables[key], self._tables[f"{name} order"]
 
     @property
@@ -200,7 +200,7 @@ def _build_to_keep(build: Callable):
 
 
 def _run_beside(source: Topology, find_coords: Callable[[], Tensor]) -> Tensor:
-    """Find new voxels on a stream of their own, where the wait for their number is none for the layers queued before."""
+    """Find new voxels on a stream of their own, where the wait for their number is none for layers queued before."""
     if not source.coords.is_cuda or not source.is_written or torch.compiler.is_compiling():
         return find_coords()
     device = source.coords.device

@@ -52,6 +52,7 @@ def _overlay(frame: Frame, view: int, *, width: int | None) -> tuple[np.ndarray,
         seen[kind] = np.zeros(len(detections), bool)
         boxes = np.asarray(detections.boxes, np.float64)
         corners = transform_points(box_corners(boxes).reshape(-1, 3), frame.lidar2camera[view]).reshape(-1, 8, 3)
+        numbers = frame.ids_of(kind)
         far_first = np.argsort(-corners[..., 2].mean(axis=1))
         for k in far_first:
             label = int(np.asarray(detections.labels)[k])
@@ -59,6 +60,9 @@ def _overlay(frame: Frame, view: int, *, width: int | None) -> tuple[np.ndarray,
             lines = [(corners[k, a], corners[k, b]) for a, b in (*BOX_EDGES, (FRONT_FACE[0], FRONT_FACE[2]))]
             seen[kind][k] = camera.draw(lines, color, thickness=thickness)
             camera.draw_velocity(boxes[k], frame.lidar2camera[view], color)
+            number = numbers[k]
+            if number is not None and seen[kind][k]:
+                camera.draw_number(number, corners[k, 4:].mean(axis=0), color)
     return picture, seen
 
 
@@ -119,6 +123,12 @@ class _Camera:
         ends = self._pixels(*transform_points(np.stack([start, end]), lidar2camera))
         if ends is not None:
             draw_arrow(self.picture, *ends, color, thickness=1)
+
+    def draw_number(self, number: int, place: np.ndarray, color) -> None:
+        """Write the number of a track at a place in camera coordinates."""
+        ends = self._pixels(place, place)
+        if ends is not None and (np.abs(ends[0]) < 1e5).all():
+            draw_text(self.picture, str(number), ends[0] + [-8, -4], color, scale=0.5)
 
     def _pixels(self, a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
         """Return the two pixels of a line, or None where all of it is behind."""

@@ -160,6 +160,16 @@ def test_camera_only(models):
     assert torch.equal(converted["decoder.neck.upsample.1.conv.weight"], theirs["decoder.neck.upsample.1.weight"])
 
 
+def test_map_segmentation(models):
+    """LiDAR-only: the map head has the names and shapes that it has there."""
+    theirs = bevfusion_names.mit_weights(camera=False)
+    theirs = bevfusion_names.with_map_head(theirs)
+    model = models("configs/bevfusion/lidar_map.py")
+    converted = convert_bevfusion(theirs, source="bevfusion", model=model)
+    model.load_state_dict(converted)
+    check_values(theirs, converted)
+
+
 def test_the_maps_first_axis_is_x_in_both(models):
     """A kernel that looks along +x in theirs looks along +x in ours: the last axes are not exchanged."""
     theirs = bevfusion_names.mit_weights(camera=False)

@@ -190,7 +190,7 @@ def test_the_classifier_multiplies_each_feature_as_it_did_there(name):
     points, seen = cloud_of(30, channels=net.in_channels), {}
     for i, layer in enumerate(net.point_layers):
         layer.register_forward_hook(lambda _, __, out, i=i: seen.update({i: out.feats}))
-    net.classifier[0][0].register_forward_hook(lambda _, __, out: seen.update(first=out))
+    net.classifier[0][1].register_forward_pre_hook(lambda _, given: seen.update(first=given[0]))
     with torch.no_grad():
         net(points, torch.tensor([2]))
     first = seen.pop("first")

@@ -69,3 +69,15 @@ def test_errors():
         collate([sample(1), sample(2, height=5)])
     with pytest.raises(ValueError, match="must all have 'images' or none, got sample token2 without it"):
         collate([sample(1), sample(2, images=False)])
+
+
+def test_hits_are_inputs_and_their_truth_is_tensors():
+    samples = [
+        {"hits": np.ones((n, 9)), "class": np.zeros(n, np.int64), "instance": -np.ones(n, np.int64)} for n in (3, 0)
+    ]
+    batch = collate(samples)
+    assert [tuple(hits.shape) for hits in batch["inputs"]["hits"]] == [(3, 9), (0, 9)]
+    assert all(hits.dtype == torch.float32 for hits in batch["inputs"]["hits"])
+    assert batch["samples"][0]["instance"].tolist() == [-1, -1, -1] and "hits" not in batch["samples"][0]
+    with pytest.raises(ValueError, match="samples must all have 'hits' or none, got sample 1 without it"):
+        collate([samples[0], {"class": np.zeros(0, np.int64)}])

@@ -127,6 +127,8 @@ def test_rectangles_on_the_image(root):
     for box, rectangle in zip(boxes, rectangles, strict=True):
         pixels, _ = calibration.project_upright(box_corners(box[None])[0])
         np.testing.assert_allclose(rectangle, [*pixels.min(0), *pixels.max(0)])
+    objects = data[0]["objects"]
+    np.testing.assert_allclose(alpha_of(boxes), objects.alpha, atol=0.01)  # the file has two digits
     behind = boxes.copy()
     behind[:, 0] = [-30.0, 1.0, 20.0]  # behind, across the image plane, before
     behind[1, 3:6] = 4.0
@@ -225,6 +227,15 @@ def test_frustums_of_detections(root, tmp_path):
         (tmp_path / "list.txt").write_text(row + "\n")
         with pytest.raises(ValueError, match=message):
             read_detections_2d(tmp_path / "list.txt")
+    results = tmp_path / "results"  # as a detector on images writes them: nothing is known in space
+    results.mkdir()
+    row = "Cyclist -1 -1 -10 50 20 90 100 -1 -1 -1 -1000 -1000 -1000 -10 0.7\n"
+    (results / "000001.txt").write_text(row)
+    data = KITTIFrustums(root=root, split="sim_val", detections=results)
+    assert data.tokens == ["000001/0"] and data[0]["class_index"] == 2 and data[0]["score_2d"] == 0.7
+    (results / "000001.txt").write_text(row.replace("90 100", "50 100"))
+    with pytest.raises(ValueError, match=r"000001.txt: boxes must have area, got \[50.0, 20.0, 50.0, 100.0\] in row 0"):
+        KITTIFrustums(root=root, split="sim_val", detections=results)
     folder = root / "training/label_2"
     assert set(read_detections_2d(folder)) == {"000000", "000001", "000002"}
     (root / "training/label_2").rename(root / "training/hidden")

@@ -9,7 +9,7 @@ import pytest
 
 from pcperc.datasets import MAP_CLASSES, NuScenesDataset, collate
 from pcperc.datasets.nuscenes_map import expansion_path, read_vector_map
-from pcperc.geometry import BEVGrid, transform_points, world2lidar_plane
+from pcperc.geometry import BEVGrid, transform_points
 from pcperc.simulation.nuscenes_map import MapLayers
 from pcperc.transforms import DrawMapMasks, GlobalScaleRotateTranslate, RandomFlip3D
 from tests import oracles_map as oracle
@@ -26,11 +26,11 @@ def layers() -> MapLayers:
         "drivable_area", [(70, 190), (140, 190), (140, 214), (70, 214)], [[(90, 195), (96, 195), (93, 205)]]
     )
     made.add_polygon("drivable_area", [(100, 150), (110, 150), (110, 230), (100, 230)])
-    made.add_polygon("ped_crossing", [(100, 190), (104, 190), (104, 214), (100, 214)])
+    made.add_polygon("ped_crossing", [(100.3, 190.1), (104.2, 190.1), (104.2, 214.1), (100.3, 214.1)])
     made.add_polygon("walkway", [(70, 214), (140, 214), (140, 218), (70, 218)])
-    made.add_polygon("stop_line", [(98, 190), (99.5, 190), (99.5, 202), (98, 202)])
+    made.add_polygon("stop_line", [(98.1, 190.2), (99.4, 190.2), (99.4, 202.1), (98.1, 202.1)])
     made.add_polygon("carpark_area", [(110, 170), (118, 160), (126, 184)])
-    made.add_line("lane_divider", [(70, 196), (140, 196)])
+    made.add_line("lane_divider", [(70, 196.3), (140, 196.3)])
     made.add_line("road_divider", [(60, 202), (100, 203), (170, 202), (170, 220), (60, 221)])
     return made
 
@@ -110,25 +110,31 @@ def test_masks_move_with_the_points(root):
         assert wrong_way.mean() < 0.9
 
 
-def test_devkit_draws_the_same_map(root):
-    """The devkit's masks come from corners rounded to cells, so edges part by a cell."""
+@pytest.mark.parametrize("index", range(3))
+def test_devkit_draws_the_same_map(root, index):
+    """As published but for cells at the border, where the devkit cuts shapes, and ties of OpenCV's lines, which depend
+    on where a ring begins; exactly but for a cell at edges."""
     map_api = pytest.importorskip("nuscenes.map_expansion.map_api")
-    sample = dataset(root).read_sample(0)
+    sample = dataset(root).read_sample(index)
     lidar2global = sample["ego2global"] @ sample["lidar2ego"]
-    grid = BEVGrid((-50.0, 50.0, 0.5), (-50.0, 50.0, 0.5))
-    world2grid = world2lidar_plane(sample["ego2global"], sample["lidar2ego"], sample["lidar_aug"])
-    ours = sample["vector_map"].masks(world2grid, grid, line_width=1.5)
+    exact, published = (DrawMapMasks(as_published=flag)(sample)["map_masks"] for flag in (False, True))
+    # The road divider leaves the patch and comes back: there the devkit fails under Shapely 2.
     names = [*MAP_CLASSES[:5], "lane_divider"]
     turn = math.degrees(math.atan2(lidar2global[1, 0], lidar2global[0, 0]))
     patch = (*lidar2global[:2, 3], 100.0, 100.0)
     theirs = map_api.NuScenesMap(str(root), LOCATION).get_map_mask(patch, turn, names, (200, 200))
     theirs = theirs.transpose(0, 2, 1).astype(bool)
-    for name, a, b in zip(MAP_CLASSES[:5], ours, theirs, strict=False):
+    inside = np.s_[3:-3, 3:-3]
+    for name, a, b in zip(MAP_CLASSES[:5], published, theirs, strict=False):
+        a, b = a[inside], b[inside]
+        assert b.sum() > 20 and (a ^ b).sum() <= 0.05 * b.sum(), name
+    for name, a, b in zip(MAP_CLASSES[:5], exact, theirs, strict=False):
         grown = [np.roll(np.pad(b, 2), (i, j), (0, 1))[2:-2, 2:-2] for i in range(-2, 3) for j in range(-2, 3)]
-        assert b.sum() > 20 and (a & ~np.any(grown, axis=0)).sum() == 0, f"{name}: something the devkit does not draw"
-        assert not (np.all(grown, axis=0) & ~a)[3:-3, 3:-3].any(), f"{name}: inside of what it draws something missing"
-    divider = ours[5] & theirs[5]  # the lane divider alone; the road divider makes the devkit fail under Shapely 2
-    assert divider.sum() > 0.9 * theirs[5].sum()
+        assert not (a & ~np.any(grown, axis=0)).any(), f"{name}: something the devkit does not draw"
+        assert not (np.all(grown, axis=0) & ~a)[inside].any(), f"{name}: inside of what it draws something missing"
+    line = theirs[5][inside]
+    published, exact = ((mask[5][inside] & line).sum() / line.sum() for mask in (published, exact))
+    assert published > 0.99 and exact > 0.8
 
 
 def test_line_width_is_the_devkits():
@@ -207,3 +213,5 @@ def test_empty_layers_are_empty_masks(tmp_path):
     path.write_text(json.dumps(MapLayers(canvas_edge=(10, 10)).to_json()))
     masks = read_vector_map(tmp_path, LOCATION).masks(np.eye(3), BEVGrid((0, 4, 1), (0, 4, 1)), line_width=1.5)
     assert masks.shape == (6, 4, 4) and not masks.any()
+    empty = read_vector_map(tmp_path, LOCATION).masks_as_published(np.eye(3), BEVGrid((0, 4, 1), (0, 4, 1)))
+    assert empty.shape == (6, 4, 4) and empty.dtype == bool and not empty.any()

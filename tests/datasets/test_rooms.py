@@ -218,6 +218,9 @@ def test_scannet_refusals(tmp_path):
     ply.write_bytes(b"solid\n")
     with pytest.raises(ValueError, match="must be a ply file with a header"):
         ScanNet(root=tmp_path, scans=["b"])
+    ply.write_bytes(b"ply\nformat ascii 1.0\nelement vertex many\nproperty float x\nend_header\n")
+    with pytest.raises(ValueError, match="must have a number of vertices as its first element"):
+        ScanNet(root=tmp_path, scans=["b"])
 
 
 def test_the_real_scans(realdata, tmp_path):

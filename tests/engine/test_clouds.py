@@ -171,5 +171,5 @@ def test_says_what_is_wrong(parts, tmp_path):
     with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, rows of x, y"):
         cloud_sample(tmp_path / "shape.obj", {"type": "ModelNet40"}, None)
     root, config, checkpoint = parts
-    with pytest.raises(ConfigError, match="--format-only is for segmentation and KITTI"):
+    with pytest.raises(ConfigError, match="--format-only is for segmentation.*ShapeNetPartMetric"):
         test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu", format_only=True))

@@ -11,6 +11,7 @@ import torch
 from pcperc.engine import load_model, open_checkpoint
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_finished_marker
 from pcperc.engine.config import ConfigError
+from pcperc.engine.loading import run_in
 from pcperc.engine.runner import _free_folder_name
 from pcperc.engine.testing import BlankImages, TestOptions, _title, test, test_config
 from pcperc.engine.training import TrainOptions, train
@@ -164,3 +165,16 @@ def test_runs_of_the_same_second_have_log_folders_of_their_own(tmp_path, monkeyp
 def test_config_in_the_log_folder_is_the_checkpoints(trained):
     written = [json.loads(path.read_text()) for path in trained.parent.glob("*/config.json")]
     assert load_checkpoint(trained)["meta"]["config"] in written
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_model_runs_in_half_precision(precision):
+    model = torch.nn.Linear(3, 2)
+    run_in(model, precision, torch.device("cpu"))
+    assert str(model(torch.zeros(1, 3)).dtype) == f"torch.{precision}"
+    assert model.weight.dtype == torch.float32
+
+
+def test_an_unknown_precision_is_named():
+    with pytest.raises(ConfigError, match="--precision must be of float32, float16, bfloat16, got int8"):
+        run_in(torch.nn.Linear(3, 2), "int8", torch.device("cpu"))

@@ -45,6 +45,8 @@ def random_frame(rng: np.random.Generator) -> tuple[list[dict], list[dict]]:
                 "turn": rng.uniform(-3, 3),
             }
         )
+    for thing in [thing for thing in objects if rng.random() < 0.2]:  # one on top of another, for one detection
+        objects.append({**thing, "place": thing["place"] + rng.normal(0, 0.05, 3)})
     for thing in objects:
         for _ in range(rng.choice(3, p=(0.2, 0.5, 0.3))):
             spread = rng.choice([0.01, 0.1, 0.4])
@@ -83,6 +85,23 @@ def test_average_precision_is_that_of_the_definition(seed, count):
                     assert got.num_objects == 0 and np.isnan(got.r40)
                 else:
                     assert (got.r40, got.r11) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_more_objects_than_recalls():
+    """With 60 to 120 objects thresholds are chosen among them."""
+    rng = np.random.default_rng(3)
+    frames = [random_frame(rng) for _ in range(60)]
+    for objects, detections in frames:
+        for thing in objects:
+            thing.update(type="Car", occlusion=0, truncation=0.0, box=(0.0, 0.0, 50.0, 60.0))
+        for thing in detections:
+            thing.update(type="Car", box=(0.0, 0.0, 50.0, 60.0), score=float(rng.random()))
+    truth = [as_objects(objects, scored=False) for objects, _ in frames]
+    found = [as_objects(detections, scored=True) for _, detections in frames]
+    overlaps = [overlaps_of(*pair, kind="BEV") for pair in zip(truth, found, strict=True)]
+    got = average_precision(truth, found, overlaps, name="Car", difficulty="easy")
+    assert got.num_objects > 60 and 10 < got.r40 < 90
+    assert (got.r40, got.r11) == pytest.approx(oracle.average_precision(frames, "Car", 0, False), abs=1e-9)
 
 
 def objects_in_a_row(count: int) -> KITTIObjects:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pcperc.datasets import ScanNet
 from pcperc.datasets.shapenet_part_labels import CATEGORIES, CLASSES, PARTS, SYNSETS
 from pcperc.evaluation import RoomVotes, S3DISMetric, ShapeNetPartMetric, format_part_scores, part_scores, shape_iou
 from pcperc.geometry import PointLabels
@@ -176,5 +177,30 @@ def test_blocks_without_a_place_are_rooms_of_their_own():
     assert metric.evaluate(2)["accuracy"] == pytest.approx(3 / 4)
     with pytest.raises(ValueError, match="votes must be one of sum, highest"):
         S3DISMetric(votes="most")
-    with pytest.raises(ValueError, match="format_only must be False"):
-        S3DISMetric(format_only=True, output_dir="x")
+    files = S3DISMetric(format_only=True, output_dir="x", classes=("floor", "wall"))
+    with pytest.raises(ValueError, match="format_only is for ScanNet"):
+        files.evaluate(0)
+
+
+def test_files_of_scannet_hold_numbers_of_nyu40(tmp_path):
+    np.save(tmp_path / "scan_vert.npy", np.random.default_rng(0).uniform(0, 1, (30, 6)))
+    recorded = np.random.default_rng(1).choice([1, 2, 39, 0, 13], 30)
+    np.save(tmp_path / "scan_sem_label.npy", recorded)
+    data = ScanNet(root=tmp_path, scans=["scan"], block=0.5, test_mode=True)
+    metric = S3DISMetric(output_dir=tmp_path / "out")
+    metric.dataset_meta = data.metainfo
+    for index in range(len(data)):
+        sample = data[index]
+        labels = torch.from_numpy(sample["point_labels"])
+        metric.process({"samples": [sample]}, [PointLabels(labels, torch.ones(len(labels)))])
+    assert metric.evaluate(len(data))["mIoU"] == 1
+    written = np.loadtxt(tmp_path / "out/scannet/scan.txt", dtype=int)
+    np.testing.assert_array_equal(written, np.where(np.isin(recorded, [0, 13]), 0, recorded))
+    (tmp_path / "scan_sem_label.npy").unlink()  # a scan without labels
+    data, files = ScanNet(root=tmp_path, scans=["scan"], block=None), S3DISMetric(output_dir=tmp_path, format_only=True)
+    files.dataset_meta = data.metainfo
+    said = PointLabels(torch.full((30,), 19), torch.ones(30))
+    with pytest.raises(ValueError, match="sample scan must have point_labels to be scored"):
+        metric.process({"samples": [data[0]]}, [said])
+    files.process({"samples": [data[0]]}, [said])
+    assert files.evaluate(1) == {} and np.loadtxt(tmp_path / "scannet/scan.txt").tolist() == [39] * 30

@@ -121,14 +121,15 @@ def test_a_map_is_drawn_as_the_vehicle_sees_it(areas, line, pose):
     matrix = np.eye(3)
     matrix[:2, 2] = columns[0]
     matrix[:2, :2] = np.subtract(columns[1:], columns[0]).T
-    world = VectorMap("place", {"street": edges_of(areas)}, {"street": line_segments(np.array(line))})
+    rings = [[np.array(exterior), *map(np.array, holes)] for exterior, holes in areas]
+    world = VectorMap("place", {"street": rings}, {"street": [np.array(line)]})
     assert_is(world.masks(matrix, GRID, line_width=0.7)[0], expected)
 
 
 def test_mirrored_and_turned_maps_have_mirrored_and_turned_masks():
     rng = np.random.default_rng(1)
-    areas = [(star(rng.uniform(-20, 20, 2), rng.uniform(5, 25, 12)), []) for _ in range(4)]
-    world = VectorMap("place", {"a": edges_of(areas)}, {"a": line_segments(rng.uniform(-60, 60, (5, 2)))})
+    areas = [[np.array(star(rng.uniform(-20, 20, 2), rng.uniform(5, 25, 12)))] for _ in range(4)]
+    world = VectorMap("place", {"a": areas}, {"a": [rng.uniform(-60, 60, (5, 2))]})
 
     def masks(*rows):
         return world.masks(np.array([*rows, (0, 0, 1)], float), WIDE, line_width=1.5)[0]

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pcperc.geometry import BEVGrid
 from pcperc.models.bevfusion import BEVGridTransform, BEVSegmentationHead
@@ -30,6 +31,32 @@ def test_a_plane_is_read_where_the_cells_are(device):
     x, y = centres(FINE).unbind(-1)
     expected = torch.stack([2 * x + 3 * y, x - 0.5 * y]).float().expand(2, -1, -1, -1)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+PUBLISHED = ((-51.2, 51.2, 0.8),) * 2, ((-50.0, 50.0, 0.5),) * 2
+
+
+@pytest.mark.parametrize("bounds", [PUBLISHED, (FINE, COARSE), (COARSE, ((-8.0, 8.0, 0.4), (-3.0, 3.0, 0.2)))])
+def test_it_is_torchs_grid_sample(bounds, device):
+    """Values and gradients, also beyond the input."""
+    source, grid = BEVGrid(*bounds[0]), BEVGrid(*bounds[1])
+    places = (torch.from_numpy(source.to_index(grid.centres())) + 0.5) / torch.tensor(source.shape) * 2 - 1
+    places = places.flip(-1).expand(2, -1, -1, -1).to(device)
+    bev = torch.randn(2, 3, *source.shape, dtype=torch.float64, device=device, requires_grad=True)
+    expected = F.grid_sample(bev, places, mode="bilinear", align_corners=False)
+    found = BEVGridTransform(*bounds)(bev)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    weight = torch.randn_like(found)
+    gradients = [torch.autograd.grad((out * weight).sum(), bev)[0] for out in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+
+
+def test_half_precision_does_not_move_the_grid():
+    published = BEVGridTransform(*PUBLISHED)
+    bev = torch.randn(1, 2, 128, 128).half()
+    found = published.half()(bev)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), published(bev.float()), rtol=2e-3, atol=2e-3)
 
 
 def test_outside_of_the_input_is_zero():

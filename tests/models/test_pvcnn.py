@@ -195,6 +195,8 @@ def test_says_what_is_wrong():
         rooms(cloud_of(3, channels=9), torch.zeros(1).long())
     with pytest.raises(ValueError, match="PVCNN: width must leave one channel or more"):
         pvcnn.pvcnn_s3dis(width=0.001)
+    with pytest.raises(ValueError, match=r"PVCNN: classifier must not begin with dropout, got \(0.5, 4\)"):
+        pvcnn.PVCNN(6, 2, blocks=[(4, 1, None)], classifier=(0.5, 4))
     with pytest.raises(ValueError, match="PVCNN2: downs must be as many as ups, got 1 and 0"):
         pvcnn.PVCNN2(6, 2, downs=[([], (4,))], ups=[], classifier=[])
     with pytest.raises(ValueError, match="FrustumPVCNN: segmentation must have 2 classes and categories, got 13"):

@@ -151,3 +151,16 @@ def test_features_are_twice_differentiable_and_the_gradient_of_weight_says_that_
     (grad,) = torch.autograd.grad(ops.bev_pool(feats, plan, weight).square().sum(), weight, create_graph=True)
     with pytest.raises(NotImplementedError, match="gradient of weight is not differentiable"):
         grad.sum().backward()
+
+
+def test_a_compiled_program_leaves_out_rows_that_are_none():
+    def program(points, rows, feats):
+        return ops.bev_pool(feats, ops.make_bev_pool_plan(points, rows=rows, num_rows=6, **GRID))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(program, backend="eager", fullgraph=True, dynamic=True)
+    points, rows, feats = random_points(1, 30), torch.randint(6, (1, 30)), torch.randn(6, 3)
+    torch.testing.assert_close(compiled(points, rows, feats), program(points, rows, feats))
+    kept = program(points[:, 3:], rows[:, 3:], feats)
+    rows[0, :3] = torch.tensor([-1, 6, 2**32])
+    torch.testing.assert_close(compiled(points, rows, feats), kept)

@@ -148,6 +148,10 @@ class TestThreeNearestPlan(DifferentiableOpContract):
     def overloads(sample):
         return []
 
+    @staticmethod
+    def mistakes():
+        return mistakes_of(ops.make_three_nearest_plan)
+
 
 def test_a_point_at_the_radius_is_outside(device):
     points = torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [0.25, 0, 0]], device=device)

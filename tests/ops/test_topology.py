@@ -168,6 +168,31 @@ def test_the_first_row_beyond_the_limits_is_named(coords, data):
             call()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_first_wrong_row_is_named_whichever_thread_finds_one_last(threads):
+    coords = random_coords(60_000, low=-30, high=30)
+    good = coords[:10].clone()
+    coords[[100, -1], 1] = KEY_LIMITS[3][2] + 1
+    table = torch.full((3, 30_000), -1, dtype=torch.int32)
+    table[0, 100] = table[2, -1] = 7
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for call in (
+            lambda: ops.unique_coords(coords),
+            lambda: ops.downsample_coords(coords, kernel_size=1),
+            lambda: ops.upsample_coords(coords, kernel_size=1),
+            lambda: ops.build_kernel_map(coords, good, kernel_size=1),
+            lambda: ops.build_kernel_map(good, coords, kernel_size=1),
+        ):
+            with pytest.raises(ValueError, match="coords row 100 = "):
+                call()
+        with pytest.raises(ValueError, match=r"neighbors\[0, 100\] = 7 must be less than"):
+            ops.reverse_kernel_map(table, num_inputs=7)
+    finally:
+        torch.set_num_threads(before)
+
+
 @settings(max_examples=30, deadline=None)
 @given(for_every_dims(clouds).filter(len), st.data())
 def test_the_first_repeated_row_is_named(coords, data):

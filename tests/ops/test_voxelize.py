@@ -200,3 +200,22 @@ def test_real_keyframe_has_the_published_number_of_voxels(realdata):
         points, voxel_size=(0.075, 0.075, 0.2), point_range=(-54, -54, -5, 54, 54, 3), max_points=10, max_voxels=160_000
     )
     assert len(voxels.coords) == pytest.approx(17_508, rel=0.005)
+
+
+def test_a_compiled_program_drops_points_of_no_cloud():
+    """The kernel alone looks at the values there: one that int32 does not hold must not become another cloud."""
+
+    def program(points, batch_index):
+        return ops.voxelize_mean(
+            points, batch_index, voxel_size=(1, 1, 1), point_range=(0, 0, 0, 4, 4, 4), batch_size=2
+        )
+
+    torch._dynamo.reset()
+    compiled = torch.compile(program, backend="eager", fullgraph=True, dynamic=True)
+    points = torch.rand(40, 4) * 4
+    batch_index = torch.randint(2, (40,))
+    for got, wanted in zip(compiled(points, batch_index), program(points, batch_index), strict=True):
+        assert torch.equal(got, wanted)
+    kept = program(points[4:], batch_index[4:])
+    batch_index[:4] = torch.tensor([2, -1, 2**32, 2**40 + 1])
+    assert torch.equal(compiled(points, batch_index).feats, kept.feats)

@@ -10,7 +10,7 @@ import pytest
 from pcperc.datasets import ShapeNetPart, shapenet_part_labels
 from pcperc.simulation.shapes import Settings, simulate
 from pcperc.simulation.shapes.builder import Builder
-from pcperc.simulation.shapes.generate import CATEGORIES, POINTS, category_of, make_shape
+from pcperc.simulation.shapes.generate import CATEGORIES, POINTS, _pose, category_of, make_shape
 from pcperc.simulation.shapes.solids import surface_points
 
 
@@ -67,6 +67,16 @@ def test_points_are_spread_evenly():
     ring = surface_points(solids("ring"), 20000, np.random.default_rng(0))[0]
     outer = np.hypot(ring[:, 0], ring[:, 2]) > 1
     assert outer.mean() == pytest.approx(0.5 + 0.2 / math.pi, abs=0.015)
+    (cone,) = solids("cone")
+    points, _ = cone.draw(np.random.default_rng(0), 20000)
+    on_side = (points[:, 1] > 0) & (points[:, 1] < cone.length)
+    # Along the side the density goes as the radius 0.5 - 0.4 h: the mean of h is (1/4 - 2/15) / (3/10).
+    assert (points[on_side, 1] / cone.length).mean() == pytest.approx(0.3889, abs=0.006)
+    assert on_side.mean() == pytest.approx(0.6 * cone.slant / (0.6 * cone.slant + 0.26), abs=0.015)
+    (ball,) = solids("ball")  # of a flat ellipsoid the poles along its shortest axis have more than a sphere's
+    assert (np.abs(ball.draw(np.random.default_rng(0), 20000)[0][:, 2]) > 0.125).mean() == pytest.approx(
+        0.631, abs=0.02
+    )
 
 
 def test_what_is_inside_another_solid_is_not_seen():
@@ -98,6 +108,16 @@ def test_every_part_of_every_category_occurs():
         np.testing.assert_allclose(np.linalg.norm(table[:, 3:6], axis=1), 1, atol=1e-9)
         seen[category_of(index)] |= set(table[:, 6].astype(int))
     assert {name: tuple(sorted(parts)) for name, parts in seen.items()} == shapenet_part_labels.PARTS
+
+
+def test_normals_stay_normal_under_the_pose():
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(30, 3))
+    normal = np.array([2.0, -1.0, 0.5]) / np.linalg.norm([2.0, -1.0, 0.5])
+    flat -= (flat @ normal)[:, None] * normal
+    points, normals = _pose(flat, np.tile(normal, (30, 1)), rng)
+    np.testing.assert_allclose((points - points[0]) @ normals[0], 0, atol=1e-9)
+    assert not np.allclose(normals[0], normal, atol=1e-3)
 
 
 def test_a_data_set_is_read_by_its_reader_and_repeats(tmp_path):

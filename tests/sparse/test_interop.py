@@ -3,6 +3,7 @@
 
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from types import ModuleType
 
 import pytest
@@ -80,3 +81,8 @@ def test_what_the_other_cannot_hold_is_named(torchsparse, monkeypatch):
     x = SparseTensor(coords_of((0, 0, 0, 0)), torch.ones(1, 1), 1)
     with pytest.raises(ValueError, match="to_spconv: needs a spatial_shape, got an unbounded lattice"):
         x.to_spconv()
+    with pytest.raises(ValueError, match="to_torchsparse: needs three spatial axes, got 2"):
+        SparseTensor(torch.zeros(1, 3).int(), torch.ones(1, 1), 1).to_torchsparse()
+    finer = SparseTensor(x.coords, x.feats, 1, tensor_stride=(1, Fraction(1, 2), 1))
+    with pytest.raises(ValueError, match=r"to_torchsparse: needs a whole tensor_stride, got \('1', '1/2', '1'\)"):
+        finer.to_torchsparse()

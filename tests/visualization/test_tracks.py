@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pcperc.geometry import Tracks
-from pcperc.visualization import draw_birds_eye, save_gif
+from pcperc.visualization import draw_birds_eye, draw_camera_overlay, save_gif
 from pcperc.visualization.scene_geometry import frame_mesh, number_lines
 from tests.visualization.conftest import detections
 
@@ -34,6 +34,12 @@ def test_number_is_written_beside_the_box(make_frame):
     pictures = [draw_birds_eye(make_frame(predictions=tracked(("car", CAR), ids=[n]))) for n in (3, 8)]
     changed = np.argwhere((pictures[0] != pictures[1]).any(axis=2))
     assert len(changed) and np.abs(changed - [340, 555]).max() < 30
+
+
+def test_number_is_written_on_the_image(make_frame):
+    pictures = [draw_camera_overlay(make_frame(predictions=tracked(("car", CAR), ids=[n])), 0) for n in (3, 8)]
+    changed = np.argwhere((pictures[0] != pictures[1]).any(axis=2))
+    assert len(changed) and np.abs(changed - [75, 160]).max() < 25  # above the box, in the middle
 
 
 def test_numbers_in_the_scene_are_lines(make_frame):

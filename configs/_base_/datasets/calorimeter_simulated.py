@@ -5,12 +5,12 @@ from pcperc.datasets import CalorimeterHits, EpochSampler, collate
 from pcperc.evaluation import CalorimeterMetric
 
 data_root = "data/simulated/calorimeter"
-simulation = dict(format="calorimeter", events=600, size="small", seed=0)
+simulation = dict(format="calorimeter", events=240, size="small", seed=0)
 
 train_dataloader = dict(
     dataset=dict(type=CalorimeterHits, root=data_root, split="sim_train", transforms=[]),
     sampler=dict(type=EpochSampler),
-    batch_size=4,
+    batch_size=2,
     drop_last=True,
     num_workers=4,
     persistent_workers=True,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frustums of the labelled 2D boxes of KITTI's object benchmark; ImageSets/train.txt and val.txt list the frames."""
+"""Frustums of the labelled 2D boxes of KITTI's object benchmark; ImageSets/train.txt and val.txt list the frames.
+
+Boxes lower than 25 pixels, which the benchmark does not score, are left out, as published.
+"""
 
 from pcperc.datasets import EpochSampler, KITTIFrustums, collate
 from pcperc.evaluation import KITTIMetric
@@ -7,7 +10,7 @@ from pcperc.evaluation import KITTIMetric
 data_root = "data/kitti_object"
 
 train_dataloader = dict(
-    dataset=dict(type=KITTIFrustums, root=data_root, split="train", transforms=[]),
+    dataset=dict(type=KITTIFrustums, root=data_root, split="train", min_height=25.0, transforms=[]),
     sampler=dict(type=EpochSampler),
     batch_size=32,
     drop_last=True,
@@ -17,7 +20,7 @@ train_dataloader = dict(
     collate_fn=dict(type=collate),
 )
 test_dataloader = dict(
-    dataset=dict(type=KITTIFrustums, root=data_root, split="val", transforms=[], test_mode=True),
+    dataset=dict(type=KITTIFrustums, root=data_root, split="val", min_height=25.0, transforms=[], test_mode=True),
     sampler=dict(type=EpochSampler, shuffle=False),
     batch_size=32,
     num_workers=4,

@@ -26,7 +26,7 @@ train_dataloader.dataset.merge(
         with_map=True,
         transforms=[
             *train_dataloader.dataset.transforms[:3],
-            dict(type=DrawMapMasks),
+            dict(type=DrawMapMasks, as_published=True),
             *train_dataloader.dataset.transforms[3:],
         ],
     )
@@ -36,7 +36,7 @@ val_dataloader.dataset.merge(
         with_map=True,
         transforms=[
             *val_dataloader.dataset.transforms[:1],
-            dict(type=DrawMapMasks),
+            dict(type=DrawMapMasks, as_published=True),
             *val_dataloader.dataset.transforms[1:],
         ],
     )

@@ -28,7 +28,7 @@ train_dataloader.dataset.merge(
             dict(type=ResizeCropFlipRotate, final_size=(256, 704), resize_range=(0.38, 0.55)),
             dict(type=GlobalScaleRotateTranslate),
             dict(type=RandomFlip3D),
-            dict(type=DrawMapMasks),
+            dict(type=DrawMapMasks, as_published=True),
             dict(type=PointsRangeFilter, point_range=_point_range),
             dict(type=BoxesRangeFilter, point_range=_point_range),
             dict(type=ShufflePoints),
@@ -40,7 +40,7 @@ val_dataloader.dataset.merge(
         with_map=True,
         transforms=[
             dict(type=ResizeCrop, final_size=(256, 704), resize=0.48),
-            dict(type=DrawMapMasks),
+            dict(type=DrawMapMasks, as_published=True),
             dict(type=PointsRangeFilter, point_range=_point_range),
         ],
     )

@@ -7,5 +7,5 @@ from mmengine.config import read_base
 with read_base():
     from .one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
-train_cfg.merge(dict(max_epochs=6))
-optim_wrapper.optimizer.merge(dict(lr=3e-3))
+train_cfg.merge(dict(max_epochs=5))
+optim_wrapper.optimizer.merge(dict(lr=2e-3))

@@ -45,12 +45,11 @@ class HardVoxelizer:
 
     def __call__(self, points: Sequence[Tensor], *, training: bool) -> SparseTensor:
         """Voxelize B clouds (N_i, F) into coords (M, 4) and feats (M, F), the mean of each voxel's points."""
-        counts = torch.tensor([len(cloud) for cloud in points])
-        batch_index = torch.arange(len(points), dtype=torch.int32).repeat_interleave(counts)
         merged = torch.cat(list(points))
+        items = [merged.new_full(cloud.shape[:1], item, dtype=torch.int32) for item, cloud in enumerate(points)]
         voxels = ops.voxelize_hard_mean(
             merged,
-            batch_index.to(merged.device),
+            torch.cat(items),
             voxel_size=self.voxel_size,
             point_range=self.point_range,
             max_points=self.max_points,

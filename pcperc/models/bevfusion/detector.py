@@ -5,11 +5,10 @@ Source: Liu et al., BEVFusion: Multi-task multi-sensor fusion with unified bird'
 figure 2.
 """
 
-import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from pcperc.geometry import Detections, transform_boxes
+from pcperc.geometry import Detections, inverse, transform_boxes
 from pcperc.models.bevfusion.detection_votes import DetectionVotes
 from pcperc.registry import MODELS
 
@@ -124,5 +123,5 @@ class BEVFusion(BaseModel):
 
 def to_recorded_frame(detections: Detections, lidar_aug: Tensor) -> Detections:
     """Undo ``lidar_aug`` (4, 4), which may turn, scale, mirror and move."""
-    recorded = torch.linalg.inv(lidar_aug.double())
+    recorded = inverse(lidar_aug.double())
     return Detections(transform_boxes(detections.boxes, recorded), detections.scores, detections.labels)

@@ -6,9 +6,7 @@ Source: Liu et al., BEVFusion, ICRA 2023, section III-D; sizes as in its release
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc.geometry import BEVGrid, MapPrediction
@@ -20,6 +18,8 @@ from pcperc.registry import MODELS
 class BEVGridTransform(nn.Module):
     """Read a map at the cell centres of another grid, bilinearly; beyond the outermost centres it fades to 0.
 
+    The same as torch's ``grid_sample``, as two products of matrices, whose gradient repeats bit for bit on a GPU.
+
     Args:
         input_bounds, output_bounds: of x and of y: first edge, last edge and cell size, metres.
     Raises:
@@ -29,10 +29,6 @@ class BEVGridTransform(nn.Module):
     def __init__(self, input_bounds: Sequence[Sequence[float]], output_bounds: Sequence[Sequence[float]]):
         super().__init__()
         self.source, self.grid = BEVGrid(*map(tuple, input_bounds)), BEVGrid(*map(tuple, output_bounds))
-        index = self.source.to_index(self.grid.centres())
-        # grid_sample takes -1 and 1 for the outer edges of a map, and its last axis first.
-        places = ((index + 0.5) / self.source.shape * 2 - 1)[..., ::-1]
-        self.register_buffer("places", torch.from_numpy(places.astype(np.float32)), persistent=False)
 
     def forward(self, bev: Tensor) -> Tensor:
         """Map (B, C, X, Y) of the input's bounds to (B, C, X', Y').
@@ -45,8 +41,19 @@ class BEVGridTransform(nn.Module):
                 f"BEVGridTransform: bev must be (B, C, {self.source.shape[0]}, {self.source.shape[1]}) for "
                 f"input_bounds, got {tuple(bev.shape)}"
             )
-        places = self.places.to(bev.dtype).expand(len(bev), -1, -1, -1)
-        return F.grid_sample(bev, places, mode="bilinear", align_corners=False)
+        along_x = _interpolation(self.source.x_bound, self.grid.x_bound, like=bev)
+        along_y = _interpolation(self.source.y_bound, self.grid.y_bound, like=bev)
+        return along_x @ bev @ along_y.mT
+
+
+def _interpolation(source: Sequence[float], target: Sequence[float], *, like: Tensor) -> Tensor:
+    """Return the weights (target cells, source cells) of linear interpolation between cell centres along one axis."""
+    cells, wanted = (
+        torch.arange(round((last - first) / step), dtype=torch.float64, device=like.device)
+        for first, last, step in (source, target)
+    )
+    index = (target[0] + (wanted + 0.5) * target[2] - source[0]) / source[2] - 0.5
+    return (1 - (index[:, None] - cells).abs()).clamp(min=0).to(like.dtype)
 
 
 @MODELS.register_module()

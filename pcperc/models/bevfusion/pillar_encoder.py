@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
+from pcperc.nn.norm import RowBatchNorm
 from pcperc.registry import MODELS
 
 
@@ -57,12 +58,11 @@ class PillarVoxelizer:
 
     def __call__(self, points: Sequence[Tensor], *, training: bool) -> Pillars:
         """Turn B clouds (N_i, F) into pillars; those of sample 0 first, each sample's in the order of first points."""
-        counts = torch.tensor([len(cloud) for cloud in points])
-        batch_index = torch.arange(len(points), dtype=torch.int32).repeat_interleave(counts)
         merged = torch.cat(list(points))
+        items = [merged.new_full(cloud.shape[:1], item, dtype=torch.int32) for item, cloud in enumerate(points)]
         voxels = ops.voxelize_hard(
             merged,
-            batch_index.to(merged.device),
+            torch.cat(items),
             voxel_size=self.voxel_size,
             point_range=self.point_range,
             max_points=self.max_points,
@@ -83,7 +83,7 @@ class PillarLayer(nn.Module):
         self.is_last = is_last
         width = out_channels if is_last else out_channels // 2
         self.linear = nn.Linear(in_channels, width, bias=False)
-        self.norm = nn.BatchNorm1d(width, eps=1e-3, momentum=0.01)
+        self.norm = RowBatchNorm(width, eps=1e-3, momentum=0.01)
 
     def forward(self, feats: Tensor) -> Tensor:
         """Map (M, P, in_channels) to (M, P, out_channels), the last layer to (M, out_channels)."""
@@ -97,7 +97,7 @@ class PointPillarsEncoder(nn.Module):
     """Pillars to a bird's-eye-view map.
 
     A point is told with its distances from the mean of its pillar's points (x, y, z) and from the pillar's middle
-    (x, y). In training a batch needs two places of pillars at least, as every batch norm does.
+    (x, y).
 
     Args:
         in_channels: channels F of a point (x, y, z, intensity, time lag).

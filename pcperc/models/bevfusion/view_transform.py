@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pcperc.geometry import inverse
 from pcperc.models.blocks import ConvNormReLU
 from pcperc.ops.bev_pool import BevPoolPlan, bev_pool, make_bev_pool_plan
 from pcperc.registry import MODELS
@@ -51,8 +52,8 @@ def frustum_points(
         v, u = torch.meshgrid(rows, columns, indexing="ij")
         pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)  # (h, w, 3)
 
-        camera2lidar = lidar_aug.double()[:, None] @ torch.linalg.inv(lidar2camera.double())
-        image2camera = torch.linalg.inv(image_aug.double() @ camera2image.double())
+        camera2lidar = lidar_aug.double()[:, None] @ inverse(lidar2camera.double())
+        image2camera = inverse(image_aug.double() @ camera2image.double())
         pixel2ray = camera2lidar[..., :3, :3] @ image2camera  # (B, V, 3, 3)
         rays = torch.einsum("bvij,hwj->bvhwi", pixel2ray, pixels).float().contiguous()
         origins = camera2lidar[..., :3, 3].float()

@@ -4,13 +4,19 @@
 import torch
 from torch import Tensor
 
-STEPS = 32  # centres that are chosen between two looks at whether hits are left: the device waits for nothing else
-CHUNK = 2**24  # distances of mean shift that are held at once
+from pcperc.models.calorimeter.distances import all_distances
+
+BLOCK = 512  # candidates for a centre that are looked at together
+ROUNDS = 8  # between two looks at whether a block is settled: the device waits for nothing else
+CHUNK = 2**24  # distances that are held at once
 
 
 @torch.no_grad()
 def condense(x: Tensor, beta: Tensor, group: Tensor, *, radius: float, min_beta: float = 0.1) -> Tensor:
     """Take hits in descending order of beta; each that is still free becomes a centre of all free hits around it.
+
+    So a hit is a centre exactly where no centre of larger beta is near, and a hit belongs to the centre of largest beta
+    among those near it. Both are found for many hits at once.
 
     Args:
         x: (N, D) floating point. beta: (N,); of equal ones the first row comes first.
@@ -21,33 +27,51 @@ def condense(x: Tensor, beta: Tensor, group: Tensor, *, radius: float, min_beta:
     Raises:
         ValueError: shapes that differ, or radius not > 0.
     Source: Kieseler, "Object condensation", Eur. Phys. J. C 80 (2020), section 2.3.
-    Deterministic: yes. Cost: N times the number of centres, falling as hits are taken. The host looks at the device
-    once for every `STEPS` centres, and once for the hits that are free to begin with.
+    Deterministic: yes. Cost: N times the number of centres. The host waits for the device a few times for each block of
+    `BLOCK` candidates that no earlier centre has taken; nothing is copied to it.
     """
     _check("condense", radius, x, beta, group)
-    order = beta.argsort(descending=True, stable=True)
-    order = order[(group >= 0)[order]]
-    centre = torch.full_like(group, -1, dtype=torch.int64)
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    while len(order):
-        own, groups = x[order], group[order]
-        able = beta[order] > min_beta
-        taken = torch.full_like(order, -1)
-        rank = torch.arange(len(order), device=x.device)
-        for _ in range(STEPS):
-            free = taken < 0
-            # The first free row, 0 where there is none: then nothing is free to be taken, or able to take.
-            first = torch.where(free & able, rank, len(order)).amin().view(1)
-            exists = first < len(order)
-            first = first.clamp(max=len(order) - 1)
-            near = (own - own.index_select(0, first)).square().sum(1) < radius**2
-            near &= free & exists & (groups == groups.index_select(0, first))
-            near |= exists & (rank == first)  # a centre that is not a number, too, so that every step takes one
-            taken = torch.where(near, order.index_select(0, first), taken)
-        centre[order] = taken
-        free = taken < 0
-        order = order[free & (free & able).any()]
-    return centre
+    order = beta.argsort(descending=True, stable=True)
+    candidates = order[((group >= 0) & (beta > min_beta))[order]]
+    centres = _centres(x, group, candidates, radius)
+    found = torch.full_like(group, -1, dtype=torch.int64)
+    if len(centres):
+        rank = torch.arange(len(centres), device=x.device)
+        number = torch.cat(
+            [torch.where(near, rank, len(centres)).amin(1) for near in _near_parts(x, group, x, group, centres, radius)]
+        )
+        found = torch.where((number < len(centres)) & (group >= 0), centres[number.clamp(max=len(centres) - 1)], -1)
+        found[centres] = centres  # one that is not a number is near nothing, not even itself
+    return found
+
+
+def _centres(x: Tensor, group: Tensor, candidates: Tensor, radius: float) -> Tensor:
+    """Return the candidates near no earlier one that is returned, in their order."""
+    found = [candidates[:0]]
+    while len(candidates):
+        block, rest = candidates[:BLOCK], candidates[BLOCK:]
+        (near,) = _near_parts(x[block], group[block], x, group, block, radius)
+        near = near.tril(-1)
+        # Row i is settled as soon as all rows before it are: after i rounds at the most, after a few as a rule.
+        settled, kept = False, torch.ones_like(block, dtype=torch.bool)
+        while not settled:
+            for _ in range(ROUNDS):
+                before, kept = kept, ~(near & kept).any(1)
+            settled = torch.equal(before, kept)
+        found.append(block[kept])
+        if len(rest):
+            parts = _near_parts(x[rest], group[rest], x, group, found[-1], radius)
+            rest = rest[~torch.cat([part.any(1) for part in parts])]
+        candidates = rest
+    return torch.cat(found)
+
+
+def _near_parts(one: Tensor, own: Tensor, x: Tensor, group: Tensor, rows: Tensor, radius: float):
+    """Yield which of ``x[rows]`` are near each of ``one``, (A, rows) bool, so many of ``one`` at a time as fit."""
+    others, groups, size = x[rows], group[rows], max(CHUNK // max(len(rows), 1), BLOCK)
+    for part, its in zip(one.split(size), own.split(size), strict=True):
+        yield (all_distances(part, others) < radius) & (its[:, None] == groups)
 
 
 @torch.no_grad()
@@ -76,7 +100,7 @@ def mean_shift(x: Tensor, group: Tensor, *, bandwidth: float, max_iterations: in
         rows = (group == value).nonzero().squeeze(1)
         points = x[rows].float() if x.dtype != torch.float64 else x[rows]
         modes = _modes(points, bandwidth, max_iterations)
-        nearest = [_apart(part, modes).argmin(1) for part in points.split(max(CHUNK // len(modes), 1))]
+        nearest = [all_distances(part, modes).argmin(1) for part in points.split(max(CHUNK // len(modes), 1))]
         cluster[rows] = count + torch.cat(nearest)
         count += len(modes)
     return cluster
@@ -87,14 +111,15 @@ def _modes(points: Tensor, bandwidth: float, max_iterations: int) -> Tensor:
     cells = (points / bandwidth).round().unique(dim=0)
     seeds = points.clone() if len(cells) == len(points) else cells * bandwidth
     seeds = seeds[_count(seeds, points, bandwidth) > 0]
-    moving = torch.arange(len(seeds), device=points.device)
+    resting = []
     for _ in range(max_iterations):
-        if not len(moving):
+        if not len(seeds):
             break
-        moved = _shifted(seeds[moving], points, bandwidth)
-        far = (moved - seeds[moving]).square().sum(1) > (1e-3 * bandwidth) ** 2
-        seeds[moving] = moved
-        moving = moving[far]
+        moved = _shifted(seeds, points, bandwidth)
+        far = (moved - seeds).square().sum(1) > (1e-3 * bandwidth) ** 2
+        resting.append(moved[~far])
+        seeds = moved[far].unique(dim=0)  # seeds with the same points around them are one from here on
+    seeds = torch.cat([*resting, seeds]).unique(dim=0)
     weight = _count(seeds, points, bandwidth)
     order = _sorted_rows(seeds, weight)
     seeds, weight = seeds[order], weight[order]
@@ -114,18 +139,14 @@ def _sorted_rows(seeds: Tensor, weight: Tensor) -> Tensor:
 def _shifted(seeds: Tensor, points: Tensor, bandwidth: float) -> Tensor:
     parts = []
     for part in seeds.split(max(CHUNK // len(points), 1)):
-        inside = (_apart(part, points) <= bandwidth).to(points)
+        inside = (all_distances(part, points) <= bandwidth).to(points)
         parts.append(inside @ points / inside.sum(1, keepdim=True))
     return torch.cat(parts)
 
 
 def _count(seeds: Tensor, points: Tensor, bandwidth: float) -> Tensor:
     parts = seeds.split(max(CHUNK // len(points), 1))
-    return torch.cat([(_apart(part, points) <= bandwidth).sum(1) for part in parts])
-
-
-def _apart(one: Tensor, other: Tensor) -> Tensor:
-    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cat([(all_distances(part, points) <= bandwidth).sum(1) for part in parts])
 
 
 def _check(op: str, width: float, x: Tensor, beta: Tensor, group: Tensor) -> None:

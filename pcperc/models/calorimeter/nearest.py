@@ -6,6 +6,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from pcperc.models.calorimeter.distances import all_distances
 from pcperc.ops import Segments
 
 CHUNK = 2**26  # distances that are held at once on a GPU
@@ -45,6 +46,4 @@ def _nearest_on_cpu(x: Tensor, count: int) -> Tensor:
 
 def _nearest_on_gpu(x: Tensor, count: int) -> Tensor:
     chunks = x.split(max(CHUNK // len(x), 1))
-    # Not by a matrix product, whose rounding would take a row for its neighbour's neighbour.
-    apart = (torch.cdist(chunk, x, compute_mode="donot_use_mm_for_euclid_dist") for chunk in chunks)
-    return torch.cat([distances.topk(count, largest=False).indices for distances in apart])
+    return torch.cat([all_distances(chunk, x).topk(count, largest=False).indices for chunk in chunks])

@@ -53,8 +53,8 @@ def object_condensation_loss(
     strength = charge[:, None] * charge[centres] / len(beta)
     member = objects[:, None] == torch.arange(count, device=objects.device)
     near = torch.where(distance > FAR, 2 * FAR * distance - FAR**2, distance.square())
-    attraction = (strength * near)[member].sum()
-    repulsion = (strength * (1 - distance).clamp(min=0))[~member].sum()
+    attraction = torch.where(member, strength * near, 0).sum()
+    repulsion = torch.where(member, 0, strength * (1 - distance).clamp(min=0)).sum()
     return CondensationLoss(attraction, repulsion, (1 - beta[centres]).mean() + noise_weight * noise_beta)
 
 
@@ -93,7 +93,7 @@ def discriminative_loss(
     member = torch.nn.functional.one_hot(own, count).to(x)  # sums by matrix products, which repeat bit for bit
     hits = member.sum(0)
     means = member.T @ x / hits[:, None]
-    pull = ((means[own] - x).abs().sum(1) - pull_margin).clamp(min=0).square()
+    pull = ((member @ means - x).abs().sum(1) - pull_margin).clamp(min=0).square()
     pull = (member.T @ pull / hits).mean()
     if count == 1:
         return DiscriminativeLoss(pull, nothing)

@@ -50,6 +50,29 @@ def make_head(in_channels: int, layers: Sequence[float], out_channels: int, *, w
     return nn.Sequential(*modules, nn.Linear(in_channels, out_channels))
 
 
+def first_weights(head: nn.Sequential, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """Return the columns of the first linear layer of a head for inputs of these numbers of channels side by side."""
+    return _first_linear(head).weight.split(list(sizes), 1)
+
+
+def head_of_sum(head: nn.Sequential, of_points: Tensor, of_cloud: Tensor, points: PointTensor) -> Tensor:
+    """Run a head whose first linear layer is given as products: (N, C) of points and (B, C) of their clouds.
+
+    Their sum is what the layer makes of the inputs side by side, without a table that repeats the cloud's for each of
+    its points: for parts of shapes half of all memory.
+    """
+    bias = _first_linear(head).bias
+    x = of_points + spread(of_cloud + bias.to(of_cloud.dtype), points)
+    inside = list(head[0])[1:] if isinstance(head[0], nn.Sequential) else []
+    for module in (*inside, *list(head)[1:]):
+        x = module(x)
+    return x
+
+
+def _first_linear(head: nn.Sequential) -> nn.Linear:
+    return head[0][0] if isinstance(head[0], nn.Sequential) else head[0]
+
+
 def check_network_input(name: str, points: PointTensor, in_channels: int) -> None:
     """Require points with x, y, z and ``in_channels`` features."""
     check_points(name, points)

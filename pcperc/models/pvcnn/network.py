@@ -8,6 +8,7 @@ published with it for what the paper leaves open.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import nn as spnn
@@ -15,11 +16,12 @@ from pcperc.models.pvcnn.layers import (
     Block,
     check_network_input,
     cloud_max,
+    first_weights,
+    head_of_sum,
     make_head,
     make_point_layers,
     one_hot_categories,
     scaled,
-    spread,
 )
 from pcperc.registry import MODELS
 from pcperc.sparse import PointTensor
@@ -71,24 +73,29 @@ class PVCNN(nn.Module):
         of_layers = [layer.out_channels for layer in self.point_layers]
         self.cloud_layers = spnn.SharedMLP(of_layers[-1], scaled(width, cloud_channels)) if cloud_channels else None
         of_cloud = self.cloud_layers.out_channels if cloud_channels else of_layers[-1]
-        of_points = sum(of_layers) if concat_layers else of_layers[-1]
-        self.classifier = make_head(num_categories + of_points + of_cloud, classifier, num_classes, width=width)
+        # What the classifier sees of each point: outputs of layers, then what is the same for all points of its cloud.
+        self.seen_channels = [*(of_layers if concat_layers else of_layers[-1:]), num_categories + of_cloud]
+        self.classifier = make_head(sum(self.seen_channels), classifier, num_classes, width=width)
+        if isinstance(self.classifier[0], nn.Dropout):
+            raise ValueError(f"PVCNN: classifier must not begin with dropout, got {tuple(classifier)}")
 
     def forward(self, points: PointTensor, categories: Tensor | None = None) -> PointTensor:
         name = type(self).__name__
         check_network_input(name, points, self.in_channels)
         one_hot = one_hot_categories(name, points, categories, self.num_categories)
-        x, outputs = points, []
-        for layer in self.point_layers:
+        *of_layers, of_cloud = first_weights(self.classifier, self.seen_channels)
+        of_layers = [None] * (len(self.point_layers) - len(of_layers)) + of_layers
+        x, mixed = points, 0
+        for layer, weight in zip(self.point_layers, of_layers, strict=True):
             x = layer(x)
-            outputs.append(x.feats)
+            if weight is not None:
+                mixed = mixed + F.linear(x.feats, weight)
         cloud = cloud_max(x.feats, points)
         if self.cloud_layers is not None:
             cloud = self.cloud_layers(cloud)
         if one_hot is not None:
             cloud = torch.cat([one_hot.to(cloud.dtype), cloud], 1)
-        seen = outputs if self.concat_layers else outputs[-1:]
-        return points.replace(feats=self.classifier(torch.cat([*seen, spread(cloud, points)], 1)))
+        return points.replace(feats=head_of_sum(self.classifier, mixed, F.linear(cloud, of_cloud), points))
 
 
 @MODELS.register_module()

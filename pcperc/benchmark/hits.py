@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/benchmark.py hits: time of networks of calorimeter hits, clustering apart, by file or number of hits."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pcperc.benchmark.report import Report, environment
+from pcperc.benchmark.timing import call_ms
+from pcperc.datasets import collate
+from pcperc.datasets.calorimeter import read_event
+from pcperc.engine.config import load_config
+from pcperc.engine.distributed import pick_device
+from pcperc.engine.loading import build_model, open_checkpoint
+from pcperc.engine.progress import ProgressDisplay
+from pcperc.geometry.calorimeter import hit_table
+from pcperc.models.minkunet import MinkUNet
+from pcperc.nn import fuse
+from pcperc.registry import MODELS
+
+COLUMNS = {
+    "network": "",
+    "event": "",
+    "hits": ",d",
+    "median_ms": ".1f",
+    "network_ms": ".1f",
+    "clustering_ms": ".1f",
+    "cpu_ms": ".1f",
+    "hits_per_s": ",.0f",
+    "us_per_hit": ".2f",
+    "clusters": "d",
+}
+
+
+@dataclass(frozen=True)
+class HitsOptions:
+    """What the command line says; see tools/README.md."""
+
+    models: Sequence[Path]
+    input: Sequence[Path]
+    hits: Sequence[int] = ()
+    runs: int = 3
+    max_seconds: float = 60.0
+    device: str | None = None
+    json: Path | None = None
+
+
+def measure_hits(options: HitsOptions) -> Report:
+    """Time every model on every event: the files as they are, or, with ``hits``, that many hits made of the first file.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_event`.
+    """
+    device = pick_device(options.device)
+    events = {path.name: read_event(path)["hits"] for path in options.input}
+    if options.hits:
+        pool = next(iter(events.values()))
+        events = {f"{count} hits": crowded(pool, count) for count in sorted(options.hits)}
+    report = Report("hits", environment(device), {"events": ", ".join(map(str, options.input))})
+    with ProgressDisplay("measuring", len(options.models) * len(events)) as display:
+        for path in options.models:
+            model = load_network(path, device)
+            slow = False
+            for name, hits in events.items():
+                row = {"network": path.parent.name if path.suffix != ".py" else path.stem, "event": name}
+                if slow:
+                    reason = f"more hits than took {options.max_seconds:g} s"
+                    report.not_measured.append({"library": row["network"], "reason": reason, **row})
+                else:
+                    row |= time_batch(model, [hits], device=device, runs=options.runs)
+                    report.rows.append(row)
+                    slow = row["median_ms"] > 1e3 * options.max_seconds
+                display.advance(name)
+    report.finish(COLUMNS, options.json)
+    return report
+
+
+def load_network(path: Path, device: torch.device) -> nn.Module:
+    """Return the model of a checkpoint, or of a config with initial weights, as it is run: its convolutions fused."""
+    if path.suffix == ".py":
+        torch.manual_seed(0)
+        model = MODELS.build(load_config(path).model).to(device).eval()
+    else:
+        model = build_model(open_checkpoint(path), device)
+    if isinstance(model.backbone, MinkUNet):
+        model.backbone = fuse(model.backbone)
+    return model
+
+
+@torch.inference_mode()
+def time_batch(
+    model: nn.Module, events: Sequence[np.ndarray], *, device: torch.device, runs: int
+) -> dict[str, float | int]:
+    """Time one batch of events from hits on the host to clusters on the device.
+
+    Returns:
+        ``median_ms`` of all, ``network_ms`` of what comes before the clustering, ``clustering_ms``, their difference;
+        ``cpu_ms``, the time of all cores in one call, which other work on the machine changes little;
+        ``hits``, ``hits_per_s``, ``us_per_hit``, ``events_per_s``, and ``clusters`` that were found.
+    """
+    batch = collate([{"sample_token": str(i), "hits": hits} for i, hits in enumerate(events)])
+
+    def call(mode: str) -> object:
+        return model(**model.data_preprocessor(batch, False), mode=mode)
+
+    found = call("predict")
+    before = time.process_time()
+    call("predict")
+    cpu_ms = 1e3 * (time.process_time() - before)
+    times = np.array([[call_ms(lambda m=m: call(m), device) for m in ("predict", "tensor")] for _ in range(runs)])
+    whole, network = np.median(times, axis=0)
+    count = sum(len(hits) for hits in events)
+    return {
+        "hits": count,
+        "cpu_ms": cpu_ms,
+        "median_ms": float(whole),
+        "network_ms": float(network),
+        "clustering_ms": float(max(whole - network, 0.0)),
+        "hits_per_s": 1e3 * count / whole,
+        "us_per_hit": 1e3 * whole / max(count, 1),
+        "events_per_s": 1e3 * len(events) / whole,
+        "clusters": sum(len(torch.unique(f.instances[f.instances >= 0])) for f in found),
+    }
+
+
+def crowded(hits: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
+    """Return ``count`` hits: those of an event, and of copies of it that are turned about the beam, in random order.
+
+    More hits are a more crowded event, as with more pile-up; that two copies share a cell is not undone.
+    """
+    rng = np.random.default_rng(seed)
+    parts, left = [], count
+    while left > 0:
+        part = hits[rng.permutation(len(hits))[:left]]
+        turn = rng.uniform(0, 2 * np.pi) if parts else 0.0
+        x, y, z = part[:, 5:8].T
+        xyz = np.stack([np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y, z], axis=1)
+        parts.append(hit_table(part[:, 0], xyz, part[:, 8]))
+        left -= len(part)
+    return np.concatenate(parts) if parts else hits[:0]

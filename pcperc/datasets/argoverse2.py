@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sensor data set of Argoverse 2, real or simulated: LiDAR sweeps at 10 Hz, ring cameras, boxes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pcperc.datasets.nuscenes import read_image
+from pcperc.datasets.transformed import TransformedDataset
+from pcperc.geometry import invert_rigid, quaternion_to_matrix, transform_points
+from pcperc.registry import DATASETS
+from pcperc.tables import read_table
+
+# The categories that the official evaluation scores, in its order.
+CATEGORIES = (
+    "ARTICULATED_BUS", "BICYCLE", "BICYCLIST", "BOLLARD", "BOX_TRUCK", "BUS", "CONSTRUCTION_BARREL",
+    "CONSTRUCTION_CONE", "DOG", "LARGE_VEHICLE", "MESSAGE_BOARD_TRAILER", "MOBILE_PEDESTRIAN_CROSSING_SIGN",
+    "MOTORCYCLE", "MOTORCYCLIST",
+    "PEDESTRIAN", "REGULAR_VEHICLE", "SCHOOL_BUS", "SIGN", "STOP_SIGN", "STROLLER", "TRUCK", "TRUCK_CAB",
+    "VEHICULAR_TRAILER", "WHEELCHAIR", "WHEELED_DEVICE", "WHEELED_RIDER",
+)  # fmt: skip
+RING_CAMERAS = (
+    "ring_front_center", "ring_front_right", "ring_front_left", "ring_side_right", "ring_side_left", "ring_rear_right",
+    "ring_rear_left",
+)  # fmt: skip
+MODALITIES = ("lidar", "camera")
+MAX_TRACK_GAP_NS = 1_500_000_000  # between the boxes that a velocity is taken from
+_POSE = ("qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
+_SIZE = ("length_m", "width_m", "height_m")
+_LOGS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is read of a log at once: poses by time, annotations, calibration.
+
+    Attributes:
+        folder: of the log.
+        poses: time (ns) to city_SE3_egovehicle (4, 4).
+        boxes: time (ns) to (boxes (K, 9) float64, categories (K,), num_interior_pts (K,), track ids (K,)) in the
+            vehicle's frame; None where the log has no annotations.
+    """
+
+    folder: Path
+    poses: dict[int, np.ndarray]
+    boxes: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] | None
+
+
+@DATASETS.register_module()
+class Argoverse2(TransformedDataset):
+    """Annotated sweeps of one split, as docs/conventions.md lays samples out; reads files, never augments.
+
+    Points and boxes are in the vehicle's frame at the time of the sweep (x forward, y left, z up, origin at the rear
+    axle), as published: it stands for the LiDAR's frame, and ``lidar2ego`` is the identity. Velocities are those of
+    the boxes of the same track before and after. The token of a sample is ``<log>/<time in ns>``.
+
+    Args:
+        root: folder with a folder for each split.
+        split: train, val or test; logs without annotations give every sweep, without ``boxes``.
+        transforms: callables applied in order to each sample; one that returns None drops the sample.
+        num_sweeps: older sweeps, each moved by the recorded ego motion; fewer where the log begins.
+        modalities: "lidar", "camera" or both. Images are those nearest in time, of ``cameras``.
+        cameras: names of the folders in sensors/cameras.
+        classes: categories of `CATEGORIES`; labels index into it. Boxes of others are left out, and boxes without a
+            point.
+        test_mode: a sample that a transform drops is an error instead of being replaced by another one.
+    Raises:
+        ImportError: no pyarrow.
+        FileNotFoundError: no such split, or a log without LiDAR.
+        ValueError: an argument names something unknown, or there is no sweep.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        split: str,
+        transforms: Sequence[Callable[[dict], dict | None]] = (),
+        num_sweeps: int = 4,
+        modalities: Sequence[str] = ("lidar",),
+        cameras: Sequence[str] = RING_CAMERAS,
+        classes: Sequence[str] = CATEGORIES,
+        test_mode: bool = False,
+    ) -> None:
+        super().__init__(split=split, transforms=transforms, test_mode=test_mode)
+        for name, given, known in (("modalities", modalities, MODALITIES), ("classes", classes, CATEGORIES)):
+            unknown = [value for value in given if value not in known]
+            if unknown or not given:
+                raise ValueError(f"Argoverse2: {name} must be of {', '.join(known)}, got {list(given)}")
+        if num_sweeps < 0:
+            raise ValueError(f"Argoverse2: num_sweeps must be 0 or more, got {num_sweeps}")
+        self.root, self.num_sweeps = Path(root), int(num_sweeps)
+        self.modalities, self.cameras, self.classes = tuple(modalities), tuple(cameras), tuple(classes)
+        folder = self.root / split
+        if not folder.is_dir():
+            raise FileNotFoundError(f"Argoverse2: {folder} is missing; data/README.md shows the tree")
+        self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._times = {log.name: _sweep_times(log) for log in sorted(folder.iterdir()) if log.is_dir()}
+        self._samples = [(name, time) for name, times in self._times.items() for time in self._annotated(name, times)]
+        if not self._samples:
+            raise ValueError(f"Argoverse2: {folder} must have logs with sweeps, got none")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def metainfo(self) -> dict:
+        """What an evaluator needs to know of this data set."""
+        return {"classes": self.classes, "root": str(self.root), "split": self.split}
+
+    def read_sample(self, index: int) -> dict:
+        """Return a sample without transforms.
+
+        Raises:
+            IndexError: no such sample.
+            FileNotFoundError, ValueError: a file is missing, truncated or holds something else, a pose is missing, or
+                the log has no image of a camera; the message names it.
+        """
+        index = self.check_index(index)
+        name, time = self._samples[index]
+        log = self.log(name)
+        sample = {
+            "sample_token": f"{name}/{time}",
+            "scene_name": name,
+            "location": _city(log.folder),
+            "sample_index": index,
+            "timestamp": time * 1e-9,
+            "lidar2ego": np.eye(4),
+            "ego2global": _pose_at(log, time),
+            "lidar_aug": np.eye(4),
+        }
+        if log.boxes is not None:
+            sample |= self.read_boxes(index)
+        if "lidar" in self.modalities:
+            sample["points"] = self._read_points(log, time)
+        if "camera" in self.modalities:
+            sample |= self._read_cameras(log, time)
+        return sample
+
+    def read_boxes(self, index: int) -> dict[str, np.ndarray]:
+        """Return ``boxes``, ``labels`` and ``num_lidar_pts`` of a sample's boxes that hold a point."""
+        name, time = self._samples[self.check_index(index)]
+        boxes, categories, counts, _ = self.log(name).boxes[time]
+        keep = np.isin(categories, self.classes) & (counts > 0)
+        return {
+            "boxes": boxes[keep].astype(np.float32),
+            "labels": np.array([self.classes.index(category) for category in categories[keep]], np.int64),
+            "num_lidar_pts": counts[keep],
+        }
+
+    def sample_labels(self, index: int) -> np.ndarray:
+        """Return the labels of the boxes of a sample, (K,) int64, without reading points or images."""
+        return self.read_boxes(index)["labels"]
+
+    def log(self, name: str) -> Log:
+        """Return the tables of a log; the last few are kept."""
+        if name not in self._logs:
+            self._logs[name] = read_log(self.root / self.split / name)
+            while len(self._logs) > _LOGS_KEPT:
+                self._logs.popitem(last=False)
+        self._logs.move_to_end(name)
+        return self._logs[name]
+
+    def _annotated(self, name: str, times: list[int]) -> list[int]:
+        path = self.root / self.split / name / "annotations.feather"
+        if not path.is_file():
+            return times
+        return sorted(set(times) & set(read_table(path, ["timestamp_ns"])["timestamp_ns"].tolist()))
+
+    def _read_points(self, log: Log, time: int) -> np.ndarray:
+        times = self._times[log.folder.name]
+        position = times.index(time)
+        city2ego = invert_rigid(_pose_at(log, time))
+        sweeps = []
+        for older in times[max(0, position - self.num_sweeps) : position + 1][::-1]:
+            points = read_sweep(log.folder / "sensors" / "lidar" / f"{older}.feather")
+            if older != time:
+                points = transform_points(points, city2ego @ _pose_at(log, older))
+            points[:, 4] = (time - older) * 1e-9
+            sweeps.append(points)
+        return np.concatenate(sweeps)
+
+    def _read_cameras(self, log: Log, time: int) -> dict:
+        poses = read_table(log.folder / "calibration" / "egovehicle_SE3_sensor.feather", ["sensor_name", *_POSE])
+        columns = ["sensor_name", "fx_px", "fy_px", "cx_px", "cy_px"]
+        intrinsics = read_table(log.folder / "calibration" / "intrinsics.feather", columns)
+        images, lidar2camera, camera2image = [], [], []
+        for camera in self.cameras:
+            rows = [np.flatnonzero(table["sensor_name"] == camera) for table in (poses, intrinsics)]
+            paths = {int(p.stem): p for p in (log.folder / "sensors" / "cameras" / camera).glob("*.jpg")}
+            if not paths or any(len(row) != 1 for row in rows):
+                raise ValueError(f"Argoverse2: log {log.folder} must have images and calibration of {camera}")
+            nearest = min(paths, key=lambda t: (abs(t - time), t))
+            images.append(read_image(paths[nearest]))
+            camera2city = _pose_at(log, nearest) @ _matrices(poses)[rows[0][0]]
+            lidar2camera.append(invert_rigid(camera2city) @ _pose_at(log, time))
+            fx, fy, cx, cy = (intrinsics[column][rows[1][0]] for column in columns[1:])
+            camera2image.append([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        return {
+            "images": images,
+            "lidar2camera": np.array(lidar2camera),
+            "camera2image": np.array(camera2image, np.float64),
+            "image_aug": np.tile(np.eye(3), (len(images), 1, 1)),
+        }
+
+
+def read_sweep(path: str | Path) -> np.ndarray:
+    """Read a LiDAR sweep of Argoverse 2: (N, 5) float32 ``[x, y, z, intensity, 0]`` in the vehicle's frame.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be read, lacks a column or a point, or has a value that is not finite.
+    """
+    table = read_table(path, ["x", "y", "z", "intensity"])
+    points = np.stack([table[name].astype(np.float32) for name in ("x", "y", "z", "intensity")], axis=1)
+    if len(points) == 0 or not np.isfinite(points).all():
+        raise ValueError(f"sweep {path} must have points, all of them finite, got {len(points)}")
+    return np.concatenate([points, np.zeros((len(points), 1), np.float32)], axis=1)
+
+
+def read_log(folder: Path) -> Log:
+    """Read poses and annotations of a log.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_table`.
+    """
+    table = read_table(folder / "city_SE3_egovehicle.feather", ["timestamp_ns", *_POSE])
+    poses = dict(zip(table["timestamp_ns"].tolist(), _matrices(table), strict=True))
+    path = folder / "annotations.feather"
+    if not path.is_file():
+        return Log(folder, poses, None)
+    columns = ["timestamp_ns", "track_uuid", "category", *_SIZE, *_POSE, "num_interior_pts"]
+    table = read_table(path, columns)
+    rotation = quaternion_to_matrix(np.stack([table[name] for name in _POSE[:4]], -1).reshape(-1, 4))
+    centre = np.stack([table[name] for name in _POSE[4:]], -1)
+    size = np.stack([table[name] for name in _SIZE], -1)
+    yaw = np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])
+    times, tracks = table["timestamp_ns"], table["track_uuid"]
+    boxes = np.column_stack([centre, size, yaw, _velocities(times, tracks, centre, poses)])
+    by_time = {}
+    for time in np.unique(times):
+        rows = np.flatnonzero(times == time)
+        by_time[int(time)] = (boxes[rows], table["category"][rows], table["num_interior_pts"][rows], tracks[rows])
+    return Log(folder, poses, by_time)
+
+
+def _velocities(times: np.ndarray, tracks: np.ndarray, centre: np.ndarray, poses: dict[int, np.ndarray]) -> np.ndarray:
+    """Return (K, 2) m/s in the vehicle's frame: from the place before to the place after; NaN where neither is near."""
+    velocities = np.full((len(times), 2), np.nan)
+    known = np.array([time in poses for time in times.tolist()], bool)
+    for track in np.unique(tracks):
+        rows = np.flatnonzero((tracks == track) & known)
+        rows = rows[np.argsort(times[rows], kind="stable")]
+        moments = times[rows].tolist()
+        city = np.array([poses[t][:3, :3] @ centre[r] + poses[t][:3, 3] for t, r in zip(moments, rows, strict=True)])
+        for i, row in enumerate(rows):
+            before, after = max(i - 1, 0), min(i + 1, len(rows) - 1)
+            gap = moments[after] - moments[before]
+            if 0 < gap <= MAX_TRACK_GAP_NS:
+                moved = (city[after] - city[before]) / (gap * 1e-9)
+                velocities[row] = (poses[moments[i]][:3, :3].T @ moved)[:2]
+    return velocities
+
+
+def _matrices(table: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the poses (N, 4, 4) of a table."""
+    matrices = np.tile(np.eye(4), (len(table["qw"]), 1, 1))
+    matrices[:, :3, :3] = quaternion_to_matrix(np.stack([table[name] for name in _POSE[:4]], -1).reshape(-1, 4))
+    matrices[:, :3, 3] = np.stack([table[name] for name in _POSE[4:]], -1)
+    return matrices
+
+
+def _pose_at(log: Log, time: int) -> np.ndarray:
+    if time not in log.poses:
+        raise ValueError(f"Argoverse2: {log.folder / 'city_SE3_egovehicle.feather'} must have a pose at {time} ns")
+    return log.poses[time]
+
+
+def _sweep_times(folder: Path) -> list[int]:
+    """Return the times (ns) of a log's sweeps, by their names."""
+    lidar = folder / "sensors" / "lidar"
+    if not lidar.is_dir():
+        raise FileNotFoundError(f"Argoverse2: log {folder} must have {lidar.relative_to(folder)}, but has none")
+    names = [path.stem for path in lidar.glob("*.feather")]
+    wrong = [name for name in names if not name.isdecimal()]
+    if wrong:
+        raise ValueError(f"Argoverse2: sweeps in {lidar} must be called by their time in ns, got {wrong[0]}.feather")
+    return sorted(map(int, names))
+
+
+def _city(folder: Path) -> str:
+    """Return the city that a map's name tells (log_map_archive_<log>____PIT_city_12345.json), "" without a map."""
+    names = [path.stem for path in (folder / "map").glob("log_map_archive_*.json")]
+    return names[0].partition("____")[2].partition("_city_")[0] if names else ""

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Waymo Open Dataset's perception data in its parquet layout (version 2): range images of five LiDARs, boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pcperc.datasets.transformed import TransformedDataset
+from pcperc.geometry import invert_rigid, transform_points
+from pcperc.registry import DATASETS
+from pcperc.tables import read_table
+
+CLASSES = ("VEHICLE", "PEDESTRIAN", "CYCLIST")
+_TYPES = {1: "VEHICLE", 2: "PEDESTRIAN", 4: "CYCLIST"}  # 3 is SIGN, which has no boxes to be found
+TOP, LASERS = 1, (1, 2, 3, 4, 5)  # TOP, FRONT, SIDE_LEFT, SIDE_RIGHT, REAR
+FEW_POINTS = 5  # an object with no more is of level 2
+_TIME, _LASER, _SEGMENT = "key.frame_timestamp_micros", "key.laser_name", "key.segment_context_name"
+_POSE = "[VehiclePoseComponent].world_from_vehicle.transform"
+_EXTRINSIC = "[LiDARCalibrationComponent].extrinsic.transform"
+_INCLINATION = tuple(f"[LiDARCalibrationComponent].beam_inclination.{name}" for name in ("min", "max", "values"))
+_PIXEL_POSE = "[LiDARPoseComponent].range_image_return1"
+_BOX = "[LiDARBoxComponent]"
+_BOX_COLUMNS = (
+    *(f"{_BOX}.box.center.{axis}" for axis in "xyz"),
+    *(f"{_BOX}.box.size.{axis}" for axis in "xyz"),
+    f"{_BOX}.box.heading",
+    *(f"{_BOX}.speed.{axis}" for axis in "xy"),
+)
+
+
+@DATASETS.register_module()
+class Waymo(TransformedDataset):
+    """Frames of one split, as docs/conventions.md lays samples out; reads files, never augments.
+
+    Points of all LiDARs and boxes are in the vehicle's frame (x forward, y left, z up), as published: it stands for the
+    LiDAR's frame, and ``lidar2ego`` is the identity. Points of the top LiDAR are corrected for the vehicle's motion
+    during the turn, pixel by pixel. Speeds are recorded in the world and turned into the vehicle's frame. A sample also
+    has ``difficulty`` (K,) int64, 1 or 2: the level of each box. The token is ``<segment>/<time in us>``.
+
+    Args:
+        root: folder with a folder for each split, of those the folders lidar, lidar_calibration, lidar_pose,
+            vehicle_pose and, where labelled, lidar_box, of one ``<segment>.parquet`` a segment.
+        split: training, validation or testing.
+        transforms: callables applied in order to each sample; one that returns None drops the sample.
+        num_sweeps: older frames, each moved by the recorded motion; fewer where the segment begins.
+        returns: of each beam, 1 or 2.
+        classes: of `CLASSES`; labels index into it. Boxes of others are left out, and boxes without a point.
+        test_mode: a sample that a transform drops is an error instead of being replaced by another one.
+    Raises:
+        ImportError: no pyarrow.
+        FileNotFoundError: no such split.
+        ValueError: an argument names something unknown, there is no frame, or a table cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        split: str,
+        transforms: Sequence[Callable[[dict], dict | None]] = (),
+        num_sweeps: int = 0,
+        returns: int = 2,
+        classes: Sequence[str] = CLASSES,
+        test_mode: bool = False,
+    ) -> None:
+        super().__init__(split=split, transforms=transforms, test_mode=test_mode)
+        unknown = [name for name in classes if name not in CLASSES]
+        if unknown or not classes:
+            raise ValueError(f"Waymo: classes must be of {', '.join(CLASSES)}, got {list(classes)}")
+        if num_sweeps < 0 or returns not in (1, 2):
+            raise ValueError(f"Waymo: num_sweeps must be 0 or more and returns 1 or 2, got {num_sweeps} and {returns}")
+        self.root, self.num_sweeps, self.returns = Path(root), int(num_sweeps), returns
+        self.classes, self.folder = tuple(classes), Path(root) / split
+        segments = sorted((self.folder / "vehicle_pose").glob("*.parquet"))
+        if not segments:
+            raise FileNotFoundError(f"Waymo: {self.folder / 'vehicle_pose'} must have .parquet files, but has none")
+        self._frames = [
+            (path.stem, time) for path in segments for time in sorted(set(read_table(path, [_TIME])[_TIME].tolist()))
+        ]
+        if not self._frames:
+            raise ValueError(f"Waymo: {self.folder} must have frames, got none")
+        self._segment = lru_cache(maxsize=4)(self._read_segment)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def metainfo(self) -> dict:
+        """What an evaluator needs to know of this data set."""
+        return {"classes": self.classes, "root": str(self.root), "split": self.split}
+
+    def read_sample(self, index: int) -> dict:
+        """Return a sample without transforms.
+
+        Raises:
+            IndexError: no such sample.
+            FileNotFoundError, ValueError: a table is missing, cannot be read, or lacks the frame or a LiDAR of it; the
+                message names it.
+        """
+        index = self.check_index(index)
+        segment, time = self._frames[index]
+        tables = self._segment(segment)
+        sample = {
+            "sample_token": f"{segment}/{time}",
+            "scene_name": segment,
+            "location": "",
+            "sample_index": index,
+            "timestamp": time * 1e-6,
+            "lidar2ego": np.eye(4),
+            "ego2global": tables["poses"][time],
+            "lidar_aug": np.eye(4),
+            "points": self._read_points(index, tables),
+        }
+        path = self.folder / "lidar_box" / f"{segment}.parquet"
+        return sample | self._boxes(path, time, tables["poses"][time]) if path.is_file() else sample
+
+    def sample_labels(self, index: int) -> np.ndarray:
+        """Return the labels of the boxes of a sample, (K,) int64, without reading points."""
+        segment, time = self._frames[self.check_index(index)]
+        return self._boxes(self.folder / "lidar_box" / f"{segment}.parquet", time, np.eye(4))["labels"]
+
+    def _read_points(self, index: int, tables: dict[str, Any]) -> np.ndarray:
+        segment, time = self._frames[index]
+        world2vehicle = invert_rigid(tables["poses"][time])
+        sweeps = []
+        for number in range(index, max(-1, index - self.num_sweeps - 1), -1):
+            name, older = self._frames[number]
+            if name != segment:
+                break
+            points = self._read_frame(segment, older, tables)
+            if older != time:
+                points = transform_points(points, world2vehicle @ tables["poses"][older])
+            points[:, 4] = (time - older) * 1e-6
+            sweeps.append(points)
+        return np.concatenate(sweeps)
+
+    def _read_frame(self, segment: str, time: int, tables: dict[str, Any]) -> np.ndarray:
+        """Return the points of all LiDARs at one time, (N, 5) float32."""
+        path = self.folder / "lidar" / f"{segment}.parquet"
+        names = [f"[LiDARComponent].range_image_return{r}.{part}" for r in (1, 2) for part in ("values", "shape")]
+        table = read_table(path, [_LASER, *names[: 2 * self.returns]], where={_TIME: time})
+        pixel_poses = self._pixel_poses(segment, time)
+        clouds = []
+        for laser in LASERS:
+            rows = np.flatnonzero(table[_LASER] == laser)
+            if len(rows) != 1 or laser not in tables["lasers"]:
+                raise ValueError(f"Waymo: {path} must have LiDAR {laser} and its calibration at {time} us")
+            for values, shape in zip(names[0 : 2 * self.returns : 2], names[1 : 2 * self.returns : 2], strict=True):
+                image = _image(table[values][rows[0]], table[shape][rows[0]], 4, where=f"{path} at {time} us")
+                extra = {"pixel_poses": pixel_poses, "vehicle2world": tables["poses"][time]} if laser == TOP else {}
+                clouds.append(range_image_points(image, **tables["lasers"][laser], **extra))
+        return np.concatenate(clouds)
+
+    def _pixel_poses(self, segment: str, time: int) -> np.ndarray:
+        path = self.folder / "lidar_pose" / f"{segment}.parquet"
+        columns = [_LASER, f"{_PIXEL_POSE}.values", f"{_PIXEL_POSE}.shape"]
+        table = read_table(path, columns, where={_TIME: time})
+        rows = np.flatnonzero(table[_LASER] == TOP)
+        if len(rows) != 1:
+            raise ValueError(f"Waymo: {path} must have the poses of the top LiDAR's pixels at {time} us")
+        return _image(table[columns[1]][rows[0]], table[columns[2]][rows[0]], 6, where=f"{path} at {time} us")
+
+    def _read_segment(self, segment: str) -> dict[str, Any]:
+        """Return poses by time and the calibration of each LiDAR."""
+        table = read_table(self.folder / "vehicle_pose" / f"{segment}.parquet", [_TIME, _POSE])
+        poses = {time: pose.reshape(4, 4) for time, pose in zip(table[_TIME].tolist(), table[_POSE], strict=True)}
+        path = self.folder / "lidar_calibration" / f"{segment}.parquet"
+        table = read_table(path, [_LASER, _EXTRINSIC, *_INCLINATION])
+        lasers = {}
+        for row, laser in enumerate(table[_LASER].tolist()):
+            low, high, values = (table[name][row] for name in _INCLINATION)
+            beams = (low, high) if values is None or len(values) == 0 else values
+            lasers[laser] = {"lidar2vehicle": table[_EXTRINSIC][row].reshape(4, 4), "inclinations": np.asarray(beams)}
+        return {"poses": poses, "lasers": lasers}
+
+    def _boxes(self, path: Path, time: int, vehicle2world: np.ndarray) -> dict[str, np.ndarray]:
+        count, level, kind = f"{_BOX}.num_lidar_points_in_box", f"{_BOX}.difficulty_level.detection", f"{_BOX}.type"
+        table = read_table(path, [*_BOX_COLUMNS, count, level, kind], where={_TIME: time})
+        boxes = np.stack([table[name].astype(np.float64) for name in _BOX_COLUMNS], -1)
+        boxes[:, 7:9] = (np.pad(boxes[:, 7:9], ((0, 0), (0, 1))) @ vehicle2world[:3, :3])[:, :2]
+        counts, hard = (np.nan_to_num(table[name].astype(np.float64)).astype(np.int64) for name in (count, level))
+        names = [_TYPES.get(int(value)) for value in table[kind]]
+        keep = np.array([name in self.classes for name in names], bool) & (counts > 0)
+        return {
+            "boxes": boxes[keep].astype(np.float32),
+            "labels": np.array([self.classes.index(names[i]) for i in np.flatnonzero(keep)], np.int64),
+            "num_lidar_pts": counts[keep],
+            "difficulty": np.where((hard == 2) | (counts <= FEW_POINTS), 2, 1)[keep],
+        }
+
+
+def range_image_points(
+    image: np.ndarray,
+    *,
+    lidar2vehicle: np.ndarray,
+    inclinations: np.ndarray,
+    pixel_poses: np.ndarray | None = None,
+    vehicle2world: np.ndarray | None = None,
+) -> np.ndarray:
+    """Turn a range image into points of the vehicle's frame.
+
+    Args:
+        image: (H, W, 4): range (m, not above 0 for none), intensity, elongation, no-label zone. Row 0 is the highest
+            beam; columns go clockwise from behind the LiDAR.
+        lidar2vehicle: (4, 4).
+        inclinations: (H,) radians, lowest beam first; or (2,) for the lowest and highest edge of H even beams.
+        pixel_poses: (H, W, 6): roll, pitch, yaw, x, y, z of the vehicle in the world as each pixel was taken.
+        vehicle2world: (4, 4) at the frame's time; with ``pixel_poses``.
+    Returns:
+        (N, 5) float32 ``[x, y, z, intensity, 0]``, row by row.
+    Raises:
+        ValueError: as many inclinations as rows are expected.
+    """
+    height, width = image.shape[:2]
+    if len(inclinations) == 2:
+        low, high = inclinations
+        inclinations = low + (np.arange(height) + 0.5) / height * (high - low)
+    if len(inclinations) != height:
+        raise ValueError(f"range_image_points: inclinations must be {height}, got {len(inclinations)}")
+    row, column = np.nonzero(image[..., 0] > 0)
+    distance = image[row, column, 0].astype(np.float64)
+    elevation = np.asarray(inclinations, np.float64)[::-1][row]
+    # The image's middle column looks along the vehicle's +x, so the LiDAR's own heading is taken off.
+    heading = np.arctan2(lidar2vehicle[1, 0], lidar2vehicle[0, 0])
+    azimuth = np.pi * (1 - 2 * (column + 0.5) / width) - heading
+    flat = np.cos(elevation) * distance
+    points = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation) * distance], -1)
+    points = transform_points(points, lidar2vehicle)
+    if pixel_poses is not None:
+        pose = pixel_poses[row, column].astype(np.float64)
+        world = np.einsum("nij,nj->ni", _rotations(pose[:, :3]), points) + pose[:, 3:]
+        points = transform_points(world, invert_rigid(vehicle2world))
+    intensity = image[row, column, 1]
+    return np.column_stack([points, intensity, np.zeros(len(points))]).astype(np.float32)
+
+
+def _rotations(angles: np.ndarray) -> np.ndarray:
+    """Return (N, 3, 3) rotations: roll about x first, then pitch about y, then yaw about z."""
+    (cr, cp, cy), (sr, sp, sy) = np.cos(angles).T, np.sin(angles).T
+    rows = [
+        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+        [-sp, cp * sr, cp * cr],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def _image(values: np.ndarray | None, shape: np.ndarray | None, channels: int, *, where: str) -> np.ndarray:
+    """Return a range image (H, W, channels) of its flat values."""
+    if values is None or shape is None or len(shape) != 3 or shape[2] != channels or np.prod(shape) != len(values):
+        got = "none" if values is None or shape is None else f"{len(values)} values of shape {tuple(shape)}"
+        raise ValueError(f"Waymo: {where}: a range image must be (H, W, {channels}), got {got}")
+    return np.asarray(values, np.float32).reshape(shape)

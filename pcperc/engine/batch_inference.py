@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections of many frames by many workers on Ray Data, as a folder of parquet files in which every frame is once.
+
+Frames are cut into parts of a few, and a worker writes the file of a part whole or not at all. So the part of a worker
+that is killed is done again by another, and a run that is stopped goes on with the parts that are missing.
+"""
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from pcperc.engine.config import ConfigError
+from pcperc.engine.data import build_test_dataset
+from pcperc.engine.inference import classes_of, predict, raw_transforms
+from pcperc.engine.loading import build_model, open_checkpoint
+from pcperc.engine.messages import say
+from pcperc.engine.progress import ProgressDisplay
+from pcperc.engine.raw_files import raw_sample, read_points
+from pcperc.files import write_text
+from pcperc.geometry import Detections
+from pcperc.tables import import_arrow, read_table, write_table
+
+MANIFEST_NAME = "run.json"
+BOX_COLUMNS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
+COLUMNS = ("frame", "scene", "timestamp", "class", "score", *BOX_COLUMNS, "worker")
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What the command line says; see tools/README.md."""
+
+    config: Path
+    checkpoint: Path
+    out: Path
+    files: Sequence[Path] = ()
+    calibration: Sequence[Path] = ()
+    split: str | None = None
+    data_root: str | None = None
+    workers: int | None = None
+    frames_per_part: int = 16
+    columns: int | None = None
+    intensity_scale: float = 1.0
+    min_score: float = 0.1
+    device: str | None = None
+
+
+def infer_on_ray(options: BatchOptions) -> list[Path]:
+    """Detect objects in every frame and write ``<out>/part-NNNNNN.parquet``; parts that are there are kept.
+
+    The frames are the files, or without any those of the split that the checkpoint's config tests on. Ray starts on
+    this machine, or is the cluster that ``RAY_ADDRESS`` names; ``out`` and the data must then be seen by all of its
+    machines.
+
+    Returns:
+        The parts, in order.
+    Raises:
+        ImportError: Ray or pyarrow is not installed.
+        ConfigError: no frame, workers or frames_per_part < 1, a model that finds no boxes, or ``out`` holds
+            results of something else.
+        OSError: parts are missing at the end; the message says how many.
+    """
+    ray = _import_ray()
+    import_arrow()
+    if (options.workers is not None and options.workers < 1) or options.frames_per_part < 1:
+        raise ConfigError(
+            f"--workers and --frames-per-part must be 1 or more, got {options.workers} and {options.frames_per_part}"
+        )
+    options = _absolute(options)
+    source = FrameSource(options)
+    parts = part_paths(options.out, len(source), options.frames_per_part)
+    _agree_with_earlier_run(options, source)
+    missing = [number for number, path in enumerate(parts) if not path.is_file()]
+    say(f"{len(source)} frames in {len(parts)} parts, {len(parts) - len(missing)} of them done already")
+    if missing:
+        _run(ray, options, missing)
+    still = [path for path in parts if not path.is_file()]
+    if still:
+        raise OSError(f"{len(still)} of {len(parts)} parts are missing, first {still[0]}; the same command goes on")
+    for partial in options.out.glob(".part-*.partial"):  # of workers that were killed
+        partial.unlink(missing_ok=True)
+    say(f"{len(source)} frames: {options.out}/part-*.parquet")
+    return parts
+
+
+def part_paths(out: Path, num_frames: int, frames_per_part: int) -> list[Path]:
+    """Return the file of each part."""
+    return [out / f"part-{number:06d}.parquet" for number in range(-(-num_frames // frames_per_part))]
+
+
+class FrameSource:
+    """The frames of a run and the model's view of them, on whichever machine it is made.
+
+    Raises:
+        ConfigError: no frame, no detector, or not a calibration for each file.
+        CheckpointError, DataMissing, FileNotFoundError: see there.
+    """
+
+    def __init__(self, options: BatchOptions) -> None:
+        self.options = options
+        files_only = {"compared": ("model",)} if options.files else {"data_root": options.data_root}
+        self.opened = open_checkpoint(options.checkpoint, options.config, **files_only)
+        cfg = self.opened.cfg
+        if "object" not in cfg["model"].get("heads", {}):
+            raise ConfigError(f"{options.checkpoint}: --ray is for detectors, its model finds no boxes")
+        self.needs_images = "camera" in cfg["model"].get("encoders", {})
+        description = cfg["test_dataloader"]["dataset"]
+        self.classes = classes_of(description)
+        self.dataset: Any = None
+        if options.files:
+            self._check_files()
+            self.transforms = raw_transforms(description)
+        else:
+            self.dataset = build_test_dataset(Config(dict(cfg.items())), options.split)
+        if len(self) == 0:
+            raise ConfigError(f"{options.config}: there is no frame to look at")
+
+    def __len__(self) -> int:
+        return len(self.options.files) if self.dataset is None else len(self.dataset)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for results to be parts of one run."""
+        checkpoint = hashlib.sha256(self.options.checkpoint.read_bytes()).hexdigest()
+        frames = [str(path) for path in self.options.files] or [
+            str(self.dataset.metainfo.get(k)) for k in ("root", "split")
+        ]
+        described = json.dumps([frames, len(self), self.options.min_score, self.options.intensity_scale])
+        return {
+            "checkpoint": self.options.checkpoint.name,
+            "checkpoint_sha256": checkpoint,
+            "frames": len(self),
+            "frames_sha256": hashlib.sha256(described.encode()).hexdigest(),
+            "frames_per_part": self.options.frames_per_part,
+            "trained_on_simulated_data": self.opened.simulated,
+        }
+
+    def sample(self, index: int) -> dict:
+        """Return the transformed sample of a frame."""
+        if self.dataset is not None:
+            return self.dataset[index]
+        path = self.options.files[index]
+        points = read_points(path, columns=self.options.columns, intensity_scale=self.options.intensity_scale)
+        given = self.options.calibration
+        sample = raw_sample(points, path, given[index if len(given) > 1 else 0] if given else None)
+        for transform in self.transforms:
+            sample = transform(sample)
+        return {**sample, "sample_token": str(path)}
+
+    def _check_files(self) -> None:
+        options = self.options
+        if self.needs_images != bool(options.calibration):
+            need = "looks at camera images: give --calibration" if self.needs_images else "looks at no images"
+            raise ConfigError(f"{options.checkpoint} {need}")
+        if len(options.calibration) not in (0, 1, len(options.files)):
+            raise ConfigError(
+                f"--calibration: must be one file, or one for each of {len(options.files)}, "
+                f"got {len(options.calibration)}"
+            )
+        for path in (*options.files, *options.calibration):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no such file")
+
+
+class PartWriter:
+    """A worker: the model on its device, which writes one part after the other."""
+
+    def __init__(self, options: BatchOptions, device: str) -> None:
+        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        self.source = FrameSource(options)
+        self.model = build_model(self.source.opened, torch.device(device))
+        self.options = options
+        self.paths = part_paths(options.out, len(self.source), options.frames_per_part)
+        self.worker = f"{socket.gethostname()}/{os.getpid()}"
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Write the parts of a batch; return how many frames are in each."""
+        counts = [self.write(int(part)) for part in batch["part"]]
+        return {"part": batch["part"], "frames": np.array(counts)}
+
+    def write(self, part: int) -> int:
+        """Write a part, where it is not there yet; return the number of its frames."""
+        first = part * self.options.frames_per_part
+        frames = range(first, min(first + self.options.frames_per_part, len(self.source)))
+        if not self.paths[part].is_file():
+            rows: dict[str, list] = {name: [] for name in COLUMNS}
+            for index in frames:
+                for name, value in self._row(self.source.sample(index)).items():
+                    rows[name].append(value)
+            write_table(self.paths[part], rows)
+        return len(frames)
+
+    def _row(self, sample: dict) -> dict[str, Any]:
+        found = predict(self.model, sample)
+        found = (found["object"] if isinstance(found, dict) else found).numpy()
+        found = Detections(found.boxes, found.scores, found.labels).filter(found.scores >= self.options.min_score)
+        boxes = np.asarray(found.boxes, np.float32)
+        return {
+            "frame": sample["sample_token"],
+            "scene": sample.get("scene_name", ""),
+            "timestamp": float(sample.get("timestamp", "nan")),
+            "class": [self.source.classes[label] for label in found.labels],
+            "score": np.asarray(found.scores, np.float32),
+            **{name: boxes[:, column] for column, name in enumerate(BOX_COLUMNS)},
+            "worker": self.worker,
+        }
+
+
+def read_parts(out: Path) -> dict[str, Any]:
+    """Return the columns of all parts of a finished run, in the order of its frames.
+
+    Raises:
+        FileNotFoundError: no run is there, or a part is missing.
+    """
+    manifest = Path(out) / MANIFEST_NAME
+    if not manifest.is_file():
+        raise FileNotFoundError(f"{manifest} is missing: tools/infer.py --ray writes it")
+    run = json.loads(manifest.read_text())
+    tables = [read_table(path, COLUMNS) for path in part_paths(Path(out), run["frames"], run["frames_per_part"])]
+    return {name: [value for table in tables for value in table[name]] for name in COLUMNS}
+
+
+def _run(ray: Any, options: BatchOptions, missing: Sequence[int]) -> None:
+    """Let Ray's workers write the parts that are missing."""
+    on_gpu = torch.cuda.is_available() if options.device is None else options.device.startswith("cuda")
+    started = not ray.is_initialized()
+    if started:
+        _start(ray, options)
+    try:
+        resources = ray.cluster_resources()
+        known = int(resources.get("GPU", 0)) if on_gpu else 1
+        workers = min(options.workers or max(known, 1), len(missing))
+        if on_gpu and workers > known:
+            raise ConfigError(f"--workers {workers}: one worker a GPU, Ray has {known}")
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        parts = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing))
+        done = parts.map_batches(
+            PartWriter,
+            fn_constructor_args=(options, "cuda" if on_gpu else "cpu"),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_gpus=1 if on_gpu else None,
+            num_cpus=None if on_gpu else 1,
+            max_restarts=-1,  # a worker that is killed is started again, and its part given to another meanwhile
+            max_task_retries=-1,
+        )
+        say(f"{workers} workers, {'one a GPU' if on_gpu else 'on CPUs'}")
+        with ProgressDisplay("inferring", len(missing)) as display:
+            for _ in done.iter_batches(batch_size=1):
+                display.advance("")
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _start(ray: Any, options: BatchOptions) -> None:
+    """Connect to the cluster of RAY_ADDRESS, or start Ray here; workers find pcperc where this process found it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+    chosen: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": path}}, "log_to_driver": False}
+    if "RAY_ADDRESS" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        chosen |= {"num_cpus": max(cores, options.workers or 1) + 1, "include_dashboard": False}
+    ray.init(logging_level="error", **chosen)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError(f"infer --ray: Ray must be installed (pip install 'pcperc[ray]'): {error}") from error
+    return ray
+
+
+def _absolute(options: BatchOptions) -> BatchOptions:
+    """Return the options with paths that mean the same to a process in another folder."""
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    for name in ("config", "checkpoint", "out"):
+        values[name] = Path(values[name]).resolve()
+    for name in ("files", "calibration"):
+        values[name] = tuple(Path(path).resolve() for path in values[name])
+    return BatchOptions(**values)
+
+
+def _agree_with_earlier_run(options: BatchOptions, source: FrameSource) -> None:
+    """Write the description of the run, or raise where ``out`` holds parts of another one."""
+    path, mine = options.out / MANIFEST_NAME, source.identity()
+    if path.is_file():
+        earlier = json.loads(path.read_text())
+        for key, value in mine.items():
+            if earlier.get(key) != value:
+                raise ConfigError(
+                    f"{options.out} holds results of another run ({key}: {earlier.get(key)} there, {value} here); "
+                    "choose another --out"
+                )
+    elif options.out.is_dir() and any(options.out.glob("part-*.parquet")):
+        raise ConfigError(f"{options.out} holds parts but no {MANIFEST_NAME}; choose another --out")
+    write_text(path, json.dumps(mine, indent=1))

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector as one file that runs without the code that trained it: a graph of torch.export, or machine code.
+
+What runs it imports torch and loads the library of operators, nothing else (docs/deploy.md).
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pcperc import nn as spnn
+from pcperc.engine.config import ConfigError
+from pcperc.engine.distributed import pick_device
+from pcperc.engine.loading import PRECISIONS, build_model, open_checkpoint
+from pcperc.engine.messages import say
+from pcperc.files import write_text, written_whole
+from pcperc.models.bevfusion import BEVFusion, SparseEncoder
+from pcperc.models.bevfusion.program import DetectorProgram
+
+FORMATS = ("exported", "compiled")
+# Between the package and the model on the same input, in float32: a score of 1 and a place 54 m away have these digits.
+MAX_DIFFERENCE = 1e-5
+NUM_POINTS = 4000  # of the made-up cloud with which the program is traced and compared
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """What the command line says; see tools/README.md."""
+
+    config: Path
+    checkpoint: Path
+    out: Path = Path("detector.pt2")
+    format: str = "exported"
+    precision: str = "float32"
+    fuse: bool = False
+    device: str | None = None
+
+
+def package_model(options: PackageOptions) -> Path:
+    """Write the model of a checkpoint as a program, and beside it a JSON file that tells what goes in and comes out.
+
+    The program takes any number of points. It is run once and compared with the model.
+
+    Returns:
+        ``options.out``.
+    Raises:
+        ConfigError: the model is no BEVFusion detector, another format or precision, or a suffix other than .pt2.
+        RuntimeError: the program gives other scores than the model.
+    """
+    if options.format not in FORMATS or options.precision not in PRECISIONS:
+        raise ConfigError(
+            f"--format must be of {', '.join(FORMATS)} and --precision of {', '.join(PRECISIONS)}, "
+            f"got {options.format} and {options.precision}"
+        )
+    if options.out.suffix != ".pt2":
+        raise ConfigError(f"--out must be a .pt2 file, got {options.out}")
+    device = pick_device(options.device)
+    opened = open_checkpoint(options.checkpoint, options.config, compared=("model",))
+    model = build_model(opened, device)
+    if not isinstance(model, BEVFusion) or "object" not in model.heads:
+        raise ConfigError(f"{options.checkpoint}: must be a BEVFusion detector, got {type(model).__name__}")
+    if options.fuse and isinstance(model.encoders["lidar"] if "lidar" in model.encoders else None, SparseEncoder):
+        model.encoders["lidar"] = spnn.fuse(model.encoders["lidar"])
+    program = DetectorProgram(model, dtype=PRECISIONS[options.precision]).to(device)
+    sample = example_sample(program, _image_size(opened.cfg), device)
+    say(f"tracing {options.checkpoint} on {device}")
+    exported = export_program(program, sample)
+    compiled = options.format == "compiled"
+    if compiled:
+        say("compiling; this takes minutes")
+    write_package(exported, options.out, compiled=compiled)
+    count, difference = _compare(load_package(options.out, compiled=compiled), program, sample)
+    facts = {
+        **{"format": options.format, "precision": options.precision, "device": device.type},
+        "inputs": {key: [list(value.shape), str(value.dtype)] for key, value in sample.items()},
+        "classes": list(opened.cfg.get("test_dataloader", {}).get("dataset", {}).get("classes", ())),
+        "checkpoint": str(options.checkpoint),
+        "trained_on_simulated_data": opened.simulated,
+    }
+    write_text(options.out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    if options.precision == "float32" and difference > MAX_DIFFERENCE:
+        raise RuntimeError(f"{options.out}: its scores differ from the model's by {difference:.2g}")
+    say(f"{options.out}: {count} boxes of a made-up scene, scores within {difference:.2g} of the model's")
+    return options.out
+
+
+def export_program(program: DetectorProgram, sample: dict[str, Tensor]) -> torch.export.ExportedProgram:
+    """Trace a program on a sample; the number of points stays open."""
+    shapes = {key: {0: torch.export.Dim.DYNAMIC} if key == "points" else None for key in sample}
+    with torch.no_grad():
+        return torch.export.export(program, (sample,), dynamic_shapes=(shapes,))
+
+
+def write_package(exported: torch.export.ExportedProgram, out: Path, *, compiled: bool) -> None:
+    """Write a program whole: as its graph, or as machine code for the device it was traced on."""
+    with written_whole(out) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its deprecated parts
+        whole = partial.with_name(f"{partial.stem}.pt2")  # both writers insist on the suffix
+        try:
+            if compiled:
+                torch._inductor.aoti_compile_and_package(exported, package_path=str(whole))
+            else:
+                torch.export.save(exported, whole)
+            whole.replace(partial)
+        finally:
+            whole.unlink(missing_ok=True)
+
+
+def load_package(path: Path, *, compiled: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """Return what runs a package."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch._inductor.aoti_load_package(str(path)) if compiled else torch.export.load(path).module()
+
+
+def example_sample(program: DetectorProgram, image_size: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+    """Make up a sample: points all over the range, grey images that look forward; the same each time."""
+    sample = {}
+    if "points" in program.input_names:
+        generator = torch.Generator().manual_seed(0)
+        low, high = torch.tensor(program.preprocessor.voxelizer.point_range).view(2, 3)
+        xyz = low + torch.rand(NUM_POINTS, 3, generator=generator) * (high - low)
+        sample["points"] = torch.cat([xyz, torch.zeros(NUM_POINTS, 2)], 1)
+    if "images" in program.input_names:
+        height, width = image_size
+        forward = torch.tensor([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+        camera2image = torch.tensor([[0.8 * width, 0, width / 2], [0, 0.8 * width, height / 2], [0, 0, 1]])
+        sample["images"] = torch.full((6, 3, height, width), 90, dtype=torch.uint8)
+        sample["lidar2camera"] = forward.repeat(6, 1, 1)
+        sample["camera2image"], sample["image_aug"] = camera2image.repeat(6, 1, 1), torch.eye(3).repeat(6, 1, 1)
+    return {key: value.to(device) for key, value in sample.items()}
+
+
+def _image_size(cfg: dict) -> Sequence[int]:
+    """The size of the images that the network was tested on; (0, 0) without cameras."""
+    transforms = cfg.get("test_dataloader", {}).get("dataset", {}).get("transforms", ())
+    return next((transform["final_size"] for transform in transforms if "final_size" in transform), (0, 0))
+
+
+def _compare(package, program: DetectorProgram, sample: dict[str, Tensor]) -> tuple[int, float]:
+    """Return the number of boxes and the largest difference of scores; boxes of equal scores may change places."""
+    with torch.no_grad():
+        found, wanted = package(sample)["scores"], program(sample)["scores"]
+    if found.shape != wanted.shape:
+        return len(wanted), float("inf")
+    return len(wanted), (found - wanted).abs().max().item() if len(wanted) else 0.0

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables in Arrow files: .feather of Argoverse 2, .parquet of Waymo and batch inference. pyarrow is imported on use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pcperc.files import written_whole
+
+ENDINGS = (".feather", ".parquet")
+
+
+def import_arrow() -> Any:
+    """Return pyarrow with its feather and parquet modules.
+
+    Raises:
+        ImportError: it is not installed; the message says how to.
+    """
+    try:
+        import pyarrow
+        import pyarrow.feather
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            f"pyarrow must be installed for .feather and .parquet files (pip install 'pcperc[tables]'): {error}"
+        ) from error
+    return pyarrow
+
+
+def read_table(path: str | Path, columns: Sequence[str], *, where: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Read columns of a table.
+
+    Args:
+        path: of a .feather or .parquet file.
+        columns: names; each must be there.
+        where: column to value; of a .parquet file only the rows with these values.
+    Returns:
+        Name to a numpy array (N,), of objects for text, or to a list of N values for lists (None where there is none).
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: no pyarrow.
+        ValueError: another ending, a file that cannot be read, or one without a column; the message names the file.
+    """
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise ValueError(f"table {path} must end in {' or '.join(ENDINGS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"table {path} is missing")
+    arrow = import_arrow()
+    try:
+        if path.suffix == ".feather":
+            names = arrow.ipc.open_file(str(path)).schema.names
+        else:
+            names = arrow.parquet.read_schema(path).names
+        missing = [name for name in columns if name not in names]
+        if not missing and path.suffix == ".feather":
+            table = arrow.feather.read_table(path, columns=list(columns))
+        elif not missing:
+            filters = [(name, "=", value) for name, value in (where or {}).items()]
+            table = arrow.parquet.read_table(path, columns=list(columns), filters=filters or None)
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"table {path} cannot be read, it is truncated or something else: {reason}") from error
+    if missing:
+        raise ValueError(f"table {path} must have the column '{missing[0]}', got {', '.join(names)}")
+    return {name: _values(arrow, table.column(name)) for name in columns}
+
+
+def _values(arrow: Any, column: Any) -> Any:
+    kind = column.type
+    if arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_fixed_size_list(kind):
+        return [None if value is None else np.asarray(value) for value in column.to_pylist()]
+    return column.to_numpy()
+
+
+def write_table(path: str | Path, columns: dict[str, Any]) -> Path:
+    """Write a table; its name appears only when it is complete.
+
+    Args:
+        path: of a .feather (zstd) or .parquet file.
+        columns: name to a sequence or array, all of one length.
+    Raises:
+        ImportError: no pyarrow.
+        ValueError: another ending.
+        OSError: it cannot be written; the message names it.
+    """
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise ValueError(f"table {path} must end in {' or '.join(ENDINGS)}")
+    arrow = import_arrow()
+    table = arrow.table(
+        {name: values if isinstance(values, np.ndarray) else list(values) for name, values in columns.items()}
+    )
+    with written_whole(path) as partial:
+        if path.suffix == ".feather":
+            arrow.feather.write_feather(table, str(partial), compression="zstd")
+        else:
+            arrow.parquet.write_table(table, partial)
+    return path

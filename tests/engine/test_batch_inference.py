@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/infer.py --ray: every frame once, also when a worker is killed; resuming; what it refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pcperc.engine import batch_inference
+from pcperc.engine.batch_inference import BatchOptions, FrameSource, PartWriter, infer_on_ray, part_paths, read_parts
+from pcperc.engine.checkpoint import save_weights
+from pcperc.engine.config import ConfigError, load_config, plain_config
+from pcperc.registry import MODELS
+from pcperc.tables import read_table
+from tests.engine.helpers import ENVIRONMENT, ROOT
+from tests.nuscenes_root import write_tiny_root
+
+CONFIG = ROOT / "configs/bevfusion/lidar_only_demo.py"
+FRAMES = 23
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A detector with random weights and many small clouds, of as many points as their number tells."""
+    folder = tmp_path_factory.mktemp("frames")
+    cfg = load_config(CONFIG)
+    meta = {"config": plain_config(cfg), "config_file": str(CONFIG), "simulated": True}
+    save_weights(MODELS.build(cfg["model"]).state_dict(), folder / "model.safetensors", meta=meta)
+    rng = np.random.default_rng(0)
+    files = [folder / f"cloud_{index:02d}.npy" for index in range(FRAMES)]
+    for index, path in enumerate(files):
+        np.save(path, np.pad(rng.uniform([-40, -40, -2], [40, 40, 1], (400 + index, 3)), ((0, 0), (0, 2))).astype("f4"))
+    return BatchOptions(CONFIG, folder / "model.safetensors", folder / "out", files, frames_per_part=2, min_score=0.0)
+
+
+def test_parts_of_one_worker_hold_every_frame_once(options, tmp_path):
+    few = replace(options, out=tmp_path, files=options.files[:5])
+    writer = PartWriter(few, "cpu")
+    done = writer({"part": np.array([2, 0])})
+    np.testing.assert_array_equal(done["frames"], [1, 2])
+    table = read_table(tmp_path / "part-000000.parquet", ["frame", "score", "x", "class"])
+    assert table["frame"].tolist() == [str(path) for path in few.files[:2]]
+    assert len(table["score"][0]) == len(table["x"][0]) == len(table["class"][0]) > 0
+    assert (np.diff(table["score"][0]) <= 0).all()
+    before = (tmp_path / "part-000000.parquet").stat().st_mtime_ns
+    writer.write(0)  # is there already
+    assert (tmp_path / "part-000000.parquet").stat().st_mtime_ns == before
+
+
+def test_what_is_refused(options, tmp_path, monkeypatch):
+    assert [path.name for path in part_paths(tmp_path, 5, 2)] == [f"part-00000{i}.parquet" for i in range(3)]
+    with pytest.raises(ConfigError, match="looks at no images"):
+        FrameSource(replace(options, calibration=options.files[:1]))
+    with pytest.raises(FileNotFoundError, match="none.npy: no such file"):
+        FrameSource(replace(options, files=[tmp_path / "none.npy"]))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"Ray must be installed \(pip install 'pcperc\[ray\]'\)"):
+        infer_on_ray(options)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Let one worker of this process do what Ray's workers would; return the parts that it was given, run by run."""
+    given = []
+
+    def run(_ray, options, missing):
+        given.append(list(missing))
+        PartWriter(options, "cpu")({"part": np.array(missing)})
+
+    monkeypatch.setattr(batch_inference, "_import_ray", lambda: None)
+    monkeypatch.setattr(batch_inference, "_run", run)
+    return given
+
+
+def test_a_stopped_run_goes_on_with_what_is_missing(options, tmp_path, in_this_process):
+    few = replace(options, out=tmp_path / "out", files=options.files[:7])
+    paths = infer_on_ray(few)
+    assert read_parts(few.out)["frame"] == [str(path) for path in few.files]
+    kept = {path: path.stat().st_mtime_ns for path in paths}
+    paths[2].unlink()
+    (few.out / ".part-000002.parquet.123.partial").touch()  # of a worker that was killed
+    infer_on_ray(few)
+    infer_on_ray(few)
+    assert in_this_process == [[0, 1, 2, 3], [2]]
+    assert read_parts(few.out)["frame"] == [str(path) for path in few.files]
+    assert [path for path in paths if path.stat().st_mtime_ns != kept[path]] == [paths[2]]
+    assert sorted(p.name for p in few.out.iterdir()) == [*(p.name for p in paths), "run.json"]
+    with pytest.raises(ConfigError, match=r"holds results of another run \(frames: 7 there, 6 here\)"):
+        infer_on_ray(replace(few, files=few.files[:6]))
+    with pytest.raises(ConfigError, match="--workers and --frames-per-part must be 1 or more, got 0 and 2"):
+        infer_on_ray(replace(few, workers=0))
+
+
+def test_all_frames_of_a_data_set(options, tmp_path, in_this_process):
+    root = write_tiny_root(tmp_path / "nuscenes", version="v1.0-sim")
+    whole = replace(options, files=(), out=tmp_path / "out", data_root=str(root), split="sim_train")
+    infer_on_ray(whole)
+    table = read_parts(whole.out)
+    assert table["scene"] == ["sim-0000"] * 3 and len(set(table["frame"])) == 3
+    assert np.allclose(np.diff(table["timestamp"]), 0.5, atol=1e-3)
+
+
+@pytest.mark.large
+def test_a_killed_worker_costs_no_frame(options):
+    pytest.importorskip("ray")
+    command = [sys.executable, "tools/infer.py", CONFIG, options.checkpoint, *options.files, "--ray", "--workers", "3"]
+    command += ["--frames-per-part", "2", "--min-score", "0", "--out", options.out, "--device", "cpu"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    paths = part_paths(options.out, FRAMES, 2)
+    run = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=-2, text=True
+    )
+    try:
+        victim = worker_of_first_part(paths, run)
+        os.kill(victim, signal.SIGKILL)
+        done = sum(path.is_file() for path in paths)
+        said, _ = run.communicate(timeout=180)
+    finally:
+        run.kill()
+    assert run.returncode == 0, said
+    assert done < len(paths), "the worker was killed when all was done: nothing is shown"
+    table = read_parts(options.out)
+    assert table["frame"] == [str(path) for path in options.files]
+    workers = {int(name.rpartition("/")[2]) for name in table["worker"]}
+    assert victim in workers and len(workers) > 1
+    assert not list(options.out.glob(".part-*"))
+
+
+def worker_of_first_part(paths, run) -> int:
+    """Wait for the first part; return the process that wrote it."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and run.poll() is None:
+        for path in paths:
+            if path.is_file():
+                return int(read_table(path, ["worker"])["worker"][0].rpartition("/")[2])
+        time.sleep(0.02)
+    raise AssertionError(f"no part was written: {run.stdout.read() if run.poll() is not None else 'in time'}")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metric of calorimeter clusters: perfect and empty predictions, files, and what does not fit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pcperc.datasets import collate
+from pcperc.evaluation import CalorimeterMetric, count_event, read_cluster_table
+from pcperc.geometry import HitClusters
+from tests.calorimeter_events import made_event
+
+
+def batch(*showers, **changes):
+    rng = np.random.default_rng(0)
+    return collate([{"sample_token": str(i), **made_event(rng, count), **changes} for i, count in enumerate(showers)])
+
+
+def perfect(data):
+    return [HitClusters(s["class"], s["instance"], torch.ones(len(s["class"]))) for s in data["samples"]]
+
+
+def score(data, found, **options):
+    metric = CalorimeterMetric(**options)
+    metric.dataset_meta = {"split": "sim_test"}
+    metric.process(data, found)
+    return metric.evaluate(len(found))
+
+
+def test_what_is_right_scores_one(tmp_path):
+    data = batch(3, 0, 2)
+    scores = score(data, perfect(data), output_dir=tmp_path)
+    assert {scores[f"{variant}/PQ"] for variant in ("hits", "energy", "weighted", "hits/event")} == {1.0}
+    assert (scores["efficiency"], scores["fake_rate"]) == (1.0, 0.0)
+    table = read_cluster_table(tmp_path / "cluster_table.npz")
+    assert table.found.all() and table.response == pytest.approx(np.ones(5)) and not table.fake.any()
+    written = json.loads((tmp_path / "cluster_scores.json").read_text())
+    assert "3 events sim_test (simulated, GFlash)" in written["title"] and written["scores"] == scores
+    assert sum(written["curves"]["energy"]["showers"]) == 5
+    assert None in written["curves"]["energy"]["response"]  # a bin without a shower has no number
+
+
+def test_scores_are_those_of_the_events():
+    """Wrong classes, wrong clusters and nothing at all, against the counts of the pure function."""
+    data = batch(3, 2)
+    rng = np.random.default_rng(1)
+    found = []
+    for sample in data["samples"]:
+        count = len(sample["class"])
+        instances = torch.where(torch.tensor(rng.random(count) < 0.3), -1, sample["instance"])
+        found.append(HitClusters(sample["class"] * (instances >= 0), instances, torch.ones(count)))
+    scores = score(data, found)
+    counts = 0
+    for sample, clusters, hits in zip(data["samples"], found, data["inputs"]["hits"], strict=True):
+        partition = (sample["class"], sample["instance"], clusters.labels, clusters.instances, hits[:, 0])
+        counts = counts + count_event(*(values.numpy() for values in partition), num_classes=3)
+    iou, tp, fp, fn = counts[0, 2]
+    assert scores["hits/hadronic/PQ"] == pytest.approx(iou / (tp + fp / 2 + fn / 2)) and 0 < iou < tp
+    nothing = score(data, [HitClusters.all_noise(len(f)) for f in found])
+    assert nothing["hits/PQ"] == nothing["efficiency"] == 0 and "fake_rate" not in nothing
+
+
+def test_events_of_noise_have_no_score():
+    data = batch(0)
+    assert score(data, [HitClusters.all_noise(20)]) == {}
+
+
+def test_messages():
+    data = batch(2)
+    with pytest.raises(ValueError, match="data_samples must have 1 entries, got 0"):
+        CalorimeterMetric().process(data, [])
+    with pytest.raises(ValueError, match=r"sample 0 must have class, instance and prediction of 60 hits, got .*3\]"):
+        score(data, [HitClusters.all_noise(3)])
+    del data["samples"][0]["class"]
+    with pytest.raises(ValueError, match="sample 0 must have 'class' to be scored, but has none"):
+        score(data, [HitClusters.all_noise(60)])

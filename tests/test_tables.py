@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrow's files: what is written is read, whole or not at all, and what is refused."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from pcperc.tables import read_table, write_table
+
+
+@pytest.mark.parametrize("ending", [".feather", ".parquet"])
+def test_columns_go_to_a_file_and_back(tmp_path, ending):
+    pytest.importorskip("pyarrow")
+    columns = {"id": np.arange(3), "half": np.array([1.5, -2, 0], np.float16), "name": ["a", "b", "ü"]}
+    columns["rows"] = [np.array([1.0, 2.0]), None, np.zeros(0)]
+    path = write_table(tmp_path / "folder" / f"table{ending}", columns)
+    table = read_table(path, ["rows", "name", "id", "half"])
+    np.testing.assert_array_equal(table["id"], [0, 1, 2])
+    assert table["half"].dtype == np.float16 and table["name"].tolist() == ["a", "b", "ü"]
+    np.testing.assert_array_equal(table["rows"][0], [1, 2])
+    assert table["rows"][1] is None and len(table["rows"][2]) == 0
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    with pytest.raises(ValueError, match=f"table{ending} must have the column 'other', got id, half, name, rows"):
+        read_table(path, ["id", "other"])
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=f"table{ending} cannot be read, it is truncated or something else"):
+        read_table(path, ["id"])
+
+
+def test_rows_of_one_value(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = write_table(tmp_path / "t.parquet", {"time": [1, 2, 1], "value": [10, 20, 30]})
+    assert read_table(path, ["value"], where={"time": 1})["value"].tolist() == [10, 30]
+    assert read_table(path, ["value"], where={"time": 9})["value"].tolist() == []
+
+
+def test_what_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="t.csv must end in .feather or .parquet"):
+        read_table(tmp_path / "t.csv", ["a"])
+    with pytest.raises(ValueError, match="t.csv must end in .feather or .parquet"):
+        write_table(tmp_path / "t.csv", {"a": [1]})
+    with pytest.raises(FileNotFoundError, match="t.feather is missing"):
+        read_table(tmp_path / "t.feather", ["a"])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "t.feather").touch()
+    with pytest.raises(ImportError, match=r"pyarrow must be installed .* \(pip install 'pcperc\[tables\]'\)"):
+        read_table(tmp_path / "t.feather", ["a"])
