@@ -119,13 +119,21 @@ class GroupNorm(nn.GroupNorm):
         TypeError, ValueError: an argument; an input that is no SparseTensor or has other channels.
     """
 
-    def __init__(self, num_groups: int, num_channels: int, *arguments, **options):
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         name = type(self).__name__
         num_groups = positive_int(name, "num_groups", num_groups)
         num_channels = positive_int(name, "num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(f"{name}: num_groups must divide {num_channels} channels, got {num_groups}")
-        super().__init__(num_groups, num_channels, *arguments, **options)
+        super().__init__(num_groups, num_channels, eps, affine, device, dtype)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         check_input(self, x, channels=self.num_channels)
