@@ -112,8 +112,8 @@ def format_comparison(found: dict) -> str:
         cells = []
         for name in SCORES:
             values = [100 * run["scores"].get(name, np.nan) for run in found["runs"] if run["network"] == network]
-            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            cells.append(f"{np.mean(values):.1f} +- {spread:.1f}")
+            spread = f" +- {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.1f}{spread}")
         own = [row for row in found["speed"] if row["network"] == network]
         for batches in ((1,), None):
             for device in devices:
