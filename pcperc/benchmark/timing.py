@@ -65,7 +65,7 @@ def _summary(times: list[float]) -> dict[str, float | int]:
 
 def _kernel_times(function: Callable[[], object], *, runs: int = 5) -> dict[str, float | int]:
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as recorded:
         for _ in range(runs):
             function()
         torch.cuda.synchronize()
