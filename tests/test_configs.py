@@ -229,6 +229,18 @@ def test_a_class_for_every_point(path):
         assert count == pytest.approx(published[Path(path).stem], abs=0.005)
 
 
+def test_published_weights_are_read_as_they_were_trained():
+    """One rounded row a voxel, the authors' labels, and the places at which SPVCNN reads voxels."""
+    for name in ("spvcnn_cr1", "minkunet_cr1"):
+        own, published = (load_config(f"configs/spvnas/{name}{suffix}.py") for suffix in ("", "_published"))
+        assert published.model.data_preprocessor.points == "one_per_voxel"
+        assert published.model.data_preprocessor.rounding == "round"
+        assert published.test_dataloader.dataset.label_map == published.train_dataloader.dataset.label_map == "spvnas"
+        assert own.model.data_preprocessor.get("points", "all") == "all"
+        assert own.test_dataloader.dataset.label_map == "official"
+    assert load_config("configs/spvnas/spvcnn_cr1_published.py").model.backbone.quantized is True
+
+
 @pytest.mark.parametrize("path", CALORIMETER)
 def test_networks_of_calorimeters(path):
     """The network has the grouping's channels and the data set's classes, and the parameters that are asked for."""
