@@ -26,7 +26,8 @@ from pcperc.evaluation import (
     format_tracking_summary,
     read_cluster_table,
 )
-from pcperc.evaluation.nuscenes_tracking import TRACKING_RESULTS_NAME, TRACKING_SUMMARY_NAME
+from pcperc.evaluation.nuscenes_tracking import TRACKING_SUMMARY_NAME
+from pcperc.evaluation.nuscenes_tracking_results import TRACKING_RESULTS_NAME
 from pcperc.evaluation.report import REPORT_NAME
 from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.visualization.cluster_curves import draw_cluster_curves
