@@ -5,26 +5,22 @@ Frames are cut into parts of a few, and a worker writes the file of a part whole
 that is killed is done again by another, and a run that is stopped goes on with the parts that are missing.
 """
 
-import hashlib
 import json
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 
+from pcperc.engine.batch_frames import BatchOptions, FrameSource
 from pcperc.engine.config import ConfigError
-from pcperc.engine.data import build_test_dataset
-from pcperc.engine.inference import classes_of, predict, raw_transforms
-from pcperc.engine.loading import build_model, open_checkpoint
+from pcperc.engine.inference import predict
+from pcperc.engine.loading import build_model
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
-from pcperc.engine.raw_files import raw_sample, read_points
 from pcperc.files import write_text
 from pcperc.geometry import Detections
 from pcperc.tables import import_arrow, read_table, write_table
@@ -32,25 +28,6 @@ from pcperc.tables import import_arrow, read_table, write_table
 MANIFEST_NAME = "run.json"
 BOX_COLUMNS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
 COLUMNS = ("frame", "scene", "timestamp", "class", "score", *BOX_COLUMNS, "worker")
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What the command line says; see tools/README.md."""
-
-    config: Path
-    checkpoint: Path
-    out: Path
-    files: Sequence[Path] = ()
-    calibration: Sequence[Path] = ()
-    split: str | None = None
-    data_root: str | None = None
-    workers: int | None = None
-    frames_per_part: int = 16
-    columns: int | None = None
-    intensity_scale: float = 1.0
-    min_score: float = 0.1
-    device: str | None = None
 
 
 def infer_on_ray(options: BatchOptions) -> list[Path]:
@@ -94,79 +71,6 @@ def infer_on_ray(options: BatchOptions) -> list[Path]:
 def part_paths(out: Path, num_frames: int, frames_per_part: int) -> list[Path]:
     """Return the file of each part."""
     return [out / f"part-{number:06d}.parquet" for number in range(-(-num_frames // frames_per_part))]
-
-
-class FrameSource:
-    """The frames of a run and the model's view of them, on whichever machine it is made.
-
-    Raises:
-        ConfigError: no frame, no detector, or not a calibration for each file.
-        CheckpointError, DataMissing, FileNotFoundError: see there.
-    """
-
-    def __init__(self, options: BatchOptions) -> None:
-        self.options = options
-        files_only = {"compared": ("model",)} if options.files else {"data_root": options.data_root}
-        self.opened = open_checkpoint(options.checkpoint, options.config, **files_only)
-        cfg = self.opened.cfg
-        if "object" not in cfg["model"].get("heads", {}):
-            raise ConfigError(f"{options.checkpoint}: --ray is for detectors, its model finds no boxes")
-        self.needs_images = "camera" in cfg["model"].get("encoders", {})
-        description = cfg["test_dataloader"]["dataset"]
-        self.classes = classes_of(description)
-        self.dataset: Any = None
-        if options.files:
-            self._check_files()
-            self.transforms = raw_transforms(description)
-        else:
-            self.dataset = build_test_dataset(Config(dict(cfg.items())), options.split)
-        if len(self) == 0:
-            raise ConfigError(f"{options.config}: there is no frame to look at")
-
-    def __len__(self) -> int:
-        return len(self.options.files) if self.dataset is None else len(self.dataset)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what must be the same for results to be parts of one run."""
-        checkpoint = hashlib.sha256(self.options.checkpoint.read_bytes()).hexdigest()
-        frames = [str(path) for path in self.options.files] or [
-            str(self.dataset.metainfo.get(k)) for k in ("root", "split")
-        ]
-        described = json.dumps([frames, len(self), self.options.min_score, self.options.intensity_scale])
-        return {
-            "checkpoint": self.options.checkpoint.name,
-            "checkpoint_sha256": checkpoint,
-            "frames": len(self),
-            "frames_sha256": hashlib.sha256(described.encode()).hexdigest(),
-            "frames_per_part": self.options.frames_per_part,
-            "trained_on_simulated_data": self.opened.simulated,
-        }
-
-    def sample(self, index: int) -> dict:
-        """Return the transformed sample of a frame."""
-        if self.dataset is not None:
-            return self.dataset[index]
-        path = self.options.files[index]
-        points = read_points(path, columns=self.options.columns, intensity_scale=self.options.intensity_scale)
-        given = self.options.calibration
-        sample = raw_sample(points, path, given[index if len(given) > 1 else 0] if given else None)
-        for transform in self.transforms:
-            sample = transform(sample)
-        return {**sample, "sample_token": str(path)}
-
-    def _check_files(self) -> None:
-        options = self.options
-        if self.needs_images != bool(options.calibration):
-            need = "looks at camera images: give --calibration" if self.needs_images else "looks at no images"
-            raise ConfigError(f"{options.checkpoint} {need}")
-        if len(options.calibration) not in (0, 1, len(options.files)):
-            raise ConfigError(
-                f"--calibration: must be one file, or one for each of {len(options.files)}, "
-                f"got {len(options.calibration)}"
-            )
-        for path in (*options.files, *options.calibration):
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: no such file")
 
 
 class PartWriter:

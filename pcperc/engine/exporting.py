@@ -11,7 +11,7 @@ from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import write_raw_sample
-from pcperc.engine.visualizing import with_all_sensors
+from pcperc.engine.scene_visualizing import with_all_sensors
 
 
 @dataclass(frozen=True)

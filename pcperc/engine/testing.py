@@ -1,92 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a checkpoint on a split, by the official evaluation."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config
 from torch import nn
 
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
+from pcperc.engine.evaluations import DEFAULT_CONFIGS as DEFAULT_CONFIGS
+from pcperc.engine.evaluations import EVALUATIONS, WITH_FILES, WITH_FORMAT_ONLY
 from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint, run_in
 from pcperc.engine.messages import say
 from pcperc.engine.runner import Runner, RunRecord
+from pcperc.engine.summaries import Scored, print_summary
 from pcperc.engine.training import default_work_dir
-from pcperc.evaluation import (
-    Argoverse2Metric,
-    CalorimeterMetric,
-    KITTIMetric,
-    LidarSegMetric,
-    MapMetric,
-    NuScenesMetric,
-    NuScenesTrackingMetric,
-    S3DISMetric,
-    SegmentationMetric,
-    SemanticKITTIMetric,
-    ShapeNetPartMetric,
-    WaymoMetric,
-    cluster_metric,
-    format_cluster_scores,
-    format_scores,
-    format_summary,
-    format_tracking_summary,
-    read_cluster_table,
-)
-from pcperc.evaluation.nuscenes_tracking import TRACKING_RESULTS_NAME, TRACKING_SUMMARY_NAME
-from pcperc.evaluation.report import REPORT_NAME
-from pcperc.evaluation.segmentation_metrics import SCORES_NAME
+from pcperc.evaluation import NuScenesMetric, SegmentationMetric
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.lidar_encoder import CapturedSparseEncoder
 from pcperc.registry import METRICS, MODELS, TRANSFORMS, resolve_type
 from pcperc.tracking import TRACKERS
-from pcperc.visualization.cluster_curves import draw_cluster_curves
-
-CURVES_NAME = "cluster_curves.png"
-
-# By the names of --eval; bbox is what the original repository calls the evaluation of nuScenes.
-EVALUATIONS = {
-    "nuscenes": NuScenesMetric,
-    "bbox": NuScenesMetric,
-    "tracking": NuScenesTrackingMetric,
-    "argoverse2": Argoverse2Metric,
-    "waymo": WaymoMetric,
-    "semantickitti": SemanticKITTIMetric,
-    "lidarseg": LidarSegMetric,
-    "map": MapMetric,
-    "shapenet": ShapeNetPartMetric,
-    "s3dis": S3DISMetric,
-    "kitti": KITTIMetric,
-    "calo": CalorimeterMetric,
-}
-DEFAULT_CONFIGS = {
-    "argoverse2": Path("configs/argoverse2/lidar.py"),
-    "waymo": Path("configs/waymo/lidar.py"),
-    "map": Path("configs/bevfusion/fusion_map.py"),
-    "semantickitti": Path("configs/spvcnn.py"),
-    "shapenet": Path("configs/pvcnn.py"),
-    "s3dis": Path("configs/pvcnn/s3dis_c1.py"),
-    "kitti": Path("configs/pvcnn/kitti_frustum.py"),
-    "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
-    "calo": Path("configs/calo_spvcnn.py"),
-}
-# What takes a folder for files.
-WITH_FILES = (
-    NuScenesMetric,
-    MapMetric,
-    SegmentationMetric,
-    ShapeNetPartMetric,
-    KITTIMetric,
-    CalorimeterMetric,
-    Argoverse2Metric,
-    WaymoMetric,
-)
 
 
 @dataclass(frozen=True)
@@ -137,7 +75,9 @@ def test(options: TestOptions) -> dict[str, float]:
         say(f"testing {path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
         metrics = runner.test()
         if is_main():
-            _print_summary(opened, cfg, work_dir, metrics)
+            title = _title(opened, cfg)
+            for evaluator in _evaluators(cfg):
+                print_summary(_metric_class(evaluator), Scored(title, evaluator, work_dir, metrics))
         barrier()
         return metrics
     finally:
@@ -169,7 +109,7 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
             evaluator["output_dir"] = str(work_dir)
         if options.votes and not (_draws_clouds(cfg) or issubclass(metric, SegmentationMetric)):
             raise ConfigError(f"{opened.path}: --votes is for segmentation, it has {metric.__name__}")
-        if options.format_only and not issubclass(metric, SegmentationMetric | KITTIMetric | Argoverse2Metric):
+        if options.format_only and not issubclass(metric, WITH_FORMAT_ONLY):
             raise ConfigError(
                 f"{opened.path}: --format-only is for segmentation, KITTI and Argoverse 2, it has {metric.__name__}"
             )
@@ -278,53 +218,3 @@ def _title(opened: LoadedCheckpoint, cfg: Config) -> str:
     profile = opened.meta.get("profile", "full")
     named = f", profile {profile}" if profile != "full" or "profiles" in opened.cfg else ""
     return f"{opened.path}{named}, {_data_name(cfg)}"
-
-
-def _print_summary(opened: LoadedCheckpoint, cfg: Config, work_dir: Path, metrics: dict[str, float]) -> None:
-    """Print the table of each metric, or the numbers of an unknown one a line each; a simulated score says so."""
-    for evaluator in _evaluators(cfg):
-        metric = _metric_class(evaluator)
-        if issubclass(metric, SegmentationMetric):
-            _print_segmentation(opened, cfg, evaluator, work_dir)
-        elif issubclass(metric, Argoverse2Metric | WaymoMetric | ShapeNetPartMetric | KITTIMetric | MapMetric):
-            say(f"\n{_title(opened, cfg)}")
-            if metrics:
-                say(json.loads((work_dir / REPORT_NAME).read_text())["table"])
-            say(f"scores and results: {work_dir}")
-        elif metric is CalorimeterMetric:
-            _print_clusters(opened, cfg, work_dir)
-        elif metric is NuScenesTrackingMetric:
-            summary = json.loads((work_dir / TRACKING_SUMMARY_NAME).read_text())
-            say(f"\n{_title(opened, cfg)}")
-            title = f"nuScenes tracking by {evaluator.get('tracker', 'kalman')}"
-            say(format_tracking_summary(summary, title=title))
-            say(f"results: {work_dir / TRACKING_RESULTS_NAME}")
-        elif metric is NuScenesMetric:
-            summary = json.loads((work_dir / "metrics_summary.json").read_text())
-            say(f"\n{_title(opened, cfg)}")
-            say(format_summary(summary, title="nuScenes detection"))
-            say(f"results: {work_dir / 'results_nusc.json'}")
-        else:
-            say("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
-
-
-def _print_segmentation(opened: LoadedCheckpoint, cfg: Config, evaluator: dict, work_dir: Path) -> None:
-    say(f"\n{_title(opened, cfg)}")
-    if not evaluator.get("format_only"):
-        found = json.loads((work_dir / SCORES_NAME).read_text())
-        say(format_scores(np.array(found["confusion"]), found["classes"], title=found["title"], absent=found["absent"]))
-    say(f"scores and predictions of every point: {work_dir}")
-
-
-def _print_clusters(opened: LoadedCheckpoint, cfg: Config, work_dir: Path) -> None:
-    """Print the scores and draw the curves."""
-    found = json.loads((work_dir / cluster_metric.SCORES_NAME).read_text())
-    say(f"\n{_title(opened, cfg)}")
-    say(format_cluster_scores(found["scores"], found["classes"], title=found["title"]))
-    edges = {"energy_edges": cluster_metric.ENERGY_EDGES, "distance_edges": cluster_metric.DISTANCE_EDGES}
-    tables = {"matched by energy": read_cluster_table(work_dir / cluster_metric.TABLE_NAME)}
-    try:
-        draw_cluster_curves(work_dir / CURVES_NAME, tables, title=found["title"], **edges)
-    except ImportError as error:
-        say(f"{CURVES_NAME} is not drawn: {error} (pip install matplotlib)")
-    say(f"scores, showers and curves: {work_dir}")

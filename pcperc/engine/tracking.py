@@ -23,7 +23,7 @@ from pcperc.evaluation import (
     track_scenes,
     write_tracking_results,
 )
-from pcperc.evaluation.nuscenes_tracking import TRACKING_RESULTS_NAME
+from pcperc.evaluation.nuscenes_tracking_results import TRACKING_RESULTS_NAME
 from pcperc.geometry import Detections
 from pcperc.tracking import TRACKERS
 

@@ -31,11 +31,9 @@ from pcperc.evaluation.nuscenes_tracking import (
     evaluate_tracking,
     flat_tracking_metrics,
     format_tracking_summary,
-    read_tracking_results,
-    rows_to_tracks,
     track_scenes,
-    write_tracking_results,
 )
+from pcperc.evaluation.nuscenes_tracking_results import read_tracking_results, rows_to_tracks, write_tracking_results
 from pcperc.evaluation.part_metrics import ShapeNetPartMetric
 from pcperc.evaluation.parts import format_part_scores, part_scores, shape_iou
 from pcperc.evaluation.room_metrics import S3DISMetric

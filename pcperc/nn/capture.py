@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pcperc.nn._checks import check_input
 from pcperc.ops._checks import positive_int
 from pcperc.sparse import SparseTensor
+from pcperc.sparse._checks import check_not_padded
 from pcperc.sparse.kernel_map import KernelMapCache, Topology
 from pcperc.sparse.padding import PADDING, padded_tensor
 
@@ -53,6 +54,7 @@ class CapturedNetwork(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor | Tensor:
         check_input(self, x)
+        check_not_padded("capture", x.topology)
         with (
             torch.inference_mode(False),
             torch.no_grad(),

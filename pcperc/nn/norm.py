@@ -53,8 +53,8 @@ class BatchNorm(_RowNorm):
 
     Arguments, parameters and state names are those of ``torch.nn.BatchNorm1d``. In training with fewer than two voxels,
     where a variance cannot be estimated and torch raises, the running statistics are used and left as they are (without
-    running statistics: mean 0 and variance 1), so that an empty cloud stops no run. Sums are the same for every number
-    of threads.
+    running statistics: mean 0 and variance 1), so that an empty cloud stops no run. On a CPU results, and in training
+    gradients, are the same for every number of threads, but under torch.compile (see ``pcperc.ops.batch_norm``).
 
     Shape: SparseTensor or PointTensor with (M, num_features) features to one of the same coordinates.
     Raises:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe, sum_dtype
+from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe, plain, sum_dtype
 
 
 def batch_norm(
@@ -33,21 +33,24 @@ def batch_norm(
     Args:
         feats: (M, C) float64, float32, float16 or bfloat16. Differentiable.
         running_mean, running_var: (C,) in the dtype of feats or float32. In training they are moved towards the
-            statistics of feats, with the unbiased variance, and may be None; else they are the statistics.
+            statistics of feats, with the unbiased variance, and may both be None; else they are the statistics.
         weight, bias: (C,) likewise, or None: 1 and 0. Differentiable.
         residual: (M, C) in the dtype of feats, or None. Differentiable.
         training: take the statistics of feats; M is then 2 or more.
         num_batches_tracked: one int64, counted up in training, or None.
-        momentum: weight of feats in the running statistics; None is the plain average over ``num_batches_tracked``.
-        eps: added to the variance.
+        momentum: weight of feats in the running statistics, in [0, 1]; None is the plain average over
+            ``num_batches_tracked``.
+        eps: added to the variance; a finite number >= 0.
         negative_slope: 1 is no activation, 0 is ReLU; a finite number >= 0.
     Returns:
         (M, C) in the dtype of feats.
     Raises:
-        TypeError: not a tensor, or feats not floating point.
-        ValueError: wrong shape, dtype, device or number; M < 2 in training; no statistics.
+        TypeError: not a tensor, or feats not floating point; momentum, eps or negative_slope not a number.
+        ValueError: wrong shape, dtype, device or number; M < 2 in training; no statistics, or one of the two.
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1.
-    Deterministic: yes, forward and backward, and on the CPU for every number of threads. Twice differentiable.
+    Deterministic: yes, forward and backward. On the CPU results, and in training gradients, have the same bits for
+    every number of threads; the gradients of weight and bias outside training, and gradients of gradients, are sums by
+    torch, whose last bits depend on it. Twice differentiable.
     """
     op = "batch_norm"
     check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
@@ -57,8 +60,14 @@ def batch_norm(
         check_tensor(op, "residual", residual)
         if residual.shape != feats.shape or residual.dtype != feats.dtype or residual.device != feats.device:
             raise ValueError(f"{op}: residual must be like feats, {describe(feats)}, got {describe(residual)}")
-    if not 0 <= negative_slope < math.inf:
-        raise ValueError(f"{op}: negative_slope must be finite and >= 0, got {negative_slope}")
+    if (  # in one expression: a network asks it of every layer
+        not type(eps) is type(negative_slope) is float
+        or not (momentum is None or (type(momentum) is float and 0 <= momentum <= 1))
+        or not (0 <= eps < math.inf and 0 <= negative_slope < math.inf)
+    ):
+        _check_numbers(op, momentum, eps=eps, negative_slope=negative_slope)
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{op}: running_mean and running_var must both be given or both be None, got one of them")
     if training:
         if feats.shape[0] < 2:
             raise ValueError(f"{op}: feats must have at least 2 rows in training, got {describe(feats)}")
@@ -66,7 +75,7 @@ def batch_norm(
             raise ValueError(f"{op}: num_batches_tracked must be given where momentum is None")
         running = running_mean, running_var, num_batches_tracked, -1.0 if momentum is None else momentum
         return _BatchNorm.apply(feats, residual, weight, bias, running, eps, negative_slope)
-    if running_mean is None or running_var is None:
+    if running_mean is None:
         raise ValueError(f"{op}: running_mean and running_var must be given outside training, got None")
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (feats, weight, bias, residual)):
         return _with_given_statistics(feats, running_mean, running_var, weight, bias, residual, eps, negative_slope)
@@ -86,6 +95,17 @@ def _check_parameters(op: str, feats: Tensor, parameters: dict[str, Tensor | Non
             raise ValueError(f"{op}: {name} must be {form}, got {describe(tensor)}")
         if tensor.device != device:
             check_same_device(op, feats=feats, **{name: tensor})
+
+
+def _check_numbers(op: str, momentum: float | None, **others: float) -> None:
+    numbers = others if momentum is None else {"momentum": momentum, **others}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(plain(value), int | float | torch.SymInt | torch.SymFloat):
+            raise TypeError(f"{op}: {name} must be a number, got {describe(value)}")
+        if name == "momentum" and not 0 <= value <= 1:
+            raise ValueError(f"{op}: momentum must be in [0, 1] or None, got {value}")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{op}: {name} must be finite and >= 0, got {value}")
 
 
 def _with_given_statistics(feats, mean, var, weight, bias, residual, eps, negative_slope) -> Tensor:

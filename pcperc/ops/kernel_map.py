@@ -27,9 +27,10 @@ def build_kernel_map(
     numbered lexicographically over the axes, the last one fastest.
 
     Args:
-        in_coords: (N, 1 + D) int32, distinct rows in the range of ``unique_coords``, any order. Padding, of batch index
-            -1, may repeat and is nobody's neighbour.
-        out_coords: (M, 1 + D) int32 on the same device, in the same range; padding has no neighbours.
+        in_coords: (N, 1 + D) int32, distinct rows in the range of ``unique_coords``, any order. A row of batch index -1
+            is padding: it may repeat, is left out of the search and so is nobody's neighbour.
+        out_coords: (M, 1 + D) int32 on the same device, in the same range. A row of batch index -1 is padding and has
+            no neighbours: its column is -1.
         kernel_size, stride, padding, dilation: one whole number for all axes or D of them; padding >= 0, the others
             >= 1; at most 4096 taps.
         check: False where the rows are known to be distinct and in range, as those of :func:`downsample_coords` are. A

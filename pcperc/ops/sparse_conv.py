@@ -102,7 +102,7 @@ def sparse_conv_fused(
     """
     op = "sparse_conv_fused"
     feats, weight, bias = _autocast(feats, weight, bias)
-    if isinstance(feats, Tensor) and isinstance(residual, Tensor) and torch.is_autocast_enabled(feats.device.type):
+    if isinstance(residual, Tensor) and _is_autocast(feats):
         residual = residual.to(feats.dtype)
     _check(op, feats, weight, neighbors, bias, groups)
     if residual is not None:
@@ -122,7 +122,7 @@ def sparse_conv_fused(
 
 def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Cast what autocast would cast; float32 parameters stay, the operator rounds them itself."""
-    if not isinstance(feats, Tensor) or not torch.is_autocast_enabled(feats.device.type):
+    if not _is_autocast(feats):
         return feats, weight, bias
     if feats.dtype not in FLOAT_DTYPES or feats.dtype == torch.float64:
         return feats, weight, bias
@@ -130,6 +130,11 @@ def _autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     if isinstance(weight, Tensor) and weight.dtype in _HALF_DTYPES:
         weight, bias = weight.to(feats.dtype), None if bias is None else bias.to(feats.dtype)
     return feats, weight, bias
+
+
+def _is_autocast(feats: Tensor) -> bool:
+    """Whether autocast is on for the device of feats; torch raises for meta, which has none."""
+    return isinstance(feats, Tensor) and not feats.is_meta and torch.is_autocast_enabled(feats.device.type)
 
 
 def _allow_tf32(feats: Tensor) -> bool:

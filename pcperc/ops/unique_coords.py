@@ -55,8 +55,8 @@ def unique_coords(coords: Tensor, *, capacity: int | None = None) -> UniqueCoord
 
     Args:
         coords: (N, 1 + D) int32 ``[batch, x, (y, (z, (t)))]`` with D from 1 to 4. For D up to 3 the batch index is in
-            [0, 1022] and every coordinate in [-131072, 131071]; for D = 4 in [0, 254] and [-8192, 8191]. Padding,
-            of batch index -1, becomes no row; its ``inverse`` is -1.
+            [0, 1022] and every coordinate in [-131072, 131071]; for D = 4 in [0, 254] and [-8192, 8191]. A row of batch
+            index -1 is padding and is left out, with and without a capacity; its ``inverse`` is -1.
         capacity: C > 0, the number of rows to return; None for as many as there are.
     Returns:
         UniqueCoords, M = 0 for N = 0; with a capacity PaddedUniqueCoords. Which rows are left out where there are more
@@ -114,7 +114,8 @@ def downsample_coords(
     as in ``torch.nn.Conv3d``.
 
     Args:
-        coords: (N, 1 + D) int32, in the range of :func:`unique_coords`; repeated rows are allowed, padding makes none.
+        coords: (N, 1 + D) int32, in the range of :func:`unique_coords`; repeated rows are allowed. A row of batch index
+            -1 is padding and is left out, with and without a capacity.
         kernel_size, stride, padding, dilation: one whole number for all axes or D of them; padding >= 0, the others
             >= 1; at most 4096 taps.
         spatial_shape: size of the input lattice, one whole number >= 1 or D of them. Outputs outside torch's output
@@ -158,7 +159,8 @@ def upsample_coords(
     These are all ``stride * in + dilation * tap - padding``, as in ``torch.nn.ConvTranspose3d``.
 
     Args:
-        coords: (N, 1 + D) int32, in the range of :func:`unique_coords`; repeated rows are allowed, padding makes none.
+        coords: (N, 1 + D) int32, in the range of :func:`unique_coords`; repeated rows are allowed. A row of batch index
+            -1 is padding and is left out.
         kernel_size, stride, padding, dilation: those of the convolution whose transpose it is, as in
             :func:`downsample_coords`.
         output_shape: size of the output lattice, one whole number >= 1 or D of them. Outputs outside it are then

@@ -17,6 +17,12 @@ def check_batch_size(op: str, batch_size: int, dims: int) -> None:
         raise ValueError(f"{op}: batch_size must be in [1, {largest}] for {dims} spatial axes, got {batch_size}")
 
 
+def check_not_padded(op: str, topology: Topology) -> None:
+    """Require voxels alone, for what would take a row of padding for one."""
+    if topology.is_padded:
+        raise ValueError(f"{op}: the sparse tensor must have no padding, got a padded one; x[:] leaves padding out")
+
+
 def check_same_voxels(op: str, first: Topology, other: Topology, *, advice: str) -> None:
     """Require the same rows in the same order of the same lattice; rows are compared where it is not one topology.
 

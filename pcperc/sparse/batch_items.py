@@ -2,6 +2,7 @@
 """The clouds of a batch, one by one."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from pcperc.sparse.kernel_map import KernelMapCache, Topology
 class BatchItems:
     """Indexing, slicing and iteration over the clouds of a batch; mixed into ``SparseTensor``.
 
-    Items keep the order of their rows and have kernel maps of their own. Differentiable in the features.
+    Items keep the order of their rows and have kernel maps of their own. Padding belongs to no item. Differentiable in
+    the features.
     """
 
     def __getitem__(self, index: int | slice):
@@ -32,7 +34,7 @@ class BatchItems:
             items = [index % self.batch_size]
         else:
             raise TypeError(f"SparseTensor: index must be a whole number or a slice, got {type(index).__name__}")
-        new_index = torch.full((max(self.batch_size, 1),), -1, dtype=torch.int32)
+        new_index = torch.full((self.batch_size + 1,), -1, dtype=torch.int32)  # the last one is that of padding
         new_index[items] = torch.arange(len(items), dtype=torch.int32)
         batch = new_index.to(self.device)[self.coords[:, 0].long()]
         rows = (batch >= 0).nonzero().squeeze(1)
@@ -41,8 +43,9 @@ class BatchItems:
     def unbind(self) -> list:
         """All clouds of the batch, each with batch_size 1; ``collate`` puts them together again."""
         segments = self.kernel_maps.batch_segments(self.topology)
-        parts = segments.order.split(segments.starts.diff().tolist())
-        return [self._item(rows, torch.zeros_like(rows), 1) for rows in parts[: self.batch_size]]
+        bounds = pairwise(segments.starts.tolist())  # padding stands before the first
+        parts = (segments.order[start:end] for start, end in bounds)
+        return [self._item(rows, torch.zeros_like(rows), 1) for rows in parts]
 
     def __iter__(self) -> Iterator:
         return iter(self.unbind())

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pcperc.sparse._checks import check_not_padded
+
 
 class Interop:
     """Conversions from and to spconv and torchsparse, by duck typing; mixed into ``SparseTensor``.
@@ -39,8 +41,9 @@ class Interop:
             reverse_axes: write ``[batch, z, y, x]``.
         Raises:
             ImportError: spconv is not installed.
-            ValueError: the lattice is unbounded; spconv needs a ``spatial_shape``.
+            ValueError: the lattice is unbounded, spconv needs a ``spatial_shape``; or there is padding.
         """
+        check_not_padded("SparseTensor.to_spconv", self.topology)
         spconv = _peer("SparseTensor.to_spconv", "spconv.pytorch")
         if self.spatial_shape is None:
             raise ValueError("SparseTensor.to_spconv: needs a spatial_shape, got an unbounded lattice")
@@ -74,8 +77,9 @@ class Interop:
 
         Raises:
             ImportError: torchsparse is not installed.
-            ValueError: other than three spatial axes, or a ``tensor_stride`` that is no whole number.
+            ValueError: other than three spatial axes, a ``tensor_stride`` that is no whole number, or padding.
         """
+        check_not_padded("SparseTensor.to_torchsparse", self.topology)
         torchsparse = _peer("SparseTensor.to_torchsparse", "torchsparse")
         if self.dims != 3:
             raise ValueError(f"SparseTensor.to_torchsparse: needs three spatial axes, got {self.dims}")

@@ -291,7 +291,8 @@ class KernelMapCache:
         """Return the map to all outputs that ``source`` reaches; its ``target`` is new on the first call.
 
         Raises:
-            ValueError: the kernel is larger than the padded ``spatial_shape``; the message begins with ``op``.
+            ValueError: the kernel is larger than the padded ``spatial_shape``, or there are fewer ``capacities`` than
+                steps down; the message begins with ``op``.
         """
         geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
         key = (source, kernel_size, stride, padding, dilation)
@@ -310,8 +311,10 @@ class KernelMapCache:
         if self.capacities is None:
             coords = _run_beside(source, lambda: ops.downsample_coords(source.coords, **options))
         else:
-            capacity = self.capacities[len(self._downsampled)]
-            coords, incomplete = ops.downsample_coords(source.coords, **options, capacity=capacity)
+            step, given = len(self._downsampled), len(self.capacities)
+            if step >= given:
+                raise ValueError(f"{op}: capacities must have one for each step down, got {given} for step {step + 1}")
+            coords, incomplete = ops.downsample_coords(source.coords, **options, capacity=self.capacities[step])
             self.incomplete.append(incomplete)
         stride = coarser(source.tensor_stride, geometry["stride"])
         padded = self.capacities is not None

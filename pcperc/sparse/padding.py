@@ -16,7 +16,8 @@ PADDING = -1  # batch index of a row that is no voxel
 def pad(x: SparseTensor, capacity: int, *, capacities: Sequence[int] = ()) -> SparseTensor:
     """Put rows of padding behind the voxels: they have no neighbours and are nobody's.
 
-    Layers then compute, at the voxels, what they compute without padding. Features of padding are of no meaning.
+    Layers then compute, at the voxels, what they compute without padding. Features of padding are of no meaning: batch
+    norm in training would count them. ``x[:]`` is without padding again.
 
     Args:
         x: M voxels, known to be distinct.

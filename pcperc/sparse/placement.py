@@ -41,7 +41,8 @@ class Placement:
 
     def _with_moved(self, coords: Tensor, feats: Tensor):
         lattice = (self.batch_size, self.spatial_shape, self.tensor_stride)
-        topology = Topology(coords, *lattice, made_by_operator=self.topology.is_distinct)
+        known = dict(made_by_operator=self.topology.is_distinct, is_padded=self.topology.is_padded)
+        topology = Topology(coords, *lattice, **known)
         return self.on_topology(topology, feats, KernelMapCache())
 
     def cuda(self, device: torch.device | int | None = None, *, non_blocking: bool = False):

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pcperc import files
+from pcperc.sparse._checks import check_not_padded
 from pcperc.sparse.sparse_tensor import SparseTensor
 
 _FORMAT = "pcperc sparse tensor 1"
@@ -23,10 +24,12 @@ def save(x: SparseTensor, path: str | Path) -> None:
 
     Raises:
         TypeError: x is no sparse tensor.
+        ValueError: x has padding.
         OSError: the file cannot be written; it is then what it was before.
     """
     if not isinstance(x, SparseTensor):
         raise TypeError(f"save: x must be a SparseTensor, got {type(x).__name__}")
+    check_not_padded("save", x.topology)
     tensors = {"coords": x.coords, "feats": x.feats.detach()}
     stride = [str(s) for s in x.tensor_stride]  # "2", or "1/2" on a lattice finer than the network's input
     lattice = {"batch_size": x.batch_size, "spatial_shape": x.spatial_shape, "tensor_stride": stride}

@@ -52,12 +52,15 @@ def collate(tensors: Sequence[SparseTensor]) -> SparseTensor:
     check_same_features("collate", tensors)
     rows, batch_size = [], 0
     for tensor in tensors:
-        rows.append(torch.cat([tensor.coords[:, :1] + batch_size, tensor.coords[:, 1:]], 1))
+        old = tensor.coords[:, :1]
+        new = torch.where(old < 0, old, old + batch_size) if tensor.topology.is_padded else old + batch_size
+        rows.append(torch.cat([new, tensor.coords[:, 1:]], 1))
         batch_size += tensor.batch_size
     check_batch_size("collate", batch_size, first.dims)
-    is_distinct = all(tensor.topology.is_distinct for tensor in tensors)
     lattice = (batch_size, first.spatial_shape, first.tensor_stride)
-    topology = Topology(torch.cat(rows), *lattice, made_by_operator=is_distinct)
+    is_distinct = all(tensor.topology.is_distinct for tensor in tensors)
+    is_padded = any(tensor.topology.is_padded for tensor in tensors)
+    topology = Topology(torch.cat(rows), *lattice, made_by_operator=is_distinct, is_padded=is_padded)
     return SparseTensor.on_topology(topology, torch.cat([tensor.feats for tensor in tensors]), KernelMapCache())
 
 
@@ -67,8 +70,9 @@ def union(tensors: Sequence[SparseTensor]) -> SparseTensor:
     Args:
         tensors: at least one, on one lattice, with equal batch_size, channels and dtype, each of distinct rows.
     Returns:
-        SparseTensor with rows sorted by key, or in their own order where all tensors share one topology. A
-        convolution with kernel_size 1 is recorded from each tensor's voxels to the new ones. Differentiable.
+        SparseTensor with rows sorted by key and without padding, or in their own order where all tensors share one
+        topology. A convolution with kernel_size 1 is recorded from each tensor's voxels to the new ones.
+        Differentiable.
     Raises:
         TypeError: not sparse tensors.
         ValueError: none given; lattice, batch_size, channels, dtype or device differ; a tensor has a row twice.
@@ -81,7 +85,7 @@ def union(tensors: Sequence[SparseTensor]) -> SparseTensor:
     if all(tensor.topology is first.topology for tensor in tensors):
         sums = sum(tensor.feats.to(sum_dtype(first.dtype)) for tensor in tensors)
         return first.replace(feats=sums.to(first.dtype))
-    coords, rows, _ = ops.unique_coords(torch.cat([tensor.coords for tensor in tensors]))
+    coords, rows, _ = ops.unique_coords(torch.cat([tensor.coords for tensor in tensors]))  # padding becomes no row
     target = _like(first.topology, coords)
     for tensor in tensors:
         _identity_map(first.kernel_maps, tensor.topology, target)
@@ -105,7 +109,7 @@ def prune(x: SparseTensor, mask: Tensor) -> SparseTensor:
 
     Args:
         x: M voxels.
-        mask: (M,) bool on the device of ``x``.
+        mask: (M,) bool on the device of ``x``; padding stays padding where it is true.
     Returns:
         SparseTensor on new voxels of the same lattice, which may be none. A convolution with kernel_size 1 is
         recorded from the old voxels to them, so that ``SparseInverseConv3d(..., kernel_size=1)`` leads back.
@@ -120,7 +124,7 @@ def prune(x: SparseTensor, mask: Tensor) -> SparseTensor:
     check_same_device("prune", x=x.feats, mask=mask)
     x.topology.require_distinct("prune")
     rows = mask.nonzero().squeeze(1)
-    target = _like(x.topology, x.coords[rows])
+    target = _like(x.topology, x.coords[rows], is_padded=x.topology.is_padded)
     _identity_map(x.kernel_maps, x.topology, target)
     return SparseTensor.on_topology(target, x.feats.index_select(0, rows), x.kernel_maps)
 
@@ -157,10 +161,10 @@ def _identity_map(kernel_maps: KernelMapCache, source: Topology, target: Topolog
     return kernel_maps.between(source, target, kernel_size=ones, stride=ones, padding=zeros, dilation=ones)
 
 
-def _like(topology: Topology, coords: Tensor) -> Topology:
+def _like(topology: Topology, coords: Tensor, *, is_padded: bool = False) -> Topology:
     """Distinct voxels on the lattice of ``topology``."""
     lattice = (topology.batch_size, topology.spatial_shape, topology.tensor_stride)
-    return Topology(coords, *lattice, made_by_operator=True)
+    return Topology(coords, *lattice, made_by_operator=True, is_padded=is_padded)
 
 
 def _check_tensors(op: str, tensors: Sequence[SparseTensor]) -> SparseTensor:

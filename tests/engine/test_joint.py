@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pcperc.datasets import MAP_CLASSES
-from pcperc.engine import visualizing
+from pcperc.engine import scene_visualizing
 from pcperc.engine.checkpoint import load_checkpoint
 from pcperc.engine.config import ConfigError
 from pcperc.engine.inference import InferOptions, infer
@@ -57,7 +57,7 @@ def test_both_evaluations_and_each_alone(trained, root, tmp_path, capsys):
 
 
 def test_pictures_of_map_prediction_and_error(trained, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(visualizing, "open3d_problem", lambda: "not needed here")
+    monkeypatch.setattr(scene_visualizing, "open3d_problem", lambda: "not needed here")
     saved = visualize(
         VisualizeOptions(CONFIG, trained, save=tmp_path, max_samples=1, data_root=str(root), device="cpu")
     )

@@ -67,8 +67,8 @@ def test_the_evaluation_of_another_data_set_is_refused(trained, tmp_path):
     config, _, checkpoint = trained
     with pytest.raises(ConfigError, match="--eval nuscenes: .* is evaluated by --eval semantickitti"):
         test(TestOptions(config, checkpoint, evaluation="nuscenes", work_dir=tmp_path, device="cpu"))
-    with pytest.raises(ConfigError, match="must be one of nuscenes, bbox, .*semantickitti, .* got 'waymo'"):
-        test(TestOptions(config, checkpoint, evaluation="waymo", work_dir=tmp_path, device="cpu"))
+    with pytest.raises(ConfigError, match="must be one of nuscenes, bbox, .*semantickitti, .* got 'boxes'"):
+        test(TestOptions(config, checkpoint, evaluation="boxes", work_dir=tmp_path, device="cpu"))
 
 
 def test_a_super_network_trains_and_a_subnet_goes_on(root, tmp_path):

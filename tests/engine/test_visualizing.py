@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcperc.datasets import CLASSES, NuScenesDataset
-from pcperc.engine import visualizing
+from pcperc.engine import scene_visualizing
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import DataMissing
 from pcperc.engine.visualizing import VisualizeOptions, visualize
@@ -89,9 +89,9 @@ def test_results_beside_the_truth(config, results, tmp_path, monkeypatch):
         frames.append(frame)
         return np.zeros((2, 2, 3), np.uint8)
 
-    monkeypatch.setattr(visualizing, "draw_birds_eye", draw)
-    monkeypatch.setattr(visualizing, "draw_camera_mosaic", lambda frame: np.zeros((2, 2, 3), np.uint8))
-    monkeypatch.setattr(visualizing, "open3d_problem", lambda: "no Open3D here")
+    monkeypatch.setattr(scene_visualizing, "draw_birds_eye", draw)
+    monkeypatch.setattr(scene_visualizing, "draw_camera_mosaic", lambda frame: np.zeros((2, 2, 3), np.uint8))
+    monkeypatch.setattr(scene_visualizing, "open3d_problem", lambda: "no Open3D here")
     visualize(VisualizeOptions(config, results=results, save=tmp_path / "out", max_samples=0, score_threshold=0.5))
     assert len(frames) == 3
     for frame in frames:
@@ -104,7 +104,7 @@ def test_results_beside_the_truth(config, results, tmp_path, monkeypatch):
 
 
 def test_pictures_that_need_no_open3d_are_drawn_without_it(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(visualizing, "open3d_problem", lambda: "Open3D cannot be loaded; make system-packages")
+    monkeypatch.setattr(scene_visualizing, "open3d_problem", lambda: "Open3D cannot be loaded; make system-packages")
     saved = visualize(VisualizeOptions(config, save=tmp_path / "out", max_samples=1))
     assert [path.stem.split("_", 2)[2] for path in saved] == ["birds_eye", "cameras"]
     assert capsys.readouterr().out.count("make system-packages") == 1

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 import pcperc.nn as spnn
 from pcperc import SparseTensor, ops
+from pcperc.sparse.kernel_map import _ORDERED_ROWS
 from tests.ops.clouds import coords_of, random_coords
 
 SHAPE = (6, 5, 7)
@@ -128,6 +129,30 @@ def test_maps_that_inference_made_are_there_for_training():
     y.square().sum().backward()
     assert len(x.kernel_maps) == count and torch.equal(y, expected)
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.gpu
+def test_row_orders_that_inference_made_are_there_for_training(monkeypatch):
+    made, order_rows = [], ops.order_rows
+
+    def order(rows):
+        made.extend(found := order_rows(rows))
+        return found
+
+    monkeypatch.setattr(ops, "order_rows", order)
+    down, up = spnn.SparseConv3d(4, 4, 3, 2, 1), spnn.SparseInverseConv3d(4, 4, 3)
+    net = torch.nn.Sequential(spnn.SubMConv3d(4, 4, 3), down, up).cuda()
+    coords = random_coords(40_000, low=-20, high=20).cuda()
+    x = SparseTensor(coords, torch.randn(len(coords), 4, device="cuda"))
+    with torch.inference_mode():
+        expected = net(x).feats
+    count = len(made)
+    assert count >= 4 and len(down(x)) > _ORDERED_ROWS  # a table and an order for voxels of either level
+    y = net(x).feats
+    torch.testing.assert_close(y, expected)
+    y.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert not any(tensor.is_inference() for tensor in made)
 
 
 def test_full_size_lattice_of_bevfusion_keeps_its_bounds():

@@ -192,3 +192,14 @@ def test_entries_that_are_no_row_count_as_absent(entry, dtype, device):
 
     for got, wanted in zip(results(table.masked_fill(table < 0, entry)), results(table), strict=True):
         assert torch.equal(got, wanted)
+
+
+def test_meta_tensors_give_shape_and_dtype():
+    feats, weight = torch.empty(5, 3, device="meta", requires_grad=True), torch.empty(1, 3, 2, device="meta")
+    table = torch.empty(1, 5, dtype=torch.int32, device="meta")
+    with torch.autocast("cpu", torch.bfloat16):
+        out = ops.sparse_conv(feats, weight, table, table)
+        fused = ops.sparse_conv_fused(feats.detach(), weight, table, residual=torch.empty(5, 2, device="meta"))
+    for result in (out, fused):
+        assert result.is_meta and result.shape == (5, 2) and result.dtype == torch.float32
+    assert torch.autograd.grad(out.sum(), feats)[0].shape == feats.shape

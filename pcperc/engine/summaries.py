@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is printed of a test: the table of each metric, and where its files are."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pcperc.engine.messages import say
+from pcperc.evaluation import (
+    Argoverse2Metric,
+    CalorimeterMetric,
+    KITTIMetric,
+    MapMetric,
+    NuScenesMetric,
+    NuScenesTrackingMetric,
+    SegmentationMetric,
+    ShapeNetPartMetric,
+    WaymoMetric,
+    cluster_metric,
+    format_cluster_scores,
+    format_scores,
+    format_summary,
+    format_tracking_summary,
+    read_cluster_table,
+)
+from pcperc.evaluation.nuscenes_tracking import TRACKING_SUMMARY_NAME
+from pcperc.evaluation.nuscenes_tracking_results import TRACKING_RESULTS_NAME
+from pcperc.evaluation.report import REPORT_NAME
+from pcperc.evaluation.segmentation_metrics import SCORES_NAME
+from pcperc.visualization.cluster_curves import draw_cluster_curves
+
+CURVES_NAME = "cluster_curves.png"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a metric has scored."""
+
+    title: str  # what was scored on what
+    evaluator: dict  # the metric's entry in the config
+    work_dir: Path  # has the metric's files
+    metrics: dict[str, float]  # of all metrics of the test
+
+
+def print_summary(metric: type, scored: Scored) -> None:
+    """Print the table of a metric, or the numbers of an unknown one a line each."""
+    families = (_OF_FAMILIES[kind] for kind in metric.__mro__ if kind in _OF_FAMILIES)
+    (_OF_KINDS.get(metric) or next(families, _print_numbers))(scored)
+
+
+def _print_numbers(scored: Scored) -> None:
+    say("\n".join(f"{name}: {value:.4f}" for name, value in scored.metrics.items()))
+
+
+def _print_report(scored: Scored) -> None:
+    say(f"\n{scored.title}")
+    if scored.metrics:
+        say(json.loads((scored.work_dir / REPORT_NAME).read_text())["table"])
+    say(f"scores and results: {scored.work_dir}")
+
+
+def _print_segmentation(scored: Scored) -> None:
+    say(f"\n{scored.title}")
+    if not scored.evaluator.get("format_only"):
+        found = json.loads((scored.work_dir / SCORES_NAME).read_text())
+        say(format_scores(np.array(found["confusion"]), found["classes"], title=found["title"], absent=found["absent"]))
+    say(f"scores and predictions of every point: {scored.work_dir}")
+
+
+def _print_detection(scored: Scored) -> None:
+    summary = json.loads((scored.work_dir / "metrics_summary.json").read_text())
+    say(f"\n{scored.title}")
+    say(format_summary(summary, title="nuScenes detection"))
+    say(f"results: {scored.work_dir / 'results_nusc.json'}")
+
+
+def _print_tracking(scored: Scored) -> None:
+    summary = json.loads((scored.work_dir / TRACKING_SUMMARY_NAME).read_text())
+    say(f"\n{scored.title}")
+    title = f"nuScenes tracking by {scored.evaluator.get('tracker', 'kalman')}"
+    say(format_tracking_summary(summary, title=title))
+    say(f"results: {scored.work_dir / TRACKING_RESULTS_NAME}")
+
+
+def _print_clusters(scored: Scored) -> None:
+    """Print the scores and draw the curves."""
+    found = json.loads((scored.work_dir / cluster_metric.SCORES_NAME).read_text())
+    say(f"\n{scored.title}")
+    say(format_cluster_scores(found["scores"], found["classes"], title=found["title"]))
+    edges = {"energy_edges": cluster_metric.ENERGY_EDGES, "distance_edges": cluster_metric.DISTANCE_EDGES}
+    tables = {"matched by energy": read_cluster_table(scored.work_dir / cluster_metric.TABLE_NAME)}
+    try:
+        draw_cluster_curves(scored.work_dir / CURVES_NAME, tables, title=found["title"], **edges)
+    except ImportError as error:
+        say(f"{CURVES_NAME} is not drawn: {error} (pip install matplotlib)")
+    say(f"scores, showers and curves: {scored.work_dir}")
+
+
+# By metric, for its subclasses too: these write one form of file, whatever is scored.
+_OF_FAMILIES: dict[type, Callable[[Scored], None]] = {
+    SegmentationMetric: _print_segmentation,
+    Argoverse2Metric: _print_report,
+    WaymoMetric: _print_report,
+    ShapeNetPartMetric: _print_report,
+    KITTIMetric: _print_report,
+    MapMetric: _print_report,
+}
+# By the metric itself: a subclass may write files of its own.
+_OF_KINDS: dict[type, Callable[[Scored], None]] = {
+    CalorimeterMetric: _print_clusters,
+    NuScenesTrackingMetric: _print_tracking,
+    NuScenesMetric: _print_detection,
+}
