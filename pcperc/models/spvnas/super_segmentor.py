@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pcperc.models.segmentor import Segmentor
+from pcperc.models.segmentor import Segmentor, point_labels_of
 from pcperc.models.spvnas.subnet import Subnet
 from pcperc.registry import MODELS
 
@@ -67,7 +67,8 @@ class SuperSegmentor(Segmentor):
             return super().forward(inputs, samples, mode)
         largest, *others = self.subnets(int(self.step))
         logits = self.backbone(inputs["prepared"].points).feats
-        losses = self.loss(logits, self._labels(inputs, samples))
+        labels = point_labels_of("SuperSegmentor", inputs, samples)
+        losses = self.loss(logits, labels[inputs["prepared"].row_point])
         distillation = logits.new_zeros(())
         with _statistics_kept(self.backbone):
             for subnet in others:
