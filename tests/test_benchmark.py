@@ -217,3 +217,12 @@ def test_models_of_clouds_are_timed_on_made_up_ones(name):
     options = ModelOptions(config=ROOT / f"configs/pvcnn/{name}.py", runs=1, device="cpu")
     (row,) = measure_config(options).rows
     assert row["num_points"] >= 1000 and row["median_ms"] > 0 and row["gmacs"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("measure", "given"), [(measure_config, {"voxels": (100,)}), (measure_stages, {"peers": ("spconv",)})]
+)
+def test_what_the_model_of_a_config_does_not_take_is_refused(measure, given, sweep_file):
+    config = ROOT / "configs/spvcnn.py"
+    with pytest.raises(ValueError, match=f"--{next(iter(given))}: is not for the model of a config"):
+        measure(ModelOptions(config=config, input=sweep_file, runs=1, device="cpu", **given))

@@ -63,7 +63,14 @@ def measure_config(options: ModelOptions) -> Report:
 def build_prediction(
     options: ModelOptions, device: torch.device, copies: int, dtype: str
 ) -> tuple[nn.Module, Callable[[], object], dict]:
-    """The model of a config, a function that predicts by it, and the sample that it predicts for."""
+    """The model of a config, a function that predicts by it, and the sample that it predicts for.
+
+    Raises:
+        ValueError: options.voxels or peers, which are for layers and MinkUNet: a config's model sees all points.
+    """
+    for name, given in (("--voxels", any(options.voxels)), ("--peers", options.peers)):
+        if given:
+            raise ValueError(f"{name}: is not for the model of a config, which sees the whole sweep and has no peers")
     cfg = load_config(options.config)
     model = MODELS.build(cfg.model).to(device).eval()
     dataset = cfg.test_dataloader.dataset

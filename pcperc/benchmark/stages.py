@@ -21,7 +21,7 @@ from pcperc.nn.conv import SparseConvBase
 
 STAGES = (
     "data_preprocessor", "encoders.camera.backbone", "encoders.camera.neck", "encoders.camera.view_transform",
-    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck",
+    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck", "backbone",
 )  # fmt: skip
 OTHER, TOTAL = "other", "total"  # what lies between the stages, such as decoding boxes; and all of it
 COLUMNS = {

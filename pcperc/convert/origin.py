@@ -24,7 +24,8 @@ def find_origin(names: Iterable[str]) -> str:
     Args:
         names: keys of a ``state_dict``; a leading ``module.`` is dropped.
     Raises:
-        ValueError: none has; the message lists the known sources, the nearest of them and what it does not know.
+        ValueError: none has; the message lists the known sources, the nearest of them where one knows any name, and
+            what it does not know.
     """
     names = [name.removeprefix("module.") for name in names]
     unknown = {
@@ -33,8 +34,9 @@ def find_origin(names: Iterable[str]) -> str:
     nearest = min(unknown, key=lambda source: len(unknown[source]))
     if names and not unknown[nearest]:
         return nearest
-    few = ", ".join(unknown[nearest][:3]) or "nothing"
-    raise ValueError(
-        f"find_origin: its origin is unknown; known are {', '.join(_BEGINNINGS)}; the nearest is {nearest}, by "
-        f"{len(names) - len(unknown[nearest])} of {len(names)} names, which does not know {few}"
-    )
+    message = f"find_origin: its origin is unknown; known are {', '.join(_BEGINNINGS)}; "
+    few = ", ".join(unknown[nearest][:3]) or "a file without names"
+    known = len(names) - len(unknown[nearest])
+    if not known:
+        raise ValueError(f"{message}none of them knows {few}")
+    raise ValueError(f"{message}the nearest is {nearest}, by {known} of {len(names)} names, which does not know {few}")

@@ -142,7 +142,9 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except KeyError as error:  # torch's reader of pickles looks up what is no pickle; the key says nothing
+        raise ValueError(f"read_weights: {file} is truncated or no file of weights: it is no pickle") from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise ValueError(f"read_weights: {file} is truncated or no file of weights: {error}") from error
     except Exception as error:  # torch raises pickle.UnpicklingError for anything but tensors and plain values
         reason = str(error).splitlines()[0]

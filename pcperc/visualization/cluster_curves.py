@@ -47,16 +47,21 @@ def draw_cluster_curves(
     rows = zip(figure.subplots(2, len(PANELS)), (("energy", energy_edges), ("nearest", distance_edges)), strict=True)
     for panels, (against, edges) in rows:
         edges = np.asarray(edges, np.float64)
+        drawn = {}
         for name, table in tables.items():
             values = curve(table, edges, against=against)
             for panel, key in zip(panels, PANELS, strict=True):
                 panel.stairs(getattr(values, key), edges, baseline=None, label=name)
+                drawn[panel] = drawn.get(panel, False) or np.isfinite(getattr(values, key)).any()
         for panel, (key, label) in zip(panels, PANELS.items(), strict=True):
             panel.set(xlabel=AXES[against], ylabel=label, xlim=(edges[0], edges[-1]))
             if key in ("efficiency", "fake_rate"):
                 panel.set_ylim(0.0, 1.05)
             if against == "energy" and edges[0] > 0:
                 panel.set_xscale("log")
+            if not drawn[panel]:
+                panel.set_yticks([])
+                panel.text(0.5, 0.5, "too few found", ha="center", va="center", transform=panel.transAxes)
     figure.axes[0].legend()
     with written_whole(path) as partial:
         figure.savefig(partial, format="png", dpi=110)

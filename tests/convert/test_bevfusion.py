@@ -232,6 +232,9 @@ def test_a_checkpoint_of_unknown_origin(convert, tmp_path):
         ValueError, match=known + "the nearest is mmdet3d, by 3 of 4 names, which does not know teacher.d"
     ):
         find_origin(names)
+    for names_of_none, told in ((["teacher.d"], "teacher.d"), ([], "a file without names")):
+        with pytest.raises(ValueError, match=known + f"none of them knows {told}$"):
+            find_origin(names_of_none)
     file = tmp_path / "strange.pth"
     torch.save({name: torch.zeros(1) for name in names}, file)
     status, said = convert(ROOT / LIDAR, file)

@@ -274,6 +274,7 @@ def test_the_tool_writes_what_the_other_tools_read(tmp_path, monkeypatch, capsys
     ("config", "file", "out", "message"),
     [
         ("net.py", "text", "a.safetensors", "text is truncated or no file of weights|text must hold tensors"),
+        ("net.py", "junk", "a.safetensors", "junk is truncated or no file of weights: it is no pickle$"),
         ("net.py", "missing", "a.safetensors", "no such file: .*missing"),
         ("net.py", "init", "a.pth", "--out must be a .safetensors file, got .*a.pth"),
         ("net.py", "init", "a.safetensors", "init: .*missing: stem.0.norm.weight"),
@@ -286,6 +287,7 @@ def test_the_tool_says_in_one_line_what_is_wrong(config, file, out, message, tmp
     with open(tmp_path / "linear.py", "a") as file_:
         file_.write("model = dict(type=OnVoxels, net=dict(type=ReLU))\n")
     (tmp_path / "text").write_text("no weights")
+    (tmp_path / "junk").write_text("junk\n")
     torch.save({"stem.0.kernel": torch.zeros(27, 3, 4)}, tmp_path / "init")
     assert run(monkeypatch, tmp_path / config, tmp_path / file, "--from", "spvnas", "--out", tmp_path / out) == 1
     error = capsys.readouterr().err

@@ -39,3 +39,11 @@ def test_wrong_arguments_are_named_and_leave_no_file(tmp_path):
     with pytest.raises(ValueError, match="edges must be"):
         draw_cluster_curves(tmp_path / "a.png", {"one": table()}, energy_edges=[1.0], distance_edges=[0, 1], title="")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_panel_without_a_curve_says_so(tmp_path):
+    pytest.importorskip("matplotlib")
+    draw_cluster_curves(tmp_path / "a.png", {"one": table(efficiency=0.0)}, **EDGES, title="simulated data")
+    draw_cluster_curves(tmp_path / "b.png", {"one": table()}, **EDGES, title="simulated data")
+    middle = [cv2.imread(str(tmp_path / f"{name}.png"))[150:200, 1400:1560] for name in "ab"]  # of the resolution
+    assert (middle[0].max(-1) < 100).any() and not (middle[1].max(-1) < 100).any()
