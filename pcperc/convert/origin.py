@@ -34,9 +34,10 @@ def find_origin(names: Iterable[str]) -> str:
     nearest = min(unknown, key=lambda source: len(unknown[source]))
     if names and not unknown[nearest]:
         return nearest
-    message = f"find_origin: its origin is unknown; known are {', '.join(_BEGINNINGS)}; "
     few = ", ".join(unknown[nearest][:3]) or "a file without names"
     known = len(names) - len(unknown[nearest])
-    if not known:
-        raise ValueError(f"{message}none of them knows {few}")
-    raise ValueError(f"{message}the nearest is {nearest}, by {known} of {len(names)} names, which does not know {few}")
+    closest = f"the nearest is {nearest}, by {known} of {len(names)} names, which does not know" if known else ""
+    sources = ", ".join(_BEGINNINGS)
+    raise ValueError(
+        f"find_origin: its origin is unknown; known are {sources}; {closest or 'none of them knows'} {few}"
+    )
