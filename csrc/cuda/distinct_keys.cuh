@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The distinct ones among keys, sorted: threads put keys into a hash set and note their extent; a second kernel lists the set
-// with each key packed into the bits that its extent needs; then the list is sorted by these bits alone. The keys of a scene
-// need some 30 of their 64 bits.
+// with each key packed into the bits that its extent needs; a third one sorts the list by these bits alone and writes the rows.
+// The keys of a scene need some 30 of their 64 bits.
 //
-// With a capacity nothing waits for the GPU: lists have `capacity` places, those behind the keys are padding, and what does not
+// With a capacity nothing waits for the GPU: there are `capacity` rows, those behind the keys are padding, and what does not
 // fit is left out and reported by a flag.
 #include <cub/block/block_scan.cuh>
 #include <optional>
 
-#include "common/conv_geometry.h"
 #include "common/device_errors.cuh"
 #include "common/hash_table.cuh"
-#include "common/key_packing.h"
+#include "common/key_packing.cuh"
 #include "cuda/digit_sort.cuh"
 
 namespace pcperc {
@@ -45,23 +44,15 @@ __device__ inline void merge_extent(const KeyExtent& mine, KeyExtent* extent) {
   }
 }
 
-// How keys are packed: as `fixed` says, or, where `is_fixed` is false, as their extent allows.
-struct PackingChoice {
-  KeyPacking fixed;
-  bool is_fixed;
-
-  __device__ KeyPacking packing(const KeySetState& state) const { return is_fixed ? fixed : KeyPacking(fixed.layout, state.extent); }
-};
-
 constexpr int kKeysPerThread = 4;
 
 // List the packed keys of a set, as 32 bits each where they fit into them, and their slots where asked for.
-static __global__ void list_keys_kernel(DeviceKeySet set, PackingChoice choice, int64_t capacity, KeySetState* state, void* list,
+static __global__ void list_keys_kernel(DeviceKeySet set, KeyLayout layout, int64_t capacity, KeySetState* state, void* list,
                                         int32_t* slots) {
   using Scan = cub::BlockScan<int, kThreads>;
   __shared__ typename Scan::TempStorage storage;
   __shared__ uint32_t first;
-  const KeyPacking packing = choice.packing(*state);
+  const KeyPacking packing(layout, state->extent);
   constexpr int kTile = kThreads * kKeysPerThread;
   for (int64_t tile = int64_t{blockIdx.x} * kTile; tile < set.capacity; tile += int64_t{gridDim.x} * kTile) {
     CoordKey keys[kKeysPerThread];
@@ -91,37 +82,55 @@ static __global__ void list_keys_kernel(DeviceKeySet set, PackingChoice choice, 
   }
 }
 
-// The rows of the sorted keys, padding behind them. Where asked for: the row that the key of each slot became, counts set to
-// 0, and whether anything was left out.
-static __global__ void write_rows_kernel(const void* sorted, PackingChoice choice, const KeySetState* state, int64_t num_rows,
-                                         int32_t* coords, const int32_t* slots, int32_t* row_of_slot, int64_t* counts,
-                                         bool* incomplete) {
-  const KeyPacking packing = choice.packing(*state);
-  const KeyLayout layout = packing.layout;
-  PCPERC_GRID_LOOP(i, num_rows) {
-    int32_t* row = coords + i * layout.columns();
-    if (counts) counts[i] = 0;
-    if (i >= state->num_keys()) {
-      layout.write_padding(row);
-      continue;
-    }
-    layout.write_row(packing.unpack(packing.is_narrow() ? static_cast<const uint32_t*>(sorted)[i]
-                                                        : static_cast<const uint64_t*>(sorted)[i]), row);
-    if (slots) row_of_slot[slots[i]] = static_cast<int32_t>(i);
+// What a sorted list of keys becomes. Null where it is not asked for.
+struct KeyRows {
+  int64_t num_rows;      // rows behind the keys are padding, keys behind the rows are left out
+  int32_t* coords;       // (num_rows, 1 + D)
+  int32_t* row_of_slot;  // the row that the key of each slot of the set became
+  int64_t* counts;       // (num_rows,), set to 0
+  bool* incomplete;      // whether anything was left out
+};
+
+template <class Key>
+__device__ void sort_to_rows(const KeyPacking& packing, const SortShape& shape, SortBuffers<Key> list, SortBuffers<Key> other,
+                             int32_t* histograms, SortStorage& shared, const KeyRows& rows) {
+  const SortBuffers<Key> sorted = DigitSort<Key>(shape, histograms, shared).run(list, other);
+  PCPERC_GRID_LOOP(i, shape.count) {
+    packing.layout.write_row(packing.unpack(sorted.keys[i]), rows.coords + i * packing.layout.columns());
+    if (rows.row_of_slot) rows.row_of_slot[sorted.values[i]] = static_cast<int32_t>(i);
   }
-  if (incomplete && blockIdx.x == 0 && threadIdx.x == 0) {
-    *incomplete = state->num_keys() > num_rows || state->bad_input != kNoError || state->bad_output != kNoError;
+}
+
+// Sort the listed keys, as they were packed, between two buffers, and write their rows. For launch_together.
+static __global__ void __launch_bounds__(kSortThreads, 1)
+    sort_keys_kernel(KeyLayout layout, const KeySetState* state, SortBuffers<void> list, SortBuffers<void> other,
+                     int32_t* histograms, KeyRows rows) {
+  __shared__ SortStorage shared;
+  const KeyPacking packing(layout, state->extent);
+  const SortShape shape(min(int64_t{state->num_keys()}, rows.num_rows), packing.num_bits);
+  if (packing.is_narrow()) {
+    sort_to_rows<uint32_t>(packing, shape, {static_cast<uint32_t*>(list.keys), list.values},
+                           {static_cast<uint32_t*>(other.keys), other.values}, histograms, shared, rows);
+  } else {
+    sort_to_rows<uint64_t>(packing, shape, {static_cast<uint64_t*>(list.keys), list.values},
+                           {static_cast<uint64_t*>(other.keys), other.values}, histograms, shared, rows);
+  }
+  PCPERC_GRID_LOOP(i, rows.num_rows) {
+    if (i >= shape.count) layout.write_padding(rows.coords + i * layout.columns());
+    if (rows.counts) rows.counts[i] = 0;
+  }
+  if (rows.incomplete && blockIdx.x == 0 && threadIdx.x == 0) {
+    *rows.incomplete = state->num_keys() > rows.num_rows || state->bad_input != kNoError || state->bad_output != kNoError;
   }
 }
 
 // The memory of these kernels and their order.
 class DistinctKeys {
  public:
-  // For `num_candidates` keys that lie within `bounds`; `with_slots`: also for row_of_slot().
+  // For `num_candidates` keys; `with_slots`: also for row_of_slot().
   DistinctKeys(const Tensor& like, const char* op, KeyLayout layout, int64_t num_candidates, std::optional<int64_t> capacity,
-               const LatticeBounds& bounds, bool with_slots, cudaStream_t stream)
-      : like_(like), choice_{KeyPacking(layout, KeyExtent::of_bounds(layout, bounds)), capacity.has_value()}, stream_(stream),
-        num_rows_(capacity.value_or(num_candidates)) {
+               bool with_slots, cudaStream_t stream)
+      : like_(like), layout_(layout), waits_(!capacity.has_value()), stream_(stream), num_rows_(capacity.value_or(num_candidates)) {
     STD_TORCH_CHECK(std::max(num_candidates, num_rows_) <= INT32_MAX, op, ": more than 2^31 rows, got ", num_candidates);
     const int64_t slots = DeviceKeySet::capacity_for(num_candidates), per_slot = with_slots ? 4 : 0;
     const int64_t set_bytes = sizeof(KeySetState) + slots * (sizeof(CoordKey) + per_slot);
@@ -129,11 +138,9 @@ class DistinctKeys {
     auto* bytes = static_cast<char*>(memory_.data_ptr());
     state_ = reinterpret_cast<KeySetState*>(bytes);
     set_ = {reinterpret_cast<CoordKey*>(bytes + sizeof(KeySetState)), static_cast<uint32_t>(slots)};
-    row_of_slot_ = reinterpret_cast<int32_t*>(set_.keys + slots);
-    list_ = bytes + set_bytes;
-    list_slots_ = with_slots ? reinterpret_cast<int32_t*>(list_ + num_rows_ * sizeof(uint64_t)) : nullptr;
-    // Padding is what is left at 0xff: as a key it sorts last.
-    PCPERC_CUDA_CHECK(cudaMemsetAsync(bytes, 0xff, capacity ? memory_.numel() : set_bytes, stream));
+    row_of_slot_ = with_slots ? reinterpret_cast<int32_t*>(set_.keys + slots) : nullptr;
+    list_ = {bytes + set_bytes, with_slots ? reinterpret_cast<int32_t*>(bytes + set_bytes + num_rows_ * sizeof(uint64_t)) : nullptr};
+    PCPERC_CUDA_CHECK(cudaMemsetAsync(bytes, 0xff, set_bytes, stream));
   }
 
   DeviceKeySet set() const { return set_; }
@@ -144,13 +151,12 @@ class DistinctKeys {
   // List the keys that kernels have put into the set. Without a capacity: wait, and return the first rows that were wrong.
   KeySetState list() {
     list_keys_kernel<<<grid_size(set_.capacity, kThreads * kKeysPerThread), kThreads, 0, stream_>>>(
-        set_, choice_, num_rows_, state_, list_, list_slots_);
+        set_, layout_, num_rows_, state_, list_.keys, list_.values);
     PCPERC_LAUNCH_CHECK();
     KeySetState host{kNoError, kNoError, {}, 0};
-    if (!choice_.is_fixed) {
+    if (waits_) {
       copy_to_host(&host, state_, 1, stream_);
       num_rows_ = host.num_keys();
-      choice_ = {KeyPacking(choice_.fixed.layout, host.extent), true};
     }
     return host;
   }
@@ -158,42 +164,26 @@ class DistinctKeys {
   // Sort the list and write it to coords (num_rows, 1 + D).
   void write(Tensor& coords, int64_t* counts = nullptr, bool* incomplete = nullptr) const {
     if (num_rows_ == 0) return;
-    if (choice_.fixed.is_narrow()) {
-      sort_and_write<uint32_t>(coords, counts, incomplete);
-    } else {
-      sort_and_write<uint64_t>(coords, counts, incomplete);
-    }
+    const unsigned blocks = sort_blocks(num_rows_);
+    const int64_t per_key = (sizeof(uint64_t) + (list_.values ? sizeof(int32_t) : 0)) / sizeof(int32_t);
+    const Tensor memory = empty_on(like_, {histogram_size(blocks) + num_rows_ * per_key}, ScalarType::Int);
+    auto* histograms = static_cast<int32_t*>(memory.data_ptr());
+    int32_t* keys = histograms + histogram_size(blocks);
+    const SortBuffers<void> other{keys, list_.values ? keys + 2 * num_rows_ : nullptr};
+    const KeyRows rows{num_rows_, static_cast<int32_t*>(coords.data_ptr()), row_of_slot_, counts, incomplete};
+    launch_together(sort_keys_kernel, blocks, kSortThreads, stream_, layout_, state_, list_, other, histograms, rows);
   }
 
  private:
-  template <class Key>
-  void sort_and_write(Tensor& coords, int64_t* counts, bool* incomplete) const {
-    const SortShape shape(num_rows_, choice_.fixed.num_bits);
-    const Tensor other_keys = empty_on(like_, {num_rows_}, ScalarType::Long);
-    const Tensor other_slots = empty_on(like_, {list_slots_ ? num_rows_ : 0}, ScalarType::Int);
-    const Tensor histogram_memory = empty_on(like_, {shape.histogram_size()}, ScalarType::Int);
-    auto* histograms = static_cast<int32_t*>(histogram_memory.data_ptr());
-    const SortBuffers<Key> list{reinterpret_cast<Key*>(list_), list_slots_};
-    const SortBuffers<Key> other{static_cast<Key*>(other_keys.data_ptr()),
-                                 list_slots_ ? static_cast<int32_t*>(other_slots.data_ptr()) : nullptr};
-    PCPERC_CUDA_CHECK(cudaMemsetAsync(histograms, 0, shape.histogram_size() * sizeof(int32_t), stream_));
-    count_first_digits_kernel<<<grid_size(num_rows_), kThreads, 0, stream_>>>(list.keys, shape, histograms);
-    PCPERC_LAUNCH_CHECK();
-    const SortBuffers<Key> sorted = sort_by_digits(list, other, shape, histograms, stream_);
-    write_rows_kernel<<<grid_size(num_rows_), kThreads, 0, stream_>>>(
-        sorted.keys, choice_, state_, num_rows_, static_cast<int32_t*>(coords.data_ptr()), sorted.values, row_of_slot_, counts,
-        incomplete);
-    PCPERC_LAUNCH_CHECK();
-  }
-
   Tensor like_, memory_;
-  PackingChoice choice_;
+  KeyLayout layout_;
+  bool waits_;
   cudaStream_t stream_;
   int64_t num_rows_;
   KeySetState* state_;
   DeviceKeySet set_;
-  int32_t *row_of_slot_, *list_slots_;
-  char* list_;
+  int32_t* row_of_slot_;
+  SortBuffers<void> list_;
 };
 
 }  // namespace pcperc

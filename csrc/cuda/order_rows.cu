@@ -4,6 +4,8 @@
 // descending, which also puts rows of many taps, the long work, first. On a LiDAR sweep (3 x 3 x 3, 0.1 m, tiles of 128 rows)
 // tiles multiply 1.94 times the pairs there are, 2.18 times in the order of the plain mask and 4.29 times without an order.
 // Fewer bits of the place cost more than the pass of the sort that they save: 2.01 times with the highest 24 of 27.
+//
+// All of it is one launch: at a level of some thousand rows it takes as long as two, and the launches are the host's time.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -17,9 +19,63 @@ namespace {
 constexpr int kWordTaps = 32;
 constexpr int kMaxTaps = UINT16_MAX;
 
-// Write taps[place]: the taps by ascending count, ties in order. For one block.
-__device__ void rank_taps(const volatile int32_t* counts, int num_taps, int32_t* taps) {
-  for (int tap = threadIdx.x; tap < num_taps; tap += kThreads) {
+struct OrderArgs {
+  const int32_t* neighbors;  // (num_taps, num_rows)
+  int64_t num_rows;
+  int32_t num_taps, num_words;
+  uint32_t* masks;         // (num_words, num_rows)
+  int32_t *counts, *taps;  // (num_taps,); (blocks, num_taps)
+  SortBuffers<uint32_t> from, to;
+  int32_t *histograms, *order, *ordered;
+};
+
+// masks[w, m]: bit b says whether row m has a neighbour under tap 32 w + b; returns how many rows of this lane's tap have one,
+// of those that the warp has looked at.
+__device__ int32_t make_masks(const OrderArgs& args, int word) {
+  const int first = word * kWordTaps, lane = threadIdx.x % 32;
+  int32_t count = 0;
+  // All lanes of a warp stay in the loop, since they vote.
+  for (int64_t begin = blockIdx.x * int64_t{kSortThreads}; begin < args.num_rows; begin += int64_t{gridDim.x} * kSortThreads) {
+    const int64_t m = begin + threadIdx.x;
+    const int32_t* from = args.neighbors + first * args.num_rows + m;
+    uint32_t mask = 0;
+#pragma unroll
+    for (int bit = 0; bit < kWordTaps; ++bit, from += args.num_rows) {
+      if (m < args.num_rows && first + bit < args.num_taps) mask |= static_cast<uint32_t>(__ldg(from) >= 0) << bit;
+    }
+#pragma unroll
+    for (int bit = 0; bit < kWordTaps; ++bit) {
+      const uint32_t rows = __ballot_sync(0xffffffff, mask >> bit & 1);
+      if (lane == bit) count += __popc(rows);
+    }
+    if (m < args.num_rows) args.masks[word * args.num_rows + m] = mask;
+  }
+  return count;
+}
+
+// The masks, and counts of the rows that have a neighbour under a tap.
+__device__ void count_taps(const OrderArgs& args) {
+  __shared__ int32_t block_counts[kWordTaps];
+  if (blockIdx.x == 0) {
+    for (int tap = threadIdx.x; tap < args.num_taps; tap += kSortThreads) args.counts[tap] = 0;
+  }
+  const auto grid = cooperative_groups::this_grid();
+  auto cleared = grid.barrier_arrive();
+  for (int word = 0; word < args.num_words; ++word) {
+    if (threadIdx.x < kWordTaps) block_counts[threadIdx.x] = 0;
+    const int32_t count = make_masks(args, word);
+    __syncthreads();
+    atomicAdd(block_counts + threadIdx.x % 32, count);
+    if (word == 0) grid.barrier_wait(std::move(cleared));  // in the shadow of the first masks
+    __syncthreads();
+    const int tap = word * kWordTaps + threadIdx.x;
+    if (threadIdx.x < kWordTaps && tap < args.num_taps) atomicAdd(args.counts + tap, block_counts[threadIdx.x]);
+  }
+}
+
+// Write taps[place]: the taps by ascending count, ties in order. Each block has its own.
+__device__ void rank_taps(const int32_t* counts, int num_taps, int32_t* taps) {
+  for (int tap = threadIdx.x; tap < num_taps; tap += kSortThreads) {
     const int32_t count = counts[tap];
     int place = 0;
     for (int other = 0; other < num_taps; ++other) {
@@ -28,135 +84,106 @@ __device__ void rank_taps(const volatile int32_t* counts, int num_taps, int32_t*
     }
     taps[place] = tap;
   }
+  __syncthreads();
 }
 
-// masks[w, m]: bit b says whether row m has a neighbour under tap 32 w + b. The block that comes last ranks the taps. Zero
-// before: counts, of rows that have a neighbour under a tap, and num_blocks, of those that have come.
-__global__ void __launch_bounds__(kThreads)
-    make_masks_kernel(const int32_t* neighbors, int64_t num_rows, int num_taps, uint32_t* masks, int32_t* counts,
-                      unsigned* num_blocks, int32_t* taps) {
-  const int word = blockIdx.y, first = word * kWordTaps, lane = threadIdx.x % 32;
-  __shared__ int32_t block_counts[kWordTaps];
-  __shared__ bool is_last;
-  if (threadIdx.x < kWordTaps) block_counts[threadIdx.x] = 0;
-  __syncthreads();
-  int32_t count = 0;  // of the tap that is this lane's
-  // All lanes of a warp stay in the loop, since they vote.
-  for (int64_t begin = blockIdx.x * int64_t{kThreads}; begin < num_rows; begin += int64_t{gridDim.x} * kThreads) {
-    const int64_t m = begin + threadIdx.x;
-    const int32_t* from = neighbors + first * num_rows + m;
-    uint32_t mask = 0;
-#pragma unroll
-    for (int bit = 0; bit < kWordTaps; ++bit, from += num_rows) {
-      if (m < num_rows && first + bit < num_taps) mask |= static_cast<uint32_t>(__ldg(from) >= 0) << bit;
+// The complement of bits [begin, end) of the place in the Gray code of row m; bit 0 is the highest, that of the rarest tap.
+// Complements sort descending.
+__device__ uint32_t gray_key(const OrderArgs& args, const int32_t* taps, int begin, int end, int64_t m) {
+  uint32_t key = 0, mask = 0;
+  int word = -1;  // that of `mask`
+  bool bit = false;
+  for (int place = 0; place < end; ++place) {
+    const int32_t tap = taps[place];
+    if (tap / kWordTaps != word) {
+      word = tap / kWordTaps;
+      mask = args.masks[word * args.num_rows + m];
     }
-#pragma unroll
-    for (int bit = 0; bit < kWordTaps; ++bit) {
-      const uint32_t rows = __ballot_sync(0xffffffff, mask >> bit & 1);
-      if (lane == bit) count += __popc(rows);
-    }
-    if (m < num_rows) masks[word * num_rows + m] = mask;
+    bit ^= mask >> (tap % kWordTaps) & 1;
+    if (place >= begin) key = key << 1 | bit;
   }
-  atomicAdd(block_counts + lane, count);
-  __syncthreads();
-  if (threadIdx.x < kWordTaps && first + threadIdx.x < num_taps) {
-    atomicAdd(counts + first + threadIdx.x, block_counts[threadIdx.x]);
-    __threadfence();  // before the block is counted
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) is_last = atomicAdd(num_blocks, 1) == gridDim.x * gridDim.y - 1;
-  __syncthreads();
-  if (is_last) rank_taps(counts, num_taps, taps);
-}
-
-// keys[j]: the complement of bits [begin, end) of the place in the Gray code of row rows[j], or, where `is_first`, of row j,
-// which is then written; bit 0 is the highest, that of the rarest tap. Complements sort descending.
-__global__ void make_keys_kernel(const uint32_t* masks, const int32_t* taps, int begin, int end, bool is_first,
-                                 SortBuffers<uint32_t> to, SortShape shape, int32_t* histograms) {
-  PCPERC_GRID_LOOP(j, shape.count) {
-    const int64_t m = is_first ? j : to.values[j];
-    uint32_t key = 0;
-    bool bit = false;
-    for (int place = 0; place < end; ++place) {
-      const int32_t tap = taps[place];
-      bit ^= masks[int64_t{tap / kWordTaps} * shape.count + m] >> (tap % kWordTaps) & 1;
-      if (place >= begin) key = key << 1 | bit;
-    }
-    to.keys[j] = ~key;
-    if (is_first) to.values[j] = static_cast<int32_t>(j);
-    shape.count_digit(histograms, j, ~key, 0);
-  }
+  return ~key;
 }
 
 // ordered[k, j] = neighbors[k, rows[j]]; a tap under which the mask has no neighbour is not read.
-__global__ void __launch_bounds__(kThreads, 4)
-    gather_columns_kernel(const int32_t* neighbors, const uint32_t* masks, int64_t num_rows, int num_taps, const int32_t* rows,
-                          int32_t* ordered) {
-  const int word = blockIdx.y, first = word * kWordTaps;
-  PCPERC_GRID_LOOP(j, num_rows) {
-    const int64_t m = rows[j];
-    const uint32_t mask = masks[word * num_rows + m];
-    const int32_t* from = neighbors + first * num_rows + m;
-    int32_t* to = ordered + first * num_rows + j;
-    int32_t found[kWordTaps];  // all are read before the first is written
+__device__ void gather_columns(const OrderArgs& args, const int32_t* rows) {
+  for (int word = 0; word < args.num_words; ++word) {
+    const int first = word * kWordTaps;
+    PCPERC_GRID_LOOP(j, args.num_rows) {
+      const int64_t m = rows[j];
+      if (word == 0) args.order[j] = static_cast<int32_t>(m);
+      const uint32_t mask = args.masks[word * args.num_rows + m];
+      const int32_t* from = args.neighbors + first * args.num_rows + m;
+      int32_t* to = args.ordered + first * args.num_rows + j;
+      int32_t found[kWordTaps];  // all are read before the first is written
 #pragma unroll
-    for (int bit = 0; bit < kWordTaps; ++bit, from += num_rows) found[bit] = mask >> bit & 1 ? __ldg(from) : -1;
+      for (int bit = 0; bit < kWordTaps; ++bit, from += args.num_rows) found[bit] = mask >> bit & 1 ? __ldg(from) : -1;
 #pragma unroll
-    for (int bit = 0; bit < kWordTaps; ++bit, to += num_rows) {
-      if (first + bit < num_taps) *to = found[bit];
+      for (int bit = 0; bit < kWordTaps; ++bit, to += args.num_rows) {
+        if (first + bit < args.num_taps) *to = found[bit];
+      }
     }
   }
+}
+
+// For launch_together. A stable sort by each word of the place in the Gray code, the last one, which may be shorter, first.
+__global__ void __launch_bounds__(kSortThreads, 1) order_rows_kernel(OrderArgs args) {
+  __shared__ SortStorage shared;
+  count_taps(args);
+  wait_for_all_blocks();
+  int32_t* taps = args.taps + int64_t{blockIdx.x} * args.num_taps;
+  rank_taps(args.counts, args.num_taps, taps);
+  SortBuffers<uint32_t> from = args.from, to = args.to;
+  for (int word = args.num_words - 1; word >= 0; --word) {
+    const bool is_first = word == args.num_words - 1;
+    const int begin = word * kWordTaps, end = min(begin + kWordTaps, args.num_taps);
+    const SortShape shape(args.num_rows, end - begin);
+    for (int64_t j = shape.chunk_begin() + threadIdx.x; j < shape.chunk_end(); j += kSortThreads) {
+      const int64_t m = is_first ? j : from.values[j];
+      if (is_first) from.values[j] = static_cast<int32_t>(j);
+      from.keys[j] = gray_key(args, taps, begin, end, m);
+    }
+    const SortBuffers<uint32_t> sorted = DigitSort<uint32_t>(shape, args.histograms, shared).run(from, to);
+    if (sorted.keys != from.keys) {
+      to = from;
+      from = sorted;
+    }
+  }
+  gather_columns(args, from.values);
 }
 
 std::tuple<Tensor, Tensor> order_rows(Tensor neighbors) {
   constexpr const char* op = "order_rows";
   const CudaScope scope(neighbors);
-  const cudaStream_t stream = scope.stream();
   const Tensor table = as_contiguous(neighbors);
   check_matrix(table, op, "neighbors");
   check_dtype(table, ScalarType::Int, op, "neighbors");
   STD_TORCH_CHECK(table.size(0) <= kMaxTaps, op, ": neighbors must have at most ", kMaxTaps, " rows, got ", table.size(0));
   STD_TORCH_CHECK(table.size(1) <= INT32_MAX, op, ": neighbors must have less than 2^31 columns, got ", table.size(1));
-  const int64_t num_rows = table.size(1);
-  const int num_taps = static_cast<int>(table.size(0));
+  const int64_t num_rows = table.size(1), num_taps = table.size(0);
+  const int64_t num_words = std::max<int64_t>((num_taps + kWordTaps - 1) / kWordTaps, 1);
   Tensor ordered = empty_on(table, {num_taps, num_rows}, ScalarType::Int), order = empty_on(table, {num_rows}, ScalarType::Int);
   if (num_rows == 0) return {ordered, order};
 
-  // A stable sort by each word of the place in the Gray code, the last one, which may be shorter, first.
-  const int num_words = std::max((num_taps + kWordTaps - 1) / kWordTaps, 1);
-  const auto shape_of = [&](int word) { return SortShape(num_rows, std::min(num_taps - word * kWordTaps, kWordTaps)); };
-  const SortShape last = shape_of(num_words - 1);
-  const int64_t most_counts = std::max(last.histogram_size(), shape_of(0).histogram_size());
-  const Tensor memory =
-      empty_on(table, {most_counts + (num_words + 3) * num_rows + 2 * num_taps + 1}, ScalarType::Int);
-  auto *histograms = static_cast<int32_t*>(memory.data_ptr()), *counts = histograms + most_counts;
-  int32_t *num_blocks = counts + num_taps, *taps = num_blocks + 1;
-  auto* masks = reinterpret_cast<uint32_t*>(taps + num_taps);
-  uint32_t* keys = masks + num_words * num_rows;
-  SortBuffers<uint32_t> from{keys, reinterpret_cast<int32_t*>(keys + 2 * num_rows)};
-  SortBuffers<uint32_t> to{keys + num_rows, static_cast<int32_t*>(order.data_ptr())};
-  if (last.num_passes % 2 == 0) std::swap(from, to);  // so that `order` is written last: the other words take 4 passes
-
-  const auto* given = static_cast<const int32_t*>(table.data_ptr());
-  const dim3 by_word(grid_size(num_rows), num_words);
-  PCPERC_CUDA_CHECK(cudaMemsetAsync(histograms, 0, (most_counts + num_taps + 1) * sizeof(int32_t), stream));
-  make_masks_kernel<<<by_word, kThreads, 0, stream>>>(given, num_rows, num_taps, masks, counts,
-                                                      reinterpret_cast<unsigned*>(num_blocks), taps);
-  PCPERC_LAUNCH_CHECK();
-  for (int word = num_words - 1; word >= 0; --word) {
-    const SortShape shape = shape_of(word);
-    const bool is_first = word == num_words - 1;
-    const int begin = word * kWordTaps, end = std::min(begin + kWordTaps, num_taps);
-    if (!is_first) PCPERC_CUDA_CHECK(cudaMemsetAsync(histograms, 0, shape.histogram_size() * sizeof(int32_t), stream));
-    make_keys_kernel<<<grid_size(num_rows), kThreads, 0, stream>>>(masks, taps, begin, end, is_first, from, shape, histograms);
-    PCPERC_LAUNCH_CHECK();
-    sort_by_digits(from, to, shape, histograms, stream);
-    if (shape.num_passes % 2 == 1) std::swap(from, to);
-  }
-  gather_columns_kernel<<<by_word, kThreads, 0, stream>>>(given, masks, num_rows, num_taps,
-                                                          static_cast<int32_t*>(order.data_ptr()),
-                                                          static_cast<int32_t*>(ordered.data_ptr()));
-  PCPERC_LAUNCH_CHECK();
+  const unsigned blocks = sort_blocks(num_rows);
+  const Tensor memory = empty_on(
+      table, {histogram_size(blocks) + (blocks + 1) * num_taps + (num_words + 4) * num_rows}, ScalarType::Int);
+  auto* histograms = static_cast<int32_t*>(memory.data_ptr());
+  int32_t *counts = histograms + histogram_size(blocks), *taps = counts + num_taps, *rows = taps + blocks * num_taps;
+  auto* keys = reinterpret_cast<uint32_t*>(rows + 2 * num_rows);
+  const OrderArgs args{static_cast<const int32_t*>(table.data_ptr()),
+                       num_rows,
+                       static_cast<int32_t>(num_taps),
+                       static_cast<int32_t>(num_words),
+                       keys + 2 * num_rows,
+                       counts,
+                       taps,
+                       {keys, rows},
+                       {keys + num_rows, rows + num_rows},
+                       histograms,
+                       static_cast<int32_t*>(order.data_ptr()),
+                       static_cast<int32_t*>(ordered.data_ptr())};
+  launch_together(order_rows_kernel, blocks, kSortThreads, scope.stream(), args);
   return {ordered, order};
 }
 

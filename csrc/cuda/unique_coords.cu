@@ -76,7 +76,7 @@ UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
   const KeyLayout layout = check_coords(coords, op, "coords");
   const int64_t count = coords.size(0);
   const Tensor slot_of_row = empty_on(coords, {count}, ScalarType::Int);
-  DistinctKeys keys(coords, op, layout, count, capacity, make_bounds(op, layout, {}), true, stream);
+  DistinctKeys keys(coords, op, layout, count, capacity, true, stream);
   if (count > 0) {
     insert_rows_kernel<<<grid_size(count), kThreads, 0, stream>>>(data_of<int32_t>(coords), layout, count, keys.set(),
                                                                   keys.state(), data_of<int32_t>(slot_of_row));
@@ -124,7 +124,7 @@ std::tuple<Tensor, Tensor> find_reached(const char* op, Tensor coords, const Geo
   const LatticeBounds bounds = make_bounds(op, layout, values.output_shape);
   const int64_t count = coords.size(0);
   const int64_t reached_at_most = count * (direction == Direction::kToCoarse ? geometry.max_outputs() : geometry.volume());
-  DistinctKeys keys(coords, op, layout, reached_at_most, capacity, bounds, false, stream);
+  DistinctKeys keys(coords, op, layout, reached_at_most, capacity, false, stream);
   if (count > 0) {
     insert_reached_kernel<direction><<<grid_size(count), kThreads, 0, stream>>>(data_of<int32_t>(coords), count, geometry,
                                                                                 bounds, keys.set(), keys.state());
