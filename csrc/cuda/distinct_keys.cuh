@@ -92,11 +92,13 @@ struct KeyRows {
 };
 
 template <class Key>
-__device__ void sort_to_rows(const KeyPacking& packing, const SortShape& shape, SortBuffers<Key> list, SortBuffers<Key> other,
-                             int32_t* histograms, SortStorage& shared, const KeyRows& rows) {
-  const SortBuffers<Key> sorted = DigitSort<Key>(shape, histograms, shared).run(list, other);
+__device__ void sort_to_rows(KeyLayout layout, const KeyExtent& extent, const SortShape& shape, SortBuffers<void> list,
+                             SortBuffers<void> other, int32_t* histograms, SortStorage& shared, const KeyRows& rows) {
+  const SortBuffers<Key> sorted = DigitSort<Key>(shape, histograms, shared)
+                                      .run({static_cast<Key*>(list.keys), list.values}, {static_cast<Key*>(other.keys), other.values});
+  const KeyPacking packing(layout, extent);
   PCPERC_GRID_LOOP(i, shape.count) {
-    packing.layout.write_row(packing.unpack(sorted.keys[i]), rows.coords + i * packing.layout.columns());
+    layout.write_row(packing.unpack(sorted.keys[i]), rows.coords + i * layout.columns());
     if (rows.row_of_slot) rows.row_of_slot[sorted.values[i]] = static_cast<int32_t>(i);
   }
 }
@@ -109,11 +111,9 @@ static __global__ void __launch_bounds__(kSortThreads, 1)
   const KeyPacking packing(layout, state->extent);
   const SortShape shape(min(int64_t{state->num_keys()}, rows.num_rows), packing.num_bits);
   if (packing.is_narrow()) {
-    sort_to_rows<uint32_t>(packing, shape, {static_cast<uint32_t*>(list.keys), list.values},
-                           {static_cast<uint32_t*>(other.keys), other.values}, histograms, shared, rows);
+    sort_to_rows<uint32_t>(layout, state->extent, shape, list, other, histograms, shared, rows);
   } else {
-    sort_to_rows<uint64_t>(packing, shape, {static_cast<uint64_t*>(list.keys), list.values},
-                           {static_cast<uint64_t*>(other.keys), other.values}, histograms, shared, rows);
+    sort_to_rows<uint64_t>(layout, state->extent, shape, list, other, histograms, shared, rows);
   }
   PCPERC_GRID_LOOP(i, rows.num_rows) {
     if (i >= shape.count) layout.write_padding(rows.coords + i * layout.columns());

@@ -87,22 +87,41 @@ __device__ void rank_taps(const int32_t* counts, int num_taps, int32_t* taps) {
   __syncthreads();
 }
 
-// The complement of bits [begin, end) of the place in the Gray code of row m; bit 0 is the highest, that of the rarest tap.
-// Complements sort descending.
-__device__ uint32_t gray_key(const OrderArgs& args, const int32_t* taps, int begin, int end, int64_t m) {
-  uint32_t key = 0, mask = 0;
-  int word = -1;  // that of `mask`
-  bool bit = false;
-  for (int place = 0; place < end; ++place) {
-    const int32_t tap = taps[place];
-    if (tap / kWordTaps != word) {
-      word = tap / kWordTaps;
-      mask = args.masks[word * args.num_rows + m];
+// keys[j], for the block's chunk: the complement of bits [begin, end) of the place in the Gray code of row values[j], or, where
+// `is_first`, of row j, which is then written; bit 0 is the highest, that of the rarest tap. Complements sort descending.
+__device__ void make_keys(const OrderArgs& args, const int32_t* taps, int begin, int end, bool is_first, const SortShape& shape,
+                          SortBuffers<uint32_t> to) {
+  for (int64_t tile = shape.chunk_begin() + threadIdx.x; tile < shape.chunk_end(); tile += kTileItems * kSortThreads) {
+    const auto items = static_cast<int>((shape.chunk_end() - tile + kSortThreads - 1) / kSortThreads);
+    int64_t rows[kTileItems];
+    uint32_t keys[kTileItems] = {}, masks[kTileItems] = {}, bits[kTileItems] = {};
+#pragma unroll
+    for (int item = 0; item < kTileItems; ++item) {
+      const int64_t j = tile + item * kSortThreads;
+      rows[item] = item >= items ? 0 : is_first ? j : to.values[j];
     }
-    bit ^= mask >> (tap % kWordTaps) & 1;
-    if (place >= begin) key = key << 1 | bit;
+    int word = -1;  // that of the masks
+    for (int place = 0; place < end; ++place) {
+      const int32_t tap = taps[place];
+      if (tap / kWordTaps != word) {
+        word = tap / kWordTaps;
+#pragma unroll
+        for (int item = 0; item < kTileItems; ++item) masks[item] = args.masks[word * args.num_rows + rows[item]];
+      }
+#pragma unroll
+      for (int item = 0; item < kTileItems; ++item) {
+        bits[item] ^= masks[item] >> (tap % kWordTaps) & 1;
+        if (place >= begin) keys[item] = keys[item] << 1 | bits[item];
+      }
+    }
+#pragma unroll
+    for (int item = 0; item < kTileItems; ++item) {
+      if (item >= items) break;
+      const int64_t j = tile + item * kSortThreads;
+      to.keys[j] = ~keys[item];
+      if (is_first) to.values[j] = static_cast<int32_t>(j);
+    }
   }
-  return ~key;
 }
 
 // ordered[k, j] = neighbors[k, rows[j]]; a tap under which the mask has no neighbour is not read.
@@ -138,11 +157,7 @@ __global__ void __launch_bounds__(kSortThreads, 1) order_rows_kernel(OrderArgs a
     const bool is_first = word == args.num_words - 1;
     const int begin = word * kWordTaps, end = min(begin + kWordTaps, args.num_taps);
     const SortShape shape(args.num_rows, end - begin);
-    for (int64_t j = shape.chunk_begin() + threadIdx.x; j < shape.chunk_end(); j += kSortThreads) {
-      const int64_t m = is_first ? j : from.values[j];
-      if (is_first) from.values[j] = static_cast<int32_t>(j);
-      from.keys[j] = gray_key(args, taps, begin, end, m);
-    }
+    make_keys(args, taps, begin, end, is_first, shape, from);
     const SortBuffers<uint32_t> sorted = DigitSort<uint32_t>(shape, args.histograms, shared).run(from, to);
     if (sorted.keys != from.keys) {
       to = from;
