@@ -82,20 +82,45 @@ static __global__ void list_keys_kernel(DeviceKeySet set, KeyLayout layout, int6
   }
 }
 
-// What a sorted list of keys becomes. Null where it is not asked for.
-struct KeyRows {
-  int64_t num_rows;      // rows behind the keys are padding, keys behind the rows are left out
-  int32_t* coords;       // (num_rows, 1 + D)
-  int32_t* row_of_slot;  // the row that the key of each slot of the set became
-  int64_t* counts;       // (num_rows,), set to 0
-  bool* incomplete;      // whether anything was left out
+// The rows that keys were made of, where it is asked which of the sorted ones each became.
+struct SourceRows {
+  int64_t num_rows;
+  const int32_t* slots;       // (num_rows,) slot of the key of each in the set, -1 without a key
+  int64_t *inverse, *counts;  // (num_rows,) row of that key, or -1; for each row of a key, how often it occurs
 };
+
+// What a sorted list of keys becomes.
+struct KeyRows {
+  int64_t num_rows;  // rows behind the keys are padding, keys behind the rows are left out
+  int32_t* coords;   // (num_rows, 1 + D)
+  bool* incomplete;  // null, or whether anything was left out
+  SourceRows sources;
+  int32_t* row_of_slot;  // null without sources; -1 before
+};
+
+// inverse, and counts, zero before. Several rows at a time, so that their reads are under way together.
+__device__ inline void write_inverse(const SourceRows& sources, const int32_t* row_of_slot) {
+  constexpr int kAtATime = 4;
+  const int64_t step = int64_t{gridDim.x} * kSortThreads;
+  for (int64_t first = int64_t{blockIdx.x} * kSortThreads + threadIdx.x; first < sources.num_rows; first += kAtATime * step) {
+    int32_t slots[kAtATime], rows[kAtATime];
+    PCPERC_DEVICE_UNROLL
+    for (int i = 0; i < kAtATime; ++i) slots[i] = first + i * step < sources.num_rows ? sources.slots[first + i * step] : -1;
+    PCPERC_DEVICE_UNROLL
+    for (int i = 0; i < kAtATime; ++i) rows[i] = slots[i] < 0 ? -1 : row_of_slot[slots[i]];
+    PCPERC_DEVICE_UNROLL
+    for (int i = 0; i < kAtATime; ++i) {
+      if (first + i * step < sources.num_rows) sources.inverse[first + i * step] = rows[i];
+      if (rows[i] >= 0) atomicAdd(reinterpret_cast<unsigned long long*>(sources.counts + rows[i]), 1ULL);
+    }
+  }
+}
 
 template <class Key>
 __device__ void sort_to_rows(KeyLayout layout, const KeyExtent& extent, const SortShape& shape, SortBuffers<void> list,
                              SortBuffers<void> other, int32_t* histograms, SortStorage& shared, const KeyRows& rows) {
-  const SortBuffers<Key> sorted = DigitSort<Key>(shape, histograms, shared)
-                                      .run({static_cast<Key*>(list.keys), list.values}, {static_cast<Key*>(other.keys), other.values});
+  const SortBuffers<Key> from{static_cast<Key*>(list.keys), list.values}, to{static_cast<Key*>(other.keys), other.values};
+  const SortBuffers<Key> sorted = DigitSort<Key>(shape, histograms, shared).run(from, to);
   const KeyPacking packing(layout, extent);
   PCPERC_GRID_LOOP(i, shape.count) {
     layout.write_row(packing.unpack(sorted.keys[i]), rows.coords + i * layout.columns());
@@ -117,20 +142,25 @@ static __global__ void __launch_bounds__(kSortThreads, 1)
   }
   PCPERC_GRID_LOOP(i, rows.num_rows) {
     if (i >= shape.count) layout.write_padding(rows.coords + i * layout.columns());
-    if (rows.counts) rows.counts[i] = 0;
+    if (rows.row_of_slot) rows.sources.counts[i] = 0;
   }
   if (rows.incomplete && blockIdx.x == 0 && threadIdx.x == 0) {
     *rows.incomplete = state->num_keys() > rows.num_rows || state->bad_input != kNoError || state->bad_output != kNoError;
+  }
+  if (rows.row_of_slot) {
+    wait_for_all_blocks();
+    write_inverse(rows.sources, rows.row_of_slot);
   }
 }
 
 // The memory of these kernels and their order.
 class DistinctKeys {
  public:
-  // For `num_candidates` keys; `with_slots`: also for row_of_slot().
+  // For `num_candidates` keys; `with_slots`: for write() with sources.
   DistinctKeys(const Tensor& like, const char* op, KeyLayout layout, int64_t num_candidates, std::optional<int64_t> capacity,
                bool with_slots, cudaStream_t stream)
-      : like_(like), layout_(layout), waits_(!capacity.has_value()), stream_(stream), num_rows_(capacity.value_or(num_candidates)) {
+      : like_(like), layout_(layout), waits_(!capacity.has_value()), stream_(stream),
+        num_rows_(capacity.value_or(num_candidates)) {
     STD_TORCH_CHECK(std::max(num_candidates, num_rows_) <= INT32_MAX, op, ": more than 2^31 rows, got ", num_candidates);
     const int64_t slots = DeviceKeySet::capacity_for(num_candidates), per_slot = with_slots ? 4 : 0;
     const int64_t set_bytes = sizeof(KeySetState) + slots * (sizeof(CoordKey) + per_slot);
@@ -139,14 +169,14 @@ class DistinctKeys {
     state_ = reinterpret_cast<KeySetState*>(bytes);
     set_ = {reinterpret_cast<CoordKey*>(bytes + sizeof(KeySetState)), static_cast<uint32_t>(slots)};
     row_of_slot_ = with_slots ? reinterpret_cast<int32_t*>(set_.keys + slots) : nullptr;
-    list_ = {bytes + set_bytes, with_slots ? reinterpret_cast<int32_t*>(bytes + set_bytes + num_rows_ * sizeof(uint64_t)) : nullptr};
+    char* const list = bytes + set_bytes;
+    list_ = {list, with_slots ? reinterpret_cast<int32_t*>(list + num_rows_ * sizeof(uint64_t)) : nullptr};
     PCPERC_CUDA_CHECK(cudaMemsetAsync(bytes, 0xff, set_bytes, stream));
   }
 
   DeviceKeySet set() const { return set_; }
   KeySetState* state() const { return state_; }
   int64_t num_rows() const { return num_rows_; }
-  const int32_t* row_of_slot() const { return row_of_slot_; }
 
   // List the keys that kernels have put into the set. Without a capacity: wait, and return the first rows that were wrong.
   KeySetState list() {
@@ -162,15 +192,16 @@ class DistinctKeys {
   }
 
   // Sort the list and write it to coords (num_rows, 1 + D).
-  void write(Tensor& coords, int64_t* counts = nullptr, bool* incomplete = nullptr) const {
-    if (num_rows_ == 0) return;
-    const unsigned blocks = sort_blocks(num_rows_);
+  void write(Tensor& coords, bool* incomplete, const SourceRows& sources = {}) const {
+    const int64_t most_rows = std::max(num_rows_, sources.num_rows);
+    if (most_rows == 0) return;
+    const unsigned blocks = sort_blocks(most_rows);
     const int64_t per_key = (sizeof(uint64_t) + (list_.values ? sizeof(int32_t) : 0)) / sizeof(int32_t);
     const Tensor memory = empty_on(like_, {histogram_size(blocks) + num_rows_ * per_key}, ScalarType::Int);
     auto* histograms = static_cast<int32_t*>(memory.data_ptr());
     int32_t* keys = histograms + histogram_size(blocks);
     const SortBuffers<void> other{keys, list_.values ? keys + 2 * num_rows_ : nullptr};
-    const KeyRows rows{num_rows_, static_cast<int32_t*>(coords.data_ptr()), row_of_slot_, counts, incomplete};
+    const KeyRows rows{num_rows_, static_cast<int32_t*>(coords.data_ptr()), incomplete, sources, row_of_slot_};
     launch_together(sort_keys_kernel, blocks, kSortThreads, stream_, layout_, state_, list_, other, histograms, rows);
   }
 

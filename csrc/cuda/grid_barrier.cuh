@@ -10,7 +10,7 @@
 
 namespace pcperc {
 
-// For all threads of a launch_together: what any of them wrote before, all see behind it. A single block waits for itself alone.
+// For all threads of a launch_together: what any of them wrote before, all see behind it. A single block waits for itself.
 __device__ __forceinline__ void wait_for_all_blocks() {
   if (gridDim.x == 1) {
     __syncthreads();

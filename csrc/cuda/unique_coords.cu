@@ -30,16 +30,6 @@ __global__ void insert_rows_kernel(const int32_t* coords, KeyLayout layout, int6
   merge_extent(extent, &state->extent);
 }
 
-// inverse[row], and counts, zero before.
-__global__ void write_inverse_kernel(const int32_t* slot_of_row, int64_t count, const int32_t* row_of_slot, int64_t* inverse,
-                                     int64_t* counts) {
-  PCPERC_GRID_LOOP(row, count) {
-    const int32_t slot = slot_of_row[row], voxel = slot < 0 ? -1 : row_of_slot[slot];
-    inverse[row] = voxel;
-    if (voxel >= 0) atomicAdd(reinterpret_cast<unsigned long long*>(counts + voxel), 1ULL);
-  }
-}
-
 // One thread an input row: all that it reaches.
 template <Direction direction>
 __global__ void insert_reached_kernel(const int32_t* coords, int64_t count, ConvGeometry geometry, LatticeBounds bounds,
@@ -88,13 +78,8 @@ UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
   UniqueRows result{empty_on(coords, {keys.num_rows(), coords.size(1)}, ScalarType::Int),
                     empty_on(coords, {count}, ScalarType::Long), empty_on(coords, {keys.num_rows()}, ScalarType::Long),
                     empty_on(coords, {}, ScalarType::Bool)};
-  keys.write(result.coords, data_of<int64_t>(result.counts), capacity ? data_of<bool>(result.incomplete) : nullptr);
-  if (count > 0) {
-    write_inverse_kernel<<<grid_size(count), kThreads, 0, stream>>>(
-        data_of<int32_t>(slot_of_row), count, keys.row_of_slot(), data_of<int64_t>(result.inverse),
-        data_of<int64_t>(result.counts));
-    PCPERC_LAUNCH_CHECK();
-  }
+  keys.write(result.coords, capacity ? data_of<bool>(result.incomplete) : nullptr,
+             {count, data_of<int32_t>(slot_of_row), data_of<int64_t>(result.inverse), data_of<int64_t>(result.counts)});
   return result;
 }
 
@@ -136,7 +121,7 @@ std::tuple<Tensor, Tensor> find_reached(const char* op, Tensor coords, const Geo
 
   Tensor result = empty_on(coords, {keys.num_rows(), coords.size(1)}, ScalarType::Int);
   Tensor incomplete = empty_on(coords, {}, ScalarType::Bool);
-  keys.write(result, nullptr, capacity ? data_of<bool>(incomplete) : nullptr);
+  keys.write(result, capacity ? data_of<bool>(incomplete) : nullptr);
   return {result, incomplete};
 }
 
