@@ -12,8 +12,9 @@ from pcperc.nn._checks import check_input
 from pcperc.ops._checks import positive_int
 from pcperc.sparse import SparseTensor
 from pcperc.sparse._checks import check_not_padded
-from pcperc.sparse.kernel_map import KernelMapCache, Topology
+from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.padding import PADDING, padded_tensor
+from pcperc.sparse.topology import Topology
 
 
 def capture(model: nn.Module, *, capacity: int, margin: float = 1.25) -> "CapturedNetwork":

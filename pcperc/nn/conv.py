@@ -13,7 +13,7 @@ from pcperc.nn._checks import check_input
 from pcperc.ops._checks import positive_int, to_tuple
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse import KernelMap, SparseTensor
-from pcperc.sparse.kernel_map import coarser
+from pcperc.sparse.topology import coarser
 
 PerAxis = int | Sequence[int]  # one number for all axes or one each
 

@@ -5,7 +5,7 @@ import torch
 
 from pcperc.nn.conv import PerAxis, SparseConvBase
 from pcperc.sparse import KernelMap, SparseTensor
-from pcperc.sparse.kernel_map import finer
+from pcperc.sparse.topology import finer
 
 
 class SparseConvTranspose(SparseConvBase):

@@ -7,7 +7,7 @@ import torch
 
 from pcperc import ops
 from pcperc.ops._checks import describe
-from pcperc.sparse.kernel_map import Topology
+from pcperc.sparse.topology import Topology
 
 
 def check_batch_size(op: str, batch_size: int, dims: int) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pcperc.ops._checks import plain
-from pcperc.sparse.kernel_map import KernelMapCache, Topology
+from pcperc.sparse.kernel_map_cache import KernelMapCache
+from pcperc.sparse.topology import Topology
 
 
 class BatchItems:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pcperc.ops._checks import positive_int
-from pcperc.sparse.kernel_map import KernelMapCache, Topology
+from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.sparse_tensor import SparseTensor
+from pcperc.sparse.topology import Topology
 
 PADDING = -1  # batch index of a row that is no voxel
 

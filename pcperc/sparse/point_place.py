@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from pcperc import ops
-from pcperc.sparse.kernel_map import KernelMapCache, Topology, _build_to_keep
+from pcperc.sparse.kernel_map import build_to_keep
+from pcperc.sparse.kernel_map_cache import KernelMapCache
+from pcperc.sparse.topology import Topology
 
 
 class PointPlace:
@@ -24,7 +26,7 @@ class PointPlace:
     @property
     def items(self) -> ops.Segments:
         if self._items is None:
-            self._items = _build_to_keep(self._find_items)
+            self._items = build_to_keep(self._find_items)
         return self._items
 
     def _find_items(self) -> ops.Segments:
@@ -37,27 +39,27 @@ class PointPlace:
     def grid(self, resolution: int, normalize: bool) -> ops.DenseGrid:
         if (resolution, normalize) not in self._grids:
             xyz, items, options = self.coords[:, 1:], self.items, {"resolution": resolution, "normalize": normalize}
-            self._grids[resolution, normalize] = _build_to_keep(lambda: ops.make_dense_grid(xyz, items, **options))
+            self._grids[resolution, normalize] = build_to_keep(lambda: ops.make_dense_grid(xyz, items, **options))
         return self._grids[resolution, normalize]
 
     def voxels(self, stride: tuple[int, ...]) -> Topology:
         if stride not in self._voxels:
-            coords, inverse, _ = _build_to_keep(lambda: ops.unique_coords(self._cells(stride)))
+            coords, inverse, _ = build_to_keep(lambda: ops.unique_coords(self._cells(stride)))
             topology = Topology(coords, self.batch_size, None, stride, made_by_operator=True)
             self._voxels[stride] = topology
-            self._segments[topology] = _build_to_keep(lambda: ops.make_segments(inverse, num_segments=coords.shape[0]))
+            self._segments[topology] = build_to_keep(lambda: ops.make_segments(inverse, num_segments=coords.shape[0]))
         return self._voxels[stride]
 
     def segments(self, topology: Topology) -> ops.Segments:
         if topology not in self._segments:
-            self._segments[topology] = _build_to_keep(lambda: self._find_segments(topology))
+            self._segments[topology] = build_to_keep(lambda: self._find_segments(topology))
         return self._segments[topology]
 
     def plan(self, topology: Topology, mode: str, quantized: bool) -> ops.GatherPlan:
         key = (topology, mode, quantized and mode == "trilinear")
         if key not in self._plans:
             find = self._trilinear_plan if mode == "trilinear" else self._nearest_plan
-            self._plans[key] = _build_to_keep(lambda: find(topology, quantized))
+            self._plans[key] = build_to_keep(lambda: find(topology, quantized))
         return self._plans[key]
 
     def _cells(self, stride: tuple[int, ...]) -> Tensor:

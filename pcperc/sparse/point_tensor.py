@@ -18,9 +18,10 @@ from pcperc.ops._checks import (
     to_tuple,
 )
 from pcperc.sparse._checks import check_batch_size
-from pcperc.sparse.kernel_map import KernelMapCache, Topology
+from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.placement import Placement
 from pcperc.sparse.point_place import PointPlace
+from pcperc.sparse.topology import Topology
 
 DEVOXELIZATIONS = ("trilinear", "nearest")
 

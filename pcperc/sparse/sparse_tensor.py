@@ -20,8 +20,9 @@ from pcperc.sparse._checks import check_batch_size
 from pcperc.sparse.arithmetic import Arithmetic
 from pcperc.sparse.batch_items import BatchItems
 from pcperc.sparse.interop import Interop
-from pcperc.sparse.kernel_map import KernelMapCache, Topology
+from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.placement import Placement
+from pcperc.sparse.topology import Topology
 
 Spacing = int | Fraction
 

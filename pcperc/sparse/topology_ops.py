@@ -9,8 +9,9 @@ from torch import Tensor
 from pcperc import ops
 from pcperc.ops._checks import check_same_device, check_tensor, describe, sum_dtype, to_tuple
 from pcperc.sparse._checks import check_batch_size, check_same_features, check_same_lattice, check_same_voxels
-from pcperc.sparse.kernel_map import KernelMapCache, Topology
+from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.sparse_tensor import SparseTensor
+from pcperc.sparse.topology import Topology
 
 _LOWEST = -(2**31)
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where voxels are, and how far apart."""
+
+import operator
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+
+from torch import Tensor
+
+from pcperc import ops
+
+Axes = tuple[int, ...]  # a whole number for each axis
+Spacing = tuple[int | Fraction, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """The voxels of one or more sparse tensors. Compared by identity: equal coordinates alone do not make it equal."""
+
+    coords: Tensor  # (M, 1 + D) int32 [batch, x, y, z] for D = 3, distinct rows
+    batch_size: int
+    spatial_shape: Axes | None  # (X, Y, Z), or None for an unbounded lattice
+    tensor_stride: Spacing  # lattice spacing, in cells of the first tensor; a Fraction on a finer lattice
+    is_padded: bool = False  # rows of batch index -1 may stand among the others: they are no voxels
+    is_written: bool = False  # the GPU's stream for new topologies may read the rows without waiting for another
+    # Whether rows are known to be distinct and in range; what needs it checks others once. Not copied by `replace`.
+    is_distinct: bool = field(default=False, init=False)
+
+    def __init__(
+        self,
+        coords: Tensor,
+        batch_size: int,
+        spatial_shape: Axes | None,
+        tensor_stride: Spacing,
+        *,
+        made_by_operator: bool = False,
+        is_padded: bool = False,
+        is_written: bool = False,
+    ):
+        values = (coords, batch_size, spatial_shape, tensor_stride, is_padded, is_written, made_by_operator)
+        for each, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, each.name, value)
+
+    def require_distinct(self, op: str) -> None:
+        """Look once whether rows are distinct and in range; on a GPU that is a wait.
+
+        Raises:
+            ValueError: they are not; the message begins with ``op`` and names the first such row.
+        """
+        if self.is_distinct:
+            return
+        try:
+            ops.build_kernel_map(self.coords, self.coords, kernel_size=1)
+        except ValueError as error:
+            raise ValueError(f"{op}: coords must be distinct rows in range ({error})") from error
+        self.note_distinct()
+
+    def note_distinct(self) -> None:
+        object.__setattr__(self, "is_distinct", True)
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes D."""
+        return self.coords.shape[1] - 1
+
+
+def coarser(tensor_stride: Spacing, stride: Axes) -> Spacing:
+    """Return the spacing after a convolution with this stride."""
+    return tuple(_ratio(a * b, 1) for a, b in zip(tensor_stride, stride, strict=True))
+
+
+def finer(tensor_stride: Spacing, stride: Axes) -> Spacing:
+    """Return the spacing after a transposed convolution with this stride."""
+    return tuple(_ratio(a, b) for a, b in zip(tensor_stride, stride, strict=True))
+
+
+def _ratio(a: int | Fraction, b: int) -> int | Fraction:
+    """a / b, exactly; a whole number is an int."""
+    a = a if isinstance(a, Fraction) else operator.index(a)  # a constant under torch.compile, which traces no Fraction
+    return int(a // b) if a % b == 0 else Fraction(a) / b
