@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from pcperc.ops.sparse_conv import _tf32_is_on
+from pcperc.ops._conv_arguments import _tf32_is_on
 
 
 def flag(on):
