@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pcperc import ops
 from pcperc.nn import peer_backends
 from pcperc.nn._checks import check_input
 from pcperc.ops._checks import positive_int, to_tuple
+from pcperc.ops._conv_layer import sparse_conv_of_layer
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse import KernelMap, SparseTensor
 from pcperc.sparse.topology import coarser
@@ -92,26 +92,19 @@ class SparseConvBase(nn.Module):
         return self._convolve(x, self.kernel_map(x))
 
     def _convolve(self, x: SparseTensor, kernel_map: KernelMap) -> SparseTensor:
-        needs_both = torch.is_grad_enabled() and x.feats.requires_grad
+        feats = x.feats
         if self.backend is not None:
-            feats = peer_backends.convolve(self, x.feats, kernel_map)
-        else:
-            feats = ops.sparse_conv(
-                x.feats,
-                self.tap_weights,
-                bias=self.bias,
-                groups=self.groups,
-                **kernel_map.convolution_tables(with_reverse=needs_both),
-            )
-        return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
+            feats = peer_backends.convolve(self, feats, kernel_map)
+            return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
+        needs_both = torch.is_grad_enabled() and feats.requires_grad
+        tables = kernel_map.convolution_tables(with_reverse=needs_both)
+        feats = sparse_conv_of_layer(feats, self.tap_weights, *tables, self.bias, self.groups)
+        return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps, check=False)
 
     @property
     def tap_weights(self) -> Tensor:
         """(K, in_channels / groups, out_channels): the weight with a row for each tap, last axis fastest."""
         return self.weight.flatten(0, self.dims - 1)
-
-    def _check_input(self, x: SparseTensor) -> None:
-        check_input(self, x, channels=self.in_channels, dims=self.dims)
 
     def _check_target(self, x: SparseTensor, target: SparseTensor, *, tensor_stride: tuple) -> None:
         """Require a tensor of the same batch whose lattice has this spacing."""
@@ -180,8 +173,16 @@ class SubMConv(SparseConvBase):
         super().__init__(in_channels, out_channels, kernel_size, **options, device=device, dtype=dtype)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
-        self._check_input(x)
-        return x.kernel_maps.between(x.topology, x.topology, **self.geometry)
+        check_input(self, x, channels=self.in_channels, dims=self.dims)
+        voxels = x.topology
+        return x.kernel_maps.between(
+            voxels,
+            voxels,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
 
 
 class SparseConv(SparseConvBase):
@@ -223,7 +224,7 @@ class SparseConv(SparseConvBase):
         super().__init__(in_channels, out_channels, kernel_size, **options, device=device, dtype=dtype)
 
     def kernel_map(self, x: SparseTensor, target: SparseTensor | None = None) -> KernelMap:
-        self._check_input(x)
+        check_input(self, x, channels=self.in_channels, dims=self.dims)
         if target is None:
             return x.kernel_maps.downsampled(x.topology, **self.geometry, op=type(self).__name__)
         self._check_target(x, target, tensor_stride=coarser(x.tensor_stride, self.stride))

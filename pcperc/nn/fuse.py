@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from pcperc import ops
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import SparseConvBase
 from pcperc.nn.norm import BatchNorm
 from pcperc.nn.residual import ConvBlock, check_residual
 from pcperc.nn.sync_norm import SyncBatchNorm
 from pcperc.ops._checks import describe
+from pcperc.ops._conv_layer import sparse_conv_fused_of_layer
 from pcperc.sparse import SparseTensor
 
 
@@ -108,21 +108,22 @@ class FusedConvBlock(nn.Module):
         self.eval()
 
     def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
-        kernel_map = self.conv.kernel_map(x)
+        conv = self.conv
+        kernel_map = conv.kernel_map(x)
         if residual is not None:
-            check_residual(residual, kernel_map.target, channels=self.conv.out_channels)
+            check_residual(residual, kernel_map.target, channels=conv.out_channels)
         tables = kernel_map.convolution_tables(with_reverse=False)
-        feats = ops.sparse_conv_fused(
+        feats = sparse_conv_fused_of_layer(
             x.feats,
-            self.conv.tap_weights,
-            tables["neighbors"],
-            self.conv.bias,
+            conv.tap_weights,
+            tables.neighbors,
+            tables.row_order,
+            conv.bias,
             None if residual is None else residual.feats,
-            groups=self.conv.groups,
-            negative_slope=self.negative_slope,
-            row_order=tables["row_order"],
+            conv.groups,
+            self.negative_slope,
         )
-        out = SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
+        out = SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps, check=False)
         return out if self.activation is None else self.activation(out)
 
     def extra_repr(self) -> str:

@@ -142,6 +142,6 @@ def check_residual(residual: SparseTensor, topology: Topology, *, channels: int)
         raise TypeError(f"ConvBlock: residual must be a SparseTensor, got {type(residual).__name__}")
     if residual.num_channels != channels:
         raise ValueError(f"ConvBlock: residual must have {channels} channels, got {residual.num_channels}")
-    check_same_voxels(
-        "ConvBlock", topology, residual.topology, advice="a residual is added to the convolution's output"
-    )
+    if residual.topology is not topology:
+        advice = "a residual is added to the convolution's output"
+        check_same_voxels("ConvBlock", topology, residual.topology, advice=advice)

@@ -3,6 +3,7 @@
 
 import torch
 
+from pcperc.nn._checks import check_input
 from pcperc.nn.conv import PerAxis, SparseConvBase
 from pcperc.sparse import KernelMap, SparseTensor
 from pcperc.sparse.topology import finer
@@ -62,7 +63,7 @@ class SparseConvTranspose(SparseConvBase):
             )
 
     def kernel_map(self, x: SparseTensor, target: SparseTensor | None = None) -> KernelMap:
-        self._check_input(x)
+        check_input(self, x, channels=self.in_channels, dims=self.dims)
         if target is None:
             shape = x.spatial_shape and self._output_shape(x.spatial_shape)
             return x.kernel_maps.upsampled(x.topology, **self.geometry, output_shape=shape)
@@ -136,7 +137,7 @@ class SparseGenerativeConvTranspose(SparseConvBase):
         super().__init__(in_channels, out_channels, kernel_size, **options, device=device, dtype=dtype)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
-        self._check_input(x)
+        check_input(self, x, channels=self.in_channels, dims=self.dims)
         shape = x.spatial_shape and tuple(n * s for n, s in zip(x.spatial_shape, self.stride, strict=True))
         return x.kernel_maps.upsampled(x.topology, **self.geometry, output_shape=shape)
 
@@ -177,7 +178,7 @@ class SparseInverseConv(SparseConvBase):
         super().__init__(in_channels, out_channels, kernel_size, **options)
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
-        self._check_input(x)
+        check_input(self, x, channels=self.in_channels, dims=self.dims)
         return x.kernel_maps.that_made(x.topology, kernel_size=self.kernel_size, op=type(self).__name__).inverse
 
 

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,15 @@ from pcperc import ops
 from pcperc.sparse.topology import Axes, Topology
 
 _ORDERED_ROWS = 8192  # an order does not pay for its launches on tables of fewer columns
+
+
+class ConvolutionTables(NamedTuple):
+    """What ``ops.sparse_conv`` takes of a kernel map."""
+
+    neighbors: Tensor  # (K, M) int32
+    reverse_neighbors: Tensor | None  # (K, N) int32
+    row_order: Tensor | None  # (M,) int32, of the columns of ``neighbors``
+    reverse_row_order: Tensor | None  # (N,) int32
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +43,7 @@ class KernelMap:
     # columns in the order of their taps. One dict for a map and its inverse.
     _tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _inverse: list["KernelMap"] = field(default_factory=list, repr=False)  # it, once it was asked for
+    _convolution: dict[bool, ConvolutionTables] = field(default_factory=dict, repr=False)  # with and without reverse
 
     @property
     def neighbors(self) -> Tensor:
@@ -44,22 +55,21 @@ class KernelMap:
         """(K, N) int32: row of ``target`` that each row of ``source`` feeds under each tap, or -1."""
         return self._fine_rows() if self.transposed else self._coarse_rows()
 
-    def convolution_tables(self, *, with_reverse: bool) -> dict[str, Tensor | None]:
+    def convolution_tables(self, *, with_reverse: bool) -> ConvolutionTables:
         """Return the tables and row orders that ``ops.sparse_conv`` takes, without the reverse ones where not needed.
 
         On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows.
         Where windows do not overlap, the order costs more than it saves: always for coarse rows, and for fine ones
         that are looked up once, without gradients.
         """
-        fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
-        neighbors, row_order = self._in_order(fine, with_reverse)
-        reverse = self._in_order(coarse, True) if with_reverse else (None, None)
-        return {
-            "neighbors": neighbors,
-            "reverse_neighbors": reverse[0],
-            "row_order": row_order,
-            "reverse_row_order": reverse[1],
-        }
+        tables = self._convolution.get(with_reverse)
+        if tables is None:
+            fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
+            neighbors, row_order = self._in_order(fine, with_reverse)
+            reverse, reverse_row_order = self._in_order(coarse, True) if with_reverse else (None, None)
+            tables = ConvolutionTables(neighbors, reverse, row_order, reverse_row_order)
+            self._convolution[with_reverse] = tables
+        return tables
 
     def _in_order(self, name: str, is_used_twice: bool) -> tuple[Tensor, Tensor | None]:
         rows = self._fine_rows() if name == "fine" else self._coarse_rows()

@@ -29,7 +29,7 @@ class KernelMapCache:
         self.capacities = capacities
         self.incomplete: list[Tensor] = []
         self._between: dict[tuple, KernelMap] = {}  # from fine to coarse
-        self._convolved: dict[tuple, KernelMap] = {}  # those of them that a layer took in this direction
+        self._convolved: dict[tuple, KernelMap] = {}  # those of them to other voxels, taken that way
         self._downsampled: dict[tuple, KernelMap] = {}
         self._upsampled: dict[tuple, KernelMap] = {}
         self._batch_segments: dict[Topology, ops.Segments] = {}
@@ -49,14 +49,16 @@ class KernelMapCache:
         transposed: bool = False,
     ) -> KernelMap:
         """Return the map between two given topologies; both are the same one for a submanifold convolution."""
-        geometry = (kernel_size, stride, padding, dilation)
-        key = (target, source, *geometry) if transposed else (source, target, *geometry)
-        if key not in self._between:
-            self._between[key] = KernelMap(*key)
+        fine, coarse = (target, source) if transposed else (source, target)
+        key = (fine, coarse, kernel_size, stride, padding, dilation)
+        kernel_map = self._between.get(key)
+        if kernel_map is None:
+            kernel_map = self._between[key] = KernelMap(*key)
         if transposed:
-            return self._between[key].inverse
-        self._convolved[key] = self._between[key]
-        return self._between[key]
+            return kernel_map.inverse
+        if source is not target:
+            self._convolved[key] = kernel_map
+        return kernel_map
 
     def downsampled(
         self,
@@ -134,7 +136,7 @@ class KernelMapCache:
         Raises:
             ValueError: none or several would fit; the message begins with ``op``.
         """
-        makers = [m for m in list(self._convolved.values()) if m.target is target and m.source is not target]
+        makers = [m for m in list(self._convolved.values()) if m.target is target]
         fitting = [m for m in makers if m.kernel_size == kernel_size]
         if len(fitting) == 1:
             return fitting[0]

@@ -83,9 +83,16 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
         self._kernel_maps = KernelMapCache() if kernel_maps is None else kernel_maps
 
     @classmethod
-    def on_topology(cls, topology: Topology, feats: Tensor, kernel_maps: KernelMapCache) -> "SparseTensor":
-        """Put features on voxels that exist already. For layers; ``feats`` is (M, C) with a row for each voxel."""
-        _check_feats(topology.coords, feats)
+    def on_topology(
+        cls, topology: Topology, feats: Tensor, kernel_maps: KernelMapCache, *, check: bool = True
+    ) -> "SparseTensor":
+        """Put features on voxels that exist already. For layers; ``feats`` is (M, C) with a row for each voxel.
+
+        Args:
+            check: False where an operator made them, one row for each column of a table of these voxels.
+        """
+        if check:
+            _check_feats(topology.coords, feats)
         tensor = cls.__new__(cls)
         tensor._topology, tensor._feats, tensor._kernel_maps = topology, feats, kernel_maps
         return tensor
