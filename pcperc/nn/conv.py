@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pcperc.nn import peer_backends
 from pcperc.nn._checks import check_input
 from pcperc.ops._checks import positive_int, to_tuple
-from pcperc.ops._conv_layer import sparse_conv_of_layer
+from pcperc.ops._layer_calls import layer_conv
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse import KernelMap, SparseTensor
 from pcperc.sparse.topology import coarser
@@ -98,7 +98,7 @@ class SparseConvBase(nn.Module):
             return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
         needs_both = torch.is_grad_enabled() and feats.requires_grad
         tables = kernel_map.convolution_tables(with_reverse=needs_both)
-        feats = sparse_conv_of_layer(feats, self.tap_weights, *tables, self.bias, self.groups)
+        feats = layer_conv(feats, self.tap_weights, *tables, self.bias, self.groups)
         return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps, check=False)
 
     @property

@@ -14,7 +14,7 @@ from pcperc.nn.norm import BatchNorm
 from pcperc.nn.residual import ConvBlock, check_residual
 from pcperc.nn.sync_norm import SyncBatchNorm
 from pcperc.ops._checks import describe
-from pcperc.ops._conv_layer import sparse_conv_fused_of_layer
+from pcperc.ops._layer_calls import layer_conv_fused
 from pcperc.sparse import SparseTensor
 
 
@@ -113,7 +113,7 @@ class FusedConvBlock(nn.Module):
         if residual is not None:
             check_residual(residual, kernel_map.target, channels=conv.out_channels)
         tables = kernel_map.convolution_tables(with_reverse=False)
-        feats = sparse_conv_fused_of_layer(
+        feats = layer_conv_fused(
             x.feats,
             conv.tap_weights,
             tables.neighbors,

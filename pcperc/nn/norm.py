@@ -8,6 +8,7 @@ from pcperc import ops
 from pcperc.nn._checks import Rows, check_input, check_rows
 from pcperc.nn.activation import OnFeats
 from pcperc.ops._checks import positive_int, sum_dtype
+from pcperc.ops._layer_calls import layer_batch_norm
 from pcperc.sparse import SparseTensor
 
 
@@ -21,18 +22,20 @@ class _RowNorm(nn.BatchNorm1d):
     def normalise(self, feats: Tensor, residual: Tensor | None = None, negative_slope: float = 1.0) -> Tensor:
         """Normalise (M, C), then add a residual and apply a (leaky) ReLU, as :func:`pcperc.ops.batch_norm` does."""
         mean, var = self.running_mean, self.running_var
-        use_batch = self.training or mean is None
-        if use_batch and feats.shape[0] < 2:
-            use_batch, (mean, var) = False, self._stand_in(feats)
+        is_given = mean is not None and not self.training
+        if not is_given and feats.shape[0] < 2:
+            is_given, (mean, var) = True, self._stand_in(feats)
+        if is_given:
+            return layer_batch_norm(feats, mean, var, self.weight, self.bias, residual, self.eps, negative_slope)
         is_recorded = self.training and self.track_running_stats
         return ops.batch_norm(
             feats,
-            mean if is_recorded or not use_batch else None,
-            var if is_recorded or not use_batch else None,
+            mean if is_recorded else None,
+            var if is_recorded else None,
             self.weight,
             self.bias,
             residual,
-            training=use_batch,
+            training=True,
             num_batches_tracked=self.num_batches_tracked if is_recorded else None,
             momentum=self.momentum,
             eps=self.eps,

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators as layers call them, along tables that a kernel map made and with parameters of their own.
+
+Without gradients the arguments go to the operator as they are. Where it refuses them, the public function is asked: its
+checks say in our words what does not fit; made in every call, they would take as long as the operator itself.
+"""
+
+import torch
+from torch import Tensor
+
+from pcperc.ops._conv_arguments import allow_tf32, autocast, is_autocast
+from pcperc.ops.batch_norm import batch_norm
+from pcperc.ops.sparse_conv import sparse_conv, sparse_conv_fused
+
+
+def layer_conv(
+    feats: Tensor,
+    weight: Tensor,
+    neighbors: Tensor,
+    reverse_neighbors: Tensor | None,
+    row_order: Tensor | None,
+    reverse_row_order: Tensor | None,
+    bias: Tensor | None,
+    groups: int,
+) -> Tensor:
+    """:func:`pcperc.ops.sparse_conv` for a layer."""
+    if not _must_check(feats, weight):
+        if torch._C._is_any_autocast_enabled():
+            feats, weight, bias = autocast(feats, weight, bias)
+        options = groups, allow_tf32(feats), row_order, None
+        try:
+            with torch._C._AutoDispatchBelowAutograd():  # its way to gradients costs as much as the operator
+                return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, None, bias, *options)
+        except RuntimeError:
+            pass
+    orders = {"row_order": row_order, "reverse_row_order": reverse_row_order}
+    return sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups=groups, **orders)
+
+
+def layer_conv_fused(
+    feats: Tensor,
+    weight: Tensor,
+    neighbors: Tensor,
+    row_order: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    groups: int,
+    negative_slope: float,
+) -> Tensor:
+    """:func:`pcperc.ops.sparse_conv_fused` for a layer."""
+    if not _must_check(feats, weight):
+        if torch._C._is_any_autocast_enabled():
+            feats, weight, bias = autocast(feats, weight, bias)
+            residual = residual.to(feats.dtype) if residual is not None and is_autocast(feats) else residual
+        options = groups, allow_tf32(feats), negative_slope, row_order
+        try:
+            return torch.ops.pcperc.sparse_conv_fused(feats, weight, neighbors, bias, residual, *options)
+        except RuntimeError:
+            pass
+    options = {"groups": groups, "negative_slope": negative_slope, "row_order": row_order}
+    return sparse_conv_fused(feats, weight, neighbors, bias, residual, **options)
+
+
+def layer_batch_norm(
+    feats: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    eps: float,
+    negative_slope: float,
+) -> Tensor:
+    """:func:`pcperc.ops.batch_norm` with given statistics, for a layer."""
+    if not _must_check(feats, mean):
+        try:
+            return torch.ops.pcperc.batch_norm_inference(feats, residual, mean, var, weight, bias, eps, negative_slope)
+        except RuntimeError:
+            pass
+    return batch_norm(feats, mean, var, weight, bias, residual, eps=eps, negative_slope=negative_slope)
+
+
+def _must_check(feats: Tensor, parameter: Tensor) -> bool:
+    """Whether gradients are recorded, or no operator runs that would refuse: in a trace, and on meta tensors."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or feats.is_meta or parameter.is_meta
