@@ -138,10 +138,10 @@ class KernelMap:
     @property
     def _is_symmetric(self) -> bool:
         """Tap t from m to n is then tap K - 1 - t from n to m."""
-        centred = all(
-            2 * p == d * (k - 1) for p, d, k in zip(self.padding, self.dilation, self.kernel_size, strict=True)
-        )
-        return self.source is self.target and all(s == 1 for s in self.stride) and centred
+        if self.source is not self.target or any(s != 1 for s in self.stride):
+            return False
+        axes = zip(self.padding, self.dilation, self.kernel_size, strict=True)
+        return all(2 * p == d * (k - 1) for p, d, k in axes)
 
 
 def build_to_keep(build: Callable):

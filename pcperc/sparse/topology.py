@@ -2,7 +2,7 @@
 """Where voxels are, and how far apart."""
 
 import operator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from torch import Tensor
@@ -37,9 +37,15 @@ class Topology:
         is_padded: bool = False,
         is_written: bool = False,
     ):
-        values = (coords, batch_size, spatial_shape, tensor_stride, is_padded, is_written, made_by_operator)
-        for each, value in zip(fields(self), values, strict=True):
-            object.__setattr__(self, each.name, value)
+        vars(self).update(
+            coords=coords,
+            batch_size=batch_size,
+            spatial_shape=spatial_shape,
+            tensor_stride=tensor_stride,
+            is_padded=is_padded,
+            is_written=is_written,
+            is_distinct=made_by_operator,
+        )
 
     def require_distinct(self, op: str) -> None:
         """Look once whether rows are distinct and in range; on a GPU that is a wait.
