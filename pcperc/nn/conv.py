@@ -104,7 +104,8 @@ class SparseConvBase(nn.Module):
     @property
     def tap_weights(self) -> Tensor:
         """(K, in_channels / groups, out_channels): the weight with a row for each tap, last axis fastest."""
-        return self.weight.flatten(0, self.dims - 1)
+        weight = self.weight
+        return weight if weight.ndim == 3 else weight.flatten(0, self.dims - 1)  # 3: of one axis, or fused
 
     def _check_target(self, x: SparseTensor, target: SparseTensor, *, tensor_stride: tuple) -> None:
         """Require a tensor of the same batch whose lattice has this spacing."""

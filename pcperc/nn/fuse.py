@@ -94,11 +94,15 @@ def _replace(module: nn.Module, by: Callable[[nn.Module], nn.Module], done: dict
 
 
 class FusedConvBlock(nn.Module):
-    """``activation(conv(x) + residual)`` in one operator; :func:`fuse` makes it from a ConvBlock in eval mode."""
+    """``activation(conv(x) + residual)`` in one operator; :func:`fuse` makes it from a ConvBlock in eval mode.
+
+    ``conv.weight`` has the form that the operator takes, (K, in_channels / groups, out_channels).
+    """
 
     def __init__(self, block: ConvBlock):
         super().__init__()
         self.conv = copy.deepcopy(block.conv)  # another block may share it, with a norm of its own
+        self.conv.weight = nn.Parameter(self.conv.tap_weights.detach())
         if block.norm is not None:
             _fold(self.conv, block.norm)
         self.conv.requires_grad_(False)
