@@ -4,14 +4,18 @@
 import torch
 from torch import nn
 
+from pcperc import ops
 from pcperc.nn._checks import check_input
 from pcperc.nn.activation import LeakyReLU, ReLU
-from pcperc.nn.conv import PerAxis, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
+from pcperc.nn.conv import PerAxis, SparseConv, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
 from pcperc.nn.norm import BatchNorm
+from pcperc.nn.transposed_conv import SparseConvTranspose
 from pcperc.ops._checks import describe, positive_int
+from pcperc.ops._conv_arguments import conv_dtype
 from pcperc.sparse import SparseTensor, Topology
 from pcperc.sparse._checks import check_same_voxels
 
+_FORWARDS = {SparseConvBase.forward, SparseConv.forward, SparseConvTranspose.forward}
 _SUBM_CONVS = {1: SubMConv1d, 2: SubMConv2d, 3: SubMConv3d, 4: SubMConv4d}
 
 
@@ -38,7 +42,43 @@ class ConvBlock(nn.Module):
         self.conv, self.norm, self.activation = conv, norm, activation
 
     def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
+        if self.training:
+            out = self._train_in_one_step(x, residual)
+            if out is not None:
+                return out
         return norm_and_activation(self.conv(x), self.norm, self.activation, residual)
+
+    def _train_in_one_step(self, x: SparseTensor, residual: SparseTensor | None) -> SparseTensor | None:
+        """The same by ``ops.sparse_conv_norm``; None where that computes something else."""
+        conv, norm = self.conv, self.norm
+        slope = _one_pass_slope(norm, self.activation)
+        if slope is None or not norm.training or norm.num_features != conv.out_channels or not _is_one_operator(conv):
+            return None
+        kernel_map = conv.kernel_map(x)
+        if residual is not None:
+            check_residual(residual, kernel_map.target, channels=conv.out_channels)
+            if residual.dtype != conv_dtype(x.feats):
+                return None
+        if kernel_map.target.coords.shape[0] < 2:  # the norm then has its own statistics
+            return None
+        keeps = norm.track_running_stats
+        feats = ops.sparse_conv_norm(
+            x.feats,
+            conv.tap_weights,
+            bias=conv.bias,
+            residual=None if residual is None else residual.feats,
+            running_mean=norm.running_mean if keeps else None,
+            running_var=norm.running_var if keeps else None,
+            num_batches_tracked=norm.num_batches_tracked if keeps else None,
+            norm_weight=norm.weight,
+            norm_bias=norm.bias,
+            momentum=norm.momentum,
+            eps=norm.eps,
+            negative_slope=slope,
+            groups=conv.groups,
+            **kernel_map.convolution_tables(with_reverse=torch.is_grad_enabled() and x.feats.requires_grad),
+        )
+        return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
 
 
 def norm_and_activation(
@@ -68,6 +108,11 @@ def _one_pass_slope(norm: nn.Module | None, activation: nn.Module | None) -> flo
         return None
     slope = getattr(activation, "negative_slope", 0.0)
     return slope if slope >= 0 else None
+
+
+def _is_one_operator(conv: SparseConvBase) -> bool:
+    """Whether a call of the layer is its kernel map and ``ops.sparse_conv``: a subclass may compute something else."""
+    return conv.backend is None and type(conv).forward in _FORWARDS and not _has_hooks(conv)
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -34,6 +34,7 @@ from pcperc.ops.segment_reduce import segment_dot as segment_dot
 from pcperc.ops.segment_reduce import segment_reduce as segment_reduce
 from pcperc.ops.sparse_conv import sparse_conv as sparse_conv
 from pcperc.ops.sparse_conv import sparse_conv_fused as sparse_conv_fused
+from pcperc.ops.sparse_conv_norm import sparse_conv_norm as sparse_conv_norm
 from pcperc.ops.sparse_pool import sparse_max_pool as sparse_max_pool
 from pcperc.ops.sparse_pool import sparse_max_unpool as sparse_max_unpool
 from pcperc.ops.sparse_pool import sparse_pool as sparse_pool

@@ -7,18 +7,24 @@ from torch import Tensor
 from pcperc.ops._checks import FLOAT_DTYPES, check_same_device, check_table, check_tensor, describe, positive_int
 
 _HALF_DTYPES = (torch.float16, torch.bfloat16)
+_AUTOCAST_DTYPES = (*_HALF_DTYPES, torch.float32)
 
 
 def autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Cast what autocast would cast; float32 parameters stay, the operator rounds them itself."""
-    if not is_autocast(feats):
+    if not is_autocast(feats) or feats.dtype not in _AUTOCAST_DTYPES:
         return feats, weight, bias
-    if feats.dtype not in FLOAT_DTYPES or feats.dtype == torch.float64:
-        return feats, weight, bias
-    feats = feats.to(torch.get_autocast_dtype(feats.device.type))
+    feats = feats.to(conv_dtype(feats))
     if isinstance(weight, Tensor) and weight.dtype in _HALF_DTYPES:
         weight, bias = weight.to(feats.dtype), None if bias is None else bias.to(feats.dtype)
     return feats, weight, bias
+
+
+def conv_dtype(feats: Tensor) -> torch.dtype:
+    """The type in which feats are convolved, and that of the result."""
+    if not is_autocast(feats) or feats.dtype not in _AUTOCAST_DTYPES:
+        return feats.dtype
+    return torch.get_autocast_dtype(feats.device.type)
 
 
 def is_autocast(feats: Tensor) -> bool:
@@ -65,8 +71,8 @@ def check_conv(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, bias: 
     check_same_device(op, feats=feats, weight=weight, neighbors=neighbors, bias=bias)
 
 
-def check_reverse(feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None) -> None:
-    op, form = "sparse_conv", (neighbors.shape[0], feats.shape[0])
+def check_reverse(op: str, feats: Tensor, neighbors: Tensor, reverse_neighbors: Tensor | None) -> None:
+    form = (neighbors.shape[0], feats.shape[0])
     if reverse_neighbors is not None:
         check_table(op, "reverse_neighbors", reverse_neighbors)
         if reverse_neighbors.shape != form:

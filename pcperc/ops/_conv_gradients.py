@@ -45,50 +45,66 @@ def _(
     return grad_weight, feats.new_empty((cout if with_bias else 0,), dtype=dtype)
 
 
-def _conv_setup(ctx, inputs, output) -> None:
-    feats, weight, neighbors, reverse_neighbors, bias, ctx.groups, ctx.allow_tf32, *orders = inputs
-    ctx.save_for_backward(feats, weight, neighbors, reverse_neighbors, *orders)
-    ctx.bias_dtype = None if bias is None else bias.dtype
-
-
-def _conv_backward(ctx, grad, rounded_weight: Tensor | None = None):
-    feats, weight, neighbors, reverse_neighbors, order, reverse_order = ctx.saved_tensors
-    needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad[:5]  # arguments at their defaults are left out
-    grad_feats = grad_weight = grad_bias = None
-    options = ctx.groups, ctx.allow_tf32
-    if needs_feats:
-        tables = reverse_neighbors, neighbors, None, *options, reverse_order, order
-        factor = weight if rounded_weight is None else rounded_weight
-        grad_feats = torch.ops.pcperc.sparse_conv(grad, _transpose(factor, ctx.groups), *tables)
-    if needs_weight or needs_bias:
-        grad_weight, grad_bias = torch.ops.pcperc.sparse_conv_weight_grad(
-            feats, grad, neighbors, reverse_neighbors, needs_bias, *options, order, reverse_order
-        )
-        grad_weight = grad_weight.to(weight.dtype)
-        grad_bias = grad_bias.to(ctx.bias_dtype) if needs_bias else None
-    return grad_feats, grad_weight, None, None, grad_bias, None, None, None, None
-
-
 class EagerConv(torch.autograd.Function):
     """What ``register_autograd`` makes of the same functions, at half of its cost for each call (22 us of 40)."""
 
     @staticmethod
-    def forward(ctx, *inputs):
-        feats, weight, neighbors, reverse_neighbors, bias, *options = inputs
-        # Rounded once for both ways; a bias must keep the dtype of its weight.
-        ctx.rounded_weight = weight if bias is not None else weight.to(feats.dtype)
-        with torch._C._AutoDispatchBelowAutograd():  # the operator alone, not its own way to gradients
-            tables = neighbors, reverse_neighbors, bias
-            output = torch.ops.pcperc.sparse_conv(feats, ctx.rounded_weight, *tables, *options)
-        _conv_setup(ctx, inputs, output)
+    def forward(ctx, feats, weight, bias, tables, options):
+        output, *saved = convolve(feats, weight, bias, tables, options)
+        ctx.save_for_backward(*saved)
+        ctx.options = options
         return output
 
     @staticmethod
     def backward(ctx, grad):
+        feats, weight, rounded, *tables = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted
-            return _conv_backward(ctx, grad)
+            return *conv_gradients(grad, feats, weight, tables, ctx.options, needs), None, None
         with torch._C._AutoDispatchBelowAutograd():
-            return _conv_backward(ctx, grad, ctx.rounded_weight)
+            return *conv_gradients(grad, feats, rounded, tables, ctx.options, needs), None, None
+
+
+def convolve(feats, weight, bias, tables, options) -> tuple[Tensor, ...]:
+    """The operator alone, without its own way to gradients: the result, and the tensors that gradients need.
+
+    ``tables`` are neighbors, reverse_neighbors, row_order and reverse_row_order, ``options`` groups and allow_tf32.
+    """
+    neighbors, reverse_neighbors, *orders = tables
+    with torch._C._AutoDispatchBelowAutograd():
+        # Rounded once for both ways; a bias must keep the dtype of its weight.
+        rounded = weight if bias is not None or weight.dtype == feats.dtype else weight.to(feats.dtype)
+        output = torch.ops.pcperc.sparse_conv(feats, rounded, neighbors, reverse_neighbors, bias, *options, *orders)
+    return output, feats, weight, rounded, *tables
+
+
+def conv_gradients(grad, feats, weight, tables, options, needs) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of feats, weight and bias where they are needed; torch casts them to the dtypes of these."""
+    neighbors, reverse_neighbors, order, reverse_order = tables
+    needs_feats, needs_weight, needs_bias = needs
+    grad_feats = grad_weight = grad_bias = None
+    if needs_feats:
+        factor = _transpose(weight, options[0])
+        reverse = reverse_neighbors, neighbors, None, *options, reverse_order, order
+        grad_feats = torch.ops.pcperc.sparse_conv(grad, factor, *reverse)
+    if needs_weight or needs_bias:
+        grad_weight, grad_bias = torch.ops.pcperc.sparse_conv_weight_grad(
+            feats, grad, neighbors, reverse_neighbors, needs_bias, *options, order, reverse_order
+        )
+    return grad_feats, grad_weight, grad_bias if needs_bias else None
+
+
+def _conv_setup(ctx, inputs, output) -> None:
+    feats, weight, neighbors, reverse_neighbors, bias, *ctx.options, order, reverse_order = inputs
+    ctx.save_for_backward(feats, weight, neighbors, reverse_neighbors, order, reverse_order)
+
+
+def _conv_backward(ctx, grad):
+    feats, weight, *tables = ctx.saved_tensors
+    needs_feats, needs_weight, _, _, needs_bias = ctx.needs_input_grad[:5]  # arguments at their defaults are left out
+    needs = needs_feats, needs_weight, needs_bias
+    grad_feats, grad_weight, grad_bias = conv_gradients(grad, feats, weight, tables, ctx.options, needs)
+    return grad_feats, grad_weight, None, None, grad_bias, None, None, None, None
 
 
 def _transpose(weight: Tensor, groups: int) -> Tensor:

@@ -54,6 +54,31 @@ def batch_norm(
     """
     op = "batch_norm"
     check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
+    running = running_mean, running_var, num_batches_tracked, momentum
+    check_batch_norm(op, feats, running, weight, bias, residual, training, eps, negative_slope)
+    if training:
+        return _BatchNorm.apply(feats, residual, weight, bias, running, eps, negative_slope)
+    if running_mean is None:
+        raise ValueError(f"{op}: running_mean and running_var must be given outside training, got None")
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (feats, weight, bias, residual)):
+        return _with_given_statistics(feats, running_mean, running_var, weight, bias, residual, eps, negative_slope)
+    statistics = running_mean, running_var, weight, bias
+    return torch.ops.pcperc.batch_norm_inference(feats, residual, *statistics, eps, negative_slope)
+
+
+def check_batch_norm(
+    op: str,
+    feats: Tensor,
+    running: tuple[Tensor | None, Tensor | None, Tensor | None, float | None],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    training: bool,
+    eps: float,
+    negative_slope: float,
+) -> None:
+    """Check all but feats; ``running`` are running_mean, running_var, num_batches_tracked and momentum."""
+    running_mean, running_var, num_batches_tracked, momentum = running
     parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     _check_parameters(op, feats, parameters)
     if residual is not None:
@@ -73,14 +98,6 @@ def batch_norm(
             raise ValueError(f"{op}: feats must have at least 2 rows in training, got {describe(feats)}")
         if momentum is None and num_batches_tracked is None and running_mean is not None:
             raise ValueError(f"{op}: num_batches_tracked must be given where momentum is None")
-        running = running_mean, running_var, num_batches_tracked, -1.0 if momentum is None else momentum
-        return _BatchNorm.apply(feats, residual, weight, bias, running, eps, negative_slope)
-    if running_mean is None:
-        raise ValueError(f"{op}: running_mean and running_var must be given outside training, got None")
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (feats, weight, bias, residual)):
-        return _with_given_statistics(feats, running_mean, running_var, weight, bias, residual, eps, negative_slope)
-    statistics = running_mean, running_var, weight, bias
-    return torch.ops.pcperc.batch_norm_inference(feats, residual, *statistics, eps, negative_slope)
 
 
 def _check_parameters(op: str, feats: Tensor, parameters: dict[str, Tensor | None]) -> None:
@@ -119,34 +136,41 @@ def _with_given_statistics(feats, mean, var, weight, bias, residual, eps, negati
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats, residual, weight, bias, running, eps, negative_slope):
-        *statistics, momentum = running
-        arguments = residual, weight, bias, *statistics, momentum, eps, negative_slope
-        out, mean, invstd = torch.ops.pcperc.batch_norm_train(feats, *arguments)
-        ctx.save_for_backward(feats, None if negative_slope == 1 else out, mean, invstd, weight)
+        out, *saved = normalise(feats, residual, weight, bias, running, eps, negative_slope)
+        ctx.save_for_backward(*saved)
         ctx.eps, ctx.negative_slope = eps, negative_slope
-        ctx.bias_dtype = None if bias is None else bias.dtype
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        feats, out, mean, invstd, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted
-            found = _differentiable_backward(grad, feats, out, weight, ctx.eps, ctx.negative_slope)
-        else:
-            with_residual = out is not None and ctx.needs_input_grad[1]
-            arguments = feats, out, mean, invstd, weight, with_residual, ctx.negative_slope
-            found = torch.ops.pcperc.batch_norm_backward(grad, *arguments)
-        grad_feats, grad_residual, grad_weight, grad_bias = found
-        needs_residual, needs_weight, needs_bias = ctx.needs_input_grad[1:4]
-        return (
-            grad_feats,
-            (grad if out is None else grad_residual) if needs_residual else None,
-            grad_weight.to(weight.dtype) if needs_weight else None,
-            grad_bias.to(ctx.bias_dtype) if needs_bias else None,
-            None,
-            None,
-            None,
-        )
+        needs = ctx.needs_input_grad[1:4]
+        return *norm_gradients(grad, ctx.saved_tensors, needs, ctx.eps, ctx.negative_slope), None, None, None
+
+
+def normalise(feats, residual, weight, bias, running, eps, negative_slope) -> tuple[Tensor | None, ...]:
+    """The result in training, and the tensors that gradients need; ``running`` as in ``check_batch_norm``."""
+    *statistics, momentum = running
+    arguments = residual, weight, bias, *statistics, -1.0 if momentum is None else momentum, eps, negative_slope
+    out, mean, invstd = torch.ops.pcperc.batch_norm_train(feats, *arguments)
+    return out, feats, None if negative_slope == 1 else out, mean, invstd, weight
+
+
+def norm_gradients(grad, saved, needs, eps, negative_slope) -> tuple[Tensor | None, ...]:
+    """The gradients of feats, and of residual, weight and bias where needed; torch casts them to their dtypes."""
+    feats, out, mean, invstd, weight = saved
+    needs_residual, needs_weight, needs_bias = needs
+    if torch.is_grad_enabled():  # a gradient of this gradient is wanted
+        found = _differentiable_backward(grad, feats, out, weight, eps, negative_slope)
+    else:
+        with_residual = out is not None and needs_residual
+        found = torch.ops.pcperc.batch_norm_backward(grad, *saved, with_residual, negative_slope)
+    grad_feats, grad_residual, grad_weight, grad_bias = found
+    return (
+        grad_feats,
+        (grad if out is None else grad_residual) if needs_residual else None,
+        grad_weight if needs_weight else None,
+        grad_bias if needs_bias else None,
+    )
 
 
 def _differentiable_backward(grad, feats, out, weight, eps, negative_slope) -> tuple[Tensor, Tensor, Tensor, Tensor]:

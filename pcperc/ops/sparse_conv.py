@@ -66,15 +66,16 @@ def sparse_conv(
     """
     feats, weight, bias = autocast(feats, weight, bias)
     check_conv("sparse_conv", feats, weight, neighbors, bias, groups)
-    check_reverse(feats, neighbors, reverse_neighbors)
+    check_reverse("sparse_conv", feats, neighbors, reverse_neighbors)
     check_order("sparse_conv", "row_order", row_order, neighbors)
     check_order("sparse_conv", "reverse_row_order", reverse_row_order, reverse_neighbors)
-    tables = feats, weight, neighbors, reverse_neighbors, bias
-    inputs = *tables, groups, allow_tf32(feats), row_order, reverse_row_order
+    options = groups, allow_tf32(feats)
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        tables = neighbors, reverse_neighbors, row_order, reverse_row_order
+        return EagerConv.apply(feats, weight, bias, tables, options)
+    inputs = feats, weight, neighbors, reverse_neighbors, bias, *options, row_order, reverse_row_order
     if torch.compiler.is_compiling():
         return torch.ops.pcperc.sparse_conv(*inputs)
-    if torch.is_grad_enabled():
-        return EagerConv.apply(*inputs)
     with torch._C._AutoDispatchBelowAutograd():  # its way to gradients costs as much as the operator
         return torch.ops.pcperc.sparse_conv(*inputs)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 import pcperc.nn as spnn
 from pcperc import SparseTensor
+from pcperc.nn.residual import norm_and_activation
 from tests.nn.test_conv import dense_weight, sparse_grid
 from tests.ops.clouds import coords_of, random_coords
 from tests.tolerances import tolerances
@@ -87,6 +88,90 @@ def test_fused_equals_unfused(make, dtype, device):
         assert torch.equal(tensor, before[name]), name
     assert not any(isinstance(module, spnn.ConvBlock) for module in fused.modules())
     assert not fused.training and not any(p.requires_grad for n, p in fused.named_parameters() if ".conv." in n)
+
+
+def in_two_steps(block, x, residual=None):
+    return norm_and_activation(block.conv(x), block.norm, block.activation, residual)
+
+
+def results_of_training(block, compute, x, residual=None):
+    """Output, gradients and recorded statistics of a step of a copy of the block."""
+    block = copy.deepcopy(block)
+    inputs = [each.replace(feats=each.feats.clone().requires_grad_()) for each in (x, residual) if each is not None]
+    out = compute(block, *inputs).feats
+    upstream = torch.linspace(-1, 1, out.numel(), device=out.device, dtype=out.dtype).view(out.shape)
+    leaves = [each.feats for each in inputs] + list(block.parameters())
+    return out, *torch.autograd.grad(out, leaves, upstream), *block.buffers()
+
+
+SMALL_BLOCKS = [name for name in BLOCKS if type(BLOCKS[name]()) is spnn.ConvBlock]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("name", [*SMALL_BLOCKS, "momentum_none", "not_tracked"])
+def test_a_training_step_is_that_of_the_parts(name, with_residual, autocast, device):
+    block = BLOCKS["relu" if name not in BLOCKS else name]()
+    if name == "momentum_none":
+        block.norm.momentum = None
+    if name == "not_tracked":
+        block.norm.track_running_stats = False
+    block, x = block.to(device).train(), voxels(device=device)
+    residual = None
+    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        if with_residual:
+            residual = block.conv(x)
+            residual = residual.replace(feats=torch.randn_like(residual.feats))
+        found = [results_of_training(block, compute, x, residual) for compute in (in_two_steps, type(block).__call__)]
+    for expected, got in zip(*found, strict=True):
+        assert got.dtype == expected.dtype and torch.equal(got, expected)
+
+
+def test_a_residual_of_another_type_is_added_as_before():
+    block, x = BLOCKS["relu"]().train(), voxels()
+    residual = x.replace(feats=torch.randn(len(x), 6))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = block(x, residual)
+        assert torch.equal(out.feats, in_two_steps(copy.deepcopy(block), x, residual).feats)
+    assert out.dtype == torch.float32
+
+
+def test_one_voxel_in_training_takes_the_running_statistics():
+    block = BLOCKS["relu"]().train()
+    x = SparseTensor(coords_of((0, 0, 0, 0)), torch.randn(1, 4))
+    before = copy.deepcopy(block.state_dict())
+    assert torch.equal(block(x).feats, block.eval()(x).feats)
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+
+
+class Doubled(spnn.SubMConv3d):
+    """A convolution of a user's own that is one by descent alone."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y.replace(feats=2 * y.feats)
+
+
+def test_parts_of_a_users_own_and_hooks_are_called_in_training():
+    block = spnn.ConvBlock(Doubled(4, 6, 3), spnn.BatchNorm(6), spnn.ReLU()).train()
+    plain = copy.deepcopy(block)
+    plain.conv = spnn.SubMConv3d(4, 6, 3)
+    plain.conv.load_state_dict(block.conv.state_dict())
+    x = voxels()
+    block(x), plain(x)
+    torch.testing.assert_close(block.norm.running_mean, 2 * plain.norm.running_mean)
+    for part in (plain.conv, plain.norm, plain.activation):
+        called = []
+        handle = part.register_forward_hook(lambda *_, called=called: called.append(1))
+        plain(x)
+        handle.remove()
+        assert called == [1]
+
+
+def test_a_norm_of_other_channels_is_named_in_training():
+    block = spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), spnn.BatchNorm(5), spnn.ReLU()).train()
+    with pytest.raises(ValueError, match="BatchNorm: input must have 5 channels, got 6"):
+        block(voxels())
 
 
 def test_a_block_used_twice_is_fused_once():

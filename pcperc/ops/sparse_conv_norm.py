@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution and batch norm as one step of training."""
+
+import torch
+from torch import Tensor
+
+from pcperc.ops._conv_arguments import allow_tf32, autocast, check_conv, check_order, check_reverse
+from pcperc.ops._conv_gradients import conv_gradients, convolve
+from pcperc.ops.batch_norm import batch_norm, check_batch_norm, norm_gradients, normalise
+from pcperc.ops.sparse_conv import sparse_conv
+
+
+def sparse_conv_norm(
+    feats: Tensor,
+    weight: Tensor,
+    neighbors: Tensor,
+    reverse_neighbors: Tensor | None = None,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    num_batches_tracked: Tensor | None = None,
+    norm_weight: Tensor | None = None,
+    norm_bias: Tensor | None = None,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    negative_slope: float = 1.0,
+    groups: int = 1,
+    row_order: Tensor | None = None,
+    reverse_row_order: Tensor | None = None,
+) -> Tensor:
+    """Convolve, normalise by the statistics of the result, add a residual and apply a (leaky) ReLU, for training.
+
+    The bits are those of :func:`sparse_conv` and then :func:`batch_norm` with ``training=True``; autograd has one node
+    to visit instead of two.
+
+    Args:
+        feats, weight, neighbors, reverse_neighbors, bias, groups, row_order, reverse_row_order: as in ``sparse_conv``.
+        residual: (M, Cout) in the dtype of the result, or None. Differentiable.
+        running_mean, running_var, num_batches_tracked, momentum, eps, negative_slope: as in ``batch_norm``.
+        norm_weight, norm_bias: its weight and bias, (Cout,) or None. Differentiable.
+    Returns:
+        (M, Cout) in the dtype of feats, under autocast in its dtype.
+    Raises:
+        TypeError, ValueError: as the two; M < 2.
+    Deterministic: as the two. Twice differentiable.
+    """
+    op = "sparse_conv_norm"
+    running = running_mean, running_var, num_batches_tracked, momentum
+    if torch.compiler.is_compiling():
+        tables = dict(row_order=row_order, reverse_row_order=reverse_row_order)
+        out = sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups=groups, **tables)
+        options = dict(num_batches_tracked=num_batches_tracked, momentum=momentum, eps=eps)
+        statistics = running_mean, running_var, norm_weight, norm_bias
+        return batch_norm(out, *statistics, residual, training=True, negative_slope=negative_slope, **options)
+    feats, weight, bias = autocast(feats, weight, bias)
+    check_conv(op, feats, weight, neighbors, bias, groups)
+    check_reverse(op, feats, neighbors, reverse_neighbors)
+    check_order(op, "row_order", row_order, neighbors)
+    check_order(op, "reverse_row_order", reverse_row_order, reverse_neighbors)
+    tables = neighbors, reverse_neighbors, row_order, reverse_row_order
+    conv, norm = (tables, (groups, allow_tf32(feats))), (running, eps, negative_slope)
+    return _ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
+
+
+class _ConvNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, feats, weight, bias, residual, norm_weight, norm_bias, conv, norm):
+        tables, ctx.options = conv
+        running, ctx.eps, ctx.negative_slope = norm
+        convolved, *saved = convolve(feats, weight, bias, tables, ctx.options)
+        check_batch_norm(
+            "sparse_conv_norm", convolved, running, norm_weight, norm_bias, residual, True, ctx.eps, ctx.negative_slope
+        )
+        out, *saved_norm = normalise(convolved, residual, norm_weight, norm_bias, *norm)
+        ctx.save_for_backward(*saved_norm, bias, *saved)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        *saved_norm, bias, feats, weight, rounded = ctx.saved_tensors[:9]
+        tables = ctx.saved_tensors[9:]
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: also along what the convolution depends on
+            saved_norm[0] = torch.ops.pcperc.sparse_conv(feats, weight, *tables[:2], bias, *ctx.options, *tables[2:])
+            return _gradients(ctx, grad, saved_norm, feats, weight, tables)
+        with torch._C._AutoDispatchBelowAutograd():
+            return _gradients(ctx, grad, saved_norm, feats, rounded, tables)
+
+
+def _gradients(ctx, grad, saved_norm, feats, weight, tables) -> tuple[Tensor | None, ...]:
+    needs_conv, needs_norm = ctx.needs_input_grad[:3], ctx.needs_input_grad[3:6]
+    grad, *of_norm = norm_gradients(grad, saved_norm, needs_norm, ctx.eps, ctx.negative_slope)
+    return *conv_gradients(grad, feats, weight, tables, ctx.options, needs_conv), *of_norm, None, None
