@@ -44,11 +44,14 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv_tiled(Tensor feats, Tensor weight, Tensor neighbors, Tensor? bias, Tensor? residual, int groups, "
       "bool allow_tf32, float negative_slope, Tensor? row_order, int tile) -> Tensor");
-  // Gradients of sparse_conv with respect to weight and, where asked for, bias (else an empty tensor).
+  // Gradients of sparse_conv with respect to weight and, where asked for, bias (else an empty tensor). On a GPU they run over the
+  // pairs of the table, and list them unless list_pairs did for this table, order and number of inputs.
   m.def(
       "sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
-      "bool with_bias, int groups=1, bool allow_tf32=False, Tensor? row_order=None, Tensor? reverse_row_order=None) -> "
-      "(Tensor, Tensor)");
+      "bool with_bias, int groups=1, bool allow_tf32=False, Tensor? row_order=None, Tensor? reverse_row_order=None, "
+      "Tensor? pairs=None) -> (Tensor, Tensor)");
+  // The pairs of a table on a GPU, packed (csrc/cuda/sparse_conv_pairs.h); empty where there are too many to list at once.
+  m.def("list_pairs(Tensor neighbors, SymInt num_inputs, Tensor? row_order) -> Tensor");
   // For measurements: a tile by number, and its blocks to a multiprocessor.
   m.def(
       "sparse_conv_weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "

@@ -213,7 +213,7 @@ void bias_grad(const T* grad, const ConvSizes& sizes, Accumulator<T>* output) {
 std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
                                                    std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
                                                    bool /*allow_tf32*/, std::optional<Tensor> row_order,
-                                                   std::optional<Tensor> /*reverse_row_order*/) {
+                                                   std::optional<Tensor> /*reverse_row_order*/, std::optional<Tensor> /*pairs*/) {
   const ConvSizes sizes = check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups);
   check_row_order("sparse_conv_weight_grad", row_order, sizes.num_out);
   const ScalarType sums = sum_dtype(feats.scalar_type());

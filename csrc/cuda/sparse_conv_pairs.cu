@@ -3,6 +3,8 @@
 // the windows before, whose counts each block adds up itself.
 #include "cuda/sparse_conv_pairs.h"
 
+#include <torch/csrc/stable/library.h>
+
 namespace pcperc {
 namespace {
 
@@ -122,17 +124,25 @@ __global__ void __launch_bounds__(kThreads) write_pairs_kernel(ListArgs args, co
   }
 }
 
+// Where the parts of a list lie in its storage, in int32.
+struct ListLayout {
+  int64_t starts, counts;
+
+  ListLayout(int64_t volume, int64_t columns) : starts(2 * (volume * columns + kReadAhead)), counts(starts + volume + 1) {}
+};
+
 }  // namespace
 
 TapPairs list_pairs(const Tensor& like, const TableColumns& columns, const ConvSizes& sizes, cudaStream_t stream) {
   const int64_t passes = (columns.count + kPass - 1) / kPass;
   const int64_t windows = std::clamp<int64_t>(kMaxWindows / sizes.volume, 1, passes);
   const int64_t window_columns = (passes + windows - 1) / windows * kPass;
-  const int64_t room = sizes.volume * columns.count + kReadAhead, blocks = sizes.volume * windows;
-  const Tensor storage = empty_on(like, {2 * room + sizes.volume + 1 + blocks}, ScalarType::Int);
+  const int64_t blocks = sizes.volume * windows;
+  const ListLayout layout(sizes.volume, columns.count);
+  const Tensor storage = empty_on(like, {layout.counts + blocks}, ScalarType::Int);
   auto* const numbers = static_cast<int32_t*>(storage.data_ptr());
-  const TapPairs list{storage, reinterpret_cast<int2*>(numbers), numbers + 2 * room};
-  int32_t* const counts = list.starts + sizes.volume + 1;
+  const TapPairs list{storage, reinterpret_cast<int2*>(numbers), numbers + layout.starts};
+  int32_t* const counts = numbers + layout.counts;
   const ListArgs args{columns.neighbors + columns.first, columns.row_order, sizes.num_out, sizes.num_in, columns.first,
                       static_cast<int32_t>(columns.count), static_cast<int32_t>(windows), static_cast<int32_t>(window_columns)};
   count_pairs_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(args, counts);
@@ -141,5 +151,36 @@ TapPairs list_pairs(const Tensor& like, const TableColumns& columns, const ConvS
   PCPERC_LAUNCH_CHECK();
   return list;
 }
+
+TapPairs listed_pairs(const char* op, const Tensor& storage, const ConvSizes& sizes) {
+  const ListLayout layout(sizes.volume, sizes.num_out);
+  check_dtype(storage, ScalarType::Int, op, "pairs");
+  STD_TORCH_CHECK(storage.is_contiguous() && storage.numel() > layout.counts && sizes.num_out <= most_listed_columns(sizes), op,
+                  ": pairs must be list_pairs of neighbors");
+  auto* const numbers = static_cast<int32_t*>(storage.data_ptr());
+  return {storage, reinterpret_cast<int2*>(numbers), numbers + layout.starts};
+}
+
+namespace {
+
+Tensor list_table_pairs(Tensor neighbors, int64_t num_inputs, std::optional<Tensor> row_order) {
+  constexpr const char* op = "list_pairs";
+  STD_TORCH_CHECK(neighbors.dim() == 2 && num_inputs >= 0, op, ": neighbors must have 2 dimensions, num_inputs be >= 0");
+  const ConvSizes sizes{num_inputs, neighbors.size(1), neighbors.size(0), 0, 0, 1};
+  check_tables(op, neighbors, std::nullopt, sizes);
+  check_row_order(op, row_order, sizes.num_out);
+  check_one_device(op, {neighbors, row_order.value_or(neighbors)});
+  const CudaScope scope(neighbors);
+  if (neighbors.numel() == 0 || sizes.num_out > most_listed_columns(sizes)) return empty_on(neighbors, {0}, ScalarType::Int);
+  const Tensor table = as_contiguous(neighbors);
+  const std::optional<Tensor> order = as_contiguous(row_order);
+  const TableColumns columns{static_cast<int32_t*>(table.data_ptr()),
+                             order ? static_cast<int32_t*>(order->data_ptr()) : nullptr, 0, sizes.num_out};
+  return list_pairs(neighbors, columns, sizes, scope.stream()).storage;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) { m.impl("list_pairs", TORCH_BOX(&list_table_pairs)); }
 
 }  // namespace pcperc

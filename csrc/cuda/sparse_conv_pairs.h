@@ -9,7 +9,7 @@ namespace pcperc {
 // Pairs [input row, output row], tap by tap and within a tap by column; those of tap k are [starts[k], starts[k + 1]). There is
 // room for a pair of every entry of the table, and behind the last one for those who read kReadAhead too far.
 struct TapPairs {
-  Tensor storage;
+  Tensor storage;  // int32: the pairs, the starts, and what listing them took
   int2* pairs;
   int32_t* starts;  // (K + 1,)
 };
@@ -27,5 +27,13 @@ struct TableColumns {
 };
 
 TapPairs list_pairs(const Tensor& like, const TableColumns& columns, const ConvSizes& sizes, cudaStream_t stream);
+
+// How many columns are listed together.
+inline int64_t most_listed_columns(const ConvSizes& sizes) {
+  return std::max<int64_t>(kMaxListed / std::max<int64_t>(sizes.volume, 1), 1);
+}
+
+// The pairs of a whole table in the storage of an earlier list of them.
+TapPairs listed_pairs(const char* op, const Tensor& storage, const ConvSizes& sizes);
 
 }  // namespace pcperc

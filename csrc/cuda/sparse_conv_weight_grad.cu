@@ -106,11 +106,13 @@ void launch_products_of(const WeightGradLaunch& launch, Tuning tuning) {
   }
 }
 
-// The table column by column, as many at once as may be listed together.
+// Over the pairs that are listed already, or over the table, as many columns at once as may be listed together.
 template <class Arithmetic>
 void launch_weight_grad(const Tensor& feats, const Tensor& grad, const Tensor& neighbors, const int32_t* row_order,
-                        const ConvShape& shape, const Tensor& output, Tuning tuning, cudaStream_t stream) {
-  const int64_t most = std::max<int64_t>(kMaxListed / shape.volume, 1);
+                        const std::optional<TapPairs>& listed, const ConvShape& shape, const Tensor& output, Tuning tuning,
+                        cudaStream_t stream) {
+  if (listed) return launch_products_of<Arithmetic>({feats, grad, output, *listed, shape, false, tuning.blocks, stream}, tuning);
+  const int64_t most = most_listed_columns(shape);
   for (int64_t first = 0; first < shape.num_out; first += most) {
     const TableColumns columns{data_of<int32_t>(neighbors), row_order, first, std::min(most, shape.num_out - first)};
     const TapPairs pairs = list_pairs(feats, columns, shape, stream);
@@ -178,10 +180,13 @@ void launch_bias_grad(const Tensor& grad, const ConvShape& shape, const Tensor& 
 
 std::tuple<Tensor, Tensor> weight_grad(const Tensor& feats, const Tensor& grad_output, const Tensor& neighbors,
                                        const std::optional<Tensor>& reverse_neighbors, bool with_bias, int64_t groups,
-                                       bool allow_tf32, const std::optional<Tensor>& row_order, Tuning tuning) {
+                                       bool allow_tf32, const std::optional<Tensor>& row_order,
+                                       const std::optional<Tensor>& pairs, Tuning tuning) {
   const ConvShape shape(check_weight_grad(feats, grad_output, neighbors, reverse_neighbors, groups));
   check_row_order(kOp, row_order, shape.num_out);
-  check_one_device(kOp, {feats, grad_output, neighbors, row_order.value_or(neighbors)});
+  check_one_device(kOp, {feats, grad_output, neighbors, row_order.value_or(neighbors), pairs.value_or(neighbors)});
+  std::optional<TapPairs> listed;
+  if (pairs && pairs->numel() > 0) listed = listed_pairs(kOp, *pairs, shape);
   const CudaScope scope(feats);
   const ScalarType sums = sum_dtype(feats.scalar_type());
   const Tensor x = as_contiguous(feats), g = as_contiguous(grad_output);
@@ -201,7 +206,7 @@ std::tuple<Tensor, Tensor> weight_grad(const Tensor& feats, const Tensor& grad_o
     } else if (shape.is_narrow()) {
       launch_narrow_weight_grad<T>(x, g, table, out_rows, shape, grad_weight, scope.stream());
     } else {
-      launch_weight_grad<Chosen>(x, g, table, out_rows, shape, grad_weight, tuning, scope.stream());
+      launch_weight_grad<Chosen>(x, g, table, out_rows, listed, shape, grad_weight, tuning, scope.stream());
     }
   });
   return {grad_weight, grad_bias};
@@ -210,15 +215,16 @@ std::tuple<Tensor, Tensor> weight_grad(const Tensor& feats, const Tensor& grad_o
 std::tuple<Tensor, Tensor> sparse_conv_weight_grad(Tensor feats, Tensor grad_output, Tensor neighbors,
                                                    std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
                                                    bool allow_tf32, std::optional<Tensor> row_order,
-                                                   std::optional<Tensor> /*reverse_row_order*/) {
-  return weight_grad(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, {});
+                                                   std::optional<Tensor> /*reverse_row_order*/, std::optional<Tensor> pairs) {
+  return weight_grad(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, pairs, {});
 }
 
 std::tuple<Tensor, Tensor> weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors,
                                              std::optional<Tensor> reverse_neighbors, bool with_bias, int64_t groups,
                                              bool allow_tf32, std::optional<Tensor> row_order, int64_t tile, int64_t blocks) {
   const Tuning tuning{static_cast<int>(tile), static_cast<int>(blocks)};
-  return weight_grad(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, tuning);
+  return weight_grad(feats, grad_output, neighbors, reverse_neighbors, with_bias, groups, allow_tf32, row_order, std::nullopt,
+                     tuning);
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ class ConvBlock(nn.Module):
         if kernel_map.target.coords.shape[0] < 2:  # the norm then has its own statistics
             return None
         keeps = norm.track_running_stats
+        tables = kernel_map.convolution_tables(with_reverse=torch.is_grad_enabled() and x.feats.requires_grad)
         feats = ops.sparse_conv_norm(
             x.feats,
             conv.tap_weights,
@@ -76,7 +77,7 @@ class ConvBlock(nn.Module):
             eps=norm.eps,
             negative_slope=slope,
             groups=conv.groups,
-            **kernel_map.convolution_tables(with_reverse=torch.is_grad_enabled() and x.feats.requires_grad),
+            **tables._asdict(),
         )
         return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
 

@@ -38,6 +38,7 @@ from pcperc.ops.sparse_conv_norm import sparse_conv_norm as sparse_conv_norm
 from pcperc.ops.sparse_pool import sparse_max_pool as sparse_max_pool
 from pcperc.ops.sparse_pool import sparse_max_unpool as sparse_max_unpool
 from pcperc.ops.sparse_pool import sparse_pool as sparse_pool
+from pcperc.ops.tap_pairs import TapPairs as TapPairs
 from pcperc.ops.unique_coords import PaddedCoords as PaddedCoords
 from pcperc.ops.unique_coords import PaddedUniqueCoords as PaddedUniqueCoords
 from pcperc.ops.unique_coords import UniqueCoords as UniqueCoords

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pcperc.ops._checks import FLOAT_DTYPES, check_same_device, check_table, check_tensor, describe, positive_int
+from pcperc.ops.tap_pairs import TapPairs
 
 _HALF_DTYPES = (torch.float16, torch.bfloat16)
 _AUTOCAST_DTYPES = (*_HALF_DTYPES, torch.float32)
@@ -91,6 +92,16 @@ def check_order(op: str, name: str, order: Tensor | None, table: Tensor | None) 
         expected = f"{tuple(form)} int32" if form else f"None without {name.replace('row_order', 'neighbors')}"
         raise ValueError(f"{op}: {name} must be {expected}, got {describe(order)}")
     check_same_device(op, neighbors=table, **{name: order})
+
+
+def check_pairs(op: str, pairs: TapPairs | None, feats: Tensor, neighbors: Tensor, row_order: Tensor | None) -> None:
+    """Require the pairs of this very table: those of another would name rows that do not exist."""
+    if pairs is None:
+        return
+    if not isinstance(pairs, TapPairs):
+        raise TypeError(f"{op}: pairs must be TapPairs or None, got {describe(pairs)}")
+    if pairs.neighbors is not neighbors or pairs.row_order is not row_order or pairs.num_inputs != feats.shape[0]:
+        raise ValueError(f"{op}: pairs must be those of neighbors, row_order and {feats.shape[0]} inputs, got others")
 
 
 def check_residual(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, residual: Tensor) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
+from pcperc.ops.tap_pairs import TapPairs
 
 
 @torch.library.register_fake("pcperc::sparse_conv")
@@ -38,6 +39,7 @@ def _(
     allow_tf32=False,
     row_order=None,
     reverse_row_order=None,
+    pairs=None,
 ) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if feats.dtype == torch.float64 else torch.float32
     cin, cout = feats.shape[1], grad_output.shape[1]
@@ -49,20 +51,26 @@ class EagerConv(torch.autograd.Function):
     """What ``register_autograd`` makes of the same functions, at half of its cost for each call (22 us of 40)."""
 
     @staticmethod
-    def forward(ctx, feats, weight, bias, tables, options):
+    def forward(ctx, feats, weight, bias, tables, options, pairs):
         output, *saved = convolve(feats, weight, bias, tables, options)
         ctx.save_for_backward(*saved)
-        ctx.options = options
+        ctx.options, ctx.pairs = options, pairs
         return output
 
     @staticmethod
     def backward(ctx, grad):
         feats, weight, rounded, *tables = ctx.saved_tensors
-        needs = ctx.needs_input_grad[:3]
+        needs, pairs = ctx.needs_input_grad[:3], take_pairs(ctx)
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted
-            return *conv_gradients(grad, feats, weight, tables, ctx.options, needs), None, None
+            return *conv_gradients(grad, feats, weight, tables, ctx.options, needs, pairs), None, None, None
         with torch._C._AutoDispatchBelowAutograd():
-            return *conv_gradients(grad, feats, rounded, tables, ctx.options, needs), None, None
+            return *conv_gradients(grad, feats, rounded, tables, ctx.options, needs, pairs), None, None, None
+
+
+def take_pairs(ctx) -> TapPairs | None:
+    """Let go of the pairs, whose memory would else stay until the loss is gone; a second backward lists its own."""
+    pairs, ctx.pairs = ctx.pairs, None
+    return pairs
 
 
 def convolve(feats, weight, bias, tables, options) -> tuple[Tensor, ...]:
@@ -78,7 +86,7 @@ def convolve(feats, weight, bias, tables, options) -> tuple[Tensor, ...]:
     return output, feats, weight, rounded, *tables
 
 
-def conv_gradients(grad, feats, weight, tables, options, needs) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+def conv_gradients(grad, feats, weight, tables, options, needs, pairs=None) -> tuple[Tensor | None, ...]:
     """The gradients of feats, weight and bias where they are needed; torch casts them to the dtypes of these."""
     neighbors, reverse_neighbors, order, reverse_order = tables
     needs_feats, needs_weight, needs_bias = needs
@@ -88,8 +96,9 @@ def conv_gradients(grad, feats, weight, tables, options, needs) -> tuple[Tensor 
         reverse = reverse_neighbors, neighbors, None, *options, reverse_order, order
         grad_feats = torch.ops.pcperc.sparse_conv(grad, factor, *reverse)
     if needs_weight or needs_bias:
+        listed = None if pairs is None else pairs.listed()
         grad_weight, grad_bias = torch.ops.pcperc.sparse_conv_weight_grad(
-            feats, grad, neighbors, reverse_neighbors, needs_bias, *options, order, reverse_order
+            feats, grad, neighbors, reverse_neighbors, needs_bias, *options, order, reverse_order, listed
         )
     return grad_feats, grad_weight, grad_bias if needs_bias else None
 
@@ -115,7 +124,7 @@ def _transpose(weight: Tensor, groups: int) -> Tensor:
 
 
 def _weight_grad_setup(ctx, inputs, output) -> None:
-    feats, grad_output, neighbors, reverse_neighbors, ctx.with_bias, ctx.groups, ctx.allow_tf32, *orders = inputs
+    feats, grad_output, neighbors, reverse_neighbors, ctx.with_bias, ctx.groups, ctx.allow_tf32, *orders, _ = inputs
     ctx.save_for_backward(feats, grad_output, neighbors, reverse_neighbors, *orders)
 
 
@@ -130,7 +139,7 @@ def _weight_grad_backward(ctx, grad_weight, grad_bias):
     if ctx.needs_input_grad[1]:
         bias = grad_bias if ctx.with_bias else None
         to_grad_output = conv(feats, grad_weight, neighbors, reverse_neighbors, bias, *options, order, reverse_order)
-    return to_feats, to_grad_output, None, None, None, None, None, None, None
+    return to_feats, to_grad_output, None, None, None, None, None, None, None, None
 
 
 torch.library.register_autograd("pcperc::sparse_conv", _conv_backward, setup_context=_conv_setup)

@@ -11,6 +11,7 @@ from torch import Tensor
 from pcperc.ops._conv_arguments import allow_tf32, autocast, is_autocast
 from pcperc.ops.batch_norm import batch_norm
 from pcperc.ops.sparse_conv import sparse_conv, sparse_conv_fused
+from pcperc.ops.tap_pairs import TapPairs
 
 
 def layer_conv(
@@ -20,6 +21,7 @@ def layer_conv(
     reverse_neighbors: Tensor | None,
     row_order: Tensor | None,
     reverse_row_order: Tensor | None,
+    pairs: TapPairs | None,
     bias: Tensor | None,
     groups: int,
 ) -> Tensor:
@@ -34,7 +36,7 @@ def layer_conv(
         except RuntimeError:
             pass
     orders = {"row_order": row_order, "reverse_row_order": reverse_row_order}
-    return sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups=groups, **orders)
+    return sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups=groups, pairs=pairs, **orders)
 
 
 def layer_conv_fused(

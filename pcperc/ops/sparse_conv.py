@@ -13,11 +13,13 @@ from pcperc.ops._conv_arguments import (
     autocast,
     check_conv,
     check_order,
+    check_pairs,
     check_residual,
     check_reverse,
     is_autocast,
 )
 from pcperc.ops._conv_gradients import EagerConv
+from pcperc.ops.tap_pairs import TapPairs
 
 
 def sparse_conv(
@@ -30,6 +32,7 @@ def sparse_conv(
     groups: int = 1,
     row_order: Tensor | None = None,
     reverse_row_order: Tensor | None = None,
+    pairs: TapPairs | None = None,
 ) -> Tensor:
     """Sum, over the taps, the neighbour's features times the tap's weights.
 
@@ -55,6 +58,8 @@ def sparse_conv(
             which a GPU is faster on; None: column j is that of row j. Numbers outside [0, M) are left out; an output
             row that is not named is undefined.
         reverse_row_order: (N,) int32, the same for ``reverse_neighbors``.
+        pairs: those of ``neighbors`` for the gradient of weight, shared by the layers along this table; None: on a GPU
+            each backward pass lists its own.
     Returns:
         (M, Cout) in the dtype of feats; M = 0 gives an empty tensor, a row without neighbours the bias.
     Raises:
@@ -68,11 +73,12 @@ def sparse_conv(
     check_conv("sparse_conv", feats, weight, neighbors, bias, groups)
     check_reverse("sparse_conv", feats, neighbors, reverse_neighbors)
     check_order("sparse_conv", "row_order", row_order, neighbors)
+    check_pairs("sparse_conv", pairs, feats, neighbors, row_order)
     check_order("sparse_conv", "reverse_row_order", reverse_row_order, reverse_neighbors)
     options = groups, allow_tf32(feats)
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         tables = neighbors, reverse_neighbors, row_order, reverse_row_order
-        return EagerConv.apply(feats, weight, bias, tables, options)
+        return EagerConv.apply(feats, weight, bias, tables, options, pairs)
     inputs = feats, weight, neighbors, reverse_neighbors, bias, *options, row_order, reverse_row_order
     if torch.compiler.is_compiling():
         return torch.ops.pcperc.sparse_conv(*inputs)

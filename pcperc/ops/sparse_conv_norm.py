@@ -4,10 +4,11 @@
 import torch
 from torch import Tensor
 
-from pcperc.ops._conv_arguments import allow_tf32, autocast, check_conv, check_order, check_reverse
-from pcperc.ops._conv_gradients import conv_gradients, convolve
+from pcperc.ops._conv_arguments import allow_tf32, autocast, check_conv, check_order, check_pairs, check_reverse
+from pcperc.ops._conv_gradients import conv_gradients, convolve, take_pairs
 from pcperc.ops.batch_norm import batch_norm, check_batch_norm, norm_gradients, normalise
 from pcperc.ops.sparse_conv import sparse_conv
+from pcperc.ops.tap_pairs import TapPairs
 
 
 def sparse_conv_norm(
@@ -29,6 +30,7 @@ def sparse_conv_norm(
     groups: int = 1,
     row_order: Tensor | None = None,
     reverse_row_order: Tensor | None = None,
+    pairs: TapPairs | None = None,
 ) -> Tensor:
     """Convolve, normalise by the statistics of the result, add a residual and apply a (leaky) ReLU, for training.
 
@@ -36,7 +38,8 @@ def sparse_conv_norm(
     to visit instead of two.
 
     Args:
-        feats, weight, neighbors, reverse_neighbors, bias, groups, row_order, reverse_row_order: as in ``sparse_conv``.
+        feats, weight, neighbors, reverse_neighbors, bias, groups, row_order, reverse_row_order, pairs: as in
+            ``sparse_conv``.
         residual: (M, Cout) in the dtype of the result, or None. Differentiable.
         running_mean, running_var, num_batches_tracked, momentum, eps, negative_slope: as in ``batch_norm``.
         norm_weight, norm_bias: its weight and bias, (Cout,) or None. Differentiable.
@@ -59,15 +62,16 @@ def sparse_conv_norm(
     check_reverse(op, feats, neighbors, reverse_neighbors)
     check_order(op, "row_order", row_order, neighbors)
     check_order(op, "reverse_row_order", reverse_row_order, reverse_neighbors)
+    check_pairs(op, pairs, feats, neighbors, row_order)
     tables = neighbors, reverse_neighbors, row_order, reverse_row_order
-    conv, norm = (tables, (groups, allow_tf32(feats))), (running, eps, negative_slope)
+    conv, norm = (tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
     return _ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
 
 
 class _ConvNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats, weight, bias, residual, norm_weight, norm_bias, conv, norm):
-        tables, ctx.options = conv
+        tables, ctx.options, ctx.pairs = conv
         running, ctx.eps, ctx.negative_slope = norm
         convolved, *saved = convolve(feats, weight, bias, tables, ctx.options)
         check_batch_norm(
@@ -91,4 +95,5 @@ class _ConvNorm(torch.autograd.Function):
 def _gradients(ctx, grad, saved_norm, feats, weight, tables) -> tuple[Tensor | None, ...]:
     needs_conv, needs_norm = ctx.needs_input_grad[:3], ctx.needs_input_grad[3:6]
     grad, *of_norm = norm_gradients(grad, saved_norm, needs_norm, ctx.eps, ctx.negative_slope)
-    return *conv_gradients(grad, feats, weight, tables, ctx.options, needs_conv), *of_norm, None, None
+    of_conv = conv_gradients(grad, feats, weight, tables, ctx.options, needs_conv, take_pairs(ctx))
+    return *of_conv, *of_norm, None, None

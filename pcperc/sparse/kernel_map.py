@@ -22,6 +22,7 @@ class ConvolutionTables(NamedTuple):
     reverse_neighbors: Tensor | None  # (K, N) int32
     row_order: Tensor | None  # (M,) int32, of the columns of ``neighbors``
     reverse_row_order: Tensor | None  # (N,) int32
+    pairs: ops.TapPairs | None  # of ``neighbors``, not listed yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,8 @@ class KernelMap:
     dilation: Axes
     transposed: bool = False
     # (K, M_coarse) "fine" and (K, M_fine) "coarse", the rows that they name; "fine ordered" and so on: with their
-    # columns in the order of their taps. One dict for a map and its inverse.
-    _tables: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    # columns in the order of their taps, "fine pairs" and so on. One dict for a map and its inverse.
+    _tables: dict[str, Tensor | ops.TapPairs] = field(default_factory=dict, repr=False)
     _inverse: list["KernelMap"] = field(default_factory=list, repr=False)  # it, once it was asked for
     _convolution: dict[bool, ConvolutionTables] = field(default_factory=dict, repr=False)  # with and without reverse
 
@@ -56,7 +57,7 @@ class KernelMap:
         return self._fine_rows() if self.transposed else self._coarse_rows()
 
     def convolution_tables(self, *, with_reverse: bool) -> ConvolutionTables:
-        """Return the tables and row orders that ``ops.sparse_conv`` takes, without the reverse ones where not needed.
+        """Return what ``ops.sparse_conv`` takes, without the reverse tables where they are not needed.
 
         On a GPU the columns of large tables come in the order of ``ops.order_rows``, on a CPU in that of the rows.
         Where windows do not overlap, the order costs more than it saves: always for coarse rows, and for fine ones
@@ -67,9 +68,19 @@ class KernelMap:
             fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
             neighbors, row_order = self._in_order(fine, with_reverse)
             reverse, reverse_row_order = self._in_order(coarse, True) if with_reverse else (None, None)
-            tables = ConvolutionTables(neighbors, reverse, row_order, reverse_row_order)
+            pairs = self._pairs(fine, neighbors, row_order)
+            tables = ConvolutionTables(neighbors, reverse, row_order, reverse_row_order, pairs)
             self._convolution[with_reverse] = tables
         return tables
+
+    def _pairs(self, name: str, neighbors: Tensor, row_order: Tensor | None) -> ops.TapPairs | None:
+        """The pairs of a table, listed once for the weight gradients of all layers along it."""
+        if torch.compiler.is_compiling():
+            return None
+        key = f"{name} pairs" if row_order is None else f"{name} ordered pairs"
+        if key not in self._tables:
+            self._tables[key] = ops.TapPairs(neighbors, self.source.coords.shape[0], row_order)
+        return self._tables[key]
 
     def _in_order(self, name: str, is_used_twice: bool) -> tuple[Tensor, Tensor | None]:
         rows = self._fine_rows() if name == "fine" else self._coarse_rows()
