@@ -65,7 +65,7 @@ class ConvBlock(nn.Module):
         tables = kernel_map.convolution_tables(with_reverse=torch.is_grad_enabled() and x.feats.requires_grad)
         feats = ops.sparse_conv_norm(
             x.feats,
-            conv.tap_weights,
+            conv.weight,
             bias=conv.bias,
             residual=None if residual is None else residual.feats,
             running_mean=norm.running_mean if keeps else None,
@@ -107,13 +107,15 @@ def _one_pass_slope(norm: nn.Module | None, activation: nn.Module | None) -> flo
         return 1.0
     if type(activation) not in (ReLU, LeakyReLU) or _has_hooks(activation):
         return None
-    slope = getattr(activation, "negative_slope", 0.0)
+    slope = activation.negative_slope if type(activation) is LeakyReLU else 0.0
     return slope if slope >= 0 else None
 
 
 def _is_one_operator(conv: SparseConvBase) -> bool:
     """Whether a call of the layer is its kernel map and ``ops.sparse_conv``: a subclass may compute something else."""
-    return conv.backend is None and type(conv).forward in _FORWARDS and not _has_hooks(conv)
+    kind = type(conv)
+    is_known = kind.forward in _FORWARDS and kind.tap_weights is SparseConvBase.tap_weights
+    return is_known and conv.backend is None and not _has_hooks(conv)
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -15,9 +15,11 @@ def autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor
     """Cast what autocast would cast; float32 parameters stay, the operator rounds them itself."""
     if not is_autocast(feats) or feats.dtype not in _AUTOCAST_DTYPES:
         return feats, weight, bias
-    feats = feats.to(conv_dtype(feats))
+    dtype = torch.get_autocast_dtype(feats.device.type)
+    if feats.dtype != dtype:
+        feats = feats.to(dtype)
     if isinstance(weight, Tensor) and weight.dtype in _HALF_DTYPES:
-        weight, bias = weight.to(feats.dtype), None if bias is None else bias.to(feats.dtype)
+        weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
     return feats, weight, bias
 
 
@@ -48,6 +50,22 @@ _tf32_is_on._dynamo_marked_constant = True
 
 
 def check_conv(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, bias: Tensor | None, groups: int) -> None:
+    if (  # in one expression: a network asks it of every layer
+        isinstance(feats, Tensor)
+        and isinstance(weight, Tensor)
+        and isinstance(neighbors, Tensor)
+        and bias is None
+        and type(groups) is int
+        and groups > 0
+        and feats.ndim == neighbors.ndim == weight.ndim - 1 == 2
+        and (weight.shape[0], weight.shape[1] * groups) == (neighbors.shape[0], feats.shape[1])
+        and weight.shape[2] % groups == 0
+        and feats.dtype in FLOAT_DTYPES
+        and (weight.dtype == feats.dtype or (weight.dtype == torch.float32 and feats.dtype in _HALF_DTYPES))
+        and neighbors.dtype == torch.int32
+        and feats.device == weight.device == neighbors.device
+    ):
+        return
     positive_int(op, "groups", groups)
     for name, tensor in {"feats": feats, "weight": weight, "bias": bias}.items():
         if name != "bias" or bias is not None:

@@ -52,8 +52,8 @@ class EagerConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, feats, weight, bias, tables, options, pairs):
-        output, *saved = convolve(feats, weight, bias, tables, options)
-        ctx.save_for_backward(*saved)
+        output, rounded = convolve(feats, weight, bias, tables, options)
+        ctx.save_for_backward(feats, weight, rounded, *tables)
         ctx.options, ctx.pairs = options, pairs
         return output
 
@@ -73,8 +73,8 @@ def take_pairs(ctx) -> TapPairs | None:
     return pairs
 
 
-def convolve(feats, weight, bias, tables, options) -> tuple[Tensor, ...]:
-    """The operator alone, without its own way to gradients: the result, and the tensors that gradients need.
+def convolve(feats, weight, bias, tables, options) -> tuple[Tensor, Tensor]:
+    """The operator alone, without its own way to gradients: the result, and the weight as it was multiplied.
 
     ``tables`` are neighbors, reverse_neighbors, row_order and reverse_row_order, ``options`` groups and allow_tf32.
     """
@@ -83,7 +83,7 @@ def convolve(feats, weight, bias, tables, options) -> tuple[Tensor, ...]:
         # Rounded once for both ways; a bias must keep the dtype of its weight.
         rounded = weight if bias is not None or weight.dtype == feats.dtype else weight.to(feats.dtype)
         output = torch.ops.pcperc.sparse_conv(feats, rounded, neighbors, reverse_neighbors, bias, *options, *orders)
-    return output, feats, weight, rounded, *tables
+    return output, rounded
 
 
 def conv_gradients(grad, feats, weight, tables, options, needs, pairs=None) -> tuple[Tensor | None, ...]:

@@ -38,8 +38,8 @@ def sparse_conv_norm(
     to visit instead of two.
 
     Args:
-        feats, weight, neighbors, reverse_neighbors, bias, groups, row_order, reverse_row_order, pairs: as in
-            ``sparse_conv``.
+        feats, neighbors, reverse_neighbors, bias, groups, row_order, reverse_row_order, pairs: as in ``sparse_conv``.
+        weight: likewise; the taps may be several axes, (*kernel_size, Cin / groups, Cout). Differentiable.
         residual: (M, Cout) in the dtype of the result, or None. Differentiable.
         running_mean, running_var, num_batches_tracked, momentum, eps, negative_slope: as in ``batch_norm``.
         norm_weight, norm_bias: its weight and bias, (Cout,) or None. Differentiable.
@@ -51,49 +51,54 @@ def sparse_conv_norm(
     """
     op = "sparse_conv_norm"
     running = running_mean, running_var, num_batches_tracked, momentum
+    has_kernel_axes = isinstance(weight, Tensor) and weight.ndim > 3
     if torch.compiler.is_compiling():
         tables = dict(row_order=row_order, reverse_row_order=reverse_row_order)
-        out = sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups=groups, **tables)
+        taps = weight.flatten(0, -3) if has_kernel_axes else weight
+        out = sparse_conv(feats, taps, neighbors, reverse_neighbors, bias, groups=groups, **tables)
         options = dict(num_batches_tracked=num_batches_tracked, momentum=momentum, eps=eps)
         statistics = running_mean, running_var, norm_weight, norm_bias
         return batch_norm(out, *statistics, residual, training=True, negative_slope=negative_slope, **options)
     feats, weight, bias = autocast(feats, weight, bias)
-    check_conv(op, feats, weight, neighbors, bias, groups)
+    taps = weight.detach().flatten(0, -3) if has_kernel_axes else weight
+    check_conv(op, feats, taps, neighbors, bias, groups)
     check_reverse(op, feats, neighbors, reverse_neighbors)
     check_order(op, "row_order", row_order, neighbors)
     check_order(op, "reverse_row_order", reverse_row_order, reverse_neighbors)
     check_pairs(op, pairs, feats, neighbors, row_order)
     tables = neighbors, reverse_neighbors, row_order, reverse_row_order
-    conv, norm = (tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
+    conv, norm = (taps, tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
     return _ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
 
 
 class _ConvNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats, weight, bias, residual, norm_weight, norm_bias, conv, norm):
-        tables, ctx.options, ctx.pairs = conv
+        taps, tables, ctx.options, ctx.pairs = conv
         running, ctx.eps, ctx.negative_slope = norm
-        convolved, *saved = convolve(feats, weight, bias, tables, ctx.options)
+        convolved, rounded = convolve(feats, taps, bias, tables, ctx.options)
         check_batch_norm(
             "sparse_conv_norm", convolved, running, norm_weight, norm_bias, residual, True, ctx.eps, ctx.negative_slope
         )
         out, *saved_norm = normalise(convolved, residual, norm_weight, norm_bias, *norm)
-        ctx.save_for_backward(*saved_norm, bias, *saved)
+        ctx.save_for_backward(*saved_norm, feats, weight, rounded, bias, *tables)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        *saved_norm, bias, feats, weight, rounded = ctx.saved_tensors[:9]
-        tables = ctx.saved_tensors[9:]
+        saved = ctx.saved_tensors
+        saved_norm, (feats, weight, rounded, bias), tables = saved[:5], saved[5:9], saved[9:]
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted: also along what the convolution depends on
-            saved_norm[0] = torch.ops.pcperc.sparse_conv(feats, weight, *tables[:2], bias, *ctx.options, *tables[2:])
-            return _gradients(ctx, grad, saved_norm, feats, weight, tables)
+            taps = weight.flatten(0, -3)
+            convolved = torch.ops.pcperc.sparse_conv(feats, taps, *tables[:2], bias, *ctx.options, *tables[2:])
+            return _gradients(ctx, grad, (convolved, *saved_norm[1:]), feats, taps, tables, weight.shape)
         with torch._C._AutoDispatchBelowAutograd():
-            return _gradients(ctx, grad, saved_norm, feats, rounded, tables)
+            return _gradients(ctx, grad, saved_norm, feats, rounded, tables, weight.shape)
 
 
-def _gradients(ctx, grad, saved_norm, feats, weight, tables) -> tuple[Tensor | None, ...]:
+def _gradients(ctx, grad, saved_norm, feats, taps, tables, weight_shape) -> tuple[Tensor | None, ...]:
     needs_conv, needs_norm = ctx.needs_input_grad[:3], ctx.needs_input_grad[3:6]
     grad, *of_norm = norm_gradients(grad, saved_norm, needs_norm, ctx.eps, ctx.negative_slope)
-    of_conv = conv_gradients(grad, feats, weight, tables, ctx.options, needs_conv, take_pairs(ctx))
-    return *of_conv, *of_norm, None, None
+    of_feats, of_taps, of_bias = conv_gradients(grad, feats, taps, tables, ctx.options, needs_conv, take_pairs(ctx))
+    of_weight = None if of_taps is None else of_taps.view(weight_shape)
+    return of_feats, of_weight, of_bias, *of_norm, None, None

@@ -135,11 +135,13 @@ def block():
 
 
 def test_layers_share_the_pairs_of_their_map_until_the_last_of_them_is_done(device, monkeypatch):
-    asked = []
-    listed = ops.TapPairs.listed
-    monkeypatch.setattr(
-        ops.TapPairs, "listed", lambda self: (asked.append((id(self), weakref.ref(self))), listed(self))[1]
-    )
+    asked, listed = [], ops.TapPairs.listed
+
+    def note(pairs):
+        asked.append((id(pairs), weakref.ref(pairs)))
+        return listed(pairs)
+
+    monkeypatch.setattr(ops.TapPairs, "listed", note)
     net = torch.nn.Sequential(block(), spnn.SubMConv3d(8, 8, 3), block()).to(device)
     coords = random_coords(400).to(device)
     loss = net(SparseTensor(coords, torch.randn(len(coords), 8, device=device), 2)).feats.square().mean()
