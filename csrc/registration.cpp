@@ -56,6 +56,9 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "sparse_conv_weight_grad_tiled(Tensor feats, Tensor grad_output, Tensor neighbors, Tensor? reverse_neighbors, "
       "bool with_bias, int groups, bool allow_tf32, Tensor? row_order, int tile, int blocks) -> (Tensor, Tensor)");
+  // The tile and its blocks that the current GPU takes for such a pass ("forward", "weight_grad") and dtype ("tf32" too).
+  m.def(
+      "chosen_conv_kernel(str pass_name, str dtype, int rows, int in_channels, int out_channels, int taps) -> (int, int)");
   // act(norm(feats) + residual) with the statistics of the rows, which are recorded, and returned as mean and invstd; a momentum
   // below 0 records the plain average of all batches (csrc/batch_norm.h). Then with given statistics, and the gradients of
   // feats, residual (empty where not asked for), weight and bias; `out` is needed where there is an activation.

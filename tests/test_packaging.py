@@ -18,14 +18,14 @@ def setup(*arguments, root=ROOT, **environment):
     return subprocess.run(command, cwd=root, env=os.environ | environment, capture_output=True, text=True)
 
 
-def test_a_source_archive_holds_all_of_csrc(tmp_path):
+def test_a_source_archive_holds_all_of_csrc_and_the_tables_of_kernels(tmp_path):
     done = setup("egg_info", "--egg-base", tmp_path, "sdist", "--dist-dir", tmp_path, PCPERC_NO_CUDA="1")
     assert done.returncode == 0, done.stderr
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         packed = {name.partition("/")[2] for name in tar.getnames()}
-    wanted = {str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.is_file()}
-    assert wanted <= packed
+    files = [*(ROOT / "csrc").rglob("*"), *(ROOT / "pcperc/ops/selection").iterdir()]
+    assert {str(p.relative_to(ROOT)) for p in files if p.is_file()} <= packed
     assert not any(name.endswith(".so") for name in packed)
 
 
@@ -40,6 +40,7 @@ def test_a_wheel_is_one_for_every_python_and_torch(tmp_path):
         (metadata,) = (files.read(name).decode() for name in names if name.endswith("dist-info/METADATA"))
         library = Path(files.extract("pcperc/_C.abi3.so", tmp_path))
     assert [name for name in names if name.endswith(".so")] == ["pcperc/_C.abi3.so"] and "pcperc/nn/conv.py" in names
+    assert {f"pcperc/ops/selection/{path.name}" for path in (ROOT / "pcperc/ops/selection").glob("*.txt")} <= set(names)
     assert not any(name.startswith(("tests", "csrc", "tools")) for name in names)
     assert "Requires-Dist: torch>=2.10" in metadata and "Requires-Python: <3.14,>=3.10" in metadata
     # Of Python, and of torch but for its stable C interface, nothing is asked: their C++ changes between versions.

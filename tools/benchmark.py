@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure layers (op), models (model, stages), a first call (first), networks of hits (hits) and of points (clouds).
 
-Op, model and first stand beside other libraries. See tools/README.md.
+Op, model and first stand beside other libraries; tune measures the kernels of a GPU. See tools/README.md.
 """
 
 import argparse
@@ -32,6 +32,9 @@ def channel_pair(text: str) -> tuple[int, int]:
 def parse_arguments() -> argparse.Namespace:
     from pcperc.benchmark.clouds import MODES
     from pcperc.benchmark.layers import CASES, PASSES
+    from pcperc.benchmark.tune import CHANNELS, VOXELS
+    from pcperc.benchmark.tune import DTYPES as TUNED_DTYPES
+    from pcperc.benchmark.tune import PASSES as TUNED_PASSES
     from pcperc.benchmark.unet import CASES as MODEL_CASES
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -93,9 +96,26 @@ def parse_arguments() -> argparse.Namespace:
             add("--voxels", nargs="+", type=int, default=[None], metavar="N", help=VOXELS_HELP)
             add("--copies", nargs="+", type=int, default=[1], metavar="N", help="batch items, each the same sweep")
             add("--peers", type=lambda text: text.split(","), default=[], help="spconv,spconv_triton,torchsparse")
+        add("--runs", type=int, default=10, help="timed rounds; all libraries take turns in each")
+    tune = commands.add_parser(
+        "tune",
+        help="time every kernel of the convolution that may run, and write the fastest into the file of this GPU",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = tune.add_argument
+    add("--cases", nargs="+", choices=list(CHANNELS), default=list(CHANNELS), metavar="CASE", help=", ".join(CHANNELS))
+    add("--passes", nargs="+", choices=TUNED_PASSES, default=TUNED_PASSES, metavar="PASS", help=", ".join(TUNED_PASSES))
+    add("--dtype", nargs="+", choices=TUNED_DTYPES, default=TUNED_DTYPES, metavar="TYPE", help=", ".join(TUNED_DTYPES))
+    help_text = "numbers, or pairs as 64-128; without it those of the networks in pcperc"
+    add("--channels", nargs="+", type=channel_pair, metavar="C", help=help_text)
+    add("--voxels", nargs="+", type=int, default=VOXELS, metavar="N", help=VOXELS_HELP.partition(";")[0])
+    add("--output", type=Path, metavar="FILE", help="without it that of this GPU in $PCPERC_SELECTION or the package")
+    add("--again", action="store_true", help="measure sizes that the file has, too")
+    for command in (op, model, first, stages, clouds, tune):
+        add = command.add_argument
+        if command is not clouds:
             add("--input", type=Path, metavar="FILE", help=INPUT_HELP)
             add("--voxel-size", type=float, default=0.1, metavar="METRES")
-        add("--runs", type=int, default=10, help="timed rounds; all libraries take turns in each")
         add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
         add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     hits = commands.add_parser(
@@ -120,6 +140,7 @@ def main() -> None:
     from pcperc.benchmark.hits import HitsOptions, measure_hits
     from pcperc.benchmark.op import OpOptions, measure_ops
     from pcperc.benchmark.stages import measure_stages
+    from pcperc.benchmark.tune import TuneOptions, tune
     from pcperc.benchmark.unet import ModelOptions, measure_unet
 
     command = arguments.pop("command")
@@ -129,6 +150,8 @@ def main() -> None:
         measure_hits(HitsOptions(**arguments))
     elif command == "clouds":
         measure_clouds(CloudOptions(**arguments))
+    elif command == "tune":
+        tune(TuneOptions(**arguments))
     else:
         model = measure_unet if arguments.get("config") is None else measure_config
         measure = {"model": model, "first": measure_first_call, "stages": measure_stages}[command]

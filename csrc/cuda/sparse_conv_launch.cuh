@@ -4,8 +4,7 @@
 #include "cuda/sparse_conv_direct.cuh"
 #include "cuda/sparse_conv_kernels.cuh"
 #include "cuda/sparse_conv_packed.cuh"
-#include "cuda/sparse_conv_selection.h"
-#include "cuda/warpgroup_support.h"
+#include "cuda/sparse_conv_problem.h"
 
 namespace pcperc {
 
@@ -101,10 +100,9 @@ void launch_chosen(ConvChoice choice, const ConvArgs<T>& args, cudaStream_t stre
 
 template <class T>
 ConvChoice choose_kernel(const ConvShape& shape) {
-  const bool takes_direct = with_direct_tile<T, false>(shape, [](auto) {}) && with_direct_tile<T, true>(shape, [](auto) {});
-  const ConvProblem problem{shape.num_out, shape.in_width, shape.out_width,          shape.groups,
-                            shape.volume,  sizeof(T),      has_warpgroup_products(), takes_direct};
-  return choose_kernel(problem);
+  ConvProblem problem = problem_of<T>(shape);
+  problem.fits_direct = with_direct_tile<T, false>(shape, [](auto) {}) && with_direct_tile<T, true>(shape, [](auto) {});
+  return choose_kernel(problem, selection_table());
 }
 
 template <int kVector, class T>

@@ -4,9 +4,9 @@
 
 #include <tuple>
 
+#include "cuda/sparse_conv_problem.h"
 #include "cuda/sparse_conv_weight_grad_launch.cuh"
 #include "cuda/sparse_conv_weight_grad_narrow.cuh"
-#include "cuda/warpgroup_support.h"
 
 namespace pcperc {
 
@@ -39,27 +39,11 @@ namespace {
 
 constexpr const char* kOp = "sparse_conv_weight_grad";
 
-// What tools/tune_sparse_conv.py measures, -1 and 0 standing for the choice made here: a tile by number, those of warpgroups from
-// kWarpgroupTiles on, and its blocks to a multiprocessor.
+// What tools/benchmark.py tune measures, -1 and 0 standing for the choice by sizes: a tile by number (sparse_conv_selection.h)
+// and its blocks to a multiprocessor.
 struct Tuning {
   int tile = -1, blocks = 0;
 };
-constexpr int kWarpgroupTiles = 100;
-
-int choose_tile(const ConvShape& shape) {
-  const int64_t wider = std::max(shape.in_width, shape.out_width);
-  return wider <= 16 ? 0 : wider <= 32 ? 1 : shape.in_width <= 64 || shape.out_width <= 64 ? 2 : 3;
-}
-
-// Below 48 channels copies are the cost, and warps that share no barrier copy best.
-bool takes_warpgroups(const ConvShape& shape) {
-  return std::max(shape.in_width, shape.out_width) > 64 || std::min(shape.in_width, shape.out_width) >= 48;
-}
-
-int choose_warpgroup_tile(const ConvShape& shape) {
-  if (shape.in_width <= 64) return kWarpgroupTiles + (shape.out_width <= 64 ? 0 : 1);
-  return kWarpgroupTiles + (shape.out_width <= 64 ? 2 : shape.out_width <= 128 ? 4 : 5);
-}
 
 template <class Tile, bool kAligned>
 void launch_tile(const WeightGradLaunch& launch) {
@@ -89,18 +73,19 @@ void launch_unaligned(int tile, const WeightGradLaunch& launch) {
 }
 
 template <class Arithmetic>
-void launch_products_of(const WeightGradLaunch& launch, Tuning tuning) {
+void launch_products_of(WeightGradLaunch launch, Tuning tuning) {
   using T = typename Arithmetic::Value;
   const ConvShape& shape = launch.shape;
   const bool aligned = is_aligned(launch.feats, shape.in_width * sizeof(T)) && is_aligned(launch.grad, shape.out_width * sizeof(T));
   if constexpr (Arithmetic::kTensorCores) {
-    int tile = tuning.tile;
+    const ConvProblem problem = problem_of<T>(shape);
+    if (!aligned) return launch_unaligned<T>(choose_team_tile(problem), launch);
+    const WeightGradChoice choice = tuning.tile < 0 ? choose_weight_grad(problem, selection_table()) : WeightGradChoice{tuning.tile};
+    if (tuning.blocks == 0) launch.blocks_per_multiprocessor = choice.blocks;
     if constexpr (sizeof(T) == 2) {
-      if (tile < 0 && takes_warpgroups(shape) && has_warpgroup_products()) tile = choose_warpgroup_tile(shape);
-      if (aligned && tile >= kWarpgroupTiles) return launch_warpgroup_weight_grad<T>(tile - kWarpgroupTiles, launch);
+      if (has_warpgroup_number(choice.tile)) return launch_warpgroup_weight_grad<T>(choice.tile - kWarpgroup128x64, launch);
     }
-    if (tile < 0 || !aligned) tile = choose_tile(shape);
-    aligned ? launch_aligned<T>(tile, launch) : launch_unaligned<T>(tile, launch);
+    launch_aligned<T>(choice.tile, launch);
   } else {
     aligned ? launch_tile<PlainWeightTile<T>, true>(launch) : launch_tile<PlainWeightTile<T>, false>(launch);
   }

@@ -48,6 +48,24 @@ def call_ms(function: Callable[[], object], device: torch.device) -> float:
     return _event_ms(function) if device.type == "cuda" else _clock_ms(function)
 
 
+def graph_ms(function: Callable[[int], object], *, calls: int = 10, seconds: float = 0.03) -> float:
+    """Return how long a call takes on a GPU without the host's part, in milliseconds.
+
+    It is the median over replays of a CUDA graph of ``function(0)`` to ``function(calls - 1)``, at least 5 of them and
+    as many as fill ``seconds``.
+    """
+    function(0)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for turn in range(calls):
+            function(turn)
+    times: list[float] = []
+    while len(times) < 5 or (sum(times) < 1e3 * seconds and len(times) < 30):
+        times.append(_event_ms(graph.replay))
+    return float(np.median(times)) / calls
+
+
 def with_tf32(enabled: bool, function: Callable[[], object]) -> object:
     """Call the function with torch's switch for float32 products on tensor cores set so."""
     before = torch.backends.cuda.matmul.allow_tf32
