@@ -156,22 +156,29 @@ static __global__ void __launch_bounds__(kSortThreads, 1)
 // The memory of these kernels and their order.
 class DistinctKeys {
  public:
-  // For `num_candidates` keys; `with_slots`: for write() with sources.
+  // For `num_candidates` keys; `with_slots`: for write() with sources, one for each candidate.
   DistinctKeys(const Tensor& like, const char* op, KeyLayout layout, int64_t num_candidates, std::optional<int64_t> capacity,
                bool with_slots, cudaStream_t stream)
-      : like_(like), layout_(layout), waits_(!capacity.has_value()), stream_(stream),
-        num_rows_(capacity.value_or(num_candidates)) {
+      : layout_(layout), waits_(!capacity.has_value()), stream_(stream), num_rows_(capacity.value_or(num_candidates)) {
     STD_TORCH_CHECK(std::max(num_candidates, num_rows_) <= INT32_MAX, op, ": more than 2^31 rows, got ", num_candidates);
-    const int64_t slots = DeviceKeySet::capacity_for(num_candidates), per_slot = with_slots ? 4 : 0;
+    const int64_t slots = DeviceKeySet::capacity_for(num_candidates), per_slot = with_slots ? sizeof(int32_t) : 0;
+    const int64_t histogram_bytes = histogram_size(sort_blocks(std::max(num_candidates, num_rows_))) * sizeof(int32_t);
     const int64_t set_bytes = sizeof(KeySetState) + slots * (sizeof(CoordKey) + per_slot);
-    memory_ = empty_on(like, {set_bytes + num_rows_ * (int64_t{sizeof(uint64_t)} + per_slot)}, ScalarType::Byte);
+    const int64_t list_bytes = num_rows_ * (sizeof(uint64_t) + per_slot);
+    memory_ = empty_on(like, {histogram_bytes + set_bytes + list_bytes}, ScalarType::Byte);
     auto* bytes = static_cast<char*>(memory_.data_ptr());
-    state_ = reinterpret_cast<KeySetState*>(bytes);
-    set_ = {reinterpret_cast<CoordKey*>(bytes + sizeof(KeySetState)), static_cast<uint32_t>(slots)};
-    row_of_slot_ = with_slots ? reinterpret_cast<int32_t*>(set_.keys + slots) : nullptr;
+    histograms_ = reinterpret_cast<int32_t*>(bytes);
+    state_ = reinterpret_cast<KeySetState*>(bytes += histogram_bytes);
+    set_ = {reinterpret_cast<CoordKey*>(state_ + 1), static_cast<uint32_t>(slots)};
     char* const list = bytes + set_bytes;
-    list_ = {list, with_slots ? reinterpret_cast<int32_t*>(list + num_rows_ * sizeof(uint64_t)) : nullptr};
-    PCPERC_CUDA_CHECK(cudaMemsetAsync(bytes, 0xff, set_bytes, stream));
+    list_ = {list, nullptr};
+    other_ = {set_.keys, nullptr};  // a set that is listed is no longer needed, and has two slots for each key
+    if (with_slots) {
+      row_of_slot_ = reinterpret_cast<int32_t*>(set_.keys + slots);
+      list_.values = reinterpret_cast<int32_t*>(list + num_rows_ * sizeof(uint64_t));
+      other_.values = reinterpret_cast<int32_t*>(set_.keys + num_candidates);
+    }
+    PCPERC_CUDA_CHECK(cudaMemsetAsync(state_, 0xff, set_bytes, stream));
   }
 
   DeviceKeySet set() const { return set_; }
@@ -191,30 +198,25 @@ class DistinctKeys {
     return host;
   }
 
-  // Sort the list and write it to coords (num_rows, 1 + D).
+  // Sort the list and write it to coords (num_rows, 1 + D). Once.
   void write(Tensor& coords, bool* incomplete, const SourceRows& sources = {}) const {
     const int64_t most_rows = std::max(num_rows_, sources.num_rows);
     if (most_rows == 0) return;
-    const unsigned blocks = sort_blocks(most_rows);
-    const int64_t per_key = (sizeof(uint64_t) + (list_.values ? sizeof(int32_t) : 0)) / sizeof(int32_t);
-    const Tensor memory = empty_on(like_, {histogram_size(blocks) + num_rows_ * per_key}, ScalarType::Int);
-    auto* histograms = static_cast<int32_t*>(memory.data_ptr());
-    int32_t* keys = histograms + histogram_size(blocks);
-    const SortBuffers<void> other{keys, list_.values ? keys + 2 * num_rows_ : nullptr};
     const KeyRows rows{num_rows_, static_cast<int32_t*>(coords.data_ptr()), incomplete, sources, row_of_slot_};
-    launch_together(sort_keys_kernel, blocks, kSortThreads, stream_, layout_, state_, list_, other, histograms, rows);
+    launch_together(sort_keys_kernel, sort_blocks(most_rows), kSortThreads, stream_, layout_, state_, list_, other_, histograms_,
+                    rows);
   }
 
  private:
-  Tensor like_, memory_;
+  Tensor memory_;
   KeyLayout layout_;
   bool waits_;
   cudaStream_t stream_;
   int64_t num_rows_;
+  int32_t *histograms_, *row_of_slot_ = nullptr;
   KeySetState* state_;
   DeviceKeySet set_;
-  int32_t* row_of_slot_;
-  SortBuffers<void> list_;
+  SortBuffers<void> list_, other_;
 };
 
 }  // namespace pcperc

@@ -55,8 +55,14 @@ __global__ void insert_reached_kernel(const int32_t* coords, int64_t count, Conv
 }
 
 struct UniqueRows {
-  Tensor coords, inverse, counts, incomplete;
+  Tensor coords, inverse, counts;
+  std::optional<Tensor> incomplete;  // with a capacity
 };
+
+// Whether rows are missing, where there is a capacity.
+std::optional<Tensor> make_flag(const Tensor& like, std::optional<int64_t> capacity) {
+  return capacity ? std::optional(empty_on(like, {}, ScalarType::Bool)) : std::nullopt;
+}
 
 UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
   constexpr const char* op = "unique_coords";
@@ -77,8 +83,8 @@ UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
 
   UniqueRows result{empty_on(coords, {keys.num_rows(), coords.size(1)}, ScalarType::Int),
                     empty_on(coords, {count}, ScalarType::Long), empty_on(coords, {keys.num_rows()}, ScalarType::Long),
-                    empty_on(coords, {}, ScalarType::Bool)};
-  keys.write(result.coords, capacity ? data_of<bool>(result.incomplete) : nullptr,
+                    make_flag(coords, capacity)};
+  keys.write(result.coords, capacity ? data_of<bool>(*result.incomplete) : nullptr,
              {count, data_of<int32_t>(slot_of_row), data_of<int64_t>(result.inverse), data_of<int64_t>(result.counts)});
   return result;
 }
@@ -90,16 +96,17 @@ std::tuple<Tensor, Tensor, Tensor> unique_coords(Tensor coords) {
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> unique_coords_padded(Tensor coords, int64_t capacity) {
   const UniqueRows rows = find_unique(coords, capacity);
-  return {rows.coords, rows.inverse, rows.counts, rows.incomplete};
+  return {rows.coords, rows.inverse, rows.counts, *rows.incomplete};
 }
 
 struct Geometry {
   std::vector<int64_t> kernel_size, stride, padding, dilation, output_shape;
 };
 
-// The coordinates, and whether some are missing.
+// The coordinates and, with a capacity, whether some are missing.
 template <Direction direction>
-std::tuple<Tensor, Tensor> find_reached(const char* op, Tensor coords, const Geometry& values, std::optional<int64_t> capacity) {
+std::tuple<Tensor, std::optional<Tensor>> find_reached(const char* op, Tensor coords, const Geometry& values,
+                                                       std::optional<int64_t> capacity) {
   const CudaScope scope(coords);
   const cudaStream_t stream = scope.stream();
   coords = as_contiguous(coords);
@@ -120,8 +127,8 @@ std::tuple<Tensor, Tensor> find_reached(const char* op, Tensor coords, const Geo
   if (found.bad_output != kNoError) throw_output_out_of_range(op, HostRow(coords, found.bad_output, layout, stream));
 
   Tensor result = empty_on(coords, {keys.num_rows(), coords.size(1)}, ScalarType::Int);
-  Tensor incomplete = empty_on(coords, {}, ScalarType::Bool);
-  keys.write(result, capacity ? data_of<bool>(incomplete) : nullptr);
+  std::optional<Tensor> incomplete = make_flag(coords, capacity);
+  keys.write(result, capacity ? data_of<bool>(*incomplete) : nullptr);
   return {result, incomplete};
 }
 
@@ -136,7 +143,8 @@ std::tuple<Tensor, Tensor> downsample_coords_padded(Tensor coords, std::vector<i
                                                     std::vector<int64_t> dilation, std::vector<int64_t> output_shape,
                                                     int64_t capacity) {
   const Geometry geometry{kernel_size, stride, padding, dilation, output_shape};
-  return find_reached<Direction::kToCoarse>("downsample_coords", coords, geometry, capacity);
+  const auto [found, incomplete] = find_reached<Direction::kToCoarse>("downsample_coords", coords, geometry, capacity);
+  return {found, *incomplete};
 }
 
 Tensor upsample_coords(Tensor coords, std::vector<int64_t> kernel_size, std::vector<int64_t> stride,
