@@ -25,11 +25,10 @@ inline int64_t histogram_size(unsigned blocks) { return int64_t{kHistograms} * b
 struct SortShape {
   int32_t count, chunk_shift = 9, num_passes, digit_bits;  // chunks of 2^chunk_shift keys, a multiple of kSortThreads
 
-  PCPERC_HOST_DEVICE static int32_t passes_for(int bits) { return bits > 0 ? (bits + kMaxDigitBits - 1) / kMaxDigitBits : 1; }
   __device__ SortShape(int64_t num_keys, int bits)
-      : count(static_cast<int32_t>(num_keys)), num_passes(passes_for(bits)),
-        digit_bits(bits > 0 ? (bits + num_passes - 1) / num_passes : 1) {
-    // A block reads the counts of all chunks: more keys there are, longer chunks pay.
+      : count(static_cast<int32_t>(num_keys)), num_passes(max((bits + kMaxDigitBits - 1) / kMaxDigitBits, 1)),
+        digit_bits(max((bits + num_passes - 1) / num_passes, 1)) {
+    // A block reads its own keys and the counts of all chunks: these two are kept in proportion.
     while (num_chunks() > min(gridDim.x, 1u << (chunk_shift - 5))) ++chunk_shift;
   }
   __device__ uint32_t num_chunks() const {

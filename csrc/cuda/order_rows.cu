@@ -5,7 +5,7 @@
 // tiles multiply 1.94 times the pairs there are, 2.18 times in the order of the plain mask and 4.29 times without an order.
 // Fewer bits of the place cost more than the pass of the sort that they save: 2.01 times with the highest 24 of 27.
 //
-// All of it is one launch: at a level of some thousand rows it takes as long as two, and the launches are the host's time.
+// All of it is one launch: at a level of some thousand rows, launches would take longer than the work.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
