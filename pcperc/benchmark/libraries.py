@@ -65,10 +65,6 @@ class Library:
     def set_weight(self, module: nn.Module, weight: Tensor) -> None:
         raise NotImplementedError
 
-    def batch_norm(self, channels: int, eps: float, momentum: float | None) -> nn.Module:
-        """Batch norm over the rows of (M, C) features, as the library has it; most take torch's."""
-        return nn.BatchNorm1d(channels, eps, momentum)
-
     def taps(self, weight: Tensor) -> Tensor:
         """(K, Cin / groups, Cout) from a tensor in the form of the library's weight, as :meth:`set_weight` puts it."""
         raise NotImplementedError
@@ -124,9 +120,6 @@ class Pcperc(Library):
 
     def set_weight(self, module, weight):
         module.weight.data.copy_(weight.view_as(module.weight))
-
-    def batch_norm(self, channels, eps, momentum):
-        return spnn.RowBatchNorm(channels, eps, momentum)
 
     def taps(self, weight):
         return weight.flatten(0, 2)

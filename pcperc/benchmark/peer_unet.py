@@ -12,7 +12,7 @@ from pcperc.models.minkunet import DownStage, MinkUNet, UpStage
 
 
 class PeerUNet(nn.Module):
-    """Takes and gives the library's own tensor; batch norms, ReLUs and sums are calls of their own on the features."""
+    """Takes and gives the library's own tensor; batch norms and sums are plain torch on the features."""
 
     def __init__(self, library: Library, net: MinkUNet):
         super().__init__()
@@ -42,7 +42,7 @@ class _ConvBlock(nn.Module):
         channels = conv.in_channels, conv.out_channels
         self.conv = library.layer(Layer(kind[type(conv)], conv.kernel_size[0], stride, 0, *channels, name=name))
         library.set_weight(self.conv, conv.tap_weights.detach())
-        self.norm = _batch_norm(library, block.norm)
+        self.norm = _batch_norm(block.norm)
 
     def forward(self, x, residual: Tensor | None = None):
         x = self.conv(x)
@@ -61,7 +61,7 @@ class _Residual(nn.Module):
             conv = block.shortcut.conv
             linear = nn.Linear(conv.in_channels, conv.out_channels, bias=False)
             linear.weight.data.copy_(conv.tap_weights[0].T)
-            self.shortcut = nn.Sequential(linear, _batch_norm(library, block.shortcut.norm))
+            self.shortcut = nn.Sequential(linear, _batch_norm(block.shortcut.norm))
 
     def forward(self, x):
         return self.block2(self.block1(x), self.shortcut(self.library.feats(x)))
@@ -90,7 +90,7 @@ class _Up(nn.Module):
         return self.blocks(self.library.with_feats(x, feats))
 
 
-def _batch_norm(library: Library, norm: spnn.BatchNorm) -> nn.Module:
-    other = library.batch_norm(norm.num_features, norm.eps, norm.momentum)
+def _batch_norm(norm: spnn.BatchNorm) -> nn.BatchNorm1d:
+    other = nn.BatchNorm1d(norm.num_features, norm.eps, norm.momentum)
     other.load_state_dict(copy.deepcopy(norm.state_dict()))
     return other
