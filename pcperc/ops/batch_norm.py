@@ -55,7 +55,8 @@ def batch_norm(
     op = "batch_norm"
     check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
     running = running_mean, running_var, num_batches_tracked, momentum
-    check_batch_norm(op, feats, running, weight, bias, residual, training, eps, negative_slope)
+    affine = {"weight": weight, "bias": bias}
+    check_batch_norm(op, "feats", feats, running, affine, residual, training, eps, negative_slope)
     if training:
         return _BatchNorm.apply(feats, residual, weight, bias, running, eps, negative_slope)
     if running_mean is None:
@@ -68,23 +69,25 @@ def batch_norm(
 
 def check_batch_norm(
     op: str,
+    name: str,
     feats: Tensor,
     running: tuple[Tensor | None, Tensor | None, Tensor | None, float | None],
-    weight: Tensor | None,
-    bias: Tensor | None,
+    affine: dict[str, Tensor | None],
     residual: Tensor | None,
     training: bool,
     eps: float,
     negative_slope: float,
 ) -> None:
-    """Check all but feats; ``running`` are running_mean, running_var, num_batches_tracked and momentum."""
+    """Check all but feats, which messages call ``name``.
+
+    ``running`` are running_mean, running_var, num_batches_tracked and momentum, ``affine`` weight and bias by name.
+    """
     running_mean, running_var, num_batches_tracked, momentum = running
-    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    _check_parameters(op, feats, parameters)
+    _check_parameters(op, name, feats, {"running_mean": running_mean, "running_var": running_var, **affine})
     if residual is not None:
         check_tensor(op, "residual", residual)
         if residual.shape != feats.shape or residual.dtype != feats.dtype or residual.device != feats.device:
-            raise ValueError(f"{op}: residual must be like feats, {describe(feats)}, got {describe(residual)}")
+            raise ValueError(f"{op}: residual must be like {name}, {describe(feats)}, got {describe(residual)}")
     if (  # in one expression: a network asks it of every layer
         not type(eps) is type(negative_slope) is float
         or not (momentum is None or (type(momentum) is float and 0 <= momentum <= 1))
@@ -95,12 +98,12 @@ def check_batch_norm(
         raise ValueError(f"{op}: running_mean and running_var must both be given or both be None, got one of them")
     if training:
         if feats.shape[0] < 2:
-            raise ValueError(f"{op}: feats must have at least 2 rows in training, got {describe(feats)}")
+            raise ValueError(f"{op}: {name} must have at least 2 rows in training, got {describe(feats)}")
         if momentum is None and num_batches_tracked is None and running_mean is not None:
             raise ValueError(f"{op}: num_batches_tracked must be given where momentum is None")
 
 
-def _check_parameters(op: str, feats: Tensor, parameters: dict[str, Tensor | None]) -> None:
+def _check_parameters(op: str, feats_name: str, feats: Tensor, parameters: dict[str, Tensor | None]) -> None:
     shape, device = feats.shape[1:], feats.device
     dtypes = (feats.dtype,) if feats.dtype == torch.float64 else (feats.dtype, torch.float32)
     for name, tensor in parameters.items():
@@ -108,10 +111,10 @@ def _check_parameters(op: str, feats: Tensor, parameters: dict[str, Tensor | Non
             continue
         check_tensor(op, name, tensor)
         if tensor.shape != shape or tensor.dtype not in dtypes:
-            form = f"({feats.shape[1]},) in the dtype of feats or float32, {describe(feats)}"
+            form = f"({feats.shape[1]},) in the dtype of {feats_name} or float32, {describe(feats)}"
             raise ValueError(f"{op}: {name} must be {form}, got {describe(tensor)}")
         if tensor.device != device:
-            check_same_device(op, feats=feats, **{name: tensor})
+            check_same_device(op, **{feats_name: feats, name: tensor})
 
 
 def _check_numbers(op: str, momentum: float | None, **others: float) -> None:

@@ -10,6 +10,8 @@ from pcperc.ops.batch_norm import batch_norm, check_batch_norm, norm_gradients, 
 from pcperc.ops.sparse_conv import sparse_conv
 from pcperc.ops.tap_pairs import TapPairs
 
+_OP = "sparse_conv_norm"
+
 
 def sparse_conv_norm(
     feats: Tensor,
@@ -49,7 +51,6 @@ def sparse_conv_norm(
         TypeError, ValueError: as the two; M < 2.
     Deterministic: as the two. Twice differentiable.
     """
-    op = "sparse_conv_norm"
     running = running_mean, running_var, num_batches_tracked, momentum
     has_kernel_axes = isinstance(weight, Tensor) and weight.ndim > 3
     if torch.compiler.is_compiling():
@@ -61,11 +62,11 @@ def sparse_conv_norm(
         return batch_norm(out, *statistics, residual, training=True, negative_slope=negative_slope, **options)
     feats, weight, bias = autocast(feats, weight, bias)
     taps = weight.detach().flatten(0, -3) if has_kernel_axes else weight
-    check_conv(op, feats, taps, neighbors, bias, groups)
-    check_reverse(op, feats, neighbors, reverse_neighbors)
-    check_order(op, "row_order", row_order, neighbors)
-    check_order(op, "reverse_row_order", reverse_row_order, reverse_neighbors)
-    check_pairs(op, pairs, feats, neighbors, row_order)
+    check_conv(_OP, feats, taps, neighbors, bias, groups)
+    check_reverse(_OP, feats, neighbors, reverse_neighbors)
+    check_order(_OP, "row_order", row_order, neighbors)
+    check_order(_OP, "reverse_row_order", reverse_row_order, reverse_neighbors)
+    check_pairs(_OP, pairs, feats, neighbors, row_order)
     tables = neighbors, reverse_neighbors, row_order, reverse_row_order
     conv, norm = (taps, tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
     return _ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
@@ -77,9 +78,8 @@ class _ConvNorm(torch.autograd.Function):
         taps, tables, ctx.options, ctx.pairs = conv
         running, ctx.eps, ctx.negative_slope = norm
         convolved, rounded = convolve(feats, taps, bias, tables, ctx.options)
-        check_batch_norm(
-            "sparse_conv_norm", convolved, running, norm_weight, norm_bias, residual, True, ctx.eps, ctx.negative_slope
-        )
+        affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
+        check_batch_norm(_OP, "the convolution", convolved, running, affine, residual, True, *norm[1:])
         out, *saved_norm = normalise(convolved, residual, norm_weight, norm_bias, *norm)
         ctx.save_for_backward(*saved_norm, feats, weight, rounded, bias, *tables)
         return out

@@ -74,9 +74,13 @@ class TestSparseConvNorm(DifferentiableOpContract):
         return [
             Mistake("no_tensor", call(feats=1), TypeError, "sparse_conv_norm: feats must be a tensor, got int"),
             Mistake("channels", call(weight=torch.zeros(8, 5, 3)), ValueError, r"weight must be \(K, 2, Cout\)"),
-            Mistake("norm", call(norm_weight=torch.zeros(4)), ValueError, r"sparse_conv_norm: weight must be \(3,\)"),
-            Mistake("residual", call(residual=good["residual"][1:]), ValueError, "residual must be like feats"),
-            Mistake("one_row", call(**one), ValueError, "feats must have at least 2 rows in training"),
+            Mistake(
+                "norm", call(norm_weight=torch.zeros(4)), ValueError, r"sparse_conv_norm: norm_weight must be \(3,\)"
+            ),
+            Mistake(
+                "residual", call(residual=good["residual"][1:]), ValueError, "residual must be like the convolution"
+            ),
+            Mistake("one_row", call(**one), ValueError, "the convolution must have at least 2 rows"),
             Mistake("slope", call(negative_slope=-1.0), ValueError, "negative_slope must be finite and >= 0"),
             Mistake(
                 "order", call(row_order=torch.zeros(1)), ValueError, r"sparse_conv_norm: row_order must be .* int32"
@@ -84,10 +88,13 @@ class TestSparseConvNorm(DifferentiableOpContract):
         ]
 
 
+@pytest.mark.parametrize("kernel_axes", [False, True])
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
-def test_all_gradients_twice(slope, device):
+def test_all_gradients_twice(slope, kernel_axes, device):
     sample = with_norm(sample_of("", random_coords(10, low=-1, high=1), GEOMETRIES["down_k3s2"], 2, 2), slope=slope)
     sample = sample.to(device, torch.float64)
+    if kernel_axes:
+        sample.tensors["weight"] = sample.tensors["weight"].unflatten(0, (3, 3, 3))
     leaves = [sample.tensors[name].clone().requires_grad_() for name in PARAMETERS]
 
     def run(*values):
