@@ -113,9 +113,9 @@ def _one_pass_slope(norm: nn.Module | None, activation: nn.Module | None) -> flo
 
 def _is_one_operator(conv: SparseConvBase) -> bool:
     """Whether a call of the layer is its kernel map and ``ops.sparse_conv``: a subclass may compute something else."""
-    kind = type(conv)
-    is_known = kind.forward in _FORWARDS and kind.tap_weights is SparseConvBase.tap_weights
-    return is_known and conv.backend is None and not _has_hooks(conv)
+    is_known = getattr(conv.forward, "__func__", None) in _FORWARDS
+    has_plain_taps = type(conv).tap_weights is SparseConvBase.tap_weights
+    return is_known and has_plain_taps and conv.backend is None and not _has_hooks(conv)
 
 
 def _has_hooks(module: nn.Module) -> bool:
