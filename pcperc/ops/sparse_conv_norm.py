@@ -67,6 +67,9 @@ def sparse_conv_norm(
     check_order(_OP, "row_order", row_order, neighbors)
     check_order(_OP, "reverse_row_order", reverse_row_order, reverse_neighbors)
     check_pairs(_OP, pairs, feats, neighbors, row_order)
+    convolved = feats.new_empty(()).expand(neighbors.shape[1], weight.shape[-1])  # what it will be like
+    affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
+    check_batch_norm(_OP, "the convolution", convolved, running, affine, residual, True, eps, negative_slope)
     tables = neighbors, reverse_neighbors, row_order, reverse_row_order
     conv, norm = (taps, tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
     return _ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
@@ -76,10 +79,8 @@ class _ConvNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats, weight, bias, residual, norm_weight, norm_bias, conv, norm):
         taps, tables, ctx.options, ctx.pairs = conv
-        running, ctx.eps, ctx.negative_slope = norm
+        _, ctx.eps, ctx.negative_slope = norm
         convolved, rounded = convolve(feats, taps, bias, tables, ctx.options)
-        affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
-        check_batch_norm(_OP, "the convolution", convolved, running, affine, residual, True, *norm[1:])
         out, *saved_norm = normalise(convolved, residual, norm_weight, norm_bias, *norm)
         ctx.save_for_backward(*saved_norm, feats, weight, rounded, bias, *tables)
         return out
