@@ -72,7 +72,7 @@ class Topology:
 
 def coarser(tensor_stride: Spacing, stride: Axes) -> Spacing:
     """Return the spacing after a convolution with this stride."""
-    return tuple(_ratio(a * b, 1) for a, b in zip(tensor_stride, stride, strict=True))
+    return tuple(a * b if isinstance(a, int) else _ratio(a * b, 1) for a, b in zip(tensor_stride, stride, strict=True))
 
 
 def finer(tensor_stride: Spacing, stride: Axes) -> Spacing:
