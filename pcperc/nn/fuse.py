@@ -119,7 +119,7 @@ class FusedConvBlock(nn.Module):
         tables = kernel_map.convolution_tables(with_reverse=False)
         feats = layer_conv_fused(
             x.feats,
-            conv.tap_weights,
+            conv.weight,
             tables.neighbors,
             tables.row_order,
             conv.bias,
