@@ -63,20 +63,20 @@ class KernelMap:
         Where windows do not overlap, the order costs more than it saves: always for coarse rows, and for fine ones
         that are looked up once, without gradients.
         """
-        tables = self._convolution.get(with_reverse)
+        is_traced = torch.compiler.is_compiling()
+        tables = None if is_traced else self._convolution.get(with_reverse)
         if tables is None:
             fine, coarse = ("coarse", "fine") if self.transposed else ("fine", "coarse")
             neighbors, row_order = self._in_order(fine, with_reverse)
             reverse, reverse_row_order = self._in_order(coarse, True) if with_reverse else (None, None)
-            pairs = self._pairs(fine, neighbors, row_order)
+            pairs = None if is_traced else self._pairs(fine, neighbors, row_order)
             tables = ConvolutionTables(neighbors, reverse, row_order, reverse_row_order, pairs)
-            self._convolution[with_reverse] = tables
+            if not is_traced:
+                self._convolution[with_reverse] = tables
         return tables
 
-    def _pairs(self, name: str, neighbors: Tensor, row_order: Tensor | None) -> ops.TapPairs | None:
+    def _pairs(self, name: str, neighbors: Tensor, row_order: Tensor | None) -> ops.TapPairs:
         """The pairs of a table, listed once for the weight gradients of all layers along it."""
-        if torch.compiler.is_compiling():
-            return None
         key = f"{name} pairs" if row_order is None else f"{name} ordered pairs"
         if key not in self._tables:
             self._tables[key] = ops.TapPairs(neighbors, self.source.coords.shape[0], row_order)
