@@ -72,7 +72,9 @@ def test_a_gradient_over_listed_pairs_has_the_same_bits(widths, ordered, dtype):
 @pytest.mark.gpu
 def test_opcheck():
     table = table_of(8, 50, 60, "cuda")
-    torch.library.opcheck(OPS.list_pairs.default, (table, 50, None))
+    # Not the fourth check, which compares results: what lies behind the pairs of a list is not written.
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(OPS.list_pairs.default, (table, 50, None), test_utils=checks)
     feats, grad = torch.randn(50, 16, device="cuda"), torch.randn(60, 16, device="cuda")
     arguments = (feats, grad, table, None, True, 1, False, None, None, OPS.list_pairs(table, 50, None))
     torch.library.opcheck(OPS.sparse_conv_weight_grad.default, arguments)
