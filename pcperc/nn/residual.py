@@ -4,7 +4,6 @@
 import torch
 from torch import nn
 
-from pcperc import ops
 from pcperc.nn._checks import check_input
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import PerAxis, SparseConv, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
@@ -12,6 +11,7 @@ from pcperc.nn.norm import BatchNorm
 from pcperc.nn.transposed_conv import SparseConvTranspose
 from pcperc.ops._checks import describe, positive_int
 from pcperc.ops._conv_arguments import conv_dtype
+from pcperc.ops._layer_calls import layer_conv_norm
 from pcperc.sparse import SparseTensor, Topology
 from pcperc.sparse._checks import check_same_voxels
 
@@ -61,25 +61,24 @@ class ConvBlock(nn.Module):
                 return None
         if kernel_map.target.coords.shape[0] < 2:  # the norm then has its own statistics
             return None
-        keeps = norm.track_running_stats
         tables = kernel_map.convolution_tables(with_reverse=torch.is_grad_enabled() and x.feats.requires_grad)
-        feats = ops.sparse_conv_norm(
+        running = None, None, None
+        if norm.track_running_stats:
+            running = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        feats = layer_conv_norm(
             x.feats,
             conv.weight,
-            bias=conv.bias,
-            residual=None if residual is None else residual.feats,
-            running_mean=norm.running_mean if keeps else None,
-            running_var=norm.running_var if keeps else None,
-            num_batches_tracked=norm.num_batches_tracked if keeps else None,
-            norm_weight=norm.weight,
-            norm_bias=norm.bias,
-            momentum=norm.momentum,
-            eps=norm.eps,
-            negative_slope=slope,
-            groups=conv.groups,
-            **tables._asdict(),
+            tables,
+            conv.bias,
+            conv.groups,
+            None if residual is None else residual.feats,
+            norm.weight,
+            norm.bias,
+            (*running, norm.momentum),
+            norm.eps,
+            slope,
         )
-        return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
+        return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps, check=False)
 
 
 def norm_and_activation(

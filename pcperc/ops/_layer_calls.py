@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators as layers call them, along tables that a kernel map made and with parameters of their own.
 
-Without gradients the arguments go to the operator as they are. Where it refuses them, the public function is asked: its
-checks say in our words what does not fit; made in every call, they would take as long as the operator itself.
+Without gradients, and in a block's training step, the arguments go to the operator as they are. Where it refuses them,
+the public function is asked: its checks say in our words what does not fit; made in every call, they would take as long
+as the operator itself.
 """
 
 import torch
 from torch import Tensor
 
 from pcperc.ops._conv_arguments import allow_tf32, autocast, is_autocast
-from pcperc.ops.batch_norm import batch_norm
+from pcperc.ops.batch_norm import are_plain_numbers, batch_norm
 from pcperc.ops.sparse_conv import sparse_conv, sparse_conv_fused
+from pcperc.ops.sparse_conv_norm import ConvNorm, sparse_conv_norm
 from pcperc.ops.tap_pairs import TapPairs
 
 
@@ -80,6 +82,56 @@ def layer_batch_norm(
         except RuntimeError:
             pass
     return batch_norm(feats, mean, var, weight, bias, residual, eps=eps, negative_slope=negative_slope)
+
+
+def layer_conv_norm(
+    feats: Tensor,
+    weight: Tensor,
+    tables: tuple,
+    bias: Tensor | None,
+    groups: int,
+    residual: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    running: tuple,
+    eps: float,
+    negative_slope: float,
+) -> Tensor:
+    """:func:`pcperc.ops.sparse_conv_norm` for a layer.
+
+    ``tables`` are neighbors, reverse_neighbors, row_order, reverse_row_order and pairs, ``running`` running_mean,
+    running_var, num_batches_tracked and momentum.
+    """
+    neighbors, reverse_neighbors, row_order, reverse_row_order, pairs = tables
+    running_mean, running_var, num_batches_tracked, momentum = running
+    is_meta = any(t is not None and t.is_meta for t in (feats, weight, norm_weight, running_mean))
+    if not is_meta and not torch.compiler.is_compiling() and are_plain_numbers(momentum, eps, negative_slope):
+        inputs = autocast(feats, weight, bias) if torch._C._is_any_autocast_enabled() else (feats, weight, bias)
+        conv = tables[:4], (groups, allow_tf32(inputs[0])), pairs
+        try:
+            return ConvNorm.apply(*inputs, residual, norm_weight, norm_bias, conv, (running, eps, negative_slope))
+        except RuntimeError:
+            pass
+    return sparse_conv_norm(
+        feats,
+        weight,
+        neighbors,
+        reverse_neighbors,
+        bias,
+        residual,
+        running_mean=running_mean,
+        running_var=running_var,
+        num_batches_tracked=num_batches_tracked,
+        norm_weight=norm_weight,
+        norm_bias=norm_bias,
+        momentum=momentum,
+        eps=eps,
+        negative_slope=negative_slope,
+        groups=groups,
+        row_order=row_order,
+        reverse_row_order=reverse_row_order,
+        pairs=pairs,
+    )
 
 
 def _must_check(feats: Tensor, parameter: Tensor) -> bool:

@@ -88,11 +88,7 @@ def check_batch_norm(
         check_tensor(op, "residual", residual)
         if residual.shape != feats.shape or residual.dtype != feats.dtype or residual.device != feats.device:
             raise ValueError(f"{op}: residual must be like {name}, {describe(feats)}, got {describe(residual)}")
-    if (  # in one expression: a network asks it of every layer
-        not type(eps) is type(negative_slope) is float
-        or not (momentum is None or (type(momentum) is float and 0 <= momentum <= 1))
-        or not (0 <= eps < math.inf and 0 <= negative_slope < math.inf)
-    ):
+    if not are_plain_numbers(momentum, eps, negative_slope):
         _check_numbers(op, momentum, eps=eps, negative_slope=negative_slope)
     if (running_mean is None) != (running_var is None):
         raise ValueError(f"{op}: running_mean and running_var must both be given or both be None, got one of them")
@@ -115,6 +111,15 @@ def _check_parameters(op: str, feats_name: str, feats: Tensor, parameters: dict[
             raise ValueError(f"{op}: {name} must be {form}, got {describe(tensor)}")
         if tensor.device != device:
             check_same_device(op, **{feats_name: feats, name: tensor})
+
+
+def are_plain_numbers(momentum: float | None, eps: float, negative_slope: float) -> bool:
+    """Whether they are floats in range, in one expression: a network asks it of every layer."""
+    return (
+        type(eps) is type(negative_slope) is float
+        and (momentum is None or (type(momentum) is float and 0 <= momentum <= 1))
+        and (0 <= eps < math.inf and 0 <= negative_slope < math.inf)
+    )
 
 
 def _check_numbers(op: str, momentum: float | None, **others: float) -> None:

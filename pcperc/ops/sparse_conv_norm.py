@@ -52,17 +52,15 @@ def sparse_conv_norm(
     Deterministic: as the two. Twice differentiable.
     """
     running = running_mean, running_var, num_batches_tracked, momentum
-    has_kernel_axes = isinstance(weight, Tensor) and weight.ndim > 3
+    taps = weight.flatten(0, -3) if isinstance(weight, Tensor) and weight.ndim > 3 else weight
     if torch.compiler.is_compiling():
         tables = dict(row_order=row_order, reverse_row_order=reverse_row_order)
-        taps = weight.flatten(0, -3) if has_kernel_axes else weight
         out = sparse_conv(feats, taps, neighbors, reverse_neighbors, bias, groups=groups, **tables)
         options = dict(num_batches_tracked=num_batches_tracked, momentum=momentum, eps=eps)
         statistics = running_mean, running_var, norm_weight, norm_bias
         return batch_norm(out, *statistics, residual, training=True, negative_slope=negative_slope, **options)
-    feats, weight, bias = autocast(feats, weight, bias)
-    taps = weight.detach().flatten(0, -3) if has_kernel_axes else weight
-    check_conv(_OP, feats, taps, neighbors, bias, groups)
+    feats, weight, bias = autocast(feats, taps, bias)
+    check_conv(_OP, feats, weight, neighbors, bias, groups)
     check_reverse(_OP, feats, neighbors, reverse_neighbors)
     check_order(_OP, "row_order", row_order, neighbors)
     check_order(_OP, "reverse_row_order", reverse_row_order, reverse_neighbors)
@@ -71,16 +69,16 @@ def sparse_conv_norm(
     affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
     check_batch_norm(_OP, "the convolution", convolved, running, affine, residual, True, eps, negative_slope)
     tables = neighbors, reverse_neighbors, row_order, reverse_row_order
-    conv, norm = (taps, tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
-    return _ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
+    conv, norm = (tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
+    return ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
 
 
-class _ConvNorm(torch.autograd.Function):
+class ConvNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats, weight, bias, residual, norm_weight, norm_bias, conv, norm):
-        taps, tables, ctx.options, ctx.pairs = conv
+        tables, ctx.options, ctx.pairs = conv
         _, ctx.eps, ctx.negative_slope = norm
-        convolved, rounded = convolve(feats, taps, bias, tables, ctx.options)
+        convolved, rounded = convolve(feats, weight.flatten(0, -3), bias, tables, ctx.options)
         out, *saved_norm = normalise(convolved, residual, norm_weight, norm_bias, *norm)
         ctx.save_for_backward(*saved_norm, feats, weight, rounded, bias, *tables)
         return out

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Without gradients layers skip the checks of the public operators: the same results, and the same messages."""
+"""Without gradients, and in a block's training step, layers skip the checks of the public operators: the same results,
+and the same messages.
+"""
 
 import pytest
 import torch
@@ -73,3 +75,46 @@ def test_autocast_is_followed(made, mode, device):
             found = layer(x).feats
         assert found.dtype == (torch.float32 if op == "batch_norm" else torch.bfloat16)
         assert torch.equal(found, layer(x).feats)
+
+
+def wide(block):
+    return block.double()
+
+
+def wide_norm(block):
+    block.norm.double()
+    return block
+
+
+def on_meta(block):
+    return block.to("meta")
+
+
+def norm_on_meta(block):
+    block.norm.to("meta")
+    return block
+
+
+def with_bad_number(block):
+    block.norm.eps = float("nan")
+    return block
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (wide, r"weight must have the dtype of feats, .* got .* float64 on cpu"),
+        (wide_norm, r"running_mean must be \(4,\) in the dtype of the convolution or float32, .* got \(4,\) float64"),
+        (on_meta, "weight must be on cpu like feats, got meta"),
+        (norm_on_meta, "running_mean must be on cpu like the convolution, got meta"),
+        (with_bad_number, "eps must be finite and >= 0, got nan"),
+        pytest.param(
+            lambda block: block.cuda(), "weight must be on cpu like feats, got cuda", marks=pytest.mark.gpu, id="cuda"
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_what_does_not_fit_a_training_step_is_named(change, message, is_recorded):
+    wrong = change(block().train())
+    with torch.set_grad_enabled(is_recorded), pytest.raises(ValueError, match=f"^sparse_conv_norm: {message}"):
+        wrong(voxels())
