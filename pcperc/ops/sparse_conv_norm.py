@@ -74,6 +74,10 @@ def sparse_conv_norm(
 
 
 class ConvNorm(torch.autograd.Function):
+    """The step without checks. ``conv`` are the tables and options of ``convolve`` and the pairs, ``norm`` the last
+    three arguments of ``normalise``; the taps of weight may be several axes.
+    """
+
     @staticmethod
     def forward(ctx, feats, weight, bias, residual, norm_weight, norm_bias, conv, norm):
         tables, ctx.options, ctx.pairs = conv
