@@ -48,6 +48,13 @@ def check_float_matrix(
         raise TypeError(f"{op}: {name} must have a floating point dtype, got {describe(tensor)}")
 
 
+def check_fake_devices(op: str, *tensors: Tensor | None) -> None:
+    """For fake kernels: torch calls one where a single argument is on meta, and takes what it makes for the result."""
+    devices = {tensor.device for tensor in tensors if tensor is not None}
+    if len(devices) > 1:
+        raise RuntimeError(f"{op}: all tensors must be on one device, got {', '.join(sorted(map(str, devices)))}")
+
+
 def check_same_device(op: str, **tensors: Tensor | None) -> None:
     """Require all tensors that are given to be on the device of the first."""
     first_name, device = "", None

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
+from pcperc.ops._checks import check_fake_devices
 from pcperc.ops.tap_pairs import TapPairs
 
 
@@ -20,11 +21,13 @@ def _(
     row_order=None,
     reverse_row_order=None,
 ) -> Tensor:
+    check_fake_devices("sparse_conv", feats, weight, neighbors, reverse_neighbors, bias, row_order, reverse_row_order)
     return feats.new_empty((neighbors.shape[1], weight.shape[2]))
 
 
 @torch.library.register_fake("pcperc::sparse_conv_fused")
 def _(feats, weight, neighbors, bias, residual, groups, allow_tf32, negative_slope, row_order=None) -> Tensor:
+    check_fake_devices("sparse_conv_fused", feats, weight, neighbors, bias, residual, row_order)
     return feats.new_empty((neighbors.shape[1], weight.shape[2]))
 
 
@@ -41,6 +44,9 @@ def _(
     reverse_row_order=None,
     pairs=None,
 ) -> tuple[Tensor, Tensor]:
+    check_fake_devices(
+        "sparse_conv_weight_grad", feats, grad_output, neighbors, reverse_neighbors, row_order, reverse_row_order, pairs
+    )
     dtype = torch.float64 if feats.dtype == torch.float64 else torch.float32
     cin, cout = feats.shape[1], grad_output.shape[1]
     grad_weight = feats.new_empty((neighbors.shape[0], cin // groups, cout), dtype=dtype)

@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pcperc.ops._library  # noqa: F401
-from pcperc.ops._checks import check_float_matrix, check_same_device, check_tensor, describe, plain, sum_dtype
+from pcperc.ops._checks import (
+    check_fake_devices,
+    check_float_matrix,
+    check_same_device,
+    check_tensor,
+    describe,
+    plain,
+    sum_dtype,
+)
 
 
 def batch_norm(
@@ -198,16 +206,21 @@ def _differentiable_backward(grad, feats, out, weight, eps, negative_slope) -> t
 
 @torch.library.register_fake("pcperc::batch_norm_train")
 def _(feats, residual, weight, bias, running_mean, running_var, num_batches_tracked, momentum, eps, negative_slope):
+    check_fake_devices(
+        "batch_norm_train", feats, residual, weight, bias, running_mean, running_var, num_batches_tracked
+    )
     statistics = feats.new_empty(feats.shape[1], dtype=sum_dtype(feats.dtype))
     return feats.new_empty(feats.shape), statistics, torch.empty_like(statistics)
 
 
 @torch.library.register_fake("pcperc::batch_norm_inference")
 def _(feats, residual, mean, var, weight, bias, eps, negative_slope):
+    check_fake_devices("batch_norm_inference", feats, residual, mean, var, weight, bias)
     return feats.new_empty(feats.shape)
 
 
 @torch.library.register_fake("pcperc::batch_norm_backward")
 def _(grad, feats, out, mean, invstd, weight, with_residual, negative_slope):
+    check_fake_devices("batch_norm_backward", grad, feats, out, mean, invstd, weight)
     grad_residual = feats.new_empty((feats.shape[0] if with_residual else 0, feats.shape[1]))
     return feats.new_empty(feats.shape), grad_residual, torch.empty_like(mean), torch.empty_like(mean)

@@ -3,6 +3,8 @@
 and the same messages.
 """
 
+import copy
+
 import pytest
 import torch
 
@@ -51,6 +53,29 @@ def test_an_input_on_another_device_is_named(made, mode):
     op, layer = made
     with mode(), pytest.raises(ValueError, match=rf"^{op}: \w+ must be on cuda:0 like feats, got cpu"):
         layer(voxels(device="cuda"))
+
+
+def left_on_meta(layer, name):
+    """A copy as a checkpoint without this key leaves it, that is loaded with assign=True into a layer on meta."""
+    layer = copy.deepcopy(layer)
+    path, _, last = name.rpartition(".")
+    owner, tensor = layer.get_submodule(path), layer.state_dict()[name].to("meta")
+    setattr(owner, last, torch.nn.Parameter(tensor) if last in owner._parameters else tensor)
+    return layer
+
+
+def test_each_tensor_that_stayed_on_meta_is_named(made, mode):
+    op, layer = made
+    for name in [name for name, tensor in layer.state_dict().items() if tensor.ndim > 0]:
+        last = name.rpartition(".")[2]
+        with mode(), pytest.raises(ValueError, match=rf"^{op}: {last} must be on cpu like feats, got meta"):
+            left_on_meta(layer, name)(voxels())
+
+
+@pytest.mark.parametrize("name", ["conv.bias", "norm.weight", "norm.bias", "norm.running_var"])
+def test_each_tensor_that_stayed_on_meta_is_named_in_training(name):
+    with pytest.raises(ValueError, match=r"^sparse_conv_norm: \w+ must be on cpu like .*, got meta"):
+        left_on_meta(block().train(), name)(voxels())
 
 
 def test_a_residual_of_another_dtype_is_named(mode):
