@@ -2,8 +2,8 @@
 """Operators as layers call them, along tables that a kernel map made and with parameters of their own.
 
 Without gradients, and in a block's training step, the arguments go to the operator as they are. Where it refuses them,
-the public function is asked: its checks say in our words what does not fit; made in every call, they would take as long
-as the operator itself.
+the public function is asked, or in training its checks alone: they say in our words what does not fit; made in every
+call, they would take as long as the operator itself.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from pcperc.ops._conv_arguments import allow_tf32, autocast, is_autocast
 from pcperc.ops.batch_norm import are_plain_numbers, batch_norm
 from pcperc.ops.sparse_conv import sparse_conv, sparse_conv_fused
-from pcperc.ops.sparse_conv_norm import ConvNorm, sparse_conv_norm
+from pcperc.ops.sparse_conv_norm import ConvNorm, check_conv_norm, sparse_conv_norm
 from pcperc.ops.tap_pairs import TapPairs
 
 
@@ -28,7 +28,7 @@ def layer_conv(
     groups: int,
 ) -> Tensor:
     """:func:`pcperc.ops.sparse_conv` for a layer."""
-    if not _must_check(feats, weight):
+    if not _must_check(feats):
         if torch._C._is_any_autocast_enabled():
             feats, weight, bias = autocast(feats, weight, bias)
         options = groups, allow_tf32(feats), row_order, None
@@ -52,7 +52,7 @@ def layer_conv_fused(
     negative_slope: float,
 ) -> Tensor:
     """:func:`pcperc.ops.sparse_conv_fused` for a layer."""
-    if not _must_check(feats, weight):
+    if not _must_check(feats):
         if torch._C._is_any_autocast_enabled():
             feats, weight, bias = autocast(feats, weight, bias)
             residual = residual.to(feats.dtype) if residual is not None and is_autocast(feats) else residual
@@ -76,7 +76,7 @@ def layer_batch_norm(
     negative_slope: float,
 ) -> Tensor:
     """:func:`pcperc.ops.batch_norm` with given statistics, for a layer."""
-    if not _must_check(feats, mean):
+    if not _must_check(feats):
         try:
             return torch.ops.pcperc.batch_norm_inference(feats, residual, mean, var, weight, bias, eps, negative_slope)
         except RuntimeError:
@@ -104,14 +104,22 @@ def layer_conv_norm(
     """
     neighbors, reverse_neighbors, row_order, reverse_row_order, pairs = tables
     running_mean, running_var, num_batches_tracked, momentum = running
-    is_meta = any(t is not None and t.is_meta for t in (feats, weight, norm_weight, running_mean))
-    if not is_meta and not torch.compiler.is_compiling() and are_plain_numbers(momentum, eps, negative_slope):
+    has_running = running_mean is not None and running_var is not None
+    if (
+        not (feats.is_meta or torch.compiler.is_compiling())
+        and (has_running or running_mean is running_var)  # what the operator does not ask: both or none, and a count
+        and (momentum is not None or num_batches_tracked is not None or not has_running)
+        and are_plain_numbers(momentum, eps, negative_slope)
+    ):
         inputs = autocast(feats, weight, bias) if torch._C._is_any_autocast_enabled() else (feats, weight, bias)
         conv = tables[:4], (groups, allow_tf32(inputs[0])), pairs
         try:
             return ConvNorm.apply(*inputs, residual, norm_weight, norm_bias, conv, (running, eps, negative_slope))
-        except RuntimeError:
-            pass
+        except RuntimeError:  # not computed anew: statistics may be recorded already
+            taps, affine = inputs[1].flatten(0, -3), {"norm_weight": norm_weight, "norm_bias": norm_bias}
+            inputs = inputs[0], taps, inputs[2]
+            check_conv_norm(inputs, tables, groups, residual, affine, running, eps, negative_slope)
+            raise
     return sparse_conv_norm(
         feats,
         weight,
@@ -134,6 +142,6 @@ def layer_conv_norm(
     )
 
 
-def _must_check(feats: Tensor, parameter: Tensor) -> bool:
+def _must_check(feats: Tensor) -> bool:
     """Whether gradients are recorded, or no operator runs that would refuse: in a trace, and on meta tensors."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or feats.is_meta or parameter.is_meta
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or feats.is_meta

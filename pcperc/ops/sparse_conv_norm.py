@@ -60,17 +60,37 @@ def sparse_conv_norm(
         statistics = running_mean, running_var, norm_weight, norm_bias
         return batch_norm(out, *statistics, residual, training=True, negative_slope=negative_slope, **options)
     feats, weight, bias = autocast(feats, taps, bias)
+    tables = neighbors, reverse_neighbors, row_order, reverse_row_order
+    affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
+    check_conv_norm((feats, weight, bias), (*tables, pairs), groups, residual, affine, running, eps, negative_slope)
+    conv, norm = (tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
+    return ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
+
+
+def check_conv_norm(
+    inputs: tuple,
+    tables: tuple,
+    groups: int,
+    residual: Tensor | None,
+    affine: dict[str, Tensor | None],
+    running: tuple,
+    eps: float,
+    negative_slope: float,
+) -> None:
+    """Check all arguments, of which ``inputs`` are feats, weight and bias as autocast leaves them.
+
+    ``tables`` are neighbors, reverse_neighbors, row_order, reverse_row_order and pairs, ``running`` and
+    ``affine`` as in ``check_batch_norm``.
+    """
+    feats, weight, bias = inputs
+    neighbors, reverse_neighbors, row_order, reverse_row_order, pairs = tables
     check_conv(_OP, feats, weight, neighbors, bias, groups)
     check_reverse(_OP, feats, neighbors, reverse_neighbors)
     check_order(_OP, "row_order", row_order, neighbors)
     check_order(_OP, "reverse_row_order", reverse_row_order, reverse_neighbors)
     check_pairs(_OP, pairs, feats, neighbors, row_order)
     convolved = feats.new_empty(()).expand(neighbors.shape[1], weight.shape[-1])  # what it will be like
-    affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
     check_batch_norm(_OP, "the convolution", convolved, running, affine, residual, True, eps, negative_slope)
-    tables = neighbors, reverse_neighbors, row_order, reverse_row_order
-    conv, norm = (tables, (groups, allow_tf32(feats)), pairs), (running, eps, negative_slope)
-    return ConvNorm.apply(feats, weight, bias, residual, norm_weight, norm_bias, conv, norm)
 
 
 class ConvNorm(torch.autograd.Function):

@@ -125,6 +125,16 @@ def with_bad_number(block):
     return block
 
 
+def without_var(block):
+    block.norm.running_var = None
+    return block
+
+
+def without_count(block):
+    block.norm.momentum = block.norm.num_batches_tracked = None
+    return block
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -133,6 +143,8 @@ def with_bad_number(block):
         (on_meta, "weight must be on cpu like feats, got meta"),
         (norm_on_meta, "running_mean must be on cpu like the convolution, got meta"),
         (with_bad_number, "eps must be finite and >= 0, got nan"),
+        (without_var, "running_mean and running_var must both be given or both be None, got one of them"),
+        (without_count, "num_batches_tracked must be given where momentum is None"),
         pytest.param(
             lambda block: block.cuda(), "weight must be on cpu like feats, got cuda", marks=pytest.mark.gpu, id="cuda"
         ),
@@ -143,3 +155,18 @@ def test_what_does_not_fit_a_training_step_is_named(change, message, is_recorded
     wrong = change(block().train())
     with torch.set_grad_enabled(is_recorded), pytest.raises(ValueError, match=f"^sparse_conv_norm: {message}"):
         wrong(voxels())
+
+
+def test_an_error_of_another_kind_in_a_training_step_is_raised_and_nothing_computed_twice():
+    """Of a hook that moves what is saved elsewhere, say, and finds no memory there at first."""
+    errors, trained = [RuntimeError("no memory")], block().train()
+
+    def pack(tensor):
+        if errors:
+            raise errors.pop()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with pytest.raises(RuntimeError, match="^no memory$"):
+            trained(voxels())
+    assert trained.norm.num_batches_tracked == 1
