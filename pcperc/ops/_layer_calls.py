@@ -6,6 +6,8 @@ the public function is asked, or in training its checks alone: they say in our w
 call, they would take as long as the operator itself.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,7 @@ def layer_conv_fused(
     negative_slope: float,
 ) -> Tensor:
     """:func:`pcperc.ops.sparse_conv_fused` for a layer."""
-    if not _must_check(feats):
+    if not _must_check(feats) and type(negative_slope) is float and -math.inf < negative_slope < math.inf:
         if torch._C._is_any_autocast_enabled():
             feats, weight, bias = autocast(feats, weight, bias)
             residual = residual.to(feats.dtype) if residual is not None and is_autocast(feats) else residual
@@ -76,7 +78,7 @@ def layer_batch_norm(
     negative_slope: float,
 ) -> Tensor:
     """:func:`pcperc.ops.batch_norm` with given statistics, for a layer."""
-    if not _must_check(feats):
+    if not _must_check(feats) and are_plain_numbers(None, eps, negative_slope):
         try:
             return torch.ops.pcperc.batch_norm_inference(feats, residual, mean, var, weight, bias, eps, negative_slope)
         except RuntimeError:

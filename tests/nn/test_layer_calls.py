@@ -78,6 +78,16 @@ def test_each_tensor_that_stayed_on_meta_is_named_in_training(name):
         left_on_meta(block().train(), name)(voxels())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("name", "number"), [("norm", "eps"), ("fused", "negative_slope")])
+def test_a_number_out_of_range_is_named(name, number, value, mode):
+    op, make = LAYERS[name]
+    layer = randomised(make())
+    setattr(layer, number, value)
+    with mode(), pytest.raises(ValueError, match=f"^{op}: {number} must be finite.*, got {value}"):
+        layer(voxels())
+
+
 def test_a_residual_of_another_dtype_is_named(mode):
     x = voxels()
     with mode(), pytest.raises(ValueError, match=r"^sparse_conv_fused: residual must .* in the dtype of feats, got"):
