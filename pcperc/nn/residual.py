@@ -114,7 +114,10 @@ def _is_one_operator(conv: SparseConvBase) -> bool:
     """Whether a call of the layer is its kernel map and ``ops.sparse_conv``: a subclass may compute something else."""
     is_known = getattr(conv.forward, "__func__", None) in _FORWARDS
     has_plain_taps = type(conv).tap_weights is SparseConvBase.tap_weights
-    return is_known and has_plain_taps and conv.backend is None and not _has_hooks(conv)
+    has_hooks = (
+        _has_hooks(conv) or nn.modules.module._has_any_global_hook()
+    )  # those of all modules: torch's flop counter
+    return is_known and has_plain_taps and conv.backend is None and not has_hooks
 
 
 def _has_hooks(module: nn.Module) -> bool:

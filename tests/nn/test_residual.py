@@ -168,6 +168,14 @@ def test_parts_of_a_users_own_and_hooks_are_called_in_training():
         assert called == [1]
 
 
+def test_hooks_of_all_modules_see_the_convolution_in_training():
+    block, x, seen = BLOCKS["relu"]().train(), voxels(), []
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+    block(x)
+    handle.remove()
+    assert block.conv in seen
+
+
 def test_a_norm_of_other_channels_is_named_in_training():
     block = spnn.ConvBlock(spnn.SubMConv3d(4, 6, 3), spnn.BatchNorm(5), spnn.ReLU()).train()
     with pytest.raises(ValueError, match="BatchNorm: input must have 5 channels, got 6"):
