@@ -112,11 +112,11 @@ def _one_pass_slope(norm: nn.Module | None, activation: nn.Module | None) -> flo
 
 def _is_one_operator(conv: SparseConvBase) -> bool:
     """Whether a call of the layer is its kernel map and ``ops.sparse_conv``: a subclass may compute something else."""
-    is_known = getattr(conv.forward, "__func__", None) in _FORWARDS
-    has_plain_taps = type(conv).tap_weights is SparseConvBase.tap_weights
-    has_hooks = (
-        _has_hooks(conv) or nn.modules.module._has_any_global_hook()
-    )  # those of all modules: torch's flop counter
+    kind = type(conv)
+    is_known = getattr(conv.forward, "__func__", None) in _FORWARDS and kind._convolve is SparseConvBase._convolve
+    has_plain_taps = kind.tap_weights is SparseConvBase.tap_weights
+    # Hooks of all modules are torch's flop counter, say.
+    has_hooks = _has_hooks(conv) or nn.modules.module._has_any_global_hook()
     return is_known and has_plain_taps and conv.backend is None and not has_hooks
 
 

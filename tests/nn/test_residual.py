@@ -152,8 +152,17 @@ class Doubled(spnn.SubMConv3d):
         return y.replace(feats=2 * y.feats)
 
 
-def test_parts_of_a_users_own_and_hooks_are_called_in_training():
-    block = spnn.ConvBlock(Doubled(4, 6, 3), spnn.BatchNorm(6), spnn.ReLU()).train()
+class DoubledInside(spnn.SubMConv3d):
+    """The same by another step of the layer."""
+
+    def _convolve(self, x, kernel_map):
+        y = super()._convolve(x, kernel_map)
+        return y.replace(feats=2 * y.feats)
+
+
+@pytest.mark.parametrize("doubled", [Doubled, DoubledInside])
+def test_parts_of_a_users_own_and_hooks_are_called_in_training(doubled):
+    block = spnn.ConvBlock(doubled(4, 6, 3), spnn.BatchNorm(6), spnn.ReLU()).train()
     plain = copy.deepcopy(block)
     plain.conv = spnn.SubMConv3d(4, 6, 3)
     plain.conv.load_state_dict(block.conv.state_dict())

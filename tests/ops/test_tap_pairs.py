@@ -92,6 +92,16 @@ def test_another_stream_lists_its_own():
 
 
 @pytest.mark.gpu
+def test_a_list_that_is_captured_is_not_kept():
+    pairs = ops.TapPairs(table_of(3, 20, 30, "cuda"), 20)
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with torch.cuda.graph(graph, stream=stream):
+        captured = pairs.listed()
+    with torch.cuda.stream(stream):
+        assert pairs.listed() is not captured
+
+
+@pytest.mark.gpu
 def test_nothing_is_kept_of_tables_without_entries_or_with_too_many():
     for shape in ((3, 0), (0, 5), (4096, 8193)):
         table = torch.zeros(shape, dtype=torch.int32, device="cuda")
