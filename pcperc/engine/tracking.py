@@ -23,6 +23,7 @@ from pcperc.evaluation import (
     track_scenes,
     write_tracking_results,
 )
+from pcperc.evaluation.nuscenes_tracking import require_tracking_devkit
 from pcperc.evaluation.nuscenes_tracking_results import TRACKING_RESULTS_NAME
 from pcperc.geometry import Detections
 from pcperc.tracking import TRACKERS
@@ -52,9 +53,11 @@ def track(options: TrackOptions) -> dict[str, float]:
         ConfigError: an unknown tracker, a data set without scenes, or a sample of it that the results file lacks: an
             object cannot be followed over a sample of which nothing is said.
         DataMissing, FileNotFoundError, ValueError: see there.
+        ImportError: nuscenes-devkit or its motmetrics is not installed.
     """
     if options.tracker not in TRACKERS:
         raise ConfigError(f"--tracker must be one of {', '.join(TRACKERS)}, got '{options.tracker}'")
+    require_tracking_devkit()
     results = None if options.results is None else read_results(options.results)
     dataset = _dataset(options, results)
     work_dir = options.work_dir or default_work_dir(options.config)

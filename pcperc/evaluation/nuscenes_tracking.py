@@ -75,6 +75,18 @@ def track_scenes(tracker: Tracker, samples: Iterable[SceneSample]) -> dict[str, 
     return tracks
 
 
+def require_tracking_devkit() -> None:
+    """Raise ImportError where what scores tracks is not installed: before a pass over the data, not behind it."""
+    try:
+        import motmetrics  # noqa: F401  (the devkit would raise unittest.SkipTest without it)
+        import nuscenes.eval.tracking.evaluate  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"evaluate_tracking: nuscenes-devkit and motmetrics must be installed "
+            f"(pip install --no-deps motmetrics==1.4.0 xmltodict): {error}"
+        ) from error
+
+
 def evaluate_tracking(
     results: str | Path, *, root: str | Path, version: str, split: str, output_dir: str | Path
 ) -> dict:
@@ -92,16 +104,11 @@ def evaluate_tracking(
         ImportError: nuscenes-devkit or its motmetrics is not installed.
         ValueError: the file lacks samples of the split or has others, or the split has no annotation.
     """
-    try:
-        import motmetrics  # noqa: F401  (the devkit would raise unittest.SkipTest without it)
-        from nuscenes import NuScenes
-        from nuscenes.eval.common.config import config_factory
-        from nuscenes.eval.tracking.evaluate import TrackingEval
-    except ImportError as error:
-        raise ImportError(
-            f"evaluate_tracking: nuscenes-devkit and motmetrics must be installed "
-            f"(pip install --no-deps motmetrics==1.4.0 xmltodict): {error}"
-        ) from error
+    require_tracking_devkit()
+    from nuscenes import NuScenes
+    from nuscenes.eval.common.config import config_factory
+    from nuscenes.eval.tracking.evaluate import TrackingEval
+
     rows = read_tracking_results(results)
     nusc = NuScenes(version=version, dataroot=str(root), verbose=False)
     samples_of_split(nusc, split, version=version, rows=rows, results=results)
@@ -168,6 +175,7 @@ class NuScenesTrackingMetric(NuScenesMetric):
             results_tracking.json and tracking_summary.json.
     Raises:
         ValueError: another tracker.
+        ImportError: nuscenes-devkit or its motmetrics is not installed, unless results are only written.
     """
 
     def __init__(self, *, tracker: str = "kalman", tracker_options: dict | None = None, **options: Any) -> None:
@@ -175,6 +183,8 @@ class NuScenesTrackingMetric(NuScenesMetric):
         if tracker not in TRACKERS:
             raise ValueError(f"NuScenesTrackingMetric: tracker must be one of {', '.join(TRACKERS)}, got {tracker!r}")
         self.tracker, self.tracker_options = tracker, dict(tracker_options or {})
+        if not self.format_only:
+            require_tracking_devkit()
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[Detections]) -> None:
         before = len(self.results)

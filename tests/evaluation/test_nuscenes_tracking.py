@@ -2,6 +2,7 @@
 """Tracks of a small data set: the results file, official scores by the devkit, and bad input."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -130,6 +131,15 @@ def test_broken_files(data, tmp_path):
         read_tracking_results(tmp_path / "none.json")
     with pytest.raises(ValueError, match="tracker must be one of greedy, kalman, got 'magic'"):
         NuScenesTrackingMetric(tracker="magic")
+
+
+def test_what_scores_need_is_asked_for_before_the_work(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "motmetrics", None)
+    with pytest.raises(ImportError, match="nuscenes-devkit and motmetrics must be installed"):
+        NuScenesTrackingMetric()
+    with pytest.raises(ImportError, match="motmetrics must be installed"):
+        track(TrackOptions(tmp_path / "not read yet.py", tracker="greedy"))
+    NuScenesTrackingMetric(format_only=True, output_dir=tmp_path)
 
 
 def test_two_samples_at_one_time_are_named(data):
