@@ -52,6 +52,7 @@ class CapturedNetwork(nn.Module):
         self.model, self.capacity, self.margin = model, positive_int("capture", "capacity", capacity), margin
         self._graphs: dict[tuple, _Graph] = {}
         self._has_warned = False
+        self.eval()
 
     def forward(self, x: SparseTensor) -> SparseTensor | Tensor:
         check_input(self, x)

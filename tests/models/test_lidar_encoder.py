@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
+from pcperc.models.bevfusion.lidar_encoder import CapturedSparseEncoder, SparseEncoder
 from pcperc.nn import fuse
 from pcperc.sparse import SparseTensor
 
@@ -169,3 +169,22 @@ def test_gradients_reach_every_parameter():
 def test_wrong_settings_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         small_encoder(**changes)
+
+
+def test_an_encoder_in_eval_mode_can_be_captured_and_none_in_training(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # nothing runs on it before the first call
+    assert not CapturedSparseEncoder(small_encoder().eval(), capacity=100).captured.training
+    with pytest.raises(ValueError, match="capture: model must be in eval mode"):
+        CapturedSparseEncoder(small_encoder().train(), capacity=100)
+
+
+@pytest.mark.gpu
+def test_a_captured_encoder_gives_the_same_map():
+    encoder = small_encoder().eval().cuda()
+    captured = CapturedSparseEncoder(encoder, capacity=400)
+    for count in (300, 200, 350):
+        voxels = random_voxels((16, 16, 17), count)
+        voxels = SparseTensor(voxels.coords.cuda(), voxels.feats.cuda(), 2, spatial_shape=(16, 16, 17))
+        with torch.no_grad():
+            found, expected = captured({"voxels": voxels}), encoder({"voxels": voxels})
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

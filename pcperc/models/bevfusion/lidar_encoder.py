@@ -130,6 +130,7 @@ class _OfVoxels(nn.Module):
     def __init__(self, encoder: SparseEncoder):
         super().__init__()
         self.encoder = encoder
+        self.train(encoder.training)
 
     def forward(self, voxels: SparseTensor) -> Tensor:
         return self.encoder({"voxels": voxels})
