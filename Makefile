@@ -11,7 +11,7 @@ SOURCES := setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*)
 .PHONY: help install build demo test test-gpu test-large wheel test-wheel sanitize check lint format system-packages clean
 
 help:
-	@echo "make demo             simulate, fine-tune, score and draw BEVFusion at demonstration size (15 minutes, 2 cores)"
+	@echo "make demo             simulate, fine-tune, score and draw BEVFusion at demonstration size (2 minutes on 2 idle cores)"
 	@echo "make test             everything a CPU can show"
 	@echo "make test-gpu         the operator and model tests on a GPU"
 	@echo "make test-large       big clouds and long runs, up to an hour"

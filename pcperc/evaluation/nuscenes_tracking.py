@@ -83,7 +83,7 @@ def require_tracking_devkit() -> None:
     except ImportError as error:
         raise ImportError(
             f"evaluate_tracking: nuscenes-devkit and motmetrics must be installed "
-            f"(pip install --no-deps motmetrics==1.4.0 xmltodict): {error}"
+            f"(pip install motmetrics==1.4.0): {error}"
         ) from error
 
 

@@ -17,7 +17,10 @@ def _load(name: str) -> bool:
 
 
 if not _load("_C"):
-    raise ImportError("pcperc was installed without its compiled operators; run `make build` or `pip install .`")
+    raise ImportError(
+        f"pcperc in {Path(__file__).parent.parent} has no compiled operators; build them there (`make build`, or "
+        "`pip install --no-build-isolation -e .`), or run from another folder if an installed pcperc is meant"
+    )
 
 HAS_CUDA_OPS = torch.version.cuda is not None and _load("_C_cuda")
 
