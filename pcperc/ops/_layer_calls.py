@@ -2,8 +2,8 @@
 """Operators as layers call them, along tables that a kernel map made and with parameters of their own.
 
 Without gradients, and in a block's training step, the arguments go to the operator as they are. Where it refuses them,
-the public function is asked, or in training its checks alone: they say in our words what does not fit; made in every
-call, they would take as long as the operator itself.
+the checks of the public function say in our words what does not fit; made in every call, they would take as long as the
+operator itself. Where they find nothing, the operator's own error stands, and nothing is computed twice.
 """
 
 import math
@@ -11,8 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-from pcperc.ops._conv_arguments import allow_tf32, autocast, is_autocast
-from pcperc.ops.batch_norm import are_plain_numbers, batch_norm
+from pcperc.ops._checks import check_float_matrix
+from pcperc.ops._conv_arguments import allow_tf32, autocast, check_conv, check_residual, is_autocast
+from pcperc.ops.batch_norm import are_plain_numbers, batch_norm, check_batch_norm
 from pcperc.ops.sparse_conv import sparse_conv, sparse_conv_fused
 from pcperc.ops.sparse_conv_norm import ConvNorm, check_conv_norm, sparse_conv_norm
 from pcperc.ops.tap_pairs import TapPairs
@@ -38,7 +39,8 @@ def layer_conv(
             with torch._C._AutoDispatchBelowAutograd():  # its way to gradients costs as much as the operator
                 return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, None, bias, *options)
         except RuntimeError:
-            pass
+            check_conv("sparse_conv", feats, weight, neighbors, bias, groups)
+            raise
     orders = {"row_order": row_order, "reverse_row_order": reverse_row_order}
     return sparse_conv(feats, weight, neighbors, reverse_neighbors, bias, groups=groups, pairs=pairs, **orders)
 
@@ -62,7 +64,10 @@ def layer_conv_fused(
         try:
             return torch.ops.pcperc.sparse_conv_fused(feats, weight, neighbors, bias, residual, *options)
         except RuntimeError:
-            pass
+            check_conv("sparse_conv_fused", feats, weight, neighbors, bias, groups)
+            if residual is not None:
+                check_residual("sparse_conv_fused", feats, weight, neighbors, residual)
+            raise
     options = {"groups": groups, "negative_slope": negative_slope, "row_order": row_order}
     return sparse_conv_fused(feats, weight, neighbors, bias, residual, **options)
 
@@ -82,7 +87,10 @@ def layer_batch_norm(
         try:
             return torch.ops.pcperc.batch_norm_inference(feats, residual, mean, var, weight, bias, eps, negative_slope)
         except RuntimeError:
-            pass
+            check_float_matrix("batch_norm", "feats", feats, columns="(M, C)", least=0)
+            running, affine = (mean, var, None, None), {"weight": weight, "bias": bias}
+            check_batch_norm("batch_norm", "feats", feats, running, affine, residual, False, eps, negative_slope)
+            raise
     return batch_norm(feats, mean, var, weight, bias, residual, eps=eps, negative_slope=negative_slope)
 
 
@@ -117,7 +125,7 @@ def layer_conv_norm(
         conv = tables[:4], (groups, allow_tf32(inputs[0])), pairs
         try:
             return ConvNorm.apply(*inputs, residual, norm_weight, norm_bias, conv, (running, eps, negative_slope))
-        except RuntimeError:  # not computed anew: statistics may be recorded already
+        except RuntimeError:
             taps, affine = inputs[1].flatten(0, -3), {"norm_weight": norm_weight, "norm_bias": norm_bias}
             inputs = inputs[0], taps, inputs[2]
             check_conv_norm(inputs, tables, groups, residual, affine, running, eps, negative_slope)

@@ -7,6 +7,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pcperc.nn as spnn
 from tests.nn.test_residual import randomised, voxels
@@ -92,6 +93,35 @@ def test_a_residual_of_another_dtype_is_named(mode):
     x = voxels()
     with mode(), pytest.raises(ValueError, match=r"^sparse_conv_fused: residual must .* in the dtype of feats, got"):
         spnn.fuse(block())(x, x.double())
+
+
+class Failing(TorchDispatchMode):
+    """Operators of pcperc fail for a reason of their own; what was asked for is noted."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "pcperc" and ("conv" in func.__name__ or "norm" in func.__name__):
+            self.asked.append(func)
+            raise RuntimeError("no memory is left")
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_error_of_the_operators_own_stands_and_nothing_is_tried_again(made, mode):
+    _, layer = made
+    x = voxels()
+    layer(x)  # finds the kernel map
+    with mode(), Failing() as failing, pytest.raises(RuntimeError, match="no memory is left"):
+        layer(x)
+    assert len(failing.asked) == 1
+
+
+def test_rows_of_whole_numbers_are_named(mode):
+    norm = spnn.RowBatchNorm(4).eval()
+    with mode(), pytest.raises(TypeError, match="batch_norm: feats must have a floating point dtype, got"):
+        norm(torch.ones(3, 4, dtype=torch.int64))
 
 
 def test_results_are_those_with_checks(made, mode, device):
