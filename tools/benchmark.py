@@ -20,6 +20,7 @@ INPUT_HELP = (
 )
 
 
+GRAPH_HELP = "of a config with BEVFusion: its parts as CUDA graphs, for so many voxels at most (GPU)"
 VOXELS_HELP = "the N voxels nearest to the middle, or sweeps beside each other; without it the sweep as it is"
 
 
@@ -82,6 +83,8 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     stages.add_argument("config", type=Path)
+    for command in (model, stages):
+        command.add_argument("--cuda-graph", type=int, metavar="VOXELS", help=GRAPH_HELP)
     clouds = commands.add_parser(
         "clouds", help="networks of points against points", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16 (by autocast)")
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
     parser.add_argument(
-        "--cuda-graph", type=int, metavar="VOXELS", help="the LiDAR encoder as a CUDA graph, for so many voxels at most"
+        "--cuda-graph", type=int, metavar="VOXELS", help="BEVFusion's parts as CUDA graphs, for so many voxels at most"
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option

@@ -23,6 +23,7 @@ from pcperc.engine.config import load_config
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.inference import raw_sample, raw_transforms
 from pcperc.engine.progress import ProgressDisplay
+from pcperc.models.bevfusion import BEVFusion, capture_frame
 from pcperc.registry import MODELS
 
 _IMAGE_SIZE = 900, 1600  # height and width, as nuScenes records
@@ -43,10 +44,11 @@ def measure_config(options: ModelOptions) -> Report:
     for copies in options.copies:
         for dtype in options.dtype:
             model, predict, sample = build_prediction(options, device, copies, dtype)
+            cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
+            capture_parts(model, options)
             functions[copies, dtype] = partial(with_tf32, dtype == "tf32", predict)
     with ProgressDisplay("measuring", len(functions) * (options.runs + 2)) as display:
         times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
-    cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
     for (copies, dtype), function in functions.items():
         row = {"case": "inference", "dtype": dtype, "copies": copies, "library": "pcperc"}
         row |= {"num_points": copies * len(sample["points"]), "parameters": cost.parameters}
@@ -82,6 +84,19 @@ def build_prediction(
     for transform in raw_transforms(dataset):
         sample = transform(sample)
     return model, _predict(model, sample, copies, dtype, device), sample
+
+
+def capture_parts(model: nn.Module, options: ModelOptions) -> None:
+    """Put the model's parts into CUDA graphs where the options say so.
+
+    Raises:
+        ValueError: it has no such parts.
+    """
+    if options.cuda_graph is None:
+        return
+    if not isinstance(model, BEVFusion):
+        raise ValueError(f"--cuda-graph: is for BEVFusion, and {options.config} has a {type(model).__name__}")
+    capture_frame(model, capacity=options.cuda_graph)
 
 
 def _predict(model: nn.Module, sample: dict, copies: int, dtype: str, device: torch.device) -> Callable[[], object]:

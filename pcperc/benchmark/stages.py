@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pcperc.benchmark.config_model import build_prediction
+from pcperc.benchmark.config_model import build_prediction, capture_parts
 from pcperc.benchmark.inputs import load_sweep
 from pcperc.benchmark.libraries import Pcperc
 from pcperc.benchmark.report import Report, start_report
@@ -21,7 +21,8 @@ from pcperc.nn.conv import SparseConvBase
 
 STAGES = (
     "data_preprocessor", "encoders.camera.backbone", "encoders.camera.neck", "encoders.camera.view_transform",
-    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck", "backbone",
+    "encoders.camera.lift", "encoders.camera.downsample",  # graphs, of which no part is timed
+    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck", "backbone", "captured_read_out",
 )  # fmt: skip
 OTHER, TOTAL = "other", "total"  # what lies between the stages, such as decoding boxes; and all of it
 COLUMNS = {
@@ -35,6 +36,7 @@ def measure_stages(options: ModelOptions) -> Report:
     """Time each stage of a prediction, and each sparse convolution in it, kernel map included where it is built there.
 
     Times of the stages are those of one run, the one of median total, and sum to it; layers are medians over the runs.
+    Of a model in CUDA graphs these are the stages, and no layer is timed.
     """
     device = pick_device(options.device)
     report = start_report("stages", device, [Pcperc()], load_sweep(options.input, options.voxel_size), options.dtype)
@@ -42,11 +44,14 @@ def measure_stages(options: ModelOptions) -> Report:
     for copies in options.copies:
         for dtype in options.dtype:
             model, predict, _ = build_prediction(options, device, copies, dtype)
+            capture_parts(model, options)
             where = {"dtype": dtype, "copies": copies, "library": Pcperc.name}
             modules = [name for name, _ in model.named_modules()]
             heads = [name for name in modules if name.startswith("heads.") and name.count(".") == 1]
             names = [name for name in STAGES if name in modules] + heads
             report.rows += [where | row for row in _stage_rows(model, predict, names, options, dtype == "tf32")]
+            if options.cuda_graph is not None:
+                continue
             peak = report.peaks[dtype]["peak_gflops"]
             report.rows += [where | row for row in _layer_rows(model, predict, options, dtype == "tf32", peak)]
     report.finish(COLUMNS, options.json)
@@ -58,6 +63,7 @@ def _stage_rows(
 ) -> Iterable[dict[str, Any]]:
     modules = dict(model.named_modules())
     runs = _time_modules({name: modules[name] for name in names}, predict, options, tf32)
+    names = [name for name in names if name in runs[0]]  # without those inside a graph
     middle = sorted(runs, key=lambda run: run[TOTAL])[len(runs) // 2]
     middle[OTHER] = middle[TOTAL] - sum(middle.get(name, 0.0) for name in names)
     for name in [*names, OTHER, TOTAL]:
@@ -98,6 +104,7 @@ def _time_modules(
     """Milliseconds in each module and in all, for each run."""
     device = pick_device(options.device)
     marks: dict[str, list] = defaultdict(list)
+    with_tf32(tf32, predict)  # a graph is captured without the marks
 
     def mark(name: str) -> None:
         marks[name].append(_now(device))

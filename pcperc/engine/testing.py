@@ -21,8 +21,8 @@ from pcperc.engine.summaries import Scored, print_summary
 from pcperc.engine.training import default_work_dir
 from pcperc.evaluation import NuScenesMetric, SegmentationMetric
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
+from pcperc.models.bevfusion.captured import capture_frame
 from pcperc.models.bevfusion.detector import BEVFusion
-from pcperc.models.bevfusion.lidar_encoder import CapturedSparseEncoder
 from pcperc.registry import METRICS, MODELS, TRANSFORMS, resolve_type
 from pcperc.tracking import TRACKERS
 
@@ -46,7 +46,7 @@ class TestOptions:
     precision: str = "float32"
     format_only: bool = False
     device: str | None = None
-    cuda_graph: int | None = None  # voxels of a batch at most, for the LiDAR encoder as a CUDA graph
+    cuda_graph: int | None = None  # voxels of a batch at most, for BEVFusion's parts as CUDA graphs
 
 
 def test(options: TestOptions) -> dict[str, float]:
@@ -68,7 +68,7 @@ def test(options: TestOptions) -> dict[str, float]:
         cfg = test_config(opened, options, work_dir)
         if is_main():
             provide_data(cfg, simulate=None)
-        after_load = None if options.cuda_graph is None else partial(_capture_lidar, capacity=options.cuda_graph)
+        after_load = None if options.cuda_graph is None else partial(_capture, capacity=options.cuda_graph)
         record = _record(opened, cfg)
         runner = Runner(cfg, work_dir=work_dir, device=device, record=record, load_from=path, after_load=after_load)
         run_in(runner.bare_model, options.precision, device)
@@ -189,11 +189,11 @@ def _evaluators_to_run(opened: LoadedCheckpoint, cfg: Config, evaluation: str | 
     return wanted
 
 
-def _capture_lidar(model: nn.Module, *, capacity: int) -> None:
-    """Put the LiDAR encoder into a CUDA graph."""
-    if not isinstance(model, BEVFusion) or "lidar" not in model.encoders:
-        raise ConfigError("--cuda-graph captures the LiDAR encoder, and this model has none")
-    model.encoders["lidar"] = CapturedSparseEncoder(model.encoders["lidar"].eval(), capacity=capacity)
+def _capture(model: nn.Module, *, capacity: int) -> None:
+    """Put the model's parts into CUDA graphs."""
+    if not isinstance(model, BEVFusion):
+        raise ConfigError(f"--cuda-graph captures the parts of BEVFusion, and this model is a {type(model).__name__}")
+    capture_frame(model, capacity=capacity)
 
 
 def _record(opened: LoadedCheckpoint, cfg: Config) -> RunRecord:

@@ -22,6 +22,7 @@ from pcperc.nn.activation import (
     Tanh,
 )
 from pcperc.nn.capture import capture
+from pcperc.nn.capture_dense import capture_dense
 from pcperc.nn.conv import (
     SparseConv1d,
     SparseConv2d,
@@ -161,6 +162,7 @@ __all__ = [
     "Tanh",
     "convert_sync_batchnorm",
     "capture",
+    "capture_dense",
     "fuse",
     "point_to_voxel",
     "recalibrate_batch_norm",

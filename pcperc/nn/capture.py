@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc.nn._checks import check_input
+from pcperc.nn.cuda_graph import CudaGraph, number_settings, require_cuda, require_eval
 from pcperc.ops._checks import positive_int
 from pcperc.sparse import SparseTensor
 from pcperc.sparse._checks import check_not_padded
@@ -35,8 +36,7 @@ def capture(model: nn.Module, *, capacity: int, margin: float = 1.25) -> "Captur
         TypeError, ValueError: an argument, or a model in training mode.
         RuntimeError: this machine has no CUDA device.
     """
-    if not torch.cuda.is_available():
-        raise RuntimeError("capture: a CUDA graph needs a CUDA device, and torch sees none")
+    require_cuda("capture")
     return CapturedNetwork(model, capacity=capacity, margin=margin)
 
 
@@ -45,8 +45,7 @@ class CapturedNetwork(nn.Module):
 
     def __init__(self, model: nn.Module, *, capacity: int, margin: float = 1.25):
         super().__init__()
-        if any(module.training for module in model.modules()):
-            raise ValueError("capture: model must be in eval mode (model.eval()), got one in training mode")
+        require_eval("capture", model)
         if not margin >= 1:
             raise ValueError(f"capture: margin must be >= 1, got {margin}")
         self.model, self.capacity, self.margin = model, positive_int("capture", "capacity", capacity), margin
@@ -98,15 +97,8 @@ class CapturedNetwork(nn.Module):
 
 def _form(x: SparseTensor) -> tuple:
     """What a graph is made for."""
-    autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
     lattice = x.dims, x.batch_size, x.spatial_shape, x.tensor_stride
-    return *lattice, x.num_channels, x.dtype, x.device, autocast, torch.backends.cuda.matmul.fp32_precision
-
-
-def _no_autocast_cache() -> torch.autocast:
-    """Autocast as it is, but without weights that it keeps: their memory would not be the graph's own."""
-    enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-    return torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False)
+    return *lattice, x.num_channels, x.dtype, x.device, number_settings()
 
 
 @dataclass(frozen=True)
@@ -148,26 +140,18 @@ class _Graph:
         self._feats = x.feats.new_zeros(capacity, x.num_channels)
         self._lattice, self._capacities = x.topology, capacities
         self._fill(x)
-        stream = torch.cuda.Stream(x.device)  # libraries that a graph must not start are started here
-        stream.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(stream), _no_autocast_cache():
-            PaddedPass.run(model, self._padded())
-        torch.cuda.current_stream(x.device).wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # On that stream, which is one of the device of x: torch's own would be one of the device that is current.
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"), _no_autocast_cache():
-            self._input = self._padded()
-            self._pass = PaddedPass.run(model, self._input)
+        self._graph = CudaGraph(lambda: self._run(model), x.device)
+
+    def _run(self, model: nn.Module) -> tuple[SparseTensor, PaddedPass]:
+        padded = padded_tensor(self._lattice, self._coords, self._feats, self._capacities)
+        return padded, PaddedPass.run(model, padded)
 
     def replay(self, x: SparseTensor) -> SparseTensor | Tensor | None:
         self._fill(x)
-        self._graph.replay()
-        return self._pass.result(x, self._input)
+        padded, done = self._graph.replay()
+        return done.result(x, padded)
 
     def _fill(self, x: SparseTensor) -> None:
         self._coords[: len(x)].copy_(x.coords)
         self._coords[len(x) :].fill_(PADDING)
         self._feats[: len(x)].copy_(x.feats)
-
-    def _padded(self) -> SparseTensor:
-        return padded_tensor(self._lattice, self._coords, self._feats, self._capacities)

@@ -66,6 +66,7 @@ def make_bev_pool_plan(
     grid_shape: Sequence[int],
     rows: Tensor | None = None,
     num_rows: int | None = None,
+    check_rows: bool = True,
 ) -> BevPoolPlan:
     """Sort points into the cells of a grid.
 
@@ -80,6 +81,8 @@ def make_bev_pool_plan(
         rows: (B, P_b) or (B * P_b,) int32 or int64, the row of features in [0, num_rows) that each point reads,
             counted over the whole batch. None: point p of the flattened points reads row p.
         num_rows: number of rows of features; where not given, max(rows) + 1.
+        check_rows: look whether rows are in range, which makes a GPU wait. Without it, and with num_rows given, points
+            of rows out of range add nothing.
 
     Returns:
         BevPoolPlan on the device of points. One that was made under torch.inference_mode cannot take part in a
@@ -107,7 +110,7 @@ def make_bev_pool_plan(
     if num_cells >= 2**31:
         raise ValueError(f"{op}: the grid of all batch items must have fewer than 2^31 cells, got {num_cells}")
     num_points = batch_size * points_per_item
-    rows, num_rows = _check_rows(op, points, rows, num_rows)
+    rows, num_rows = _check_rows(op, points, rows, num_rows, look=check_rows)
 
     batch_index = torch.arange(batch_size, dtype=torch.int32, device=points.device)
     batch_index = batch_index.repeat_interleave(points_per_item)
@@ -166,7 +169,9 @@ def bev_pool(feats: Tensor, plan: BevPoolPlan, weight: Tensor | None = None) -> 
     return pooled.view(plan.batch_size, x, y, z * feats.shape[1]).permute(0, 3, 1, 2)
 
 
-def _check_rows(op: str, points: Tensor, rows: Tensor | None, num_rows: int | None) -> tuple[Tensor | None, int]:
+def _check_rows(
+    op: str, points: Tensor, rows: Tensor | None, num_rows: int | None, *, look: bool
+) -> tuple[Tensor | None, int]:
     """Return rows as (P,) int64, and the number of rows of features."""
     num_points = points.shape[0] * points.shape[1]
     if rows is None:
@@ -179,9 +184,9 @@ def _check_rows(op: str, points: Tensor, rows: Tensor | None, num_rows: int | No
         raise ValueError(f"{op}: rows must have one row a point, {expected}, got {describe(rows)}")
     check_same_device(op, points=points, rows=rows)
     rows = rows.reshape(-1).long()
-    if torch.compiler.is_compiling():  # a look at the values would break the graph; the kernels skip rows out of range
+    if torch.compiler.is_compiling() or not look:  # a look would break the graph; kernels skip rows out of range
         if num_rows is None:
-            raise ValueError(f"{op}: num_rows must be given under torch.compile, got None")
+            raise ValueError(f"{op}: num_rows must be given under torch.compile or without check_rows, got None")
         return rows.clamp(-1, num_rows), num_rows  # int32 must not wrap them
     low, high = torch.stack(torch.aminmax(rows)).tolist() if num_points else (0, -1)
     num_rows = high + 1 if num_rows is None else num_rows

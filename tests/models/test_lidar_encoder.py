@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pcperc.models.bevfusion.lidar_encoder import CapturedSparseEncoder, SparseEncoder
+from pcperc.models.bevfusion.captured import CapturedSparseEncoder
+from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.nn import fuse
 from pcperc.sparse import SparseTensor
 
@@ -171,11 +172,10 @@ def test_wrong_settings_are_named(changes, message):
         small_encoder(**changes)
 
 
-def test_an_encoder_in_eval_mode_can_be_captured_and_none_in_training(monkeypatch):
+def test_an_encoder_of_either_mode_is_captured_in_eval_mode(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # nothing runs on it before the first call
-    assert not CapturedSparseEncoder(small_encoder().eval(), capacity=100).captured.training
-    with pytest.raises(ValueError, match="capture: model must be in eval mode"):
-        CapturedSparseEncoder(small_encoder().train(), capacity=100)
+    for mode in (False, True):
+        assert not CapturedSparseEncoder(small_encoder().train(mode), capacity=100).captured.training
 
 
 @pytest.mark.gpu

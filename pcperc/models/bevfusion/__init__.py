@@ -4,6 +4,7 @@
 from pcperc.models.bevfusion.bev_decoder import SECOND, SECONDFPN, BEVDecoder
 from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.camera_encoder import CameraEncoder
+from pcperc.models.bevfusion.captured import capture_frame
 from pcperc.models.bevfusion.center_head import CenterHead, CenterTask
 from pcperc.models.bevfusion.center_loss import CenterLoss, CenterOutput
 from pcperc.models.bevfusion.data_preprocessor import BEVFusionPreprocessor, HardVoxelizer
@@ -53,4 +54,5 @@ __all__ = [
     "SwinTransformer",
     "TransFusionHead",
     "TransFusionLoss",
+    "capture_frame",
 ]

@@ -45,5 +45,8 @@ class CameraEncoder(nn.Module):
                 f"CameraEncoder: images must be (B, V, 3, H, W) normalised floats, "
                 f"got {tuple(images.shape)} {images.dtype}"
             )
-        feats = self.neck(self.backbone(images.flatten(0, 1)))[0]
-        return self.view_transform(feats.unflatten(0, images.shape[:2]), inputs)
+        return self.view_transform(self.image_feats(images), inputs)
+
+    def image_feats(self, images: Tensor) -> Tensor:
+        """Images (B, V, 3, H, W) to the features (B, V, C, h, w) that the view transform takes."""
+        return self.neck(self.backbone(images.flatten(0, 1)))[0].unflatten(0, images.shape[:2])

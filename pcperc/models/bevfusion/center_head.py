@@ -112,7 +112,6 @@ class CenterHead(nn.Module):
             raise ValueError(f"CenterHead: tasks must have the classes 0, 1, ... each once, got {order}")
         self.tasks, self.box_coder, self.criterion = tuple(tasks), box_coder, criterion
         self.task_of_class = [t for _, t in sorted((c, t) for t, task in enumerate(tasks) for c in task.classes)]
-        self.channel_of_class = [order.index(label) for label in range(len(order))]
         self.max_candidates, self.max_per_task = max_candidates, max_per_task
         self.score_threshold, self.post_range = score_threshold, tuple(post_range)
 
@@ -120,6 +119,8 @@ class CenterHead(nn.Module):
         self.task_heads = nn.ModuleList(
             _branches(shared_channels, branch_channels, len(task.classes)) for task in self.tasks
         )
+        channel_of_class = torch.tensor([order.index(label) for label in range(len(order))])
+        self.register_buffer("channel_of_class", channel_of_class, persistent=False)
 
     def forward(self, bev: Tensor) -> CenterOutput:
         """Map (B, in_channels, X, Y) to heatmap and codes of every cell.

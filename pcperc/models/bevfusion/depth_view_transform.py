@@ -93,10 +93,10 @@ class DepthLSSTransform(LSSTransform):
             nn.Conv2d(channels, self.num_depths + self.context_channels, 1),
         )
 
-    def _lift(self, image_feats: Tensor, inputs: dict) -> tuple[Tensor, Tensor]:
-        image_size = tuple(inputs["images"].shape[-2:])
-        matrices = {key: inputs[key] for key in MATRICES}
-        return self.lift(image_feats, render_depth(inputs["points"], **matrices, image_size=image_size))
+    def drawn(self, inputs: dict) -> tuple[Tensor]:
+        """The depth images of ``render_depth``."""
+        image_size, _ = self._sizes(inputs)
+        return (render_depth(inputs["points"], **{key: inputs[key] for key in MATRICES}, image_size=image_size),)
 
     def lift(self, image_feats: Tensor, depth_images: Tensor) -> tuple[Tensor, Tensor]:
         """Predict what each cell of the camera features holds, and how it is spread over depth.

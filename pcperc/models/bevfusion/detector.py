@@ -55,6 +55,7 @@ class BEVFusion(BaseModel):
         self.fuser, self.votes = fuser, votes
         self.decoder = decoder
         self.heads = nn.ModuleDict(heads)
+        self.captured_read_out: nn.Module | None = None  # set by capture_frame
 
     def forward(self, inputs: dict, samples: list[dict] | None = None, mode: str = "tensor"):
         """Run the network on a prepared batch.
@@ -73,18 +74,22 @@ class BEVFusion(BaseModel):
             raise ValueError(f"BEVFusion: mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
         if mode == "loss" and samples is None:
             raise ValueError("BEVFusion: samples must be given for a loss, got None")
-        bev = self._decode(inputs)
-        outputs = {task: head(bev) for task, head in self.heads.items()}
+        outputs = self._outputs(inputs, tuple(self.heads))
         if mode == "tensor":
             return outputs
         if mode == "loss":
             return self._losses(outputs, samples)
         return self._predictions(outputs, inputs)
 
-    def _decode(self, inputs: dict) -> Tensor:
-        """Return the map that the heads read."""
-        features = [encoder(inputs) for encoder in self.encoders.values()]
-        return self.decoder(features[0] if self.fuser is None else self.fuser(features))
+    def _outputs(self, inputs: dict, tasks: tuple[str, ...]) -> dict:
+        """What the heads of these tasks say."""
+        read_out = self.read_out if self.captured_read_out is None else self.captured_read_out
+        return read_out(tasks, *(encoder(inputs) for encoder in self.encoders.values()))
+
+    def read_out(self, tasks: tuple[str, ...], *features: Tensor) -> dict:
+        """Fuse and decode the encoders' maps; return the outputs of the heads of these tasks."""
+        bev = self.decoder(features[0] if self.fuser is None else self.fuser(features))
+        return {task: self.heads[task](bev) for task in tasks}
 
     def _losses(self, outputs: dict, samples: list[dict]) -> dict[str, Tensor]:
         """Losses of all heads, the task in front of each name."""
@@ -114,10 +119,10 @@ class BEVFusion(BaseModel):
 
     def _merged_views(self, found: list[Detections], inputs: dict) -> list[Detections]:
         """Merge detections with those of the other views that ``votes`` shows."""
-        head = self.heads["object"]
         views = [found]
         for moved in self.votes.moved(inputs, self.data_preprocessor):
-            views.append(self._recorded(head.predict(head(self._decode(moved))), moved))
+            output = self._outputs(moved, ("object",))["object"]
+            views.append(self._recorded(self.heads["object"].predict(output), moved))
         return [self.votes.merge(sample) for sample in zip(*views, strict=True)]
 
 

@@ -112,25 +112,3 @@ class SparseEncoder(nn.Module):
             voxels = layer(voxels)
         grid = self.conv_out(voxels).dense()  # (B, C, X, Y, Z)
         return grid.permute(0, 1, 4, 2, 3).flatten(1, 2)
-
-
-class CapturedSparseEncoder(nn.Module):
-    """A :class:`SparseEncoder` in eval mode as a CUDA graph; arguments and errors of :func:`pcperc.nn.capture`."""
-
-    def __init__(self, encoder: SparseEncoder, *, capacity: int):
-        super().__init__()
-        self.encoder = encoder
-        self.captured = spnn.capture(_OfVoxels(encoder), capacity=capacity)
-
-    def forward(self, inputs: dict) -> Tensor:
-        return self.captured(inputs["voxels"]) if "voxels" in inputs else self.encoder(inputs)
-
-
-class _OfVoxels(nn.Module):
-    def __init__(self, encoder: SparseEncoder):
-        super().__init__()
-        self.encoder = encoder
-        self.train(encoder.training)
-
-    def forward(self, voxels: SparseTensor) -> Tensor:
-        return self.encoder({"voxels": voxels})

@@ -94,7 +94,7 @@ class TransFusionHead(nn.Module):
             raise ValueError(f"TransFusionHead: crowded_classes must be below {num_classes}, got {crowded_classes}")
         self.box_coder, self.criterion = box_coder, criterion
         self.num_classes, self.num_proposals = num_classes, num_proposals
-        self.peak_kernel, self.crowded_classes = peak_kernel, list(crowded_classes)
+        self.peak_kernel = peak_kernel
         self.score_threshold, self.post_range = score_threshold, tuple(post_range)
         self.circle_nms_distance = dict(circle_nms_distance or {})
 
@@ -116,6 +116,9 @@ class TransFusionHead(nn.Module):
         axes = [torch.arange(size, dtype=torch.float32) + 0.5 for size in box_coder.grid_shape]
         positions = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)[None]
         self.register_buffer("cell_positions", positions, persistent=False)  # (1, 2, X * Y), in cells
+        is_crowded = torch.zeros(num_classes, 1, 1, dtype=torch.bool)
+        is_crowded[list(crowded_classes)] = True
+        self.register_buffer("is_crowded", is_crowded, persistent=False)
 
     def forward(self, bev: Tensor) -> HeadOutput:
         """Map (B, in_channels, X, Y) to proposals.
@@ -159,8 +162,7 @@ class TransFusionHead(nn.Module):
         values = heatmap.detach().float().sigmoid()
         ring = (self.peak_kernel // 2,) * 4
         is_peak = values == F.pad(F.max_pool2d(values, self.peak_kernel, stride=1), ring)
-        is_peak[:, self.crowded_classes] = True
-        flat = (values * is_peak).flatten(1)
+        flat = (values * (is_peak | self.is_crowded)).flatten(1)
         scores, index = flat.topk(self.num_proposals, dim=1)
         num_cells = values.shape[2] * values.shape[3]
         return index // num_cells, index % num_cells, scores
@@ -192,6 +194,8 @@ class TransFusionHead(nn.Module):
 
     def _suppress(self, detections: Detections) -> Detections:
         """Drop lower-scored boxes near higher ones of the classes in ``circle_nms_distance``."""
+        if not self.circle_nms_distance:
+            return detections
         keep = torch.ones_like(detections.labels, dtype=torch.bool)
         for label, distance in self.circle_nms_distance.items():
             rows = (detections.labels == label).nonzero()[:, 0]

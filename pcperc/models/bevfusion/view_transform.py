@@ -144,23 +144,39 @@ class LSSTransform(nn.Module):
         Raises:
             ValueError: features of another shape than the images ask for, or not one point cloud a sample.
         """
-        image_size = tuple(inputs["images"].shape[-2:])
-        feature_size = tuple(-(-side // self.feature_stride) for side in image_size)
+        image_size, feature_size = self._sizes(inputs)
         expected = (*inputs["images"].shape[:2], self.in_channels, *feature_size)
         if tuple(image_feats.shape) != expected:
             raise ValueError(
                 f"{type(self).__name__}: image_feats must be {expected} for images of {image_size} pixels, "
                 f"got {tuple(image_feats.shape)}"
             )
-        context, weight = self._lift(image_feats, inputs)
-        plan = self.pooling_plan(feature_size, image_size, {key: inputs[key] for key in MATRICES})
-        with torch.autocast(context.device.type, enabled=False):
-            grid = bev_pool(context, plan, weight)
-        return self.downsample(grid.to(next(self.depthnet.parameters()).dtype))
+        context, weight = self.lift(image_feats, *self.drawn(inputs))
+        return self.downsample(self.pool(context, weight, self.plan(inputs)))
 
-    def _lift(self, image_feats: Tensor, inputs: dict) -> tuple[Tensor, Tensor]:
+    def drawn(self, inputs: dict) -> tuple[Tensor, ...]:
+        """What ``lift`` takes of the batch besides the features: nothing."""
+        return ()
+
+    def lift(self, image_feats: Tensor) -> tuple[Tensor, Tensor]:
         """Predict what each cell of the camera features holds, and how it is spread over depth; see ``_split``."""
         return self._split(self.depthnet(image_feats.flatten(0, 1)))
+
+    def plan(self, inputs: dict) -> BevPoolPlan:
+        """Where the points of a batch fall; see ``pooling_plan``."""
+        image_size, feature_size = self._sizes(inputs)
+        return self.pooling_plan(feature_size, image_size, {key: inputs[key] for key in MATRICES})
+
+    def pool(self, context: Tensor, weight: Tensor, plan: BevPoolPlan) -> Tensor:
+        """Sum up what was lifted in the cells of the grid: (B, Z * out_channels, X, Y), what ``downsample`` takes."""
+        with torch.autocast(context.device.type, enabled=False):
+            grid = bev_pool(context, plan, weight)
+        return grid.to(next(self.depthnet.parameters()).dtype)
+
+    def _sizes(self, inputs: dict) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Height and width of the images in pixels, and of their features in cells."""
+        image_size = tuple(inputs["images"].shape[-2:])
+        return image_size, tuple(-(-side // self.feature_stride) for side in image_size)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Turn what the depth layers give, (B * V, D + out_channels, h, w), into context and weight.
@@ -209,6 +225,7 @@ class LSSTransform(nn.Module):
             grid_shape=self.grid_shape,
             rows=rows.reshape(batch, -1),
             num_rows=num_rows,
+            check_rows=False,
         )
 
 

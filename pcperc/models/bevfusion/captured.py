@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BEVFusion for inference with its parts as CUDA graphs."""
+
+import logging
+
+from torch import Tensor, nn
+
+from pcperc import nn as spnn
+from pcperc.models.bevfusion.camera_encoder import CameraEncoder
+from pcperc.models.bevfusion.detector import BEVFusion
+from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
+from pcperc.sparse import SparseTensor
+
+
+def capture_frame(model: BEVFusion, *, capacity: int) -> None:
+    """Put the parts of a model into CUDA graphs, in place, and the model into eval mode, for good.
+
+    Four graphs: the camera's backbone and neck up to what the view transform pools; the convolutions behind its
+    pooling; the LiDAR encoder; fuser, decoder and heads. Between them run what depends on the points: voxelization,
+    the drawing and the pooling of the view transform, and the decoding of boxes. Each graph is captured by the first
+    call for a form of its input and gives the results that the part gives. An encoder of another kind than
+    ``CameraEncoder`` and ``SparseEncoder`` runs as it is, with a warning.
+
+    Args:
+        model: its parameters may change in place, but must stay where they are.
+        capacity: voxels of a batch that the LiDAR encoder's graph has room for; without the graph it runs above.
+    Raises:
+        RuntimeError: this machine has no CUDA device.
+    """
+    model.eval()
+    kinds = {"camera": (CameraEncoder, CapturedCameraEncoder), "lidar": (SparseEncoder, CapturedSparseEncoder)}
+    for name, encoder in model.encoders.items():
+        kind, captured = kinds[name]
+        if isinstance(encoder, kind):
+            model.encoders[name] = captured(encoder, capacity) if kind is SparseEncoder else captured(encoder)
+        else:
+            logging.getLogger(__name__).warning(
+                "capture_frame: the encoder '%s' runs without a CUDA graph: it is no %s but a %s",
+                name, kind.__name__, type(encoder).__name__,
+            )  # fmt: skip
+    model.captured_read_out = spnn.capture_dense(_ReadOut(model).eval())
+    model.eval()  # what was put in, too
+
+
+class CapturedSparseEncoder(nn.Module):
+    """A :class:`SparseEncoder` in eval mode as a CUDA graph; arguments and errors of :func:`pcperc.nn.capture`."""
+
+    def __init__(self, encoder: SparseEncoder, capacity: int):
+        super().__init__()
+        self.encoder = encoder
+        self.captured = spnn.capture(_OfVoxels(encoder).eval(), capacity=capacity)
+
+    def forward(self, inputs: dict) -> Tensor:
+        return self.captured(inputs["voxels"]) if "voxels" in inputs else self.encoder(inputs)
+
+
+class CapturedCameraEncoder(nn.Module):
+    """A :class:`CameraEncoder` in eval mode as two CUDA graphs, what lies before its pooling and what lies behind."""
+
+    def __init__(self, encoder: CameraEncoder):
+        super().__init__()
+        self.encoder = encoder
+        self.lift = spnn.capture_dense(_Lift(encoder).eval())
+        behind = encoder.view_transform.downsample
+        self.downsample = behind if isinstance(behind, nn.Identity) else spnn.capture_dense(behind)
+
+    @property
+    def out_channels(self) -> int:
+        return self.encoder.out_channels
+
+    def forward(self, inputs: dict) -> Tensor:
+        view_transform = self.encoder.view_transform
+        drawn, plan = view_transform.drawn(inputs), view_transform.plan(inputs)  # first: they wait for the GPU
+        context, weight = self.lift(inputs["images"], *drawn)
+        return self.downsample(view_transform.pool(context, weight, plan))
+
+
+class _OfVoxels(nn.Module):
+    def __init__(self, encoder: SparseEncoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, voxels: SparseTensor) -> Tensor:
+        return self.encoder({"voxels": voxels})
+
+
+class _Lift(nn.Module):
+    """Images, and what the view transform draws, to its context and weight."""
+
+    def __init__(self, encoder: CameraEncoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encoder.view_transform.lift(self.encoder.image_feats(images), *drawn)
+
+
+class _ReadOut(nn.Module):
+    """``BEVFusion.read_out`` without the encoders."""
+
+    def __init__(self, model: BEVFusion):
+        super().__init__()
+        self.fuser, self.decoder, self.heads = model.fuser, model.decoder, model.heads
+
+    def forward(self, tasks: tuple[str, ...], *features: Tensor) -> dict:
+        return BEVFusion.read_out(self, tasks, *features)

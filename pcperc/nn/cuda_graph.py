@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that is captured once as a CUDA graph and launched as a whole from then on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class CudaGraph:
+    """The kernels of a function without arguments: it reads and writes the same memory each time.
+
+    Args:
+        function: may not look at values on the CPU, nor copy between CPU and GPU.
+        device: where its kernels run.
+    Raises:
+        RuntimeError: it did.
+        ValueError: another kind of device.
+    """
+
+    def __init__(self, function: Callable[[], Any], device: torch.device):
+        if device.type != "cuda":
+            raise ValueError(f"a CUDA graph needs its inputs on a CUDA device, got {device}")
+        stream = torch.cuda.Stream(device)  # libraries that a graph must not start are started here
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream), _no_autocast_cache():
+            function()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        # On that stream, which is one of this device: torch's own would be one of the device that is current.
+        captured = torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local")
+        try:
+            with captured, _no_autocast_cache():
+                self._result = function()
+        except RuntimeError as error:
+            raise RuntimeError(f"this work cannot be a CUDA graph: {error}") from error
+
+    def replay(self) -> Any:
+        """Launch it; what the function returned, in memory that the next replay overwrites."""
+        self._graph.replay()
+        return self._result
+
+
+def number_settings() -> tuple:
+    """What else than its inputs a graph's arithmetic depends on."""
+    autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
+    precision = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    return autocast, *precision, torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+
+
+def require_cuda(op: str) -> None:
+    """Raise RuntimeError where there is no GPU."""
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"{op}: a CUDA graph needs a CUDA device, and torch sees none")
+
+
+def require_eval(op: str, model: nn.Module) -> None:
+    """Raise ValueError for a model that trains."""
+    if any(module.training for module in model.modules()):
+        raise ValueError(f"{op}: model must be in eval mode (model.eval()), got one in training mode")
+
+
+def _no_autocast_cache() -> torch.autocast:
+    """Autocast as it is, but without weights that it keeps: their memory would not be the graph's own."""
+    enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    return torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False)

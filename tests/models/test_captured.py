@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A BEVFusion in CUDA graphs finds what it finds without; on a CPU the graphs' stand-ins run the parts again."""
+
+import copy
+import logging
+import sys
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from pcperc.datasets import MAP_CLASSES
+from pcperc.models.bevfusion import BEVGridTransform, BEVSegmentationHead, CenterHead, CenterTask, capture_frame
+from pcperc.models.bevfusion.captured import CapturedCameraEncoder, CapturedSparseEncoder, _Lift, _ReadOut
+from pcperc.models.bevfusion.view_transform import LSSTransform
+from pcperc.registry import MODELS
+from tests.models.bevfusion_small import POINT_RANGE, make_batch, scene_points, small_config
+from tests.nn.test_capture import ReplayedOnCpu
+from tests.nn.test_capture_dense import RunsAgain
+from tests.tolerances import tolerances
+
+CAPACITY = 4000
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    monkeypatch.setattr(RunsAgain, "made", 0)
+    for name in ("pcperc.nn.capture", "pcperc.nn.capture_dense"):
+        monkeypatch.setattr(sys.modules[name], "require_cuda", lambda op: None)
+    monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "_Graph", ReplayedOnCpu)
+    monkeypatch.setattr(sys.modules["pcperc.nn.capture_dense"], "CudaGraph", RunsAgain)
+
+
+def small_model(*, downsample=2, **options):
+    torch.manual_seed(0)
+    cfg = small_config(**options)
+    if "camera" in cfg["encoders"]:
+        side = 0.5 if downsample == 2 else 1.0
+        bounds = dict(x_bound=(-8.0, 8.0, side), y_bound=(-8.0, 8.0, side))
+        cfg["encoders"]["camera"]["view_transform"].update(downsample=downsample, **bounds)
+    model = MODELS.build(cfg).eval()
+    for module in model.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.normal_(0, 0.1), module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def frame(seed, *, height=32):
+    clouds = [scene_points(per_box=100 + 20 * seed, ground=400 + 90 * seed, seed=seed)]
+    batch = make_batch(clouds)
+    shape = (1, 2, 3, height, 64)
+    batch["inputs"]["images"] = torch.randint(
+        0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
+    return batch
+
+
+def check_frames(model, captured, frames, *, same=True):
+    """``same``: to the tolerance of a kernel; else what stands for all, since proposals of like score may change."""
+    found_heatmaps = []
+    for batch in frames:
+        with torch.inference_mode():
+            wanted, found = (one(**one.data_preprocessor(batch, False)) for one in (model, captured))
+            boxes = captured(**captured.data_preprocessor(batch, False), mode="predict")[0]
+        wanted, found = wanted["object"], found["object"]
+        close = tolerances(found.heatmap.dtype, 1000)
+        torch.testing.assert_close(found.heatmap, wanted.heatmap, **close)
+        torch.testing.assert_close(found.query_scores, wanted.query_scores, **close)
+        if same:
+            assert torch.equal(found.query_labels, wanted.query_labels)
+            torch.testing.assert_close(found.codes, wanted.codes, **close)
+            torch.testing.assert_close(found.logits, wanted.logits, **close)
+        assert len(boxes) > 0
+        found_heatmaps.append(found.heatmap)
+    assert all(not torch.equal(one, other) for one, other in zip(found_heatmaps, found_heatmaps[1:], strict=False))
+
+
+@pytest.mark.parametrize("downsample", [1, 2])
+def test_frames_give_the_models_result(on_cpu, caplog, downsample):
+    model = small_model(downsample=downsample)
+    captured = copy.deepcopy(model)
+    capture_frame(captured, capacity=CAPACITY)
+    assert isinstance(captured.encoders["camera"], CapturedCameraEncoder)
+    assert isinstance(captured.encoders["lidar"], CapturedSparseEncoder)
+    assert captured.encoders["camera"].out_channels == model.encoders["camera"].out_channels
+    check_frames(model, captured, [frame(seed) for seed in range(3)])
+    assert RunsAgain.made == 1 + downsample
+    check_frames(model, captured, [frame(3, height=48)])
+    assert RunsAgain.made == 2 + downsample  # the images have another size, the map has not
+    assert not caplog.records
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("modalities", [("camera",), ("camera", "lidar")], ids=["camera", "both"])
+def test_graphs_give_the_models_result(modalities, dtype):
+    model = small_model(modalities=modalities).cuda()
+    captured = copy.deepcopy(model)
+    capture_frame(captured, capacity=CAPACITY)
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        check_frames(model, captured, [frame(seed) for seed in range(3)], same=modalities == ("camera",))
+        check_frames(model, captured, [frame(3, height=48)], same=modalities == ("camera",))
+    assert len(captured.encoders["camera"].lift._graphs) == 2 and len(captured.captured_read_out._graphs) == 1
+    check_frames(model, captured, [frame(0)], same=modalities == ("camera",))  # without autocast, or again
+    assert len(captured.captured_read_out._graphs) == 1 + (dtype != torch.float32)
+    with torch.no_grad():
+        for one in (model, captured):
+            one.heads["object"].shared_conv.weight.mul_(1.5)
+    check_frames(model, captured, [frame(1)], same=modalities == ("camera",))
+
+
+def test_votes_and_lidar_alone_are_captured_too(on_cpu):
+    model = small_model(modalities=("lidar",))
+    model.votes = MODELS.build(dict(type="DetectionVotes", turns_deg=(10.0,)))
+    captured = copy.deepcopy(model)
+    capture_frame(captured, capacity=CAPACITY)
+    with torch.inference_mode():
+        wanted, found = (one(**one.data_preprocessor(frame(0), False), mode="predict")[0] for one in (model, captured))
+    torch.testing.assert_close(found.boxes, wanted.boxes, **tolerances(torch.float32, 1000))
+    assert RunsAgain.made == 1
+
+
+def test_an_encoder_of_another_kind_runs_with_a_warning(on_cpu, caplog):
+    model = small_model(modalities=("lidar",))
+    model.encoders["lidar"] = OtherEncoder(model.encoders["lidar"])
+    captured = copy.deepcopy(model)
+    with caplog.at_level(logging.WARNING):
+        capture_frame(captured, capacity=CAPACITY)
+        check_frames(model, captured, [frame(0)])
+    (warning,) = caplog.records
+    assert "encoder 'lidar' runs without a CUDA graph: it is no SparseEncoder but a OtherEncoder" in warning.message
+
+
+class OtherEncoder(torch.nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, inputs):
+        return self.encoder(inputs)
+
+
+class Watch(TorchFunctionMode):
+    """Fails where Python makes a tensor of values or looks at those of one: on a GPU both make the host wait."""
+
+    FORBIDDEN = {"tensor", "as_tensor", "from_numpy", "new_tensor", "item", "tolist", "nonzero", "cpu", "numpy"}
+    FORBIDDEN |= {"__bool__", "__float__", "__int__", "__index__", "masked_select", "unique"}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        assert name not in self.FORBIDDEN, name
+        if name in ("__getitem__", "__setitem__"):
+            for index in args[1] if isinstance(args[1], tuple) else args[1:2]:
+                is_mask = isinstance(index, torch.Tensor) and index.dtype == torch.bool
+                assert not (is_mask or isinstance(index, list)), "an index that is a list or a mask"
+        return function(*args, **(kwargs or {}))
+
+
+def heads():
+    tasks = [CenterTask((0, 2)), CenterTask((1,))]
+    coder = MODELS.build(dict(type="BoxCoder", point_range=POINT_RANGE, cell_size=(1.0, 1.0)))
+    bounds = ((-8.0, 8.0, 1.0), (-8.0, 8.0, 1.0)), ((-5.0, 5.0, 0.5), (-5.0, 5.0, 0.5))
+    center = CenterHead(32, tasks, coder, shared_channels=8, branch_channels=8)
+    return {
+        "object": center,
+        "map": BEVSegmentationHead(in_channels=32, classes=MAP_CLASSES, grid_transform=BEVGridTransform(*bounds)),
+    }
+
+
+@torch.no_grad()
+def test_what_is_captured_neither_waits_nor_copies():
+    model, images = small_model(), torch.randn(1, 2, 3, 32, 64)
+    for other in heads().items():
+        model.heads[other[0] + "2"] = other[1].eval()
+    view_transform = LSSTransform(in_channels=8, out_channels=8, feature_stride=4).eval()
+    with Watch():
+        context, weight = _Lift(model.encoders["camera"])(images, torch.rand(1, 2, 1, 32, 64))
+        view_transform.lift(model.encoders["camera"].image_feats(images))
+        features = [torch.randn(1, channels, 16, 16) for channels in model.fuser.in_channels]
+        outputs = _ReadOut(model)(tuple(model.heads), *features)
+    assert set(outputs) == {"object", "object2", "map2"} and len(context) == weight.numel() // 11
+    with pytest.raises(AssertionError, match="an index that is a list"), Watch():
+        images[:, [0, 1]]
+    with pytest.raises(AssertionError, match="item"), Watch():
+        images.sum().item()
