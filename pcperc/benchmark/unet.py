@@ -60,6 +60,8 @@ class ModelOptions:
 
 def measure_unet(options: ModelOptions) -> Report:
     """Measure the network in all libraries and types, in turns; print the table and write the JSON if asked for."""
+    if options.cuda_graph is not None:
+        raise ValueError("--cuda-graph: is for the model of a config; MinkUNet has the case captured_inference")
     device = pick_device(options.device)
     libraries, missing = open_libraries(options.peers)
     sweep = load_sweep(options.input, options.voxel_size)

@@ -56,7 +56,9 @@ def inverse(matrix: Array) -> Array:
             of text, which compiled packages cannot read.
     """
     if isinstance(matrix, Tensor):
-        return torch.linalg.inv_ex(matrix, check_errors=not torch.compiler.is_compiling()).inverse
+        if torch.compiler.is_compiling():
+            return torch.linalg.inv_ex(matrix).inverse
+        return torch.linalg.inv(matrix.cpu()).to(matrix.device)  # on a GPU that waits, too, behind a dozen launches
     return np.linalg.inv(matrix)
 
 

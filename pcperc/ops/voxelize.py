@@ -179,7 +179,7 @@ def _first_voxels(
     groups, grid_shape, batch_size = _group_points(op, points, batch_index, voxel_size, point_range, batch_size)
     starts = groups.starts[:-1]
     first_point = groups.order.index_select(0, starts).long()
-    if batch_index is None:
+    if batch_size == 1:
         chosen = torch.argsort(first_point)[:max_voxels]
     else:
         batch = torch.div(groups.keys, math.prod(grid_shape), rounding_mode="floor")

@@ -131,6 +131,12 @@ def test_unknown_evaluation(tmp_path):
         test(TestOptions(config=Path(TOY), work_dir=tmp_path, evaluation="boxes"))
 
 
+def test_graphs_are_for_bevfusion(trained):
+    options = TestOptions(config=Path(TOY), work_dir=trained.parent, device="cpu", cuda_graph=100)
+    with pytest.raises(ConfigError, match="--cuda-graph captures the parts of BEVFusion, and this model is a ToyModel"):
+        test(options)
+
+
 def test_the_tool_alone_names_what_is_missing(tmp_path):
     process = run_tool("tools/test.py", "--work-dir", tmp_path, "--eval", "nuscenes")
     assert process.returncode == 1

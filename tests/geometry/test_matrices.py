@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcperc.geometry import (
+    inverse,
     invert_rigid,
     matrix_to_quaternion,
     project_points,
@@ -121,6 +122,15 @@ def test_projection_undoes_the_augmentation_of_the_cloud():
     np.testing.assert_allclose(undone[seen], plain[seen], atol=1e-6)
     batched, _ = project_points(*(torch.from_numpy(np.stack([x, x])) for x in (points, lidar2camera, camera2image)))
     np.testing.assert_allclose(batched[1], plain)
+
+
+def test_inverse(device):
+    matrices = torch.randn(5, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = inverse(matrices.to(device))
+    assert found.device.type == device.type and torch.equal(found.cpu(), torch.linalg.inv(matrices))
+    np.testing.assert_allclose(inverse(matrices.numpy()), found.cpu().numpy(), rtol=1e-9, atol=1e-12)
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        inverse(torch.zeros(1, 3, 3, device=device))
 
 
 def test_homogeneous():

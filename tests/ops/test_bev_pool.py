@@ -109,6 +109,12 @@ class TestBevPoolPlain(BevPoolContract):
             Mistake("cell", make(cell_size=(1, 1, 0)), ValueError, "cell_size must be > 0"),
             Mistake("grid", make(grid_shape=(1 << 11, 1 << 11, 1 << 11)), ValueError, "fewer than 2\\^31 cells"),
             Mistake("rows", make(rows=torch.tensor([0, 1, 2, 9]), num_rows=4), ValueError, r"rows must be in \[0, 4\)"),
+            Mistake(
+                "no_rows",
+                make(rows=torch.arange(4), check_rows=False),
+                ValueError,
+                "num_rows must be given under torch.compile or without check_rows",
+            ),
             Mistake("few_rows", lambda: ops.bev_pool(torch.zeros(3, 2), plan), ValueError, "plan's 4 rows"),
             Mistake("weight", lambda: ops.bev_pool(torch.zeros(4, 2), plan, torch.ones(5)), ValueError, "plan's 4"),
         ]
@@ -141,6 +147,15 @@ def test_channels_of_the_model(channels, device):
     )
     torch.testing.assert_close(out.double().cpu(), torch.from_numpy(wanted), rtol=1e-5, atol=1e-5)
     assert out.shape == (2, 2 * channels, 4, 3)
+
+
+def test_rows_out_of_range_add_nothing_where_nobody_looks(device):
+    points, rows = random_points(1, 40).to(device), torch.arange(40, device=device) - 3
+    plan = ops.make_bev_pool_plan(points, **GRID, rows=rows, num_rows=30, check_rows=False)
+    feats = torch.randn(30, 2, device=device)
+    inside = (rows >= 0) & (rows < 30)
+    right = ops.make_bev_pool_plan(points[:, inside], **GRID, rows=rows[inside], num_rows=30)
+    assert torch.equal(ops.bev_pool(feats, plan), ops.bev_pool(feats, right))
 
 
 def test_features_are_twice_differentiable_and_the_gradient_of_weight_says_that_it_is_not():

@@ -192,6 +192,14 @@ def test_batched_hard_voxels_are_those_of_each_cloud(device):
     assert rows == len(got.coords)
 
 
+def test_one_cloud_with_its_batch_index_is_the_cloud_without(device):
+    cloud, limits = random_points(120, seed=4).to(device), {"max_points": 2, "max_voxels": 11}
+    index = torch.zeros(len(cloud), dtype=torch.int32, device=device)
+    got, alone = ops.voxelize_hard(cloud, index, **GRID, **limits), ops.voxelize_hard(cloud, **GRID, **limits)
+    assert torch.equal(got.coords[:, 1:], alone.coords) and not got.coords[:, 0].any() and len(got.coords) == 11
+    assert torch.equal(got.voxels, alone.voxels)
+
+
 @pytest.mark.realdata
 def test_real_keyframe_has_the_published_number_of_voxels(realdata):
     (path,) = realdata.glob("nuscenes/keyframe_*/*LIDAR_TOP*.bin")

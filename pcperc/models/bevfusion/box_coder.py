@@ -4,6 +4,7 @@
 import torch
 from torch import Tensor
 
+from pcperc.models.constants import constant
 from pcperc.registry import MODELS
 
 # exp(5) = 148 m is longer than any box and keeps an untrained head from writing infinities into the matching costs.
@@ -45,7 +46,7 @@ class BoxCoder:
 
     def to_cells(self, xy: Tensor) -> Tensor:
         """Turn positions (..., 2) in metres into BEV cells."""
-        return (xy - xy.new_tensor(self.point_range[:2])) / xy.new_tensor(self.cell_size)
+        return (xy - constant(self.point_range[:2], xy)) / constant(self.cell_size, xy)
 
     def encode(self, boxes: Tensor) -> Tensor:
         """Encode boxes (K, 9) into codes (K, 10) of the same dtype; sizes must be positive; NaN velocities stay NaN."""
@@ -59,7 +60,7 @@ class BoxCoder:
 
         (sin, cos) need not have length 1. Log sizes are clamped to +-5.
         """
-        xy = codes[..., :2] * codes.new_tensor(self.cell_size) + codes.new_tensor(self.point_range[:2])
+        xy = codes[..., :2] * constant(self.cell_size, codes) + constant(self.point_range[:2], codes)
         size = codes[..., 3:6].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
         yaw = torch.atan2(codes[..., 6:7], codes[..., 7:8])
         return torch.cat([xy, codes[..., 2:3], size, yaw, codes[..., 8:10]], -1)

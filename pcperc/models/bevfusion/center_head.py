@@ -16,6 +16,7 @@ from pcperc.geometry import Detections
 from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.center_loss import CenterLoss, CenterOutput
 from pcperc.models.blocks import ConvNormReLU
+from pcperc.models.constants import constant
 from pcperc.registry import MODELS
 
 # What each branch of a task gives, in the order of BoxCoder's code.
@@ -69,7 +70,7 @@ class CenterTask:
             return ops.circle_nms(boxes[:, :2].contiguous(), scores, min_distance=self.threshold)
         if self.scales is not None:
             boxes = boxes.clone()
-            boxes[:, 3:5] *= boxes.new_tensor(self.scales)[members][:, None]
+            boxes[:, 3:5] *= constant(self.scales, boxes)[members][:, None]
         return ops.nms_bev(boxes, scores, iou_threshold=self.threshold)
 
 
@@ -156,7 +157,7 @@ class CenterHead(nn.Module):
                 keep = self._valid(boxes[b], scores[b])
                 found, score, member = boxes[b][keep], scores[b][keep], members[b][keep]
                 kept = task.suppress(found, score, member)[: self.max_per_task]
-                labels = member.new_tensor(task.classes)[member[kept]]
+                labels = constant(task.classes, member)[member[kept]]
                 parts.append((found[kept], score[kept], labels))
             boxes, scores, labels = (torch.cat(part) for part in zip(*parts, strict=True))
             results.append(Detections(boxes, scores, labels).filter(scores.argsort(descending=True, stable=True)))
@@ -176,7 +177,7 @@ class CenterHead(nn.Module):
 
     def _valid(self, boxes: Tensor, scores: Tensor) -> Tensor:
         """Return (K,) bool: good enough and inside ``post_range``."""
-        low, high = boxes.new_tensor(self.post_range[:3]), boxes.new_tensor(self.post_range[3:])
+        low, high = constant(self.post_range[:3], boxes), constant(self.post_range[3:], boxes)
         return (scores > self.score_threshold) & ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(1)
 
 

@@ -14,6 +14,7 @@ from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.transformer import TransFusionDecoderLayer
 from pcperc.models.bevfusion.transfusion_loss import HeadOutput, TransFusionLoss
 from pcperc.models.blocks import ConvNormReLU
+from pcperc.models.constants import constant
 from pcperc.registry import MODELS
 
 # What each prediction branch gives, in the order of BoxCoder's code.
@@ -182,7 +183,7 @@ class TransFusionHead(nn.Module):
         """
         boxes = self.box_coder.decode(output.codes[-1])
         scores = output.logits[-1].gather(2, output.query_labels[..., None])[..., 0].sigmoid() * output.query_scores
-        low, high = boxes.new_tensor(self.post_range[:3]), boxes.new_tensor(self.post_range[3:])
+        low, high = constant(self.post_range[:3], boxes), constant(self.post_range[3:], boxes)
         keep = (scores > self.score_threshold) & ((boxes[..., :3] >= low) & (boxes[..., :3] <= high)).all(-1)
         results = []
         for i in range(len(boxes)):
