@@ -83,11 +83,12 @@ def transform_boxes(boxes: Array, matrix: Array, *, upright: str = "source") -> 
     if isinstance(boxes, Tensor):
         xp = torch
         wide = torch.promote_types(boxes.dtype, matrix.dtype if isinstance(matrix, Tensor) else torch.float64)
-        values, matrix = boxes.to(wide), torch.as_tensor(matrix, dtype=wide, device=boxes.device)
+        values, matrix = boxes.to(wide), torch.as_tensor(matrix, dtype=wide)
     else:
         xp, matrix = np, np.asarray(matrix, np.float64)
         values = boxes.astype(np.float64)
-    scale = _uniform_scale(matrix)
+    scale = _uniform_scale(matrix)  # looks at it on the CPU: let it be there, for boxes on a GPU
+    matrix = matrix.to(boxes.device) if isinstance(boxes, Tensor) else matrix
     linear = matrix[:3, :3]
 
     def move_horizontal(vectors: Array) -> Array:

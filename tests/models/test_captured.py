@@ -76,12 +76,13 @@ def check_frames(model, captured, frames, *, same=True):
 
 
 @pytest.mark.parametrize("downsample", [1, 2])
-def test_frames_give_the_models_result(on_cpu, caplog, downsample):
-    model = small_model(downsample=downsample)
+@pytest.mark.parametrize("modalities", [("camera",), ("camera", "lidar")], ids=["camera", "both"])
+def test_frames_give_the_models_result(on_cpu, caplog, modalities, downsample):
+    model = small_model(downsample=downsample, modalities=modalities)
     captured = copy.deepcopy(model)
     capture_frame(captured, capacity=CAPACITY)
     assert isinstance(captured.encoders["camera"], CapturedCameraEncoder)
-    assert isinstance(captured.encoders["lidar"], CapturedSparseEncoder)
+    assert "lidar" not in modalities or isinstance(captured.encoders["lidar"], CapturedSparseEncoder)
     assert captured.encoders["camera"].out_channels == model.encoders["camera"].out_channels
     check_frames(model, captured, [frame(seed) for seed in range(3)])
     assert RunsAgain.made == 1 + downsample

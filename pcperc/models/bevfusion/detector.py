@@ -128,5 +128,5 @@ class BEVFusion(BaseModel):
 
 def to_recorded_frame(detections: Detections, lidar_aug: Tensor) -> Detections:
     """Undo ``lidar_aug`` (4, 4), which may turn, scale, mirror and move."""
-    recorded = inverse(lidar_aug.double())
+    recorded = inverse(lidar_aug.cpu().double())
     return Detections(transform_boxes(detections.boxes, recorded), detections.scores, detections.labels)
