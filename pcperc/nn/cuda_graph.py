@@ -21,7 +21,7 @@ class CudaGraph:
 
     def __init__(self, function: Callable[[], Any], device: torch.device):
         if device.type != "cuda":
-            raise ValueError(f"a CUDA graph needs its inputs on a CUDA device, got {device}")
+            raise ValueError(f"CudaGraph: its inputs must be on a CUDA device, got {device}")
         stream = torch.cuda.Stream(device)  # libraries that a graph must not start are started here
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream), _no_autocast_cache():
@@ -34,7 +34,7 @@ class CudaGraph:
             with captured, _no_autocast_cache():
                 self._result = function()
         except RuntimeError as error:
-            raise RuntimeError(f"this work cannot be a CUDA graph: {error}") from error
+            raise RuntimeError(f"CudaGraph: this work cannot be captured: {error}") from error
 
     def replay(self) -> Any:
         """Launch it; what the function returned, in memory that the next replay overwrites."""

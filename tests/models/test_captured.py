@@ -129,7 +129,7 @@ def test_an_encoder_of_another_kind_runs_with_a_warning(on_cpu, caplog):
         capture_frame(captured, capacity=CAPACITY)
         check_frames(model, captured, [frame(0)])
     (warning,) = caplog.records
-    assert "encoder 'lidar' runs without a CUDA graph: it is no SparseEncoder but a OtherEncoder" in warning.message
+    assert "encoder 'lidar' runs without a CUDA graph, which a OtherEncoder does not have" in warning.message
 
 
 class OtherEncoder(torch.nn.Module):

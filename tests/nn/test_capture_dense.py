@@ -150,7 +150,7 @@ spnn.capture_dense(ReadsValues().eval())(torch.ones(3, device="cuda"))
 def test_a_look_at_values_cannot_be_captured():
     """In a process of its own: torch does not promise what works behind a capture that failed."""
     done = subprocess.run([sys.executable, "-c", READS_VALUES], capture_output=True, text=True)
-    assert done.returncode == 1 and "RuntimeError: this work cannot be a CUDA graph: " in done.stderr
+    assert done.returncode == 1 and "RuntimeError: CudaGraph: this work cannot be captured: " in done.stderr
 
 
 def test_what_is_wrong_is_said(on_cpu):
@@ -164,7 +164,7 @@ def test_what_is_wrong_is_said(on_cpu):
         captured(("a",))
     with pytest.raises(ValueError, match="inputs must be tensors of one device, got .'cpu', 'meta'."):
         captured(("a",), torch.ones(1), torch.ones(1, device="meta"))
-    with pytest.raises(ValueError, match="needs its inputs on a CUDA device, got cpu"):
+    with pytest.raises(ValueError, match="CudaGraph: its inputs must be on a CUDA device, got cpu"):
         CudaGraph(lambda: None, torch.device("cpu"))
     with pytest.raises(TypeError, match="results must be tensors, also in containers, got float"):
         CapturedModule(Floats().eval())(torch.ones(1))

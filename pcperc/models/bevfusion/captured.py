@@ -9,6 +9,7 @@ from pcperc import nn as spnn
 from pcperc.models.bevfusion.camera_encoder import CameraEncoder
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
+from pcperc.models.bevfusion.view_transform import LSSTransform
 from pcperc.sparse import SparseTensor
 
 
@@ -18,8 +19,8 @@ def capture_frame(model: BEVFusion, *, capacity: int) -> None:
     Four graphs: the camera's backbone and neck up to what the view transform pools; the convolutions behind its
     pooling; the LiDAR encoder; fuser, decoder and heads. Between them run what depends on the points: voxelization,
     the drawing and the pooling of the view transform, and the decoding of boxes. Each graph is captured by the first
-    call for a form of its input and gives the results that the part gives. An encoder of another kind than
-    ``CameraEncoder`` and ``SparseEncoder`` runs as it is, with a warning.
+    call for a form of its input and gives the results that the part gives. An encoder that is neither a
+    ``SparseEncoder`` nor a ``CameraEncoder`` with an ``LSSTransform`` runs as it is, with a warning.
 
     Args:
         model: its parameters may change in place, but must stay where they are.
@@ -28,16 +29,14 @@ def capture_frame(model: BEVFusion, *, capacity: int) -> None:
         RuntimeError: this machine has no CUDA device.
     """
     model.eval()
-    kinds = {"camera": (CameraEncoder, CapturedCameraEncoder), "lidar": (SparseEncoder, CapturedSparseEncoder)}
     for name, encoder in model.encoders.items():
-        kind, captured = kinds[name]
-        if isinstance(encoder, kind):
-            model.encoders[name] = captured(encoder, capacity) if kind is SparseEncoder else captured(encoder)
+        if isinstance(encoder, CameraEncoder) and isinstance(encoder.view_transform, LSSTransform):
+            model.encoders[name] = CapturedCameraEncoder(encoder)
+        elif isinstance(encoder, SparseEncoder):
+            model.encoders[name] = CapturedSparseEncoder(encoder, capacity=capacity)
         else:
-            logging.getLogger(__name__).warning(
-                "capture_frame: the encoder '%s' runs without a CUDA graph: it is no %s but a %s",
-                name, kind.__name__, type(encoder).__name__,
-            )  # fmt: skip
+            message = "capture_frame: the encoder '%s' runs without a CUDA graph, which a %s does not have"
+            logging.getLogger(__name__).warning(message, name, type(encoder).__name__)
     model.captured_read_out = spnn.capture_dense(_ReadOut(model).eval())
     model.eval()  # what was put in, too
 
@@ -45,7 +44,7 @@ def capture_frame(model: BEVFusion, *, capacity: int) -> None:
 class CapturedSparseEncoder(nn.Module):
     """A :class:`SparseEncoder` in eval mode as a CUDA graph; arguments and errors of :func:`pcperc.nn.capture`."""
 
-    def __init__(self, encoder: SparseEncoder, capacity: int):
+    def __init__(self, encoder: SparseEncoder, *, capacity: int):
         super().__init__()
         self.encoder = encoder
         self.captured = spnn.capture(_OfVoxels(encoder).eval(), capacity=capacity)
