@@ -39,14 +39,13 @@ class CameraEncoder(nn.Module):
         Raises:
             ValueError: images of another shape or not floats.
         """
-        images = inputs["images"]
+        return self.view_transform(self.image_feats(inputs["images"]), inputs)
+
+    def image_feats(self, images: Tensor) -> Tensor:
+        """Images (B, V, 3, H, W) to the features (B, V, C, h, w) that the view transform takes."""
         if images.ndim != 5 or not images.is_floating_point():
             raise ValueError(
                 f"CameraEncoder: images must be (B, V, 3, H, W) normalised floats, "
                 f"got {tuple(images.shape)} {images.dtype}"
             )
-        return self.view_transform(self.image_feats(images), inputs)
-
-    def image_feats(self, images: Tensor) -> Tensor:
-        """Images (B, V, 3, H, W) to the features (B, V, C, h, w) that the view transform takes."""
         return self.neck(self.backbone(images.flatten(0, 1)))[0].unflatten(0, images.shape[:2])
