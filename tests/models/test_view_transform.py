@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from pcperc.models.bevfusion.camera_encoder import CameraEncoder
 from pcperc.models.bevfusion.depth_view_transform import DepthLSSTransform, render_depth
@@ -145,6 +146,25 @@ def test_no_points_and_points_that_are_not_numbers():
     bad = torch.tensor([[math.nan, 0, 1], [0, 0, math.nan], [0, math.inf, 1], [0, 0, 0], [0, 0, 3.0]])
     got = render_depth([bad], **straight_camera(), image_size=(3, 4))
     assert got.sum() == 3 and got[0, 0, 0, 1, 2] == 3
+
+
+def test_what_no_camera_sees_leaves_no_trace(device):
+    """More such points than pixels, each with a cell of its own past the images: none waits for another's."""
+    points = torch.tensor([[0.0, 0, -1]] * 50 + [[0.1, 0.1, 1]] + [[9, 9, 1]] * 50)
+    rig = {key: value.to(device) for key, value in straight_camera().items()}
+    with Targets() as mode:
+        got = render_depth([points.to(device)], **rig, image_size=(3, 4))
+    assert got[0, 0, 0, 2, 3] == 1 and got.count_nonzero() == 1
+    assert mode.found.unique().numel() == len(points) and (mode.found < 12).sum() == 1
+
+
+class Targets(TorchFunctionMode):
+    """Keeps where ``scatter_reduce_`` writes."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.scatter_reduce_:
+            self.found = args[2]
+        return function(*args, **(kwargs or {}))
 
 
 def test_number_of_clouds_is_checked():

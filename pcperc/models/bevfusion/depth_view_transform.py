@@ -63,12 +63,13 @@ def render_depth(
             pixels = (pixels + 0.5).floor()  # pixel (0, 0) covers [-0.5, 0.5)
             u, v = pixels.unbind(-1)  # (V, N)
             seen = (depth > _MIN_DRAWN_DEPTH) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            target = first_pixel + torch.where(seen, v * width + u, 0).long()
-            # What no camera sees goes to one cell past the images: no data-dependent shapes, so the GPU need not wait.
-            target = torch.where(seen, target, views * height * width)
-            image = torch.full((views * height * width + 1,), torch.inf, device=depth.device)
+            # What no camera sees goes past the images: no data-dependent shapes, so the GPU need not wait. A cell for
+            # each point, since a GPU takes one after the other what is written to the same one.
+            spare = views * height * width + torch.arange(cloud.shape[0], device=depth.device)
+            target = torch.where(seen, first_pixel + v * width + u, spare).long()
+            image = torch.full((views * height * width + cloud.shape[0],), torch.inf, device=depth.device)
             image.scatter_reduce_(0, target.flatten(), depth.float().flatten(), "amin")
-            images.append(image[:-1].view(views, 1, height, width))
+            images.append(image[: views * height * width].view(views, 1, height, width))
         depth_images = torch.stack(images)
         return torch.where(depth_images.isinf(), 0.0, depth_images)
 
