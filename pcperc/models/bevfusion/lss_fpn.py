@@ -57,6 +57,8 @@ class GeneralizedLSSFPN(nn.Module):
         top = features[-1]
         outputs = []
         for i in reversed(range(len(features) - 1)):
+            # On a GPU torch resizes maps of many channels several times faster in this memory format.
+            top = top.contiguous(memory_format=torch.channels_last)
             top = F.interpolate(top, size=features[i].shape[-2:], mode="bilinear", align_corners=False)
             top = self.lateral_convs[i](torch.cat([features[i], top], dim=1))
             top = self.fpn_convs[i](top)
