@@ -36,7 +36,8 @@ def measure_stages(options: ModelOptions) -> Report:
     """Time each stage of a prediction, and each sparse convolution in it, kernel map included where it is built there.
 
     Times of the stages are those of one run, the one of median total, and sum to it; layers are medians over the runs.
-    Of a model in CUDA graphs these are the stages, and no layer is timed.
+    Of a model in CUDA graphs these are the stages, but for that of the image features, which runs on a stream of its
+    own beside what is in ``other``, and no layer is timed.
     """
     device = pick_device(options.device)
     report = start_report("stages", device, [Pcperc()], load_sweep(options.input, options.voxel_size), options.dtype)

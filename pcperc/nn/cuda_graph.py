@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class CudaGraph:
@@ -20,8 +20,7 @@ class CudaGraph:
     """
 
     def __init__(self, function: Callable[[], Any], device: torch.device):
-        if device.type != "cuda":
-            raise ValueError(f"CudaGraph: its inputs must be on a CUDA device, got {device}")
+        _require_on_cuda(device)
         stream = torch.cuda.Stream(device)  # libraries that a graph must not start are started here
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream), _no_autocast_cache():
@@ -42,6 +41,37 @@ class CudaGraph:
         return self._result
 
 
+class SideStream:
+    """Starts work that runs beside what the current stream is given next."""
+
+    def __init__(self):
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+
+    def start(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
+        """Launch ``function(x)`` behind what the current stream of x's device has been given so far.
+
+        Returns:
+            Function that lets the current stream wait for the result, and returns it. Nothing waits before.
+        Raises:
+            ValueError: x is on another kind of device.
+        """
+        _require_on_cuda(x.device)
+        if x.device not in self._streams:
+            self._streams[x.device] = torch.cuda.Stream(x.device)
+        side, current = self._streams[x.device], torch.cuda.current_stream(x.device)
+        side.wait_stream(current)
+        x.record_stream(side)
+        with torch.cuda.stream(side):
+            result = function(x)
+
+        def join() -> Tensor:
+            current.wait_stream(side)
+            result.record_stream(current)
+            return result
+
+        return join
+
+
 def number_settings() -> tuple:
     """What else than its inputs a graph's arithmetic depends on."""
     autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
@@ -59,6 +89,11 @@ def require_eval(op: str, model: nn.Module) -> None:
     """Raise ValueError for a model that trains."""
     if any(module.training for module in model.modules()):
         raise ValueError(f"{op}: model must be in eval mode (model.eval()), got one in training mode")
+
+
+def _require_on_cuda(device: torch.device) -> None:
+    if device.type != "cuda":
+        raise ValueError(f"CudaGraph: its inputs must be on a CUDA device, got {device}")
 
 
 def _no_autocast_cache() -> torch.autocast:

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from pcperc.datasets import MAP_CLASSES
 from pcperc.models.bevfusion import BEVGridTransform, BEVSegmentationHead, CenterHead, CenterTask, capture_frame
-from pcperc.models.bevfusion.captured import CapturedCameraEncoder, CapturedSparseEncoder, _Lift, _ReadOut
+from pcperc.models.bevfusion.captured import CapturedCameraEncoder, CapturedSparseEncoder, _ImageFeats, _Lift, _ReadOut
 from pcperc.models.bevfusion.view_transform import LSSTransform
 from pcperc.registry import MODELS
 from tests.models.bevfusion_small import POINT_RANGE, make_batch, scene_points, small_config
@@ -22,11 +22,20 @@ from tests.tolerances import tolerances
 CAPACITY = 4000
 
 
+class InOrder:
+    """Stands in for the side stream."""
+
+    def start(self, function, x):
+        result = function(x)
+        return lambda: result
+
+
 @pytest.fixture
 def on_cpu(monkeypatch):
     monkeypatch.setattr(RunsAgain, "made", 0)
     for name in ("pcperc.nn.capture", "pcperc.nn.capture_dense"):
         monkeypatch.setattr(sys.modules[name], "require_cuda", lambda op: None)
+    monkeypatch.setattr(sys.modules["pcperc.models.bevfusion.captured"], "SideStream", InOrder)
     monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "_Graph", ReplayedOnCpu)
     monkeypatch.setattr(sys.modules["pcperc.nn.capture_dense"], "CudaGraph", RunsAgain)
 
@@ -85,9 +94,9 @@ def test_frames_give_the_models_result(on_cpu, caplog, modalities, downsample):
     assert "lidar" not in modalities or isinstance(captured.encoders["lidar"], CapturedSparseEncoder)
     assert captured.encoders["camera"].out_channels == model.encoders["camera"].out_channels
     check_frames(model, captured, [frame(seed) for seed in range(3)])
-    assert RunsAgain.made == 1 + downsample
+    assert RunsAgain.made == 2 + downsample
     check_frames(model, captured, [frame(3, height=48)])
-    assert RunsAgain.made == 2 + downsample  # the images have another size, the map has not
+    assert RunsAgain.made == 4 + downsample  # the images have another size, the map has not
     assert not caplog.records
 
 
@@ -108,6 +117,19 @@ def test_graphs_give_the_models_result(modalities, dtype):
         for one in (model, captured):
             one.heads["object"].shared_conv.weight.mul_(1.5)
     check_frames(model, captured, [frame(1)], same=modalities == ("camera",))
+
+
+@pytest.mark.gpu
+def test_the_side_stream_changes_no_bit():
+    captured = small_model().cuda()
+    capture_frame(captured, capacity=CAPACITY)
+    camera = captured.encoders["camera"]
+    inputs = [captured.data_preprocessor(frame(seed), False)["inputs"] for seed in range(20)]
+    with torch.inference_mode():
+        found = [camera(one) for one in inputs]  # one behind the other, the next before the last is done
+        camera._side = InOrder()
+        for one, wanted in zip(inputs, found, strict=True):
+            assert torch.equal(camera(one), wanted)
 
 
 def test_votes_and_lidar_alone_are_captured_too(on_cpu):
@@ -175,8 +197,9 @@ def test_what_is_captured_neither_waits_nor_copies():
         model.heads[other[0] + "2"] = other[1].eval()
     view_transform = LSSTransform(in_channels=8, out_channels=8, feature_stride=4).eval()
     with Watch():
-        context, weight = _Lift(model.encoders["camera"])(images, torch.rand(1, 2, 1, 32, 64))
-        view_transform.lift(model.encoders["camera"].image_feats(images))
+        image_feats = _ImageFeats(model.encoders["camera"])(images)
+        context, weight = _Lift(model.encoders["camera"].view_transform)(image_feats, torch.rand(1, 2, 1, 32, 64))
+        _Lift(view_transform)(image_feats)
         features = [torch.randn(1, channels, 16, 16) for channels in model.fuser.in_channels]
         outputs = _ReadOut(model)(tuple(model.heads), *features)
     assert set(outputs) == {"object", "object2", "map2"} and len(context) == weight.numel() // 11

@@ -11,7 +11,7 @@ import torch
 
 import pcperc.nn as spnn
 from pcperc.nn.capture_dense import CapturedModule
-from pcperc.nn.cuda_graph import CudaGraph
+from pcperc.nn.cuda_graph import CudaGraph, SideStream
 
 
 class RunsAgain:
@@ -135,6 +135,24 @@ def test_autocast_is_a_form_of_its_own():
         torch.testing.assert_close(leaves(found), leaves(wanted))
         assert found["a"].logits.dtype == (dtype or torch.float32)
     assert len(captured._graphs) == 3
+
+
+@pytest.mark.gpu
+def test_work_beside_the_current_stream():
+    side, count = SideStream(), 1 << 20
+
+    def slow(x):
+        torch.cuda._sleep(100_000_000)
+        return 2 * x
+
+    for number in range(1, 5):
+        torch.cuda._sleep(10_000_000)
+        join = side.start(slow, torch.full((count,), number, dtype=torch.float32, device="cuda"))  # done after the nap
+        other = torch.full((count,), -1.0, device="cuda")  # not where the argument still is
+        assert other.sum().item() == -count  # waits for the current stream alone
+        (stream,) = side._streams.values()
+        assert not stream.query() and stream != torch.cuda.current_stream()
+        assert join().sum().item() == 2 * number * count
 
 
 READS_VALUES = """

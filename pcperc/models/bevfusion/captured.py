@@ -10,17 +10,19 @@ from pcperc.models.bevfusion.camera_encoder import CameraEncoder
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.models.bevfusion.view_transform import LSSTransform
+from pcperc.nn.cuda_graph import SideStream
 from pcperc.sparse import SparseTensor
 
 
 def capture_frame(model: BEVFusion, *, capacity: int) -> None:
     """Put the parts of a model into CUDA graphs, in place, and the model into eval mode, for good.
 
-    Four graphs: the camera's backbone and neck up to what the view transform pools; the convolutions behind its
-    pooling; the LiDAR encoder; fuser, decoder and heads. Between them run what depends on the points: voxelization,
-    the drawing and the pooling of the view transform, and the decoding of boxes. Each graph is captured by the first
-    call for a form of its input and gives the results that the part gives. An encoder that is neither a
-    ``SparseEncoder`` nor a ``CameraEncoder`` with an ``LSSTransform`` runs as it is, with a warning.
+    Five graphs: the camera's backbone and neck; the view transform up to its pooling; the convolutions behind the
+    pooling; the LiDAR encoder; fuser, decoder and heads. Between them run what depends on the points: voxelization, the
+    drawing and the pooling of the view transform, and the decoding of boxes. The first graph has a stream of its own,
+    beside the drawing and the plan of the pooling. Each graph is captured by the first call for a form of its input and
+    gives the results that the part gives. An encoder that is neither a ``SparseEncoder`` nor a ``CameraEncoder`` with
+    an ``LSSTransform`` runs as it is, with a warning.
 
     Args:
         model: its parameters may change in place, but must stay where they are.
@@ -54,14 +56,19 @@ class CapturedSparseEncoder(nn.Module):
 
 
 class CapturedCameraEncoder(nn.Module):
-    """A :class:`CameraEncoder` in eval mode as two CUDA graphs, what lies before its pooling and what lies behind."""
+    """A :class:`CameraEncoder` in eval mode as CUDA graphs: image features, the lift, and what lies behind the pooling.
+
+    The features need the images alone, so they are made beside the drawing and the plan, which wait for the GPU.
+    """
 
     def __init__(self, encoder: CameraEncoder):
         super().__init__()
         self.encoder = encoder
-        self.lift = spnn.capture_dense(_Lift(encoder).eval())
+        self.image_feats = spnn.capture_dense(_ImageFeats(encoder).eval())
+        self.lift = spnn.capture_dense(_Lift(encoder.view_transform).eval())
         behind = encoder.view_transform.downsample
         self.downsample = behind if isinstance(behind, nn.Identity) else spnn.capture_dense(behind)
+        self._side = SideStream()
 
     @property
     def out_channels(self) -> int:
@@ -69,8 +76,9 @@ class CapturedCameraEncoder(nn.Module):
 
     def forward(self, inputs: dict) -> Tensor:
         view_transform = self.encoder.view_transform
-        drawn, plan = view_transform.drawn(inputs), view_transform.plan(inputs)  # first: they wait for the GPU
-        context, weight = self.lift(inputs["images"], *drawn)
+        image_feats = self._side.start(self.image_feats, inputs["images"])
+        drawn, plan = view_transform.drawn(inputs), view_transform.plan(inputs)
+        context, weight = self.lift(image_feats(), *drawn)
         return self.downsample(view_transform.pool(context, weight, plan))
 
 
@@ -83,15 +91,22 @@ class _OfVoxels(nn.Module):
         return self.encoder({"voxels": voxels})
 
 
-class _Lift(nn.Module):
-    """Images, and what the view transform draws, to its context and weight."""
-
+class _ImageFeats(nn.Module):
     def __init__(self, encoder: CameraEncoder):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, images: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]:
-        return self.encoder.view_transform.lift(self.encoder.image_feats(images), *drawn)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encoder.image_feats(images)
+
+
+class _Lift(nn.Module):
+    def __init__(self, view_transform: LSSTransform):
+        super().__init__()
+        self.view_transform = view_transform
+
+    def forward(self, image_feats: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]:
+        return self.view_transform.lift(image_feats, *drawn)
 
 
 class _ReadOut(nn.Module):
