@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,20 @@ def test_replace_keeps_voxels_and_kernel_maps():
 def test_a_lattice_may_be_larger_than_an_index_can_be():
     x = SparseTensor(coords_of((0, 5, 6, 7)), torch.ones(1, 2), spatial_shape=2**40)
     assert x.spatial_shape == (2**40,) * 3 and crop(x, upper=6).spatial_shape == x.spatial_shape
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_each_column_has_its_bounds(column, device):
+    coords, feats = coords_of((0, 0, 0, 0), (2, 3, 4, 5)), torch.ones(2, 1, device=device)
+    assert len(SparseTensor(coords.to(device), feats, 3, spatial_shape=(4, 5, 6))) == 2
+    for row, step in ((0, -1), (1, 1)):
+        moved = coords.clone()
+        moved[row, column] += step
+        expected = re.escape(
+            f"coords row {row} = {moved[row].tolist()} is outside batch_size 3, spatial_shape (4, 5, 6)"
+        )
+        with pytest.raises(ValueError, match=expected):
+            SparseTensor(moved.to(device), feats, 3, spatial_shape=(4, 5, 6))
 
 
 def test_sizes_may_be_numbers_of_numpy():
