@@ -111,15 +111,21 @@ def voxelize_hard_mean(
     max_points: int,
     max_voxels: int,
     batch_size: int | None = None,
+    check_batch_index: bool = True,
 ) -> HardMeanVoxels:
     """Mean of the points that :func:`voxelize_hard` keeps, without its (M, max_points, F) table.
 
     Arguments, order of voxels and errors are those of voxelize_hard. Sums run in float32 (float64 for float64
     points), in the order of the points; feats has the dtype of points. Differentiable in points. Deterministic on CPU
     and CUDA.
+
+    Args:
+        check_batch_index: look whether batch_index is in range, which makes a GPU wait. Without it batch_size must be
+            given, and points of other batch items are dropped.
     """
     op = "voxelize_hard_mean"
-    rows = _first_voxels(op, points, batch_index, voxel_size, point_range, max_points, max_voxels, batch_size)
+    grid = voxel_size, point_range
+    rows = _first_voxels(op, points, batch_index, *grid, max_points, max_voxels, batch_size, look=check_batch_index)
     feats = torch.ops.pcperc.segment_mean(points.contiguous(), rows.order, rows.starts, rows.counts)
     return HardMeanVoxels(rows.coords, feats, rows.counts)
 
@@ -172,11 +178,12 @@ def _first_voxels(
     max_points: int,
     max_voxels: int,
     batch_size: int | None,
+    look: bool = True,
 ) -> _VoxelRows:
     """Voxels in the order of their first point, cut to the limits."""
     positive_int(op, "max_points", max_points)
     positive_int(op, "max_voxels", max_voxels)
-    groups, grid_shape, batch_size = _group_points(op, points, batch_index, voxel_size, point_range, batch_size)
+    groups, grid_shape, batch_size = _group_points(op, points, batch_index, voxel_size, point_range, batch_size, look)
     starts = groups.starts[:-1]
     first_point = groups.order.index_select(0, starts).long()
     if batch_size == 1:
@@ -202,11 +209,12 @@ def _group_points(
     voxel_size: Sequence[float],
     point_range: Sequence[float],
     batch_size: int | None,
+    look: bool = True,
 ) -> tuple[Groups, tuple[int, int, int], int]:
     """Check the arguments and group the points by voxel; also the grid's shape and the batch size."""
     check_float_matrix(op, "points", points, columns="(N, F) with F >= 3", least=3)
     size, lower, upper, shape = _grid(op, voxel_size, point_range)
-    batch_index, batch_size = _check_batch_index(op, points, batch_index, batch_size)
+    batch_index, batch_size = _check_batch_index(op, points, batch_index, batch_size, look)
     keys = torch.ops.pcperc.voxel_keys(points.contiguous(), batch_index, lower, upper, size, shape, batch_size)
     return group_by_key(keys, num_keys=batch_size * math.prod(shape)), shape, batch_size
 
@@ -231,7 +239,7 @@ def _grid(
 
 
 def _check_batch_index(
-    op: str, points: Tensor, batch_index: Tensor | None, batch_size: int | None
+    op: str, points: Tensor, batch_index: Tensor | None, batch_size: int | None, look: bool
 ) -> tuple[Tensor | None, int]:
     """Return batch_index as contiguous int32, and the batch size."""
     if batch_size is not None:
@@ -246,9 +254,10 @@ def _check_batch_index(
     if batch_index.shape != points.shape[:1] or batch_index.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"{op}: batch_index must be ({points.shape[0]},) int32 or int64, got {describe(batch_index)}")
     check_same_device(op, points=points, batch_index=batch_index)
-    if torch.compiler.is_compiling():  # a look at the values would break the graph; the kernel drops rows out of range
+    if torch.compiler.is_compiling() or not look:  # a look would break the graph; the kernel drops rows out of range
         if batch_size is None:
-            raise ValueError(f"{op}: batch_size must be given under torch.compile, got None")
+            unless = "under torch.compile" if look else "without check_batch_index"
+            raise ValueError(f"{op}: batch_size must be given {unless}, got None")
     else:
         batch_size = _check_batch_values(op, batch_index, batch_size)
     return batch_index.clamp(-1, MAX_BATCH).int().contiguous(), batch_size  # int32 must not wrap a traced value

@@ -200,6 +200,18 @@ def test_one_cloud_with_its_batch_index_is_the_cloud_without(device):
     assert torch.equal(got.voxels, alone.voxels)
 
 
+def test_points_of_no_cloud_are_dropped_where_nothing_looks(device):
+    cloud, options = random_points(120, seed=4).to(device), {**GRID, "max_points": 2, "max_voxels": 11}
+    index = torch.tensor([0, 1, 5, -1, 2**32, 1], device=device).repeat(20)
+    inside = (index == 0) | (index == 1)
+    got = ops.voxelize_hard_mean(cloud, index, batch_size=2, check_batch_index=False, **options)
+    wanted = ops.voxelize_hard_mean(cloud[inside], index[inside], batch_size=2, **options)
+    assert len(wanted.coords) == 22
+    assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
+    with pytest.raises(ValueError, match="voxelize_hard_mean: batch_size must be given without check_batch_index"):
+        ops.voxelize_hard_mean(cloud, index, check_batch_index=False, **options)
+
+
 @pytest.mark.realdata
 def test_real_keyframe_has_the_published_number_of_voxels(realdata):
     (path,) = realdata.glob("nuscenes/keyframe_*/*LIDAR_TOP*.bin")

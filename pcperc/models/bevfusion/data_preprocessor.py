@@ -55,6 +55,7 @@ class HardVoxelizer:
             max_points=self.max_points,
             max_voxels=self.max_voxels[0 if training else 1],
             batch_size=len(points),
+            check_batch_index=False,  # they were just made
         )
         return SparseTensor(voxels.coords, voxels.feats, len(points), spatial_shape=self.spatial_shape)
 
