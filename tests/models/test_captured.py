@@ -79,7 +79,7 @@ def check_frames(model, captured, frames, *, same=True):
             assert torch.equal(found.query_labels, wanted.query_labels)
             torch.testing.assert_close(found.codes, wanted.codes, **close)
             torch.testing.assert_close(found.logits, wanted.logits, **close)
-        assert len(boxes) > 0
+        assert len(boxes) > 0 and boxes.boxes.device == boxes.scores.device == found.heatmap.device
         found_heatmaps.append(found.heatmap)
     assert all(not torch.equal(one, other) for one, other in zip(found_heatmaps, found_heatmaps[1:], strict=False))
 

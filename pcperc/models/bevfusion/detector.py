@@ -128,5 +128,7 @@ class BEVFusion(BaseModel):
 
 def to_recorded_frame(detections: Detections, lidar_aug: Tensor) -> Detections:
     """Undo ``lidar_aug`` (4, 4), which may turn, scale, mirror and move."""
-    recorded = inverse(lidar_aug.cpu().double())
-    return Detections(transform_boxes(detections.boxes, recorded), detections.scores, detections.labels)
+    device = detections.boxes.device
+    # On the CPU: so few numbers that on a GPU each of two dozen steps would be little but a launch.
+    boxes = transform_boxes(detections.boxes.cpu(), inverse(lidar_aug.cpu().double()))
+    return Detections(boxes.to(device), detections.scores, detections.labels)
