@@ -49,15 +49,13 @@ def frustum_points(
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         rows = torch.linspace(0, image_size[0] - 1, feature_size[0], dtype=torch.float64, device=device)
         columns = torch.linspace(0, image_size[1] - 1, feature_size[1], dtype=torch.float64, device=device)
-        v, u = torch.meshgrid(rows, columns, indexing="ij")
-        pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)  # (h, w, 3)
-
-        camera2lidar = lidar_aug.double()[:, None] @ inverse(lidar2camera.double())
-        image2camera = inverse(image_aug.double() @ camera2image.double())
-        pixel2ray = camera2lidar[..., :3, :3] @ image2camera  # (B, V, 3, 3)
-        rays = torch.einsum("bvij,hwj->bvhwi", pixel2ray, pixels).float().contiguous()
-        origins = camera2lidar[..., :3, 3].float()
-        return origins[:, :, None, None, None] + depths.to(rays)[:, None, None, None] * rays[:, :, None]
+        lidar2camera = lidar2camera.double()
+        lidar2pixel = image_aug.double() @ camera2image.double() @ lidar2camera[..., :3, :]  # (B, V, 3, 4)
+        lidar2pixel = torch.cat([lidar2pixel, lidar2camera[..., 3:, :]], dim=-2)
+        pixel2lidar = lidar_aug.double()[:, None] @ inverse(lidar2pixel)  # of (depth * u, depth * v, depth, 1)
+        along_u, along_v, first_ray, origin = pixel2lidar[..., None, None, :3, :].unbind(-1)  # (B, V, 1, 1, 3)
+        rays = (columns[:, None] * along_u + (rows[:, None, None] * along_v + first_ray)).float()  # (B, V, h, w, 3)
+        return origin.float()[:, :, None] + depths.to(rays)[:, None, None, None] * rays[:, :, None]
 
 
 @MODELS.register_module()
