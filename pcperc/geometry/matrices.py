@@ -157,8 +157,9 @@ def project_points(
     Args:
         points: (..., N, C >= 3), in the frame that ``lidar_aug`` leads to (the recorded one where it is None).
         lidar2camera: (..., V, 4, 4).
-        camera2image: (..., V, 3, 3).
-        image_aug: (..., V, 3, 3), recorded pixel to pixel of the image as it now is; None means unchanged.
+        camera2image: (..., V, 3, 3), last row (0, 0, 1).
+        image_aug: (..., V, 3, 3), recorded pixel to pixel of the image as it now is, last row (0, 0, 1); None means
+            unchanged.
         lidar_aug: (..., 4, 4), recorded LiDAR frame to the frame of ``points``; None means unchanged.
     Returns:
         pixels (..., V, N, 2) as (u, v), where whole numbers are pixel centres, and depth (..., V, N) in metres along
@@ -174,12 +175,11 @@ def project_points(
         xp = np
     if lidar_aug is not None:
         lidar2camera = lidar2camera @ inverse(lidar_aug)[..., None, :, :]
-    rotation, translation = lidar2camera[..., :3, :3], lidar2camera[..., :3, 3]
-    xyz = points[..., None, :, :3] @ rotation.swapaxes(-1, -2) + translation[..., None, :]
-    depth = xyz[..., 2]
-    safe = xp.where(depth > MIN_DEPTH, depth, xp.full_like(depth, MIN_DEPTH))
-    pixels = xyz @ camera2image.swapaxes(-1, -2)
-    pixels = pixels[..., :2] / safe[..., None]
     if image_aug is not None:
-        pixels = pixels @ image_aug[..., :2, :2].swapaxes(-1, -2) + image_aug[..., None, :2, 2]
+        camera2image = image_aug @ camera2image
+    lidar2pixel = camera2image @ lidar2camera[..., :3, :]  # of (depth * u, depth * v, depth)
+    scaled = points[..., None, :, :3] @ lidar2pixel[..., :3].swapaxes(-1, -2) + lidar2pixel[..., None, :, 3]
+    depth = scaled[..., 2]
+    safe = xp.where(depth > MIN_DEPTH, depth, xp.full_like(depth, MIN_DEPTH))
+    pixels = scaled[..., :2] / safe[..., None]
     return pixels, depth
