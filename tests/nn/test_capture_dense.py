@@ -145,6 +145,7 @@ def test_work_beside_the_current_stream():
         torch.cuda._sleep(100_000_000)
         return 2 * x
 
+    side.start(slow, torch.ones(count, device="cuda"))().sum().item()  # the first launch of a kernel may wait for all
     for number in range(1, 5):
         torch.cuda._sleep(10_000_000)
         join = side.start(slow, torch.full((count,), number, dtype=torch.float32, device="cuda"))  # done after the nap
