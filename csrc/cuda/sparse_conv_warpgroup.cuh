@@ -9,13 +9,14 @@
 
 namespace pcperc {
 
-// kRows / 64 warpgroups, each 64 rows x kCols; a step is 64 channels deep. Both matrices lie in swizzled rows of 128 bytes.
-template <class T, int kRowsOf, int kColsOf, int kStagesOf, bool kTransposedBOf>
+// kRows / 64 warpgroups, each 64 rows x kCols; a step is kDepth channels deep. Both matrices lie in swizzled rows of 128 bytes,
+// which 48 channels do not fill.
+template <class T, int kRowsOf, int kColsOf, int kStagesOf, bool kTransposedBOf, int kDepthOf = 64>
 struct WarpgroupTile {
   using Value = T;
   static constexpr bool kTransposedB = kTransposedBOf;
   static constexpr int kRows = kRowsOf, kCols = kColsOf, kStages = kStagesOf, kThreads = 2 * kRows;
-  static constexpr int kChunk = 8, kDepth = 64, kPieces = kCols / 8;
+  static constexpr int kChunk = 8, kDepth = kDepthOf, kPieces = kCols / 8;
   static constexpr int kBlocksB = (kCols + 63) / 64;  // of 64 columns
   static constexpr int kBytesA = kRows * 128, kBytesB = kBlocksB * 64 * 128, kStageBytes = kBytesA + kBytesB;
   static constexpr int kStrideSums = kCols + 8;
@@ -26,7 +27,7 @@ struct WarpgroupTile {
   static constexpr int kBytes = kPipelineBytes + static_cast<int>(sizeof(NeighborChunk<kRows>));
   // Two blocks to a multiprocessor where their shared memory and sums leave room.
   static constexpr int kBlocks = kBytes <= 113 * 1024 && kCols <= 128 && kThreads <= 256 ? 2 : 1;
-  static_assert(sizeof(T) == 2 && kRows % 64 == 0 && kCols % 32 == 0, "whole swizzled matrices");
+  static_assert(sizeof(T) == 2 && kRows % 64 == 0 && kCols % 32 == 0 && kDepth % 16 == 0 && kDepth <= 64, "whole swizzled matrices");
   float sums[kPieces][4] = {};
 
   __device__ static int first_row() { return threadIdx.x / 128 * 64; }
@@ -67,7 +68,7 @@ struct WarpgroupCopies {
   static_assert(A::kRowStep % 8 == 0 && Tile::kRows % A::kRowStep == 0, "a thread keeps its place in the swizzle");
   const unsigned char *feats, *weight;     // this thread's chunk of row 0, and of its first row of B under tap 0
   uint32_t row_bytes, tap_bytes, to;       // of weights; this thread's first place in a matrix
-  int depth, rows_left, cols_left;         // from this thread's on: channels, rows of B and their columns
+  int depth, rows_left, cols_left;         // from this thread's on: channels, none behind a step's; rows of B and their columns
 
   __device__ WarpgroupCopies(const ConvArgs<T>& args, const OutputTile& place) {
     const ConvShape& shape = args.shape;
@@ -80,7 +81,7 @@ struct WarpgroupCopies {
     weight = reinterpret_cast<const unsigned char*>(args.weight + first) +
              (Tile::kTransposedB ? (first_col + B::row()) * row_bytes : first_col * 2 + int64_t{B::row()} * row_bytes);
     to = A::row() * 128 + (A::chunk() ^ A::row() % 8) * 16;
-    depth = width - first;
+    depth = first < Tile::kDepth ? width - first : 0;
     rows_left = (Tile::kTransposedB ? cols : width) - B::row();
     cols_left = cols - first;
     hold(feats), hold(weight), hold(row_bytes), hold(tap_bytes), hold(to), hold(depth), hold(rows_left), hold(cols_left);
