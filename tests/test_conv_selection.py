@@ -102,11 +102,19 @@ def test_the_nearest_rows_of_the_same_layer_are_taken(probe):
         assert choice("forward", "float16", rows, *layer) == rule("forward", "float16", rows, *layer)
     assert choice("forward", "tf32", 1000, *layer) == [(3, 1)] != rule("forward", "tf32", 1000, *layer)
     assert choice("weight_grad", "float16", 700, *layer) == [(4, 3)] != rule("weight_grad", "float16", 700, *layer)
-    others = [("forward", "bfloat16", 4000, *layer), ("forward", "float16", 4000, 64, 64, 8)]
+    others = [("forward", "float16", 4000, 64, 64, 8), ("forward", "tf32", 4000, *layer)]
     others += [("weight_grad", "float16", 4000, *layer), ("forward", "float16", 2500, 64, 128, 27)]
     for other in others:
         assert choice(*other) == rule(*other)
     assert choice("forward", "float16", 4000, *layer, groups=2) == rule("forward", "float16", 4000, *layer, groups=2)
+
+
+def test_float16_stands_for_bfloat16_that_was_not_measured(probe):
+    asked = [Sizes("forward", "bfloat16", rows, 64, 64, 27) for rows in (1000, 4000)]
+    assert probe(asked, TABLE) == [(100, 8), (101, 1)]
+    assert probe(asked, [*TABLE, "forward bfloat16 1000 64 64 27 102 1 0.01"]) == [(102, 1), (101, 1)]
+    (weight_grad,) = probe([Sizes("weight_grad", "bfloat16", 1000, 64, 64, 27)], TABLE)
+    assert weight_grad == (4, 3)
 
 
 def test_the_first_folder_that_has_the_gpu_is_taken(probe, tmp_path):

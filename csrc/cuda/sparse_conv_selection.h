@@ -68,8 +68,12 @@ struct ConvProblem {
   int64_t tiles(int64_t tile_rows, int64_t tile_cols) const {
     return (rows + tile_rows - 1) / tile_rows * ((out_width + tile_cols - 1) / tile_cols) * groups;
   }
+  // Kernels take as long in bfloat16 as in float16, which stands for it where it was measured alone.
   const SelectionEntry* find(const SelectionTable& table, ConvPass pass) const {
-    return groups == 1 ? table.find({pass, dtype, in_width, out_width, taps, rows}) : nullptr;
+    if (groups != 1) return nullptr;
+    const SelectionEntry* const entry = table.find({pass, dtype, in_width, out_width, taps, rows});
+    if (entry != nullptr || dtype != ConvDtype::kBfloat16) return entry;
+    return table.find({pass, ConvDtype::kFloat16, in_width, out_width, taps, rows});
   }
 };
 
