@@ -35,6 +35,8 @@ struct MeanSegments {
   PCPERC_HOST_DEVICE EntryRange entries(int64_t i) const {
     return entries_within(starts[i], int64_t{starts[i]} + counts[i], num_entries);
   }
+  // By what the sum is divided; of an empty segment it is 0.
+  PCPERC_HOST_DEVICE int32_t divisor(int64_t i) const { return counts[i] > 0 ? counts[i] : 1; }
 };
 
 inline MeanSegments check_mean_segments(const Tensor& feats, const Tensor& order, const Tensor& starts,

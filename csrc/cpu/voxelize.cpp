@@ -67,7 +67,7 @@ Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& star
             if (!is_index(s.order[j], num_rows)) continue;
             sum += static_cast<Accumulator<T>>(in[static_cast<int64_t>(s.order[j]) * channels + c]);
           }
-          mean[i * channels + c] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.counts[i]));
+          mean[i * channels + c] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.divisor(i)));
         }
       }
     });
@@ -92,7 +92,7 @@ Tensor segment_mean_backward(const Tensor& grad, const Tensor& order, const Tens
           if (!is_index(s.order[j], num_rows)) continue;
           for (int64_t c = 0; c < channels; ++c) {
             d[static_cast<int64_t>(s.order[j]) * channels + c] = static_cast<T>(
-                static_cast<Accumulator<T>>(g[i * channels + c]) / static_cast<Accumulator<T>>(s.counts[i]));
+                static_cast<Accumulator<T>>(g[i * channels + c]) / static_cast<Accumulator<T>>(s.divisor(i)));
           }
         }
       }

@@ -36,7 +36,7 @@ __global__ void segment_mean_kernel(const T* feats, MeanSegments s, int64_t num_
       if (!is_index(s.order[j], num_rows)) continue;
       sum += static_cast<Accumulator<T>>(feats[static_cast<int64_t>(s.order[j]) * channels + c]);
     }
-    mean[index] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.counts[i]));
+    mean[index] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.divisor(i)));
   }
 }
 
@@ -46,7 +46,7 @@ __global__ void segment_mean_backward_kernel(const T* grad, MeanSegments s, int6
   PCPERC_GRID_LOOP(index, s.size * channels) {
     const int64_t i = index / channels, c = index % channels;
     const EntryRange range = s.entries(i);
-    const T share = static_cast<T>(static_cast<Accumulator<T>>(grad[index]) / static_cast<Accumulator<T>>(s.counts[i]));
+    const T share = static_cast<T>(static_cast<Accumulator<T>>(grad[index]) / static_cast<Accumulator<T>>(s.divisor(i)));
     for (int64_t j = range.begin; j < range.end; ++j) {
       if (is_index(s.order[j], num_rows)) feats_grad[static_cast<int64_t>(s.order[j]) * channels + c] = share;
     }

@@ -30,7 +30,7 @@ def point_to_voxel(points: PointTensor, target: SparseTensor | None = None) -> S
     else:
         _check_sparse("point_to_voxel", "target", target)
         topology, kernel_maps = target.topology, target.kernel_maps
-    feats = ops.segment_reduce(points.feats, points.segments(topology), mode="mean")
+    feats = ops.segment_mean(points.feats, points.segments(topology))
     return SparseTensor.on_topology(topology, feats, kernel_maps)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from pcperc.ops._checks import FLOAT_DTYPES, check_float_matrix, check_same_device, check_tensor, describe, positive_int
 from pcperc.ops._clouds import check_cloud
 from pcperc.ops.interpolate import corner_weights
-from pcperc.ops.segment_reduce import Segments, make_segments, segment_reduce
+from pcperc.ops.segment_reduce import Segments, make_segments, segment_mean, segment_reduce
 from pcperc.ops.weighted_gather import GatherPlan, weighted_gather
 
 
@@ -80,7 +80,7 @@ def avg_voxelize(feats: Tensor, grid: DenseGrid) -> Tensor:
         raise ValueError(f"{op}: feats must have the grid's {grid.voxels.index.shape[0]} rows, got {describe(feats)}")
     check_same_device(op, feats=feats, grid=grid.voxels.index)
     sides = (grid.resolution,) * 3
-    means = segment_reduce(feats, grid.voxels, mode="mean")
+    means = segment_mean(feats, grid.voxels)
     return means.reshape(grid.batch_size, *sides, feats.shape[1]).permute(0, 4, 1, 2, 3)
 
 

@@ -82,6 +82,28 @@ def segment_reduce(feats: Tensor, segments: Segments, *, mode: str) -> Tensor:
     return sums.to(feats.dtype)
 
 
+def segment_mean(feats: Tensor, segments: Segments) -> Tensor:
+    """Average the rows of each of many short segments, such as the points of each voxel.
+
+    On a GPU one thread walks a segment's rows, where ``segment_reduce`` has a block of threads for each segment, which
+    pays from some hundred rows on.
+
+    Args:
+        feats: (M, C) float64, float32, float16 or bfloat16. Differentiable.
+        segments: from :func:`make_segments`, on the device of feats.
+    Returns:
+        (S, C) in the dtype of feats; 0 in an empty segment. Sums are float32 (float64 for float64), in the order of
+        the rows.
+    Raises:
+        TypeError: not a tensor, or feats not floating point.
+        ValueError: wrong shape or device.
+    Deterministic: yes, forward and backward. Differentiable any number of times.
+    """
+    _check("segment_mean", feats, segments)
+    starts = segments.starts
+    return torch.ops.pcperc.segment_mean(feats.contiguous(), segments.order, starts[:-1], starts.diff())
+
+
 def segment_dot(feats: Tensor, segments: Segments, factor: Tensor | None = None) -> Tensor:
     """Sum ``feats`` or ``feats * factor`` over the rows of each segment.
 
@@ -162,6 +184,16 @@ def _(feats, scale, shift, index, order, starts):
     return like.new_empty(index.shape[0], like.shape[1])
 
 
+@torch.library.register_fake("pcperc::segment_mean")
+def _(feats, order, starts, counts):
+    return feats.new_empty(starts.shape[0], feats.shape[1])
+
+
+@torch.library.register_fake("pcperc::segment_mean_backward")
+def _(grad, order, starts, counts, num_rows):
+    return grad.new_empty(num_rows, grad.shape[1])
+
+
 def _dot_setup(ctx, inputs, output):
     ctx.save_for_backward(*inputs)
 
@@ -205,7 +237,25 @@ def _max_backward(ctx, grad, _):
     return to_feats, None, None, None
 
 
+def _mean_setup(ctx, inputs, output):
+    feats, *segments = inputs
+    ctx.num_rows = feats.shape[0]
+    ctx.save_for_backward(*segments[:3])
+
+
+def _mean_backward(ctx, grad):
+    order, starts, counts = ctx.saved_tensors
+    feats_grad = torch.ops.pcperc.segment_mean_backward(grad.contiguous(), order, starts, counts, ctx.num_rows)
+    return feats_grad, None, None, None
+
+
+def _mean_backward_backward(ctx, grad):
+    return torch.ops.pcperc.segment_mean(grad.contiguous(), *ctx.saved_tensors), None, None, None, None
+
+
 _register = torch.library.register_autograd
 _register("pcperc::segment_dot", _dot_backward, setup_context=_dot_setup)
 _register("pcperc::segment_affine", _affine_backward, setup_context=_affine_setup)
 _register("pcperc::segment_max", _max_backward, setup_context=_max_setup)
+_register("pcperc::segment_mean", _mean_backward, setup_context=_mean_setup)
+_register("pcperc::segment_mean_backward", _mean_backward_backward, setup_context=_mean_setup)

@@ -284,33 +284,3 @@ def _(points, batch_index, lower, upper, cell_size, grid_shape, batch_size):
 @torch.library.register_fake("pcperc::voxel_coords")
 def _(keys, grid_shape):
     return keys.new_empty(keys.shape[0], 4, dtype=torch.int32)
-
-
-@torch.library.register_fake("pcperc::segment_mean")
-def _(feats, order, starts, counts):
-    return feats.new_empty(starts.shape[0], feats.shape[1])
-
-
-@torch.library.register_fake("pcperc::segment_mean_backward")
-def _(grad, order, starts, counts, num_rows):
-    return grad.new_empty(num_rows, grad.shape[1])
-
-
-def _save_segments(ctx, inputs, output):
-    feats, *segments = inputs
-    ctx.num_rows = feats.shape[0]
-    ctx.save_for_backward(*segments[:3])
-
-
-def _segment_mean_grad(ctx, grad):
-    order, starts, counts = ctx.saved_tensors
-    feats_grad = torch.ops.pcperc.segment_mean_backward(grad.contiguous(), order, starts, counts, ctx.num_rows)
-    return feats_grad, None, None, None
-
-
-def _segment_mean_grad_grad(ctx, grad):
-    return torch.ops.pcperc.segment_mean(grad.contiguous(), *ctx.saved_tensors), None, None, None, None
-
-
-torch.library.register_autograd("pcperc::segment_mean", _segment_mean_grad, setup_context=_save_segments)
-torch.library.register_autograd("pcperc::segment_mean_backward", _segment_mean_grad_grad, setup_context=_save_segments)
