@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every layer asks of its input."""
+"""What every layer asks of its arguments and its input."""
 
+import inspect
 from typing import TypeVar
 
 from torch import nn
@@ -8,6 +9,26 @@ from torch import nn
 from pcperc.sparse import PointTensor, SparseTensor
 
 Rows = TypeVar("Rows", SparseTensor, PointTensor)  # what a layer takes to which rows are all that counts
+
+
+class TellsArguments:
+    """A layer that answers an argument which it has not with those that it has.
+
+    People who come from another library give names of that library. They are checked here, before ``__init__``, so that
+    its signature stays what it is.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        signature = inspect.signature(cls.__init__)
+        try:
+            signature.bind_partial(None, *args, **kwargs)  # partial: a copy is made without arguments
+        except TypeError as error:
+            _, *own = (p.replace(annotation=p.empty) for p in signature.parameters.values())
+            raise TypeError(
+                f"{cls.__name__}: {error}; its arguments are {inspect.Signature(own)}, and kernel maps are shared "
+                "without a name. docs/migrate.md says what other libraries' arguments become"
+            ) from None
+        return super().__new__(cls)
 
 
 def check_input(layer: nn.Module, x: object, *, channels: int | None = None, dims: int | None = None) -> None:

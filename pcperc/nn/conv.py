@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc.nn import peer_backends
-from pcperc.nn._checks import check_input
+from pcperc.nn._checks import TellsArguments, check_input
 from pcperc.ops._checks import positive_int, to_tuple
 from pcperc.ops._layer_calls import layer_conv
 from pcperc.ops.unique_coords import conv_output_shape
@@ -18,7 +18,7 @@ from pcperc.sparse.topology import coarser
 PerAxis = int | Sequence[int]  # one number for all axes or one each
 
 
-class SparseConvBase(nn.Module):
+class SparseConvBase(TellsArguments, nn.Module):
     """Parameters, checks and the call that all sparse convolutions share; a subclass says which kernel map it uses.
 
     ``weight`` is (*kernel_size, in_channels / groups, out_channels), for transposed layers too: the weight of

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.nn._checks import check_input
+from pcperc.nn._checks import TellsArguments, check_input
 from pcperc.nn.conv import PerAxis
 from pcperc.ops._checks import REDUCTIONS, check_choice, to_tuple
 from pcperc.sparse import KernelMap, SparseTensor
 
 
-class OverWindows(nn.Module):
+class OverWindows(TellsArguments, nn.Module):
     """What layers over the windows of a kernel share."""
 
     dims: int  # number of spatial axes D

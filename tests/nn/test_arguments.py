@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that a layer does not have, as people who come from other libraries give them."""
+
+import copy
+import inspect
+
+import pytest
+
+import pcperc.nn as spnn
+
+# Written as for spconv 2 (indice_key, algo, positional stride and padding), torchsparse (transposed) or misspelt.
+FOREIGN = {
+    "SubMConv3d-indice_key": (spnn.SubMConv3d, (16, 32, 3), {"indice_key": "a"}, "argument 'indice_key'"),
+    "SubMConv3d-padding": (spnn.SubMConv3d, (16, 32, 3), {"padding": 1, "bias": False}, "argument 'padding'"),
+    "SubMConv3d-positional": (spnn.SubMConv3d, (16, 32, 3, 1, 1), {}, "too many positional arguments"),
+    "SparseConv2d-algo": (spnn.SparseConv2d, (16, 32, 3), {"algo": None}, "argument 'algo'"),
+    "SparseConv3d-transposed": (spnn.SparseConv3d, (16, 32, 2, 2), {"transposed": True}, "argument 'transposed'"),
+    "SparseConvTranspose3d": (spnn.SparseConvTranspose3d, (16, 32, 3), {"indice_key": "a"}, "argument 'indice_key'"),
+    "SparseInverseConv3d": (spnn.SparseInverseConv3d, (16, 32, 3, "a"), {}, "too many positional arguments"),
+    "SparseMaxPool3d": (spnn.SparseMaxPool3d, (2,), {"indice_key": "a"}, "argument 'indice_key'"),
+    "SparseUnpool1d": (spnn.SparseUnpool1d, (2,), {"stride": 2}, "argument 'stride'"),
+    "misspelt": (spnn.SubMConv3d, (16, 32), {"kernal_size": 3}, "argument 'kernal_size'"),
+    "twice": (spnn.SparseConv3d, (16, 32, 3), {"kernel_size": 3}, "multiple values for argument 'kernel_size'"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_argument_that_a_layer_does_not_have_is_named_beside_those_it_has(name):
+    layer, args, kwargs, said = FOREIGN[name]
+    with pytest.raises(TypeError) as caught:
+        layer(*args, **kwargs)
+    message = str(caught.value)
+    assert message.startswith(f"{layer.__name__}: ") and said in message and "docs/migrate.md" in message
+    assert "(in_channels, out_channels, kernel_size" in message or "(kernel_size" in message
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(TypeError, match="'kernel_size'"):
+        spnn.SubMConv3d(16, 32)
+
+
+def test_signatures_and_copies_stay_as_they_are():
+    assert list(inspect.signature(spnn.SubMConv3d).parameters)[:4] == [
+        "in_channels",
+        "out_channels",
+        "kernel_size",
+        "dilation",
+    ]
+    assert list(inspect.signature(spnn.SparseAvgPool2d).parameters) == ["kernel_size", "stride", "padding", "dilation"]
+    conv = spnn.SubMConv3d(4, 8, 3)
+    assert copy.deepcopy(conv).weight.equal(conv.weight)
+
+
+class Named(spnn.SubMConv3d):
+    """A layer of a user's own, with an argument more."""
+
+    def __init__(self, channels, *, label):
+        super().__init__(channels, channels, 3)
+        self.label = label
+
+
+def test_a_layer_of_a_users_own_has_the_arguments_that_it_says():
+    assert Named(4, label="a").label == "a"
+    with pytest.raises(TypeError, match=r"Named: .*'dilation'; its arguments are \(channels, \*, label\)"):
+        Named(4, label="a", dilation=2)
