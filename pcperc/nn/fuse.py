@@ -34,7 +34,8 @@ def fuse(model: nn.Module) -> nn.Module:
     Raises:
         TypeError: no module, or the norm of a block is no batch norm.
         ValueError: a block is in training mode, its norm keeps no running statistics or its convolution has another
-            backend or parametrized weights; or there is no block.
+            backend or parametrized weights, and the block is named as in ``model``: "model.encoder.0"; or there is no
+            block.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fuse: model must be a module, got {describe(model)}")
@@ -43,7 +44,7 @@ def fuse(model: nn.Module) -> nn.Module:
     if not blocks:
         raise ValueError(f"fuse: model must contain a ConvBlock, got none in {type(model).__name__}")
     for name, block in blocks.items():
-        _check_block(name or "model", block)
+        _check_block(f"model.{name}" if name else "model", block)
     return _replace(fused, lambda module: FusedConvBlock(module) if isinstance(module, ConvBlock) else module, {})
 
 

@@ -227,8 +227,21 @@ def test_layers_behind_each_other_are_a_block_where_nothing_stands_between():
     x = voxels()
     with torch.no_grad():
         torch.testing.assert_close(fused(x).feats, model(x).feats, **tolerances(torch.float32, 500))
-    with pytest.raises(ValueError, match="fuse: model must be in eval mode .*, got 0 in training mode"):
+    with pytest.raises(ValueError, match="fuse: model must be in eval mode .*, got model.0 in training mode"):
         spnn.fuse(model.train())
+
+
+def test_what_cannot_be_fused_is_named_from_the_model_down():
+    def layers():
+        return [spnn.SubMConv3d(4, 4, 3), spnn.BatchNorm(4), spnn.ReLU()]
+
+    inner = torch.nn.Sequential(torch.nn.Sequential(*layers()), torch.nn.Sequential(*layers()))
+    model = torch.nn.ModuleDict({"encoder": inner}).eval()
+    inner[1][0].backend = "spconv"
+    with pytest.raises(ValueError, match="fuse: conv of model.encoder.1.0 must have backend None, got 'spconv'"):
+        spnn.fuse(model)
+    with pytest.raises(ValueError, match="fuse: conv of model.1.0 must have"):
+        spnn.fuse(inner)
 
 
 def test_blocks_that_share_a_convolution_are_fused_apart():
@@ -284,9 +297,10 @@ def with_weight_norm():
     ("call", "error", "message"),
     [
         (lambda: spnn.fuse(with_weight_norm()), ValueError, "conv of model must have plain weights, got parametrized"),
-        (lambda: spnn.fuse(in_training()), ValueError, r"model.eval\(\)\), got 0.block2 in training mode"),
+        (lambda: spnn.fuse(in_training()), ValueError, r"model.eval\(\)\), got model.0.block2 in training mode"),
         (lambda: spnn.fuse(torch.nn.Linear(2, 2)), ValueError, "model must contain a ConvBlock, got none in Linear"),
-        (lambda: spnn.fuse(of_another_library()), ValueError, "conv of block1 must have backend None, got 'spconv'"),
+        (lambda: spnn.fuse(of_another_library()), ValueError,
+         "conv of model.block1 must have backend None, got 'spconv'"),
         (lambda: spnn.fuse(spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), spnn.GroupNorm(2, 4)).eval()), TypeError,
          "fuse: norm of model must be BatchNorm, SyncBatchNorm or None, got GroupNorm"),
         (lambda: spnn.fuse(spnn.ConvBlock(
