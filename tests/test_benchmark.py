@@ -15,7 +15,7 @@ import pcperc.nn as spnn
 from pcperc.benchmark.clouds import CloudOptions, measure_clouds
 from pcperc.benchmark.config_model import measure_config
 from pcperc.benchmark.first_call import measure_first_call
-from pcperc.benchmark.inputs import load_sweep, synthetic_points
+from pcperc.benchmark.inputs import SWEEP_FILE, load_sweep, synthetic_points
 from pcperc.benchmark.layers import Prepared, make_work
 from pcperc.benchmark.libraries import Layer, Pcperc, open_libraries
 from pcperc.benchmark.op import OpOptions, measure_ops
@@ -131,11 +131,32 @@ def test_wrong_gradients_are_seen(sweep_file):
 
 
 def test_what_is_wrong_is_said(tmp_path):
-    np.savez(tmp_path / "other.npz", points=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match=r"must hold an array pc \(N, 3 or more\), got \['points'\]"):
-        load_sweep(tmp_path / "other.npz", 0.1)
     with pytest.raises(ValueError, match="peers must be of spconv, spconv_triton, torchsparse, got me"):
         open_libraries(["me"])
+
+
+def test_a_file_that_is_no_sweep_is_named_beside_what_is_expected(tmp_path):
+    np.savez(tmp_path / "other.npz", points=np.zeros((3, 3)))
+    np.savez(tmp_path / "flat.npz", pc=np.zeros(3))
+    np.savez(tmp_path / "nan.npz", pc=np.full((3, 3), np.nan))
+    np.savez(tmp_path / "objects.npz", pc=np.array([[{}, 1, 2]], object))
+    np.save(tmp_path / "array.npy", np.zeros((3, 3)))
+    whole = (tmp_path / "other.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    got = {"other.npz": r"\['points'\]", "flat.npz": r"pc \(3,\) float64", "nan.npz": "NaN or infinity"}
+    got |= {"objects.npz": "one that cannot be read", "array.npy": "something else", "cut.npz": "something else"}
+    for name, said in got.items():
+        with pytest.raises(
+            ValueError, match=rf"{name}: a sweep must be an .npz with pc \(N, 3 or more\).*, got.*{said}"
+        ):
+            load_sweep(tmp_path / name, 0.1)
+
+
+def test_a_missing_sweep_ends_the_tool_in_one_line(tmp_path):
+    missing = tmp_path / "missing.npz"
+    done = benchmark("op", "--input", missing, "--device", "cpu")
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"error: {missing}: no such file; a sweep must be {SWEEP_FILE}"
 
 
 def test_a_sweep_is_distinct_voxels_from_zero(sweep_file, monkeypatch):

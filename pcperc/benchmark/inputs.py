@@ -2,6 +2,7 @@
 """The LiDAR sweep that everything is measured on: a real one where there is one, else a synthetic one that says so."""
 
 import os
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from pcperc.engine.raw_files import read_points
+
+SWEEP_FILE = "an .npz with pc (N, 3 or more), finite and in metres, or a .bin of nuScenes or KITTI"
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,34 @@ def load_sweep(path: Path | None, voxel_size: float) -> Sweep:
             ``waymo/benchmark-pc.npz`` of $PCPERC_REALDATA and, where that is not set, makes a synthetic sweep.
         voxel_size: edge of a voxel in metres, > 0.
     Raises:
-        ValueError: the file has no such array.
+        FileNotFoundError: no such file. ValueError: it is no such file, or has no such array.
     """
     folder = os.environ.get("PCPERC_REALDATA")
     if path is None and folder:
         path = Path(folder, "waymo", "benchmark-pc.npz")
     if path is None:
         return _sweep(synthetic_points(), "synthetic sweep", voxel_size)
-    if path.suffix == ".bin":
-        return _sweep(read_points(path)[:, :3], path.name, voxel_size)
-    with np.load(path, allow_pickle=False) as arrays:
-        if "pc" not in arrays or arrays["pc"].ndim != 2 or arrays["pc"].shape[1] < 3:
-            raise ValueError(f"benchmark: {path} must hold an array pc (N, 3 or more), got {sorted(arrays)}")
-        points = arrays["pc"]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a sweep must be {SWEEP_FILE}")
+    points = read_points(path) if path.suffix == ".bin" else _read_npz(path)
     return _sweep(points[:, :3].astype(np.float32), path.name, voxel_size)
+
+
+def _read_npz(path: Path) -> np.ndarray:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: a sweep must be {SWEEP_FILE}, got {path.stat().st_size} bytes of something else")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            got, points = sorted(arrays), arrays["pc"] if "pc" in arrays else None
+    except (ValueError, zipfile.BadZipFile) as error:  # damaged, or objects instead of numbers
+        raise ValueError(f"{path}: a sweep must be {SWEEP_FILE}, got one that cannot be read ({error})") from error
+    if points is not None:
+        got = f"pc {points.shape} {points.dtype}"
+        if points.ndim == 2 and len(points) and points.shape[1] >= 3 and points.dtype.kind in "fiu":
+            if np.isfinite(points[:, :3]).all():
+                return points
+            got = "NaN or infinity"
+    raise ValueError(f"{path}: a sweep must be {SWEEP_FILE}, got {got}")
 
 
 def synthetic_points(*, beams: int = 64, azimuths: int = 2650, num_objects: int = 60, seed: int = 0) -> np.ndarray:

@@ -2,6 +2,7 @@
 """Samples as raw files that belong to no data set: points, images, a calibration; read, and written from a sample."""
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,14 +64,12 @@ def _read_bin(path: Path, columns: int) -> np.ndarray:
 
 def _read_numpy(path: Path) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            points = loaded
-        else:
-            with loaded:
-                names = loaded.files
-                points = loaded["points" if "points" in names else names[0]] if names else np.zeros((0, 3))
-    except (ValueError, OSError, EOFError) as error:
+        with open(path, "rb") as file:  # which numpy leaves open where it is damaged
+            points = np.load(file, allow_pickle=False)
+            if not isinstance(points, np.ndarray):
+                names = points.files
+                points = points["points" if "points" in names else names[0]] if names else np.zeros((0, 3))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         reason = "it holds other things" if "pickle" in str(error) else error  # numpy's advice is to execute the file
         raise ValueError(f"{path}: not a readable array of numbers ({reason})") from error
     if points.ndim != 2 or points.dtype.kind not in "fiu":

@@ -57,6 +57,7 @@ def test_columns_of_a_plain_bin(tmp_path):
         ("a.bin", lambda p: p.touch(), "must hold float32 rows of 4 (16 bytes each), got 0 bytes"),
         ("a.pcd.bin", lambda p: p.write_bytes(b"x" * 19), "must hold float32 rows of 5 (20 bytes each), got 19 bytes"),
         ("a.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "not a readable array of numbers"),
+        ("a.npz", lambda p: p.write_bytes(b"PK\x03\x04 cut off"), "not a readable array of numbers"),
         (
             "a.npy",
             lambda p: np.save(p, np.zeros((3, 2))),
