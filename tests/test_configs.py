@@ -214,6 +214,20 @@ def test_no_config_is_of_another_kind():
     assert sorted(DETECTION + SEGMENTATION + CALORIMETER + LIDAR + CLOUDS) == CONFIGS
 
 
+@pytest.mark.parametrize("path", LIDAR)
+def test_vehicle_frames_have_one_box_of_space_and_a_class_for_each_category(path):
+    cfg = load_config(path)
+    head, space = cfg.model.heads.object, (-54.0, -54.0, -3.0, 54.0, 54.0, 5.0)  # the origin is near the road
+    ranges = [part.point_range for part in (cfg.model.data_preprocessor.voxelizer, head.box_coder)]
+    ranges += [head.criterion.assigner.point_range]
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        ranges += [t.point_range for t in loader.dataset.transforms if "point_range" in t]
+    assert len(ranges) == 7 and {tuple(r) for r in ranges} == {space}
+    train, test = cfg.train_dataloader.dataset, cfg.test_dataloader.dataset
+    found = (train.type.__name__, train.split, test.split, head.num_classes)
+    assert found in (("Argoverse2", "train", "val", 26), ("Waymo", "training", "validation", 3))
+
+
 @pytest.mark.parametrize("path", SEGMENTATION)
 def test_a_class_for_every_point(path):
     """The network has as many outputs as the data set has classes, and the published figures of parameters hold."""
