@@ -31,56 +31,57 @@ def available_cores() -> int:
 
 def run_nuscenes(args: argparse.Namespace) -> None:
     """Write driving scenes with LiDAR, cameras and boxes."""
-    from pcperc.simulation.driving import Settings, simulate
+    from pcperc.simulation.driving import Settings
 
-    write(args, Settings, simulate, args.scenes, "scenes")
+    write(args, Settings, args.scenes, "scenes")
 
 
 def run_argoverse2(args: argparse.Namespace) -> None:
     """Write driving logs with LiDAR and boxes; needs pyarrow."""
-    from pcperc.simulation.argoverse2_generate import Settings, simulate
+    from pcperc.simulation.argoverse2_generate import Settings
 
-    write(args, Settings, simulate, args.scenes, "logs")
+    write(args, Settings, args.scenes, "logs")
 
 
 def run_semantickitti(args: argparse.Namespace) -> None:
     """Write driving scenes with a class for each point."""
-    from pcperc.simulation.semantickitti_generate import Settings, simulate
+    from pcperc.simulation.semantickitti_generate import Settings
 
-    write(args, Settings, simulate, args.scenes, "scenes")
+    write(args, Settings, args.scenes, "scenes")
 
 
 def run_calorimeter(args: argparse.Namespace) -> None:
     """Write calorimeter events."""
-    from pcperc.simulation.calorimeter import Settings, simulate
+    from pcperc.simulation.calorimeter import Settings
 
-    write(args, Settings, simulate, args.events, "events")
+    write(args, Settings, args.events, "events")
 
 
 def run_shapenet_part(args: argparse.Namespace) -> None:
     """Write shapes with parts."""
-    from pcperc.simulation.shapes import Settings, simulate
+    from pcperc.simulation.shapes import Settings
 
-    write(args, Settings, simulate, args.shapes, "shapes")
+    write(args, Settings, args.shapes, "shapes")
 
 
 def run_kitti(args: argparse.Namespace) -> None:
     """Write driving scenes with objects before the camera."""
-    from pcperc.simulation.kitti_generate import Settings, simulate
+    from pcperc.simulation.kitti_generate import Settings
 
-    write(args, Settings, simulate, args.scenes, "scenes")
+    write(args, Settings, args.scenes, "scenes")
 
 
 def run_s3dis(args: argparse.Namespace) -> None:
     """Write coloured rooms with a class for each point."""
-    from pcperc.simulation.rooms import Settings, simulate
+    from pcperc.simulation.rooms import Settings
 
-    write(args, Settings, simulate, args.rooms, "rooms")
+    write(args, Settings, args.rooms, "rooms")
 
 
-def write(args: argparse.Namespace, Settings: type, simulate, count: int, what: str) -> None:  # noqa: N803 (a class)
+def write(args: argparse.Namespace, Settings: type, count: int, what: str) -> None:  # noqa: N803 (a class)
     """Write a data set behind a progress display and say how large it is."""
     from pcperc.engine.progress import ProgressDisplay
+    from pcperc.simulation.data_set import simulate
 
     settings, start = Settings(count, args.size, args.seed), time.monotonic()
     with contextlib.ExitStack() as stack:

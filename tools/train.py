@@ -60,31 +60,31 @@ def main() -> None:
     train(TrainOptions(overrides=arguments.pop("cfg_options"), **arguments), simulate=simulate)
 
 
-# The module of pcperc.simulation that writes a format, and what its settings count.
+# The module of pcperc.simulation whose Settings write a format.
 SIMULATORS = {
-    "nuscenes": ("driving", "scenes"),
-    "argoverse2": ("argoverse2_generate", "scenes"),
-    "semantickitti": ("semantickitti_generate", "scenes"),
-    "calorimeter": ("calorimeter", "events"),
-    "shapenet_part": ("shapes", "shapes"),
-    "kitti_object": ("kitti_generate", "scenes"),
-    "s3dis": ("rooms", "rooms"),
+    "nuscenes": "driving",
+    "argoverse2": "argoverse2_generate",
+    "semantickitti": "semantickitti_generate",
+    "calorimeter": "calorimeter",
+    "shapenet_part": "shapes",
+    "kitti_object": "kitti_generate",
+    "s3dis": "rooms",
 }
 
 
 def simulate(*, root: str, size: str, seed: int, format: str = "nuscenes", **counts: int) -> None:
     """Write the simulated data set that a config asks for: so many scenes, events of a calorimeter, or shapes."""
     from pcperc.engine.progress import ProgressDisplay
+    from pcperc.simulation import data_set
 
-    module, what = SIMULATORS[format]
-    writer = importlib.import_module(f"pcperc.simulation.{module}")
+    settings = importlib.import_module(f"pcperc.simulation.{SIMULATORS[format]}").Settings
+    what = settings.parts
     if list(counts) != [what]:
         raise ValueError(f"simulation of {format} must say how many {what}, got {counts}")
-    count = counts[what]
-    with ProgressDisplay(f"simulating {what}", count) as display:
-        writer.simulate(
+    with ProgressDisplay(f"simulating {what}", counts[what]) as display:
+        data_set.simulate(
             root,
-            writer.Settings(count, size, seed),
+            settings(counts[what], size, seed),
             workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             progress=lambda done, total: display.update(done),
         )

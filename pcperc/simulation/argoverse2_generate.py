@@ -3,22 +3,19 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pcperc.geometry import matrix_to_quaternion, transform_boxes, transform_points
+from pcperc.simulation.data_set import SimulatedSet
 from pcperc.simulation.driving.lidar import scan
 from pcperc.simulation.driving.rig import make_rig
 from pcperc.simulation.driving.scene import ANNOTATED_RANGE, count_points, locate, scene_world
-from pcperc.simulation.folder import write_folder
-from pcperc.simulation.workers import run_jobs
 from pcperc.tables import write_table
 
-GENERATOR = 1  # raise whenever the same settings give other bytes
 SWEEPS = {"tiny": 3, "small": 10, "full": 40}  # ten a second, all annotated
 SWEEP_NS = 100_000_000
 FIRST_TIME_NS = 1_600_000_000_000_000_000
@@ -40,41 +37,27 @@ CATEGORY = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SimulatedSet):
     """What fixes a simulated data set.
 
     Attributes:
         scenes: number of logs, at least 2. size: "tiny", "small" or "full" (``SWEEPS``). seed: any integer >= 0.
     """
 
+    kind = "driving scenes in Argoverse 2 layout"
+    parts = "scenes"
+    generator = 1
+    folder = "val"
+    sizes = SWEEPS
+    least, least_is = 2, "train and val"
+
     scenes: int
     size: str
     seed: int
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.scenes, int) or self.scenes < 2:
-            raise ValueError(f"simulate: scenes must be an integer >= 2 (train and val), got {self.scenes}")
-        if self.size not in SWEEPS:
-            raise ValueError(f"simulate: size must be one of {', '.join(SWEEPS)}, got {self.size!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"simulate: seed must be an integer >= 0, got {self.seed}")
-
-    def stamp(self) -> dict:
-        """Return what the folder's stamp holds."""
-        return {"simulated": "driving scenes in Argoverse 2 layout", "generator": GENERATOR, **asdict(self)}
-
-
-def simulate(out: str | Path, settings: Settings, *, workers: int = 1, overwrite: bool = False, progress=None) -> bool:
-    """Write simulated logs into ``out/train`` and ``out/val``, every fourth into val.
-
-    Arguments, result and errors are those of ``driving.generate.simulate``; also ImportError without pyarrow.
-    """
-
-    def write(root: Path) -> None:
-        job = functools.partial(write_log, root, settings)
-        run_jobs(job, settings.scenes, workers=workers, progress=progress)
-
-    return write_folder(out, settings.stamp(), write, part="val", overwrite=overwrite)
+    def write_part(self, root: Path, index: int) -> None:
+        """Simulate log ``index`` into ``root/train`` or, every fourth, ``root/val``."""
+        write_log(root, self, index)
 
 
 def write_log(root: Path, settings: Settings, index: int) -> None:

@@ -3,24 +3,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pcperc.simulation.data_set import SimulatedSet
 from pcperc.simulation.driving.camera import Renderer
 from pcperc.simulation.driving.world import build_world
-from pcperc.simulation.folder import write_folder
 from pcperc.simulation.kitti_frame import IMAGE_SIZE, make_rig, record_frame, write_frame
 from pcperc.simulation.semantickitti_lidar import COLUMNS
-from pcperc.simulation.workers import run_jobs
 
 FOLDERS = ("velodyne", "image_2", "calib", "label_2")
 FRAME_SECONDS = 1.5  # from one frame of a recording to the next
 SCORED_EVERY = 4  # every fourth recording is for scoring
-GENERATOR = 1  # raise whenever the same settings give other bytes
 README = """Simulated data: no recording of KITTI.
 
 pcperc's driving simulator wrote these frames in the layout of KITTI's object benchmark. ImageSets has lists by the
@@ -44,7 +40,7 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SimulatedSet):
     """What fixes a simulated data set bit for bit.
 
     Attributes:
@@ -52,21 +48,32 @@ class Settings:
         size: "tiny", "small" or "full" (``SIZES``). seed: any integer >= 0.
     """
 
+    kind = "driving scenes in the format of KITTI objects"
+    parts = "scenes"
+    generator = 1
+    folder = "training"
+    sizes = SIZES
+    readme = README
+    least, least_is = 2, "one a split"
+
     scenes: int
     size: str
     seed: int
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.scenes, int) or self.scenes < 2:
-            raise ValueError(f"simulate: scenes must be an integer >= 2 (one a split), got {self.scenes}")
-        if self.size not in SIZES:
-            raise ValueError(f"simulate: size must be one of {', '.join(SIZES)}, got {self.size!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"simulate: seed must be an integer >= 0, got {self.seed}")
+    def write_part(self, root: Path, index: int) -> int:
+        """Simulate and write one recording; returns its number of points."""
+        for name in FOLDERS:
+            (root / "training" / name).mkdir(parents=True, exist_ok=True)
+        return make_recording(root, self, index)
 
-    def stamp(self) -> dict:
-        """Return what simulation.json holds."""
-        return {"simulated": "driving scenes in the format of KITTI objects", "generator": GENERATOR, **asdict(self)}
+    def finish(self, root: Path, parts: dict[int, int]) -> None:
+        """Write the lists of the splits."""
+        (root / "ImageSets").mkdir()
+        splits = self.splits()
+        for name, frames in {**splits, "trainval": sorted(sum(splits.values(), []))}.items():
+            for listed in {name, name.removeprefix("sim_")}:
+                text = "".join(f"{frame}\n" for frame in frames)
+                (root / "ImageSets" / f"{listed}.txt").write_text(text, encoding="utf-8")
 
     def frames_of(self, index: int) -> list[str]:
         """Return the names of the frames of a recording."""
@@ -91,40 +98,3 @@ def make_recording(root: Path, settings: Settings, index: int) -> int:
         write_frame(root / "training", name, frame, rig)
         points += len(frame.points)
     return points
-
-
-def simulate(
-    out: str | Path,
-    settings: Settings,
-    *,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> bool:
-    """Write a simulated root of KITTI objects, or keep what is there if it was made with the same settings.
-
-    Args:
-        out: folder of the data set; complete whenever it exists (``write_folder``).
-        workers: processes; the result does not depend on it.
-        overwrite: replace a simulated data set of other settings.
-        progress: called with (recordings done, recordings in all) as work goes on.
-    Returns:
-        True where it was written, False where it was there.
-    Raises:
-        FileExistsError: ``out`` holds something else. OSError: the disk is full or not writable.
-    """
-
-    def write(root: Path) -> None:
-        for name in FOLDERS:
-            (root / "training" / name).mkdir(parents=True)
-        job = functools.partial(make_recording, root, settings)
-        run_jobs(job, settings.scenes, workers=workers, progress=progress)
-        (root / "ImageSets").mkdir()
-        splits = settings.splits()
-        for name, frames in {**splits, "trainval": sorted(sum(splits.values(), []))}.items():
-            for listed in {name, name.removeprefix("sim_")}:
-                text = "".join(f"{frame}\n" for frame in frames)
-                (root / "ImageSets" / f"{listed}.txt").write_text(text, encoding="utf-8")
-        (root / "README.md").write_text(README, encoding="utf-8")
-
-    return write_folder(out, settings.stamp(), write, part="training", overwrite=overwrite)

@@ -124,7 +124,8 @@ def test_points_in_the_real_boxes_are_as_many_as_published(realdata):
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
-    from pcperc.simulation.argoverse2_generate import Settings, simulate
+    from pcperc.simulation.argoverse2_generate import Settings
+    from pcperc.simulation.data_set import simulate
 
     out = tmp_path_factory.mktemp("simulated") / "argoverse2"
     assert simulate(out, Settings(2, "tiny", 0))

@@ -7,7 +7,8 @@ import pytest
 from pcperc.datasets import CalorimeterHits, collate
 from pcperc.datasets.calorimeter import read_event
 from pcperc.geometry.calorimeter import HIT_COLUMNS, hit_table
-from pcperc.simulation.calorimeter import Settings, simulate
+from pcperc.simulation.calorimeter import Settings
+from pcperc.simulation.data_set import simulate
 
 
 @pytest.fixture(scope="module")

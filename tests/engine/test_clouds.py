@@ -13,6 +13,7 @@ from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.simulation import shapes
+from pcperc.simulation.data_set import simulate
 from tests import kitti_root
 from tests.engine.helpers import read_losses
 
@@ -82,7 +83,7 @@ def trained_on(root, folder, config):
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     root = tmp_path_factory.mktemp("shapes") / "root"
-    shapes.simulate(root, shapes.Settings(48, "tiny", 0))
+    simulate(root, shapes.Settings(48, "tiny", 0))
     return root, *trained_on(root, tmp_path_factory.mktemp("parts"), PARTS)
 
 

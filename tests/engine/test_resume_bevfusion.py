@@ -5,7 +5,8 @@ import pytest
 
 from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
 from pcperc.engine.checkpoint import finished_checkpoint, last_checkpoint, load_checkpoint
-from pcperc.simulation.driving import Settings, simulate
+from pcperc.simulation.data_set import simulate
+from pcperc.simulation.driving import Settings
 from tests.engine.helpers import assert_same_run, kill_at_iteration, read_losses, run_tool, running_tool
 
 CONFIG = "tests/engine/tiny_bevfusion_config.py"

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcperc.simulation.calorimeter import Settings, generate, simulate
+from pcperc.simulation.calorimeter import Settings, generate
 from pcperc.simulation.calorimeter.generate import SPLITS, splits_of
+from pcperc.simulation.data_set import simulate
 
 TINY = Settings(events=5, size="tiny", seed=3)
 REPOSITORY = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pcperc.simulation.data_set import simulate
 from pcperc.simulation.driving import generate
-from pcperc.simulation.driving import simulate as simulate_function
 from pcperc.simulation.driving.calibration import compare, format_table
 from pcperc.simulation.driving.generate import VERSION, Settings
 from pcperc.simulation.folder import STAMP
@@ -33,7 +33,7 @@ def fingerprint(root: Path) -> dict[str, str]:
 def root(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("simulated") / "nuscenes"
     calls = []
-    assert simulate_function(out, TINY, progress=lambda done, total: calls.append((done, total)))
+    assert simulate(out, TINY, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(done, 4) for done in range(5)]
     return out
 
@@ -169,7 +169,7 @@ def test_map_has_the_layers_and_the_ego_car_is_on_drivable_ground(nusc, root):
 
 def test_set_of_the_same_settings_is_kept(root):
     before = fingerprint(root)
-    assert simulate_function(root, TINY) is False
+    assert simulate(root, TINY) is False
     assert fingerprint(root) == before
 
 
@@ -178,15 +178,15 @@ def test_other_settings_need_overwrite_and_foreign_folders_are_never_touched(roo
     shutil.copytree(root, copy)
     other = Settings(scenes=2, size="tiny", seed=9)
     with pytest.raises(FileExistsError, match="other settings.*--overwrite"):
-        simulate_function(copy, other)
+        simulate(copy, other)
     assert fingerprint(copy) == fingerprint(root)
-    assert simulate_function(copy, other, overwrite=True)
+    assert simulate(copy, other, overwrite=True)
     assert json.loads((copy / STAMP).read_text())["seed"] == 9
     foreign = tmp_path / "real"
     foreign.mkdir()
     (foreign / "precious.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="was not written by the simulator"):
-        simulate_function(foreign, TINY, overwrite=True)
+        simulate(foreign, TINY, overwrite=True)
     assert (foreign / "precious.txt").read_text() == "mine"
 
 
@@ -195,11 +195,11 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(generate, "_write_tables", fail)
-    monkeypatch.setattr(generate, "_run", lambda root, *_: (root / "samples").mkdir())
+    monkeypatch.setattr(generate, "write_tables", fail)
+    monkeypatch.setattr(generate, "make_scene", lambda root, *_: (root / "samples").mkdir(exist_ok=True))
     (tmp_path / ".nuscenes.partial-999999999" / "samples").mkdir(parents=True)  # of a run that was killed
     with pytest.raises(type(error)) as caught:
-        simulate_function(tmp_path / "nuscenes", TINY)
+        simulate(tmp_path / "nuscenes", TINY)
     if isinstance(error, OSError):
         assert "the disk of" in str(caught.value) and "is full" in str(caught.value)
     assert list(tmp_path.iterdir()) == []

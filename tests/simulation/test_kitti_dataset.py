@@ -12,10 +12,11 @@ from pcperc.datasets import KITTIFrustums, KITTIObject
 from pcperc.datasets.kitti_files import CLASSES, DONT_CARE
 from pcperc.geometry.kitti import alpha_of, boxes_on_image
 from pcperc.ops import points_in_boxes_mask
+from pcperc.simulation.data_set import simulate
 from pcperc.simulation.driving.camera import Renderer
 from pcperc.simulation.driving.world import build_world
 from pcperc.simulation.kitti_frame import IMAGE_SIZE, Rig, label_rows, make_rig, record_frame
-from pcperc.simulation.kitti_generate import Settings, simulate
+from pcperc.simulation.kitti_generate import Settings
 from tests import kitti_root
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from pcperc.datasets import S3DIS
 from pcperc.datasets.room_labels import S3DIS_CLASSES
-from pcperc.simulation.rooms import Settings, simulate
+from pcperc.simulation.data_set import simulate
+from pcperc.simulation.rooms import Settings
 from pcperc.simulation.rooms.generate import CLASSES, room_of
 from pcperc.simulation.rooms.room import RoomPlan, Thing, _hidden
 from pcperc.simulation.shapes.builder import Builder

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from pcperc.datasets import SemanticKITTI
-from pcperc.simulation.semantickitti_generate import Settings, simulate
+from pcperc.simulation.data_set import simulate
+from pcperc.simulation.semantickitti_generate import Settings
 
 TINY = Settings(scenes=4, size="tiny", seed=5)
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pcperc.datasets import ShapeNetPart, shapenet_part_labels
-from pcperc.simulation.shapes import Settings, simulate
+from pcperc.simulation.data_set import simulate
+from pcperc.simulation.shapes import Settings
 from pcperc.simulation.shapes.builder import Builder
 from pcperc.simulation.shapes.generate import CATEGORIES, POINTS, _pose, category_of, make_shape
 from pcperc.simulation.shapes.solids import surface_points

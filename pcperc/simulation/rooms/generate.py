@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pcperc.simulation.folder import write_folder
+from pcperc.simulation.data_set import SimulatedSet
 from pcperc.simulation.rooms.room import RoomCloud, make_room
-from pcperc.simulation.workers import run_jobs
 
 CLASSES = (
     *("ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa", "bookcase", "board"),
@@ -21,7 +18,6 @@ CLASSES = (
 )
 DENSITY = {"tiny": 20.0, "small": 200.0, "full": 1500.0}  # points a square metre of surface, by size
 AREAS = 6
-GENERATOR = 1  # raise whenever the same settings give other rooms
 README = """Simulated data: no rooms of S3DIS.
 
 pcperc's room simulator wrote these rooms in the layout of S3DIS, text with annotations and arrays beside it. The
@@ -30,7 +26,7 @@ names of the rooms begin with sim_. simulation.json holds the settings.
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SimulatedSet):
     """What fixes a simulated data set.
 
     Attributes:
@@ -38,21 +34,21 @@ class Settings:
         size: "tiny", "small" or "full" (``DENSITY``). seed: any integer >= 0.
     """
 
+    kind = "rooms in S3DIS format"
+    parts = "rooms"
+    generator = 1
+    folder = "Area_1"
+    sizes = DENSITY
+    readme = README
+    least, least_is = AREAS, "one an area"
+
     rooms: int
     size: str
     seed: int
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.rooms, int) or self.rooms < AREAS:
-            raise ValueError(f"simulate: rooms must be an integer >= {AREAS} (one an area), got {self.rooms}")
-        if self.size not in DENSITY:
-            raise ValueError(f"simulate: size must be one of {', '.join(DENSITY)}, got {self.size!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"simulate: seed must be an integer >= 0, got {self.seed}")
-
-    def stamp(self) -> dict:
-        """Return what simulation.json holds."""
-        return {"simulated": "rooms in S3DIS format", "generator": GENERATOR, **asdict(self)}
+    def write_part(self, root: Path, index: int) -> int:
+        """Simulate and write one room; returns its number of points."""
+        return write_room(root, self, index)
 
     def name(self, index: int) -> tuple[str, str]:
         """Return area and name of a room."""
@@ -87,31 +83,3 @@ def write_room(root: Path, settings: Settings, index: int) -> int:
     texts = (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt")))
     (root / area / name / f"{name}.txt").write_text("".join(texts), encoding="utf-8")
     return len(table)
-
-
-def simulate(
-    out: str | Path,
-    settings: Settings,
-    *,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> bool:
-    """Write a simulated S3DIS root, or keep what is there if it was made with the same settings.
-
-    Args:
-        out: folder of the data set; complete whenever it exists (``write_folder``).
-        workers: processes; the result does not depend on it.
-        overwrite: replace a simulated data set of other settings.
-        progress: called with (rooms done, rooms in all) as work goes on.
-    Returns:
-        True where it was written, False where it was there.
-    Raises:
-        FileExistsError: ``out`` holds something else. OSError: the disk is full or not writable.
-    """
-
-    def write(root: Path) -> None:
-        run_jobs(functools.partial(write_room, root, settings), settings.rooms, workers=workers, progress=progress)
-        (root / "README.md").write_text(README, encoding="utf-8")
-
-    return write_folder(out, settings.stamp(), write, part="Area_1", overwrite=overwrite)

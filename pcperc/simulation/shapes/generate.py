@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pcperc.simulation.folder import write_folder
+from pcperc.simulation.data_set import SimulatedSet
 from pcperc.simulation.shapes import belongings, furniture, vehicles
 from pcperc.simulation.shapes.builder import Builder
 from pcperc.simulation.shapes.solids import surface_points
-from pcperc.simulation.workers import run_jobs
 
 # category: (folder, names of the parts in the order of their numbers, what builds it); numbers run on from one to the
 # next
@@ -40,7 +37,6 @@ CATEGORIES = {
 POINTS = {"tiny": (100, 160), "small": (1000, 1300), "full": (2300, 2900)}  # least and most of a shape, by size
 TURN, TILT, STRETCH = 0.12, 0.04, 0.08  # standard deviations of the pose, radians, and of the size along each axis
 SPLITS = ("sim_train", "sim_val", "sim_test")
-GENERATOR = 1  # raise whenever the same settings give other shapes
 README = """Simulated data: no shapes of ShapeNet.
 
 pcperc's part simulator built these shapes in the layout of ShapeNet-Part. The lists of the splits are there by the
@@ -50,7 +46,7 @@ simulation.json holds the settings.
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SimulatedSet):
     """What fixes a simulated data set bit for bit.
 
     Attributes:
@@ -58,22 +54,32 @@ class Settings:
         size: "tiny", "small" or "full" (``POINTS``). seed: any integer >= 0.
     """
 
+    kind = "shapes with parts in ShapeNet-Part format"
+    parts = "shapes"
+    generator = 1
+    folder = "train_test_split"
+    sizes = POINTS
+    readme = README
+    least, least_is = len(SPLITS) * len(CATEGORIES), "3 a category"
+
     shapes: int
     size: str
     seed: int
 
-    def __post_init__(self) -> None:
-        least = len(SPLITS) * len(CATEGORIES)
-        if not isinstance(self.shapes, int) or self.shapes < least:
-            raise ValueError(f"simulate: shapes must be an integer >= {least} (3 a category), got {self.shapes}")
-        if self.size not in POINTS:
-            raise ValueError(f"simulate: size must be one of {', '.join(POINTS)}, got {self.size!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"simulate: seed must be an integer >= 0, got {self.seed}")
+    def write_part(self, root: Path, index: int) -> int:
+        """Build and write one shape; returns its number of points."""
+        return write_shape(root, self, index)
 
-    def stamp(self) -> dict:
-        """Return what simulation.json holds."""
-        return {"simulated": "shapes with parts in ShapeNet-Part format", "generator": GENERATOR, **asdict(self)}
+    def finish(self, root: Path, parts: dict[int, int]) -> None:
+        """Write the lists of the splits and the table of categories."""
+        lists = root / "train_test_split"
+        lists.mkdir()
+        for name, tokens in self.splits().items():
+            text = json.dumps([f"shape_data/{token}" for token in tokens], indent=0)
+            for listed in (name, name.removeprefix("sim_")):
+                (lists / f"shuffled_{listed}_file_list.json").write_text(text + "\n", encoding="utf-8")
+        rows = "".join(f"{name}\t{synset}\n" for name, (synset, _, _) in CATEGORIES.items())
+        (root / "synsetoffset2category.txt").write_text(rows, encoding="utf-8")
 
     def token(self, index: int) -> str:
         """Return "<synset>/sim_<number>" of a shape."""
@@ -136,39 +142,3 @@ def write_shape(root: Path, settings: Settings, index: int) -> int:
     rows = (" ".join(f"{value:.6f}" for value in row) for row in table.tolist())
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return len(table)
-
-
-def simulate(
-    out: str | Path,
-    settings: Settings,
-    *,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> bool:
-    """Write a simulated ShapeNet-Part root, or keep what is there if it was made with the same settings.
-
-    Args:
-        out: folder of the data set; complete whenever it exists (``write_folder``).
-        workers: processes; the result does not depend on it.
-        overwrite: replace a simulated data set of other settings.
-        progress: called with (shapes done, shapes in all) as work goes on.
-    Returns:
-        True where it was written, False where it was there.
-    Raises:
-        FileExistsError: ``out`` holds something else. OSError: the disk is full or not writable.
-    """
-
-    def write(root: Path) -> None:
-        run_jobs(functools.partial(write_shape, root, settings), settings.shapes, workers=workers, progress=progress)
-        lists = root / "train_test_split"
-        lists.mkdir()
-        for name, tokens in settings.splits().items():
-            text = json.dumps([f"shape_data/{token}" for token in tokens], indent=0)
-            for listed in (name, name.removeprefix("sim_")):
-                (lists / f"shuffled_{listed}_file_list.json").write_text(text + "\n", encoding="utf-8")
-        rows = "".join(f"{name}\t{synset}\n" for name, (synset, _, _) in CATEGORIES.items())
-        (root / "synsetoffset2category.txt").write_text(rows, encoding="utf-8")
-        (root / "README.md").write_text(README, encoding="utf-8")
-
-    return write_folder(out, settings.stamp(), write, part="train_test_split", overwrite=overwrite)

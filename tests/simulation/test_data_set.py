@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all simulated data sets share: their parts, a stamp, a README, and settings that are checked."""
+
+import importlib
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from pcperc.simulation.data_set import SimulatedSet, simulate
+from pcperc.simulation.folder import STAMP
+from tools.train import SIMULATORS
+
+SETTINGS = {
+    name: importlib.import_module(f"pcperc.simulation.{module}").Settings for name, module in SIMULATORS.items()
+}
+
+
+@dataclass(frozen=True)
+class Stones(SimulatedSet):
+    """A file for each stone, and one for all of them."""
+
+    kind = "stones"
+    parts = "stones"
+    generator = 4
+    folder = "quarry"
+    sizes = ("small", "large")
+    readme = "Simulated stones."
+    least, least_is = 2, "one to throw"
+
+    stones: int
+    size: str
+    seed: int
+
+    def write_part(self, root, index):
+        (root / "quarry").mkdir(exist_ok=True)
+        (root / "quarry" / f"{index}.txt").write_text(f"{self.seed} {index}")
+        return 10 * index
+
+    def finish(self, root, parts):
+        (root / "weights.txt").write_text(str(sorted(parts.items())))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parts_are_written_then_what_belongs_to_all(tmp_path, workers):
+    calls, out = [], tmp_path / "stones"
+    assert simulate(out, Stones(3, "small", 7), workers=workers, progress=lambda *call: calls.append(call))
+    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [(out / "quarry" / f"{k}.txt").read_text() for k in range(3)] == ["7 0", "7 1", "7 2"]
+    assert (out / "weights.txt").read_text() == "[(0, 0), (1, 10), (2, 20)]"
+    assert (out / "README.md").read_text() == "Simulated stones."
+    stamp = {"simulated": "stones", "generator": 4, "stones": 3, "size": "small", "seed": 7}
+    assert json.loads((out / STAMP).read_text()) == stamp
+    assert not simulate(out, Stones(3, "small", 7))
+    (out / "quarry").rename(out / "elsewhere")
+    assert simulate(out, Stones(3, "small", 7), overwrite=True)  # it was not complete
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_say_what_is_wrong_with_them(name):
+    settings = SETTINGS[name]
+    count = getattr(settings, "least", 3)  # of SemanticKITTI's sequences there is a most, too
+    assert settings(count, "tiny", 0).count == count
+    for arguments, message in (
+        ((count - 1, "tiny", 0), rf"simulate: {settings.parts} must be an integer .*, got {count - 1}"),
+        ((count, "huge", 0), "simulate: size must be one of tiny, small, full, got 'huge'"),
+        ((count, "tiny", -1), "simulate: seed must be an integer >= 0, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            settings(*arguments)
+
+
+def test_every_format_is_stamped_apart():
+    assert len({settings.kind for settings in SETTINGS.values()}) == len(SETTINGS)
