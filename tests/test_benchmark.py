@@ -130,7 +130,7 @@ def test_wrong_gradients_are_seen(sweep_file):
             assert prepared.error("forward_backward") > 1e-3
 
 
-def test_what_is_wrong_is_said(tmp_path):
+def test_an_unknown_library_is_named():
     with pytest.raises(ValueError, match="peers must be of spconv, spconv_triton, torchsparse, got me"):
         open_libraries(["me"])
 

@@ -15,7 +15,7 @@ from pcperc.benchmark.map_time import kernel_map_time
 from pcperc.benchmark.memory import peak_memory
 from pcperc.benchmark.peak import torch_dtype
 from pcperc.benchmark.report import Report, start_report
-from pcperc.benchmark.timing import time_in_turns, with_tf32
+from pcperc.benchmark.timing import WARM_UP, time_in_turns, with_tf32
 from pcperc.benchmark.unet import COLUMNS, ModelOptions
 from pcperc.datasets import collate
 from pcperc.engine.cloud_inference import made_up_sample, reads_clouds
@@ -47,7 +47,7 @@ def measure_config(options: ModelOptions) -> Report:
             cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
             capture_parts(model, options)
             functions[copies, dtype] = partial(with_tf32, dtype == "tf32", predict)
-    with ProgressDisplay("measuring", len(functions) * (options.runs + 2)) as display:
+    with ProgressDisplay("measuring", len(functions) * (WARM_UP + options.runs)) as display:
         times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
     for (copies, dtype), function in functions.items():
         row = {"case": "inference", "dtype": dtype, "copies": copies, "library": "pcperc"}

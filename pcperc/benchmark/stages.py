@@ -14,7 +14,7 @@ from pcperc.benchmark.config_model import build_prediction, capture_parts
 from pcperc.benchmark.inputs import load_sweep
 from pcperc.benchmark.libraries import Pcperc
 from pcperc.benchmark.report import Report, start_report
-from pcperc.benchmark.timing import with_tf32
+from pcperc.benchmark.timing import WARM_UP, with_tf32
 from pcperc.benchmark.unet import ModelOptions
 from pcperc.engine.distributed import pick_device
 from pcperc.nn.conv import SparseConvBase
@@ -100,7 +100,7 @@ def _layer_rows(
 
 
 def _time_modules(
-    modules: dict[str, nn.Module], predict: Callable, options: ModelOptions, tf32: bool, *, warm_up: int = 2
+    modules: dict[str, nn.Module], predict: Callable, options: ModelOptions, tf32: bool
 ) -> list[dict[str, float]]:
     """Milliseconds in each module and in all, for each run."""
     device = pick_device(options.device)
@@ -115,14 +115,14 @@ def _time_modules(
         hooks.append(module.register_forward_pre_hook(lambda *_, name=name: mark(name)))
         hooks.append(module.register_forward_hook(lambda *_, name=name: mark(name)))
     runs = []
-    for turn in range(warm_up + options.runs):
+    for turn in range(WARM_UP + options.runs):
         marks.clear()
         mark(TOTAL)
         with_tf32(tf32, predict)
         mark(TOTAL)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        if turn >= warm_up:
+        if turn >= WARM_UP:
             runs.append({name: _sum_of_pairs(times) for name, times in marks.items()})
     for hook in hooks:
         hook.remove()

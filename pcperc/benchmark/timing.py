@@ -9,13 +9,15 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+WARM_UP = 2  # rounds that do not count
+CALLS = 10  # of a function in one graph
+
 
 def time_in_turns(
     functions: dict[Hashable, Callable[[], object]],
     *,
     device: torch.device,
     runs: int,
-    warm_up: int = 2,
     on_run: Callable[[], None] = lambda: None,
 ) -> dict[Hashable, dict[str, float | int]]:
     """Call all functions one after the other, again and again.
@@ -23,17 +25,17 @@ def time_in_turns(
     Args:
         functions: by any name, without arguments.
         device: a GPU is timed with events around the call, a CPU by the clock.
-        runs, warm_up: rounds that count (>= 1), and rounds before them that do not.
+        runs: rounds that count, >= 1; `WARM_UP` rounds before them do not.
         on_run: called after each call, outside the times.
     Returns:
         For each function ``median_ms``, ``p5_ms``, ``p95_ms`` and ``runs``; on a GPU also ``kernel_ms``, the sum of the
         kernel and copy durations of a call without the gaps between, and ``launches``, their number.
     """
     times: dict[Hashable, list[float]] = {name: [] for name in functions}
-    for turn in range(warm_up + runs):
+    for turn in range(WARM_UP + runs):
         for name, function in functions.items():
             elapsed = call_ms(function, device)
-            if turn >= warm_up:
+            if turn >= WARM_UP:
                 times[name].append(elapsed)
             on_run()
     found = {name: _summary(values) for name, values in times.items()}
@@ -48,22 +50,22 @@ def call_ms(function: Callable[[], object], device: torch.device) -> float:
     return _event_ms(function) if device.type == "cuda" else _clock_ms(function)
 
 
-def graph_ms(function: Callable[[int], object], *, calls: int = 10, seconds: float = 0.03) -> float:
+def graph_ms(function: Callable[[int], object], *, seconds: float) -> float:
     """Return how long a call takes on a GPU without the host's part, in milliseconds.
 
-    It is the median over replays of a CUDA graph of ``function(0)`` to ``function(calls - 1)``, at least 5 of them and
+    It is the median over replays of a CUDA graph of ``function(0)`` to ``function(CALLS - 1)``, at least 5 of them and
     as many as fill ``seconds``.
     """
     function(0)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for turn in range(calls):
+        for turn in range(CALLS):
             function(turn)
     times: list[float] = []
     while len(times) < 5 or (sum(times) < 1e3 * seconds and len(times) < 30):
         times.append(_event_ms(graph.replay))
-    return float(np.median(times)) / calls
+    return float(np.median(times)) / CALLS
 
 
 def with_tf32(enabled: bool, function: Callable[[], object]) -> object:

@@ -19,7 +19,7 @@ from pcperc.benchmark.memory import peak_memory
 from pcperc.benchmark.peak import torch_dtype
 from pcperc.benchmark.peer_unet import PeerUNet
 from pcperc.benchmark.report import Report, start_report
-from pcperc.benchmark.timing import time_in_turns, with_tf32
+from pcperc.benchmark.timing import WARM_UP, time_in_turns, with_tf32
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.models.minkunet import MinkUNet
@@ -95,7 +95,7 @@ def _measure(
             functions[key] = function
         except Exception as error:
             report.not_measured.append({"case": case, "dtype": dtype, "copies": copies} | refusal(library, error))
-    with ProgressDisplay("measuring", len(functions) * (options.runs + 2)) as display:
+    with ProgressDisplay("measuring", len(functions) * (WARM_UP + options.runs)) as display:
         times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
     for key, function in functions.items():
         case, dtype, library = key

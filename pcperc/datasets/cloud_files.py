@@ -43,8 +43,8 @@ def read_table(path: str | Path, what: str, *, columns: int, delimiter: str | No
     return table
 
 
-def read_npy(path: str | Path, what: str, *, mapped: bool = False) -> np.ndarray:
-    """Read the array of an npy file, without pickles; ``mapped`` leaves it on disk until it is looked at.
+def read_npy(path: str | Path, what: str) -> np.ndarray:
+    """Read the array of an npy file, without pickles.
 
     Raises:
         FileNotFoundError: no such file. ValueError: it is no npy file, is cut off, or holds objects.
@@ -52,7 +52,7 @@ def read_npy(path: str | Path, what: str, *, mapped: bool = False) -> np.ndarray
     if not Path(path).is_file():
         raise FileNotFoundError(f"{what} {path} is missing, though the data set lists it")
     try:
-        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{what} {path} cannot be read as npy: {error}") from error
 

@@ -13,7 +13,6 @@ CLASSES = (
     *("road", "parking", "sidewalk", "other-ground", "building", "fence", "vegetation", "trunk", "terrain"),
     *("pole", "traffic-sign"),
 )
-THINGS = CLASSES[:8]  # what has instances
 
 RECORDED_NAMES = {
     **{0: "unlabeled", 1: "outlier"},

@@ -100,7 +100,7 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
         dataset["split"] = options.split
     if options.blank_images:
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
-    _track_detections(opened, cfg, options)
+    _track_detections(cfg, options)
     evaluators = _evaluators_to_run(opened, cfg, options.evaluation)
     cfg.test_evaluator = evaluators if len(evaluators) > 1 else evaluators[0]
     for evaluator in _evaluators(cfg):
@@ -136,7 +136,7 @@ def _draws_clouds(cfg: Config) -> bool:
     return preprocessor is not None and resolve_type(preprocessor, MODELS) in (ShapePreprocessor, RoomPreprocessor)
 
 
-def _track_detections(opened: LoadedCheckpoint, cfg: Config, options: TestOptions) -> None:
+def _track_detections(cfg: Config, options: TestOptions) -> None:
     """Let a detector's evaluation follow its detections through the scenes where --eval tracking asks for it."""
     if options.tracker is not None and options.evaluation != "tracking":
         raise ConfigError(f"--tracker {options.tracker}: needs --eval tracking")

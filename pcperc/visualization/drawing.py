@@ -12,6 +12,7 @@ from pcperc.visualization.frame import PREDICTION, TRUTH, Frame
 from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
 
 MOVING = 0.2  # m/s: slower than this is standing, and gets no arrow
+TIP = 7.0  # of an arrow, pixels
 _SHIFT = 4  # cv2 takes coordinates in 1/16 pixel
 _FAR = 1 << 24  # pixels: beyond, its 32-bit numbers overflow
 
@@ -25,8 +26,8 @@ def draw_line(image: np.ndarray, a, b, color, *, thickness: int = 2) -> None:
     cv2.line(image, start, end, color, thickness, cv2.LINE_AA, _SHIFT)
 
 
-def draw_arrow(image: np.ndarray, a, b, color, *, thickness: int = 2, tip: float = 7.0) -> None:
-    """Draw a line from a to b with a tip of ``tip`` pixels at b."""
+def draw_arrow(image: np.ndarray, a, b, color, *, thickness: int) -> None:
+    """Draw a line from a to b with a tip at b."""
     draw_line(image, a, b, color, thickness=thickness)
     direction = np.asarray(b, np.float64) - a
     length = np.hypot(*direction)
@@ -34,7 +35,7 @@ def draw_arrow(image: np.ndarray, a, b, color, *, thickness: int = 2, tip: float
         direction /= length
         side = np.array([-direction[1], direction[0]])
         for sign in (-1, 1):
-            draw_line(image, b, b - tip * direction + sign * 0.6 * tip * side, color, thickness=thickness)
+            draw_line(image, b, b - TIP * direction + sign * 0.6 * TIP * side, color, thickness=thickness)
 
 
 def draw_text(image: np.ndarray, text: str, place, color=TEXT, *, scale: float = 0.5, plate: bool = False) -> None:

@@ -136,7 +136,7 @@ def test_refusals(root):
         S3DIS(root=root, split="val")
 
 
-def test_h5_blocks(tmp_path, monkeypatch):
+def test_h5_blocks(tmp_path):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     folder = tmp_path / "Area_5" / "office_1"
     folder.mkdir(parents=True)

@@ -78,7 +78,7 @@ def test_the_truth_scores_one(tmp_path, by_task):
     assert "street" in text and "mIoU: 1.0000" in text
 
 
-def test_half_precision_and_repeated_samples(tmp_path):
+def test_half_precision_and_repeated_samples():
     """bfloat16 is compared as what it is; a sample that a sampler repeats counts once."""
     truth = some_truth()
     values = torch.where(torch.from_numpy(truth), 0.61, 0.2).bfloat16()

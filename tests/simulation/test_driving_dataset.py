@@ -173,7 +173,7 @@ def test_set_of_the_same_settings_is_kept(root):
     assert fingerprint(root) == before
 
 
-def test_other_settings_need_overwrite_and_foreign_folders_are_never_touched(root, tmp_path, monkeypatch):
+def test_other_settings_need_overwrite_and_foreign_folders_are_never_touched(root, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
     other = Settings(scenes=2, size="tiny", seed=9)

@@ -158,7 +158,7 @@ def paint_image(surfaces, depth, hit, pose, intrinsics, ground, light, shadow, s
                 x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
                 if p == -2:
                     lit = _sunlight(shadows, corner, x, y)
-                    paint_ground(road, light, what, steep, x, y, z, t, lit, seed, rgb)
+                    paint_ground(road, light, what, steep, x, y, t, lit, seed, rgb)
                 else:
                     _, _, face = intersect(kind[p], geometry[p], ox, oy, oz, dx, dy, dz)
                     nx, ny, nz, lx, ly, lz = normal_at(kind[p], geometry[p], face, x, y, z)

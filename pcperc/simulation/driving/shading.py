@@ -57,7 +57,7 @@ def _shade(light, nx, ny, nz, lit, rgb):
 
 
 @cached_njit
-def paint_ground(road, light, kind, steep, x, y, z, t, lit, seed, rgb):
+def paint_ground(road, light, kind, steep, x, y, t, lit, seed, rgb):
     """Paint the ground; texture fades with the distance ``t``, where a pixel covers more than one grain."""
     near = math.exp(-t / 25.0)
     coarse = value_noise(x * 0.35, y * 0.35, 3.0) - 0.5
@@ -91,7 +91,7 @@ def _mix(rgb, colour, share):
 
 
 @cached_njit
-def _reflect(light, n, view, seed, rgb, share):
+def _reflect(n, view, rgb, share):
     """Mix in what a smooth surface mirrors: sky above the horizon, dark street below."""
     cosine = n[0] * view[0] + n[1] * view[1] + n[2] * view[2]
     up = view[2] - 2 * cosine * n[2]
@@ -224,4 +224,4 @@ def paint_surface(g, material, colour, accent, light, n, place, view, face, p, r
         rgb[k] *= dirt
     _shade(light, n[0], n[1], n[2], 1.0, rgb)
     if gloss > 0.0:
-        _reflect(light, n, view, p, rgb, gloss)
+        _reflect(n, view, rgb, gloss)

@@ -95,7 +95,7 @@ def make_light(rng: np.random.Generator) -> Light:
     )
 
 
-def _blocks_street(road: Road, actor: Actor) -> tuple[float, float, float]:
+def _disc_of(actor: Actor) -> tuple[float, float, float]:
     x, y, _, _ = actor.pose(0.0)
     return x, y, 0.5 * math.hypot(actor.size[0], actor.size[1])
 
@@ -124,7 +124,7 @@ def build_world(seed: int, scene: int, *, x: float, y: float) -> World:
     road = Road(**{**road.__dict__, "carparks": _carparks(road, rng)})
     traffic = Traffic(road, rng, waiting=waiting)
     resting = [a for a in traffic.actors if a.fixed_height == CURB_HEIGHT]
-    discs = [_blocks_street(road, a) for a in resting]
+    discs = [_disc_of(a) for a in resting]
     background = furnish(road, rng, urban=float(rng.uniform(0, 1)), occupied=discs)
     sway = np.concatenate([rng.uniform(0.001, 0.006, 2), rng.uniform(0, 6, 2)])
     return World(road, background, traffic.actors, traffic.ego, sway, make_light(rng), int(rng.integers(1 << 30)))
