@@ -14,8 +14,8 @@ from pcperc.registry import ALL, resolve_type
 TOP_KEYS = frozenset(
     """
     model train_dataloader val_dataloader test_dataloader val_evaluator test_evaluator train_cfg val_cfg test_cfg
-    optim_wrapper param_scheduler default_hooks custom_hooks find_unused_parameters log_interval seed work_dir
-    data_root data_version first_stage profiles load_from simulation subnet description
+    optim_wrapper param_scheduler default_hooks custom_hooks find_unused_parameters seed work_dir
+    data_root data_version first_stage profiles load_from simulation subnet
     """.split()
 )
 # Keys that MMEngine itself takes out of a dict before its class sees it.

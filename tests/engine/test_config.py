@@ -36,6 +36,7 @@ def test_toy_config_is_fine():
     ("text", "message"),
     [
         ("modle = dict(type=ToyModel)", "unknown key 'modle'; did you mean 'model'?; a helper variable starts with"),
+        ("log_interval = 10", "unknown key 'log_interval'"),
         ("model = dict(type=ToyModel, widht=3)", "model: ToyModel has no argument 'widht'; did you mean 'width'?"),
         ("model = dict(type='ToyModl')", "model: model: type 'ToyModl' is not registered; nearest known: ToyModel"),
         ("model = dict(type=3)", "model: model: 'type' must be a class or a registered name, got 3"),
