@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Points to voxel keys, keys to coords, and the mean of the points of a voxel.
+// Points to voxel keys, and keys to coords.
 #include "voxelize.h"
 
 #include <torch/csrc/stable/library.h>
@@ -11,7 +11,6 @@
 
 #include "common/dispatch.h"
 #include "common/parallel.h"
-#include "segment.h"
 
 namespace pcperc {
 namespace {
@@ -50,63 +49,10 @@ Tensor voxel_coords(const Tensor& keys, const std::vector<int64_t>& grid_shape) 
   return coords;
 }
 
-Tensor segment_mean(const Tensor& feats, const Tensor& order, const Tensor& starts, const Tensor& counts) {
-  const MeanSegments s = check_mean_segments(feats, order, starts, counts, "segment_mean");
-  const int64_t channels = feats.size(1), num_rows = feats.size(0);
-  Tensor out = torch::stable::new_empty(feats, {s.size, channels});
-  dispatch_float(feats.scalar_type(), "segment_mean", [&](auto zero) {
-    using T = decltype(zero);
-    const T* in = feats.const_data_ptr<T>();
-    T* mean = out.mutable_data_ptr<T>();
-    parallel_rows(s.size, kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const EntryRange range = s.entries(i);
-        for (int64_t c = 0; c < channels; ++c) {
-          Accumulator<T> sum = 0;
-          for (int64_t j = range.begin; j < range.end; ++j) {
-            if (!is_index(s.order[j], num_rows)) continue;
-            sum += static_cast<Accumulator<T>>(in[static_cast<int64_t>(s.order[j]) * channels + c]);
-          }
-          mean[i * channels + c] = static_cast<T>(sum / static_cast<Accumulator<T>>(s.divisor(i)));
-        }
-      }
-    });
-  });
-  return out;
-}
-
-Tensor segment_mean_backward(const Tensor& grad, const Tensor& order, const Tensor& starts, const Tensor& counts,
-                             int64_t num_rows) {
-  const MeanSegments s = check_mean_segments(grad, order, starts, counts, "segment_mean_backward");
-  check_mean_grad(grad, s, "segment_mean_backward");
-  const int64_t channels = grad.size(1);
-  Tensor out = torch::stable::new_zeros(grad, {num_rows, channels});
-  dispatch_float(grad.scalar_type(), "segment_mean_backward", [&](auto zero) {
-    using T = decltype(zero);
-    const T* g = grad.const_data_ptr<T>();
-    T* d = out.mutable_data_ptr<T>();
-    parallel_rows(s.size, kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const EntryRange range = s.entries(i);
-        for (int64_t j = range.begin; j < range.end; ++j) {
-          if (!is_index(s.order[j], num_rows)) continue;
-          for (int64_t c = 0; c < channels; ++c) {
-            d[static_cast<int64_t>(s.order[j]) * channels + c] = static_cast<T>(
-                static_cast<Accumulator<T>>(g[i * channels + c]) / static_cast<Accumulator<T>>(s.divisor(i)));
-          }
-        }
-      }
-    });
-  });
-  return out;
-}
-
 }  // namespace
 }  // namespace pcperc
 
 STABLE_TORCH_LIBRARY_IMPL(pcperc, CPU, m) {
   m.impl("voxel_keys", TORCH_BOX(&pcperc::voxel_keys));
   m.impl("voxel_coords", TORCH_BOX(&pcperc::voxel_coords));
-  m.impl("segment_mean", TORCH_BOX(&pcperc::segment_mean));
-  m.impl("segment_mean_backward", TORCH_BOX(&pcperc::segment_mean_backward));
 }

@@ -68,7 +68,8 @@ struct ConvProblem {
   int64_t tiles(int64_t tile_rows, int64_t tile_cols) const {
     return (rows + tile_rows - 1) / tile_rows * ((out_width + tile_cols - 1) / tile_cols) * groups;
   }
-  // Kernels take as long in bfloat16 as in float16, which stands for it where it was measured alone.
+  // bfloat16 runs the kernels of float16, in the same time to 3 % (docs/benchmarks.md): its entries stand in where only they
+  // were measured.
   const SelectionEntry* find(const SelectionTable& table, ConvPass pass) const {
     if (groups != 1) return nullptr;
     const SelectionEntry* const entry = table.find({pass, dtype, in_width, out_width, taps, rows});
@@ -79,15 +80,22 @@ struct ConvProblem {
 
 inline ConvKind choose_kind(const ConvProblem& problem) {
   if (problem.fits_direct) return ConvKind::kDirect;
-  // Products of 64 rows, 64 channels deep.
+  // Products of 64 rows, 64 or 48 channels deep.
   const bool takes_warpgroups = problem.has_warpgroups && problem.is_half() && problem.in_width >= 48 && problem.out_width >= 48;
   return takes_warpgroups ? ConvKind::kWarpgroups : ConvKind::kTiles;
 }
 
-// Blocks that share each of `tiles` tiles, so that all multiprocessors have work: the fewest steps one after the other, with
+// Channels of a step of a warpgroup tile: 48 where they are fewer products than 64, as for 96 channels; tiles of 96 columns have both.
+inline int64_t warpgroup_depth(int64_t in_width, int64_t tile_cols) {
+  const bool takes_48 = (in_width + 47) / 48 * 48 < (in_width + 63) / 64 * 64;
+  return tile_cols == 96 && takes_48 ? 48 : 64;
+}
+
+// Blocks that share each tile, so that all multiprocessors have work: the fewest steps one after the other, with
 // what a block costs besides them.
-inline int choose_splits(const ConvProblem& problem, int64_t tiles) {
-  const int64_t steps = problem.taps * ((problem.in_width + 63) / 64);
+inline int choose_splits(const ConvProblem& problem, int64_t tile_rows, int64_t tile_cols) {
+  const int64_t tiles = problem.tiles(tile_rows, tile_cols), depth = warpgroup_depth(problem.in_width, tile_cols);
+  const int64_t steps = problem.taps * ((problem.in_width + depth - 1) / depth);
   constexpr int64_t block_steps = 12;
   int best = 1;
   int64_t best_cost = INT64_MAX;
@@ -101,14 +109,14 @@ inline int choose_splits(const ConvProblem& problem, int64_t tiles) {
 
 inline ConvChoice choose_warpgroup_tile(const ConvProblem& problem) {
   const auto fills = [&](int64_t rows, int64_t cols) { return problem.tiles(rows, cols) >= 3 * kMultiprocessors; };
-  if (problem.out_width <= 64) return {kWarpgroup128x64, choose_splits(problem, problem.tiles(128, 64))};
+  if (problem.out_width <= 64) return {kWarpgroup128x64, choose_splits(problem, 128, 64)};
   if (problem.out_width <= 96) {
     if (fills(256, 96)) return {kWarpgroup256x96};
-    return {kWarpgroup128x96, choose_splits(problem, problem.tiles(128, 96))};
+    return {kWarpgroup128x96, choose_splits(problem, 128, 96)};
   }
   if (problem.out_width > 128 && fills(128, 256)) return {kWarpgroup128x256};
   if (fills(256, 128)) return {kWarpgroup256x128};
-  return {kWarpgroup128x128, choose_splits(problem, problem.tiles(128, 128))};
+  return {kWarpgroup128x128, choose_splits(problem, 128, 128)};
 }
 
 inline ConvChoice choose_tile(const ConvProblem& problem) {

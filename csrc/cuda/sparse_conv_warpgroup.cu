@@ -25,11 +25,9 @@ void launch_warpgroup_tile(int splits, const ConvArgs<T>& args, cudaStream_t str
   PCPERC_CUDA_CHECK(cudaLaunchKernelEx(&config, warpgroup_convolve_kernel<Tile>, args, splits));
 }
 
-// Steps of 48 channels where they are fewer products than those of 64: both take 96 channels in two.
 template <class T, int kRows, int kStages, bool kTransposed>
 void launch_96_columns(int splits, const ConvArgs<T>& args, cudaStream_t stream) {
-  const int64_t width = args.shape.in_width;
-  if (ceil_div(width, 48) * 48 < ceil_div(width, 64) * 64) {
+  if (warpgroup_depth(args.shape.in_width, 96) == 48) {
     launch_warpgroup_tile<WarpgroupTile<T, kRows, 96, kStages, kTransposed, 48>>(splits, args, stream);
   } else {
     launch_warpgroup_tile<WarpgroupTile<T, kRows, 96, kStages, kTransposed>>(splits, args, stream);

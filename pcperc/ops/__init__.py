@@ -27,11 +27,11 @@ from pcperc.ops.order_rows import OrderedRows as OrderedRows
 from pcperc.ops.order_rows import order_rows as order_rows
 from pcperc.ops.points_in_boxes import points_in_boxes as points_in_boxes
 from pcperc.ops.points_in_boxes import points_in_boxes_mask as points_in_boxes_mask
+from pcperc.ops.segment_mean import segment_mean as segment_mean
 from pcperc.ops.segment_reduce import Segments as Segments
 from pcperc.ops.segment_reduce import make_segments as make_segments
 from pcperc.ops.segment_reduce import segment_affine as segment_affine
 from pcperc.ops.segment_reduce import segment_dot as segment_dot
-from pcperc.ops.segment_reduce import segment_mean as segment_mean
 from pcperc.ops.segment_reduce import segment_reduce as segment_reduce
 from pcperc.ops.sparse_conv import sparse_conv as sparse_conv
 from pcperc.ops.sparse_conv import sparse_conv_fused as sparse_conv_fused

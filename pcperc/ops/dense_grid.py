@@ -9,7 +9,8 @@ from torch import Tensor
 from pcperc.ops._checks import FLOAT_DTYPES, check_float_matrix, check_same_device, check_tensor, describe, positive_int
 from pcperc.ops._clouds import check_cloud
 from pcperc.ops.interpolate import corner_weights
-from pcperc.ops.segment_reduce import Segments, make_segments, segment_mean, segment_reduce
+from pcperc.ops.segment_mean import segment_mean
+from pcperc.ops.segment_reduce import Segments, make_segments, segment_reduce
 from pcperc.ops.weighted_gather import GatherPlan, weighted_gather
 
 

@@ -73,35 +73,13 @@ def segment_reduce(feats: Tensor, segments: Segments, *, mode: str) -> Tensor:
     """
     op = "segment_reduce"
     check_choice(op, "mode", mode, REDUCTIONS)
-    _check(op, feats, segments)
+    check_rows_of_segments(op, feats, segments)
     if mode == "max":
         return torch.ops.pcperc.segment_max(feats, *segments)[0]
     sums = segment_dot(feats, segments)
     if mode == "mean":
         sums = sums / segments.starts.diff().clamp(min=1)[:, None]
     return sums.to(feats.dtype)
-
-
-def segment_mean(feats: Tensor, segments: Segments) -> Tensor:
-    """Average the rows of each of many short segments, such as the points of each voxel.
-
-    On a GPU one thread walks a segment's rows, where ``segment_reduce`` has a block of threads for each segment, which
-    pays from some hundred rows on.
-
-    Args:
-        feats: (M, C) float64, float32, float16 or bfloat16. Differentiable.
-        segments: from :func:`make_segments`, on the device of feats.
-    Returns:
-        (S, C) in the dtype of feats; 0 in an empty segment. Sums are float32 (float64 for float64), in the order of
-        the rows.
-    Raises:
-        TypeError: not a tensor, or feats not floating point.
-        ValueError: wrong shape or device.
-    Deterministic: yes, forward and backward. Differentiable any number of times.
-    """
-    _check("segment_mean", feats, segments)
-    starts = segments.starts
-    return torch.ops.pcperc.segment_mean(feats.contiguous(), segments.order, starts[:-1], starts.diff())
 
 
 def segment_dot(feats: Tensor, segments: Segments, factor: Tensor | None = None) -> Tensor:
@@ -119,7 +97,7 @@ def segment_dot(feats: Tensor, segments: Segments, factor: Tensor | None = None)
     Deterministic: as :func:`segment_reduce`. Differentiable any number of times.
     """
     op = "segment_dot"
-    _check(op, feats, segments)
+    check_rows_of_segments(op, feats, segments)
     if factor is not None:
         check_tensor(op, "factor", factor)
         if factor.shape != feats.shape or factor.dtype != feats.dtype or factor.device != feats.device:
@@ -145,7 +123,7 @@ def segment_affine(
     Deterministic: as :func:`segment_reduce`. Differentiable any number of times.
     """
     op = "segment_affine"
-    _check(op, feats, segments)
+    check_rows_of_segments(op, feats, segments)
     expected = (segments.starts.shape[0] - 1, feats.shape[1])
     given = {"scale": scale, "shift": shift}
     for name, values in given.items():
@@ -158,7 +136,8 @@ def segment_affine(
     return torch.ops.pcperc.segment_affine(feats, given["scale"], given["shift"], *segments)
 
 
-def _check(op: str, feats: Tensor, segments: Segments) -> None:
+def check_rows_of_segments(op: str, feats: Tensor, segments: Segments) -> None:
+    """Raise TypeError or ValueError for feats that do not fit the segments."""
     check_float_matrix(op, "feats", feats, columns="(M, C)", least=0)
     if not isinstance(segments, Segments):
         raise TypeError(f"{op}: segments must be Segments from make_segments, got {describe(segments)}")
@@ -182,16 +161,6 @@ def _(feats, index, order, starts):
 def _(feats, scale, shift, index, order, starts):
     like = shift if feats is None else feats
     return like.new_empty(index.shape[0], like.shape[1])
-
-
-@torch.library.register_fake("pcperc::segment_mean")
-def _(feats, order, starts, counts):
-    return feats.new_empty(starts.shape[0], feats.shape[1])
-
-
-@torch.library.register_fake("pcperc::segment_mean_backward")
-def _(grad, order, starts, counts, num_rows):
-    return grad.new_empty(num_rows, grad.shape[1])
 
 
 def _dot_setup(ctx, inputs, output):
@@ -237,25 +206,7 @@ def _max_backward(ctx, grad, _):
     return to_feats, None, None, None
 
 
-def _mean_setup(ctx, inputs, output):
-    feats, *segments = inputs
-    ctx.num_rows = feats.shape[0]
-    ctx.save_for_backward(*segments[:3])
-
-
-def _mean_backward(ctx, grad):
-    order, starts, counts = ctx.saved_tensors
-    feats_grad = torch.ops.pcperc.segment_mean_backward(grad.contiguous(), order, starts, counts, ctx.num_rows)
-    return feats_grad, None, None, None
-
-
-def _mean_backward_backward(ctx, grad):
-    return torch.ops.pcperc.segment_mean(grad.contiguous(), *ctx.saved_tensors), None, None, None, None
-
-
 _register = torch.library.register_autograd
 _register("pcperc::segment_dot", _dot_backward, setup_context=_dot_setup)
 _register("pcperc::segment_affine", _affine_backward, setup_context=_affine_setup)
 _register("pcperc::segment_max", _max_backward, setup_context=_max_setup)
-_register("pcperc::segment_mean", _mean_backward, setup_context=_mean_setup)
-_register("pcperc::segment_mean_backward", _mean_backward_backward, setup_context=_mean_setup)

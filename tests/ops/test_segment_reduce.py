@@ -81,45 +81,6 @@ class TestSegmentReduce(DifferentiableOpContract):
         ]
 
 
-class TestSegmentMean(DifferentiableOpContract):
-    differentiable = ("feats",)
-
-    @staticmethod
-    def samples():
-        return list(samples())
-
-    @staticmethod
-    def call(sample):
-        return ops.segment_mean(sample.tensors["feats"], segments_of(sample))
-
-    @staticmethod
-    def oracle(sample):
-        arguments = (sample.tensors["feats"].numpy(), sample.tensors["index"].numpy(), sample.options["num_segments"])
-        return oracles_pool.segment_reduce(*arguments, "mean")
-
-    @staticmethod
-    def overloads(sample):
-        if sample.name not in ("shuffled", "no_segments"):
-            return []
-        feats, (_, order, starts) = sample.tensors["feats"].clone().requires_grad_(), segments_of(sample)
-        return [(torch.ops.pcperc.segment_mean.default, (feats, order, starts[:-1], starts.diff()))]
-
-    @staticmethod
-    def mistakes():
-        segments = ops.make_segments(torch.zeros(2).int(), num_segments=1)
-
-        def call(feats, segments=segments):
-            return lambda: ops.segment_mean(feats, segments)
-
-        return [
-            Mistake(
-                "rows", call(torch.zeros(3, 1)), ValueError, "segment_mean: feats must have the 2 rows of segments"
-            ),
-            Mistake("dtype", call(torch.zeros(2, 1).int()), TypeError, "feats must have a floating point dtype"),
-            Mistake("segments", call(torch.zeros(2, 1), None), TypeError, "segment_mean: segments must be Segments"),
-        ]
-
-
 class TestSegmentDotAndAffine(DifferentiableOpContract):
     differentiable = ("feats", "factor", "scale", "shift")
 
@@ -204,16 +165,6 @@ def test_double_backward(device):
     assert_twice_differentiable(lambda x: ops.segment_reduce(x, segments, mode="max").square(), leaves[:1])
 
 
-def test_means_of_many_segments_that_are_empty_or_short_and_one_that_is_long(device):
-    index = torch.cat([torch.randint(50_000, (3000,)), torch.full((5000,), 49_999)])[torch.randperm(8000)]
-    feats = torch.randn(8000, 5)
-    segments = ops.make_segments(index.to(device), num_segments=50_000)
-    for rows in (feats, feats.t().contiguous().t()):
-        got = ops.segment_mean(rows.to(device), segments).cpu()
-        wanted = oracles_pool.segment_reduce(feats.double().numpy(), index.numpy(), 50_000, "mean")
-        torch.testing.assert_close(got.double(), torch.from_numpy(wanted), **tolerances(torch.float32, 5000))
-
-
 @pytest.mark.parametrize("channels", [1, 3, 33])
 @pytest.mark.parametrize("is_sorted", [True, False])
 def test_segments_of_many_chunks(channels, is_sorted, device):
@@ -269,12 +220,9 @@ def test_segments_that_are_wrong_stay_inside_the_buffers(device):
         assert torch.ops.pcperc.segment_max(feats, *segments)[0].shape == (3, 3)
         scale = torch.randn(3, 3, device=device)
         assert torch.ops.pcperc.segment_affine(feats, scale, scale, *segments).shape == (5, 3)
-        _, order, starts = segments
-        assert torch.ops.pcperc.segment_mean(feats, order, starts[:-1], starts.diff()).shape == (3, 3)
 
 
 def test_mean_of_half_precision_is_rounded_once(device):
     feats = torch.full((3000, 2), 60000.0, dtype=torch.float16, device=device)
     segments = ops.make_segments(torch.zeros(3000, dtype=torch.int32, device=device), num_segments=1)
     assert torch.equal(ops.segment_reduce(feats, segments, mode="mean"), feats[:1])
-    assert torch.equal(ops.segment_mean(feats, segments), feats[:1])
