@@ -26,6 +26,7 @@ from pcperc.benchmark.unet import CASES as MODEL_CASES
 from pcperc.benchmark.unet import ModelOptions, measure_unet
 from pcperc.engine.config import ConfigError
 from pcperc.models.minkunet import MinkUNet
+from tests.damage import damage
 from tests.ops.clouds import random_coords
 from tests.tolerances import tolerances
 
@@ -143,8 +144,11 @@ def test_a_file_that_is_no_sweep_is_named_beside_what_is_expected(tmp_path):
     np.save(tmp_path / "array.npy", np.zeros((3, 3)))
     whole = (tmp_path / "other.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez_compressed(tmp_path / "damaged.npz", pc=np.random.default_rng(0).integers(0, 100, (300, 3)))
+    damage(tmp_path / "damaged.npz")
     got = {"other.npz": r"\['points'\]", "flat.npz": r"pc \(3,\) float64", "nan.npz": "NaN or infinity"}
     got |= {"objects.npz": "one that cannot be read", "array.npy": "something else", "cut.npz": "something else"}
+    got |= {"damaged.npz": "one that cannot be read .*decompressing"}
     for name, said in got.items():
         with pytest.raises(
             ValueError, match=rf"{name}: a sweep must be an .npz with pc \(N, 3 or more\).*, got.*{said}"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcperc.datasets.cloud_files import NUMPY_ERRORS
 from pcperc.engine.raw_files import read_points
 
 SWEEP_FILE = "an .npz with pc (N, 3 or more), finite and in metres, or a .bin of nuScenes or KITTI"
@@ -78,7 +79,7 @@ def _read_npz(path: Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             got, points = sorted(arrays), arrays["pc"] if "pc" in arrays else None
-    except (ValueError, zipfile.BadZipFile) as error:  # damaged, or objects instead of numbers
+    except NUMPY_ERRORS as error:  # damaged, or objects instead of numbers
         raise ValueError(f"{path}: a sweep must be {SWEEP_FILE}, got one that cannot be read ({error})") from error
     if points is not None:
         got = f"pc {points.shape} {points.dtype}"

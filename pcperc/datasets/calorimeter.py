@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pcperc.datasets.cloud_files import NUMPY_ERRORS
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry.calorimeter import HIT_CLASSES, HIT_COLUMNS, NO_INSTANCE, NOISE_CLASS
 from pcperc.registry import DATASETS
@@ -134,7 +133,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
             return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*NUMPY_ERRORS, AttributeError) as error:  # the last: an npy file
         raise ValueError(f"event {path} cannot be read as npz: {error}") from error
 
 

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,9 @@ PLY_TYPES = {
     **{"float": "f4", "float32": "f4", "double": "f8", "float64": "f8"},
 }
 PLY_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+
+# What np.load answers to a damaged npy or npz file; NotImplementedError is a RuntimeError.
+NUMPY_ERRORS = (ValueError, OSError, EOFError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def read_table(path: str | Path, what: str, *, columns: int, delimiter: str | None = None) -> np.ndarray:
@@ -47,13 +53,13 @@ def read_npy(path: str | Path, what: str) -> np.ndarray:
     """Read the array of an npy file, without pickles.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: it is no npy file, is cut off, or holds objects.
+        FileNotFoundError: no such file. ValueError: it is no npy file, is damaged, or holds objects.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{what} {path} is missing, though the data set lists it")
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except NUMPY_ERRORS as error:
         raise ValueError(f"{what} {path} cannot be read as npy: {error}") from error
 
 
@@ -86,8 +92,11 @@ def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{what} {path}: ply of format {form} must have a number of vertices as its first element")
     stop = elements[1] if len(elements) > 1 else len(words)
     properties = [line for line in words[elements[0] + 1 : stop] if line[0] == "property"]
-    if any(len(line) != 3 or line[1] not in PLY_TYPES for line in properties):
-        raise ValueError(f"{what} {path}: properties of ply vertices must be numbers, got {properties}")
+    names = {line[2] for line in properties if len(line) == 3 and line[1] in PLY_TYPES}
+    if not names or len(names) < len(properties):
+        raise ValueError(
+            f"{what} {path}: properties of ply vertices must be numbers, each of its own name, got {properties}"
+        )
     row = np.dtype([(name, PLY_ORDERS[form] + PLY_TYPES[type_]) for _, type_, name in properties])
     count = int(first[2])
     if form == "ascii":

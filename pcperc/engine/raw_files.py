@@ -2,12 +2,12 @@
 """Samples as raw files that belong to no data set: points, images, a calibration; read, and written from a sample."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pcperc.datasets.cloud_files import NUMPY_ERRORS
 from pcperc.datasets.nuscenes import read_image, read_sweep
 from pcperc.files import write_text, written_whole
 from pcperc.visualization import save_png
@@ -69,7 +69,7 @@ def _read_numpy(path: Path) -> np.ndarray:
             if not isinstance(points, np.ndarray):
                 names = points.files
                 points = points["points" if "points" in names else names[0]] if names else np.zeros((0, 3))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except NUMPY_ERRORS as error:
         reason = "it holds other things" if "pickle" in str(error) else error  # numpy's advice is to execute the file
         raise ValueError(f"{path}: not a readable array of numbers ({reason})") from error
     if points.ndim != 2 or points.dtype.kind not in "fiu":

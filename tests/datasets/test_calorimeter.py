@@ -120,6 +120,10 @@ def test_files_that_are_no_events_are_named(tmp_path):
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="cut.npz cannot be read"):
         read_event(tmp_path / "cut.npz")
+    place = whole.index(b"PK\x01\x02") + 6  # of the version of zip that is needed
+    (tmp_path / "version.npz").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+    with pytest.raises(ValueError, match="version.npz cannot be read as npz: zip file version"):
+        read_event(tmp_path / "version.npz")
     np.savez(tmp_path / "objects.npz", hits=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="objects.npz cannot be read"):
         read_event(tmp_path / "objects.npz")

@@ -213,6 +213,10 @@ def test_scannet_refusals(tmp_path):
     np.save(tmp_path / "a_sem_label.npy", np.full(199, 1))
     with pytest.raises(ValueError, match=r"must be \(200,\), one a point, got \(199,\)"):
         ScanNet(root=tmp_path, scans=["a"])
+    whole = (tmp_path / "a_vert.npy").read_bytes()
+    (tmp_path / "a_vert.npy").write_bytes(whole.replace(b"'shape'", b"'shape\""))
+    with pytest.raises(ValueError, match="a_vert.npy cannot be read as npy"):
+        ScanNet(root=tmp_path, scans=["a"])
     ply = tmp_path / "scans/b/b_vh_clean_2.ply"
     ply.parent.mkdir(parents=True)
     ply.write_bytes(b"solid\n")
@@ -220,6 +224,11 @@ def test_scannet_refusals(tmp_path):
         ScanNet(root=tmp_path, scans=["b"])
     ply.write_bytes(b"ply\nformat ascii 1.0\nelement vertex many\nproperty float x\nend_header\n")
     with pytest.raises(ValueError, match="must have a number of vertices as its first element"):
+        ScanNet(root=tmp_path, scans=["b"])
+    ply.write_bytes(b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float x\nend_header\n1 2\n")
+    with pytest.raises(
+        ValueError, match="b_vh_clean_2.ply: properties of ply vertices must be .* each of its own name"
+    ):
         ScanNet(root=tmp_path, scans=["b"])
 
 

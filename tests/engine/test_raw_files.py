@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from pcperc.engine.raw_files import read_cameras, read_points, row_by_row
+from tests.damage import damage
 
 POINTS = np.arange(20, dtype=np.float32).reshape(4, 5)
+
+
+def damaged_npz(path):
+    np.savez_compressed(path, points=np.random.default_rng(0).integers(0, 100, (300, 4)))
+    damage(path)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +64,7 @@ def test_columns_of_a_plain_bin(tmp_path):
         ("a.pcd.bin", lambda p: p.write_bytes(b"x" * 19), "must hold float32 rows of 5 (20 bytes each), got 19 bytes"),
         ("a.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "not a readable array of numbers"),
         ("a.npz", lambda p: p.write_bytes(b"PK\x03\x04 cut off"), "not a readable array of numbers"),
+        ("a.npz", damaged_npz, "not a readable array of numbers (Error -3 while decompressing"),
         (
             "a.npy",
             lambda p: np.save(p, np.zeros((3, 2))),
