@@ -25,8 +25,8 @@ class TellsArguments:
         except TypeError as error:
             _, *own = (p.replace(annotation=p.empty) for p in signature.parameters.values())
             raise TypeError(
-                f"{cls.__name__}: {error}; its arguments are {inspect.Signature(own)}, and kernel maps are shared "
-                "without a name. docs/migrate.md says what other libraries' arguments become"
+                f"{cls.__name__}: {error}; its arguments are {inspect.Signature(own)}. "
+                "docs/migrate.md says what other libraries' arguments become"
             ) from None
         return super().__new__(cls)
 
