@@ -33,63 +33,63 @@ def run_nuscenes(args: argparse.Namespace) -> None:
     """Write driving scenes with LiDAR, cameras and boxes."""
     from pcperc.simulation.driving import Settings
 
-    write(args, Settings, args.scenes, "scenes")
+    write(args, Settings)
 
 
 def run_argoverse2(args: argparse.Namespace) -> None:
     """Write driving logs with LiDAR and boxes; needs pyarrow."""
     from pcperc.simulation.argoverse2_generate import Settings
 
-    write(args, Settings, args.scenes, "logs")
+    write(args, Settings)
 
 
 def run_semantickitti(args: argparse.Namespace) -> None:
     """Write driving scenes with a class for each point."""
     from pcperc.simulation.semantickitti_generate import Settings
 
-    write(args, Settings, args.scenes, "scenes")
+    write(args, Settings)
 
 
 def run_calorimeter(args: argparse.Namespace) -> None:
     """Write calorimeter events."""
     from pcperc.simulation.calorimeter import Settings
 
-    write(args, Settings, args.events, "events")
+    write(args, Settings)
 
 
 def run_shapenet_part(args: argparse.Namespace) -> None:
     """Write shapes with parts."""
     from pcperc.simulation.shapes import Settings
 
-    write(args, Settings, args.shapes, "shapes")
+    write(args, Settings)
 
 
 def run_kitti(args: argparse.Namespace) -> None:
     """Write driving scenes with objects before the camera."""
     from pcperc.simulation.kitti_generate import Settings
 
-    write(args, Settings, args.scenes, "scenes")
+    write(args, Settings)
 
 
 def run_s3dis(args: argparse.Namespace) -> None:
     """Write coloured rooms with a class for each point."""
     from pcperc.simulation.rooms import Settings
 
-    write(args, Settings, args.rooms, "rooms")
+    write(args, Settings)
 
 
-def write(args: argparse.Namespace, Settings: type, count: int, what: str) -> None:  # noqa: N803 (a class)
+def write(args: argparse.Namespace, Settings: type) -> None:  # noqa: N803 (a class)
     """Write a data set behind a progress display and say how large it is."""
     from pcperc.engine.progress import ProgressDisplay
     from pcperc.simulation.data_set import simulate
 
-    settings, start = Settings(count, args.size, args.seed), time.monotonic()
+    settings, start = Settings(getattr(args, Settings.parts), args.size, args.seed), time.monotonic()
     with contextlib.ExitStack() as stack:
         displays = []
 
         def show(done: int, total: int) -> None:
             if not displays:  # only once there is work: a set that is kept needs one line
-                displays.append(stack.enter_context(ProgressDisplay(f"simulating {what}", total)))
+                displays.append(stack.enter_context(ProgressDisplay(f"simulating {settings.parts}", total)))
             displays[0].update(done)
 
         written = simulate(args.out, settings, workers=args.workers, overwrite=args.overwrite, progress=show)
@@ -97,7 +97,8 @@ def write(args: argparse.Namespace, Settings: type, count: int, what: str) -> No
         print(f"{args.out}: already there with these settings, kept")
         return
     size = sum(path.stat().st_size for path in Path(args.out).rglob("*") if path.is_file())
-    print(f"{args.out}: {count} simulated {what}, {size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")
+    what = f"{settings.count} simulated {settings.parts}"
+    print(f"{args.out}: {what}, {size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")
 
 
 def run_calibrate(args: argparse.Namespace) -> None:
@@ -134,7 +135,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text, count, what, run in (
         ("nuscenes", "driving scenes in nuScenes format", 10, "scenes; every fourth is for scoring", run_nuscenes),
-        ("argoverse2", "driving logs in Argoverse 2's layout", 8, "logs; every fourth is for scoring", run_argoverse2),
+        ("argoverse2", "driving logs in Argoverse 2's layout", 8, "scenes; every fourth scores", run_argoverse2),
         ("semantickitti", "labelled LiDAR scans in SemanticKITTI format", 12, "sequences, 3 to 22", run_semantickitti),
         ("calorimeter", "showers in an endcap, npz events", 300, "events; a tenth each for val, test", run_calorimeter),
         ("kitti", "driving scenes in the format of KITTI objects", 12, "recordings; every fourth scores", run_kitti),

@@ -41,7 +41,7 @@ class Settings(SimulatedSet):
     """What fixes a simulated data set.
 
     Attributes:
-        scenes: number of logs, at least 2. size: "tiny", "small" or "full" (``SWEEPS``). seed: any integer >= 0.
+        scenes: how many, at least 2, each a log. size: "tiny", "small" or "full" (``SWEEPS``). seed: any integer >= 0.
     """
 
     kind = "driving scenes in Argoverse 2 layout"
@@ -56,32 +56,31 @@ class Settings(SimulatedSet):
     seed: int
 
     def write_part(self, root: Path, index: int) -> None:
-        """Simulate log ``index`` into ``root/train`` or, every fourth, ``root/val``."""
-        write_log(root, self, index)
-
-
-def write_log(root: Path, settings: Settings, index: int) -> None:
-    """Simulate log ``index``; depends on nothing but the arguments."""
-    split = "val" if index % 4 == 3 or (settings.scenes < 4 and index == settings.scenes - 1) else "train"
-    folder = root / split / f"sim-{index + 1:04d}-{locate(index)[0]}"
-    world = scene_world(settings.seed, index)
-    rng = np.random.default_rng([settings.seed, index, 3])
-    rig = make_rig(rng)
-    poses: list[tuple[int, np.ndarray]] = []
-    rows: dict[str, list] = {name: [] for name in ("timestamp_ns", "track_uuid", "category", *_BOX, "num_interior_pts")}
-    for turn in range(SWEEPS[settings.size]):
-        time, seconds = FIRST_TIME_NS + turn * SWEEP_NS, turn * SWEEP_NS * 1e-9
-        ego = world.ego_pose(seconds)
-        points, _ = scan(world.primitives(seconds), world.road, ego @ rig.lidar2ego, ego, rng)
-        xyz = transform_points(points[:, :3].astype(np.float64), rig.lidar2ego).astype(np.float16)
-        write_table(folder / "sensors" / "lidar" / f"{time}.feather", _sweep(xyz, points))
-        poses.append((time, ego))
-        _annotate(rows, time, world, seconds, ego, xyz.astype(np.float64))
-    write_table(folder / "annotations.feather", rows)
-    write_table(folder / "city_SE3_egovehicle.feather", {"timestamp_ns": [t for t, _ in poses], **_pose_columns(poses)})
-    sensors = [("up_lidar", rig.lidar2ego)]
-    calibration = {"sensor_name": [name for name, _ in sensors], **_pose_columns(sensors)}
-    write_table(folder / "calibration" / "egovehicle_SE3_sensor.feather", calibration)
+        """Simulate scene ``index`` into ``root/train`` or, every fourth, ``root/val``."""
+        split = "val" if index % 4 == 3 or (self.scenes < 4 and index == self.scenes - 1) else "train"
+        folder = root / split / f"sim-{index + 1:04d}-{locate(index)[0]}"
+        world = scene_world(self.seed, index)
+        rng = np.random.default_rng([self.seed, index, 3])
+        rig = make_rig(rng)
+        poses: list[tuple[int, np.ndarray]] = []
+        rows: dict[str, list] = {
+            name: [] for name in ("timestamp_ns", "track_uuid", "category", *_BOX, "num_interior_pts")
+        }
+        for turn in range(SWEEPS[self.size]):
+            time, seconds = FIRST_TIME_NS + turn * SWEEP_NS, turn * SWEEP_NS * 1e-9
+            ego = world.ego_pose(seconds)
+            points, _ = scan(world.primitives(seconds), world.road, ego @ rig.lidar2ego, ego, rng)
+            xyz = transform_points(points[:, :3].astype(np.float64), rig.lidar2ego).astype(np.float16)
+            write_table(folder / "sensors" / "lidar" / f"{time}.feather", _sweep(xyz, points))
+            poses.append((time, ego))
+            _annotate(rows, time, world, seconds, ego, xyz.astype(np.float64))
+        write_table(folder / "annotations.feather", rows)
+        write_table(
+            folder / "city_SE3_egovehicle.feather", {"timestamp_ns": [t for t, _ in poses], **_pose_columns(poses)}
+        )
+        sensors = [("up_lidar", rig.lidar2ego)]
+        calibration = {"sensor_name": [name for name, _ in sensors], **_pose_columns(sensors)}
+        write_table(folder / "calibration" / "egovehicle_SE3_sensor.feather", calibration)
 
 
 _BOX = ("length_m", "width_m", "height_m", "qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")

@@ -63,8 +63,8 @@ class SimulatedSet:
         """Simulate and write part ``index``; depends on nothing but ``self`` and ``index``."""
         raise NotImplementedError
 
-    def finish(self, root: Path, parts: dict[int, Any]) -> None:
-        """Write what belongs to no part; ``parts`` holds by number what ``write_part`` returned."""
+    def finish(self, root: Path, results: dict[int, Any]) -> None:
+        """Write what belongs to no part; ``results`` holds by number what ``write_part`` returned."""
 
 
 def simulate(

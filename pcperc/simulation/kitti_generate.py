@@ -64,9 +64,16 @@ class Settings(SimulatedSet):
         """Simulate and write one recording; returns its number of points."""
         for name in FOLDERS:
             (root / "training" / name).mkdir(parents=True, exist_ok=True)
-        return make_recording(root, self, index)
+        size, world = SIZES[self.size], build_world(self.seed, index, x=0.0, y=0.0)
+        rng = np.random.default_rng([self.seed, index, 66])
+        rig, renderer, points = make_rig(rng), Renderer(IMAGE_SIZE), 0
+        for k, name in enumerate(self.frames_of(index)):
+            frame = record_frame(world, k * FRAME_SECONDS, rig, renderer, rng, columns=size.columns)
+            write_frame(root / "training", name, frame, rig)
+            points += len(frame.points)
+        return points
 
-    def finish(self, root: Path, parts: dict[int, int]) -> None:
+    def finish(self, root: Path, results: dict[int, int]) -> None:
         """Write the lists of the splits."""
         (root / "ImageSets").mkdir()
         splits = self.splits()
@@ -86,15 +93,3 @@ class Settings(SimulatedSet):
         for index in range(self.scenes):
             found["sim_val" if index % SCORED_EVERY == 1 else "sim_train"] += self.frames_of(index)
         return found
-
-
-def make_recording(root: Path, settings: Settings, index: int) -> int:
-    """Simulate and write one recording; returns its number of points. Depends on nothing but the arguments."""
-    size, world = SIZES[settings.size], build_world(settings.seed, index, x=0.0, y=0.0)
-    rng = np.random.default_rng([settings.seed, index, 66])
-    rig, renderer, points = make_rig(rng), Renderer(IMAGE_SIZE), 0
-    for k, name in enumerate(settings.frames_of(index)):
-        frame = record_frame(world, k * FRAME_SECONDS, rig, renderer, rng, columns=size.columns)
-        write_frame(root / "training", name, frame, rig)
-        points += len(frame.points)
-    return points

@@ -55,9 +55,12 @@ class Settings(SimulatedSet):
 
     def write_part(self, root: Path, index: int) -> int:
         """Simulate and write one sequence; returns its number of points."""
-        return make_sequence(root, self, index)
+        name = self.sequences()[index]
+        sequence = simulate_sequence(self.seed, int(name), RECORDINGS[self.size])
+        write_sequence(root / "sequences" / name, sequence)
+        return sum(map(len, sequence.points))
 
-    def finish(self, root: Path, parts: dict[int, int]) -> None:
+    def finish(self, root: Path, results: dict[int, int]) -> None:
         """Write the names of the splits."""
         (root / "splits.json").write_text(json.dumps(self.splits(), indent=1) + "\n", encoding="utf-8")
 
@@ -69,11 +72,3 @@ class Settings(SimulatedSet):
         """Return the sequences of each split, as splits.json lists them."""
         named = {"sim_train": TRAIN, "sim_val": VAL, "sim_test": TEST}
         return {name: sorted(set(numbers) & set(self.sequences())) for name, numbers in named.items()}
-
-
-def make_sequence(root: Path, settings: Settings, index: int) -> int:
-    """Simulate and write one sequence; returns its number of points. Depends on nothing but the arguments."""
-    name = settings.sequences()[index]
-    sequence = simulate_sequence(settings.seed, int(name), RECORDINGS[settings.size])
-    write_sequence(root / "sequences" / name, sequence)
-    return sum(map(len, sequence.points))

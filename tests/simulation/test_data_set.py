@@ -9,6 +9,7 @@ import pytest
 
 from pcperc.simulation.data_set import SimulatedSet, simulate
 from pcperc.simulation.folder import STAMP
+from tools import simulate as tool
 from tools.train import SIMULATORS
 
 SETTINGS = {
@@ -37,8 +38,8 @@ class Stones(SimulatedSet):
         (root / "quarry" / f"{index}.txt").write_text(f"{self.seed} {index}")
         return 10 * index
 
-    def finish(self, root, parts):
-        (root / "weights.txt").write_text(str(sorted(parts.items())))
+    def finish(self, root, results):
+        (root / "weights.txt").write_text(str(sorted(results.items())))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -72,3 +73,14 @@ def test_settings_say_what_is_wrong_with_them(name):
 
 def test_every_format_is_stamped_apart():
     assert len({settings.kind for settings in SETTINGS.values()}) == len(SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["nuscenes", "argoverse2", "semantickitti", "kitti", "s3dis", "shapenet_part"])
+def test_the_tool_calls_parts_what_the_settings_call_them(name, tmp_path, monkeypatch, capsys):
+    asked = []
+    settings = SETTINGS["kitti_object" if name == "kitti" else name]
+    count = max(getattr(settings, "least", 3), 4)
+    monkeypatch.setattr("sys.argv", ["simulate.py", name, f"--{settings.parts}", str(count), "--out", str(tmp_path)])
+    monkeypatch.setattr("pcperc.simulation.data_set.simulate", lambda out, settings, **_: not asked.append(settings))
+    tool.main()
+    assert asked[0].count == count and f"{count} simulated {settings.parts}" in capsys.readouterr().out

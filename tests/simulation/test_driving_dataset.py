@@ -195,8 +195,8 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(generate, "write_tables", fail)
-    monkeypatch.setattr(generate, "make_scene", lambda root, *_: (root / "samples").mkdir(exist_ok=True))
+    monkeypatch.setattr(Settings, "finish", fail)
+    monkeypatch.setattr(Settings, "write_part", lambda self, root, index: (root / "samples").mkdir(exist_ok=True))
     (tmp_path / ".nuscenes.partial-999999999" / "samples").mkdir(parents=True)  # of a run that was killed
     with pytest.raises(type(error)) as caught:
         simulate(tmp_path / "nuscenes", TINY)

@@ -40,42 +40,32 @@ class Settings(SimulatedSet):
 
     def write_part(self, root: Path, index: int) -> SceneWriter:
         """Simulate scene ``index`` into ``root`` and return its rows."""
-        return make_scene(root, self, index)
+        location, _ = locate(index)
+        world = scene_world(self.seed, index)
+        scene = SceneWriter(
+            root, f"sim-{index + 1:04d}", split=split_of(index, self.scenes), location=location,
+            log=f"sim-log-{index + 1:04d}", description="simulated",
+        )  # fmt: skip
+        rng = np.random.default_rng([self.seed, index, 2])
+        return record_scene(scene, world, RECORDINGS[self.size], rng)
 
-    def finish(self, root: Path, parts: dict[int, SceneWriter]) -> None:
+    def finish(self, root: Path, results: dict[int, SceneWriter]) -> None:
         """Write maps and tables of all scenes."""
-        write_tables(root, self, parts)
+        places: dict[str, list[int]] = {}
+        for index in range(self.scenes):
+            places.setdefault(locate(index)[0], []).append(index)
+        with NuScenesWriter(root, VERSION) as writer:
+            for index in range(self.scenes):
+                writer.add_scene(results[index])
+            for location, indices in places.items():
+                edge = canvas_edge(len(indices))
+                roads = [scene_world(self.seed, index).road for index in indices]
+                layers = MapLayers(canvas_edge=(edge, edge))
+                for road in roads:
+                    add_layers(layers, road)
+                writer.set_map(location, draw_mask(roads, edge), layers)
 
 
 def split_of(index: int, scenes: int) -> str:
     """Return the split of a scene: every fourth is for scoring, of fewer than four the last."""
     return VAL if index % 4 == 3 or (scenes < 4 and index == scenes - 1) else TRAIN
-
-
-def make_scene(root: Path, settings: Settings, index: int) -> SceneWriter:
-    """Simulate scene ``index`` into ``root`` and return its rows; depends on nothing but the arguments."""
-    location, _ = locate(index)
-    world = scene_world(settings.seed, index)
-    scene = SceneWriter(
-        root, f"sim-{index + 1:04d}", split=split_of(index, settings.scenes), location=location,
-        log=f"sim-log-{index + 1:04d}", description="simulated",
-    )  # fmt: skip
-    rng = np.random.default_rng([settings.seed, index, 2])
-    return record_scene(scene, world, RECORDINGS[settings.size], rng)
-
-
-def write_tables(root: Path, settings: Settings, scenes: dict[int, SceneWriter]) -> None:
-    """Write maps and tables of all scenes."""
-    places: dict[str, list[int]] = {}
-    for index in range(settings.scenes):
-        places.setdefault(locate(index)[0], []).append(index)
-    with NuScenesWriter(root, VERSION) as writer:
-        for index in range(settings.scenes):
-            writer.add_scene(scenes[index])
-        for location, indices in places.items():
-            edge = canvas_edge(len(indices))
-            roads = [scene_world(settings.seed, index).road for index in indices]
-            layers = MapLayers(canvas_edge=(edge, edge))
-            for road in roads:
-                add_layers(layers, road)
-            writer.set_map(location, draw_mask(roads, edge), layers)

@@ -48,7 +48,26 @@ class Settings(SimulatedSet):
 
     def write_part(self, root: Path, index: int) -> int:
         """Simulate and write one room; returns its number of points."""
-        return write_room(root, self, index)
+        room, (area, name) = room_of(self, index), self.name(index)
+        folder, counts, tables = root / area / name / "Annotations", Counter(), {}
+        folder.mkdir(parents=True)
+        for number, kind in enumerate(room.names):
+            rows = room.thing == number
+            if not rows.any():
+                continue
+            counts[kind] += 1
+            lines = [
+                f"{x:.3f} {y:.3f} {z:.3f} {r} {g} {b}"
+                for (x, y, z), (r, g, b) in zip(room.xyz[rows].tolist(), room.rgb[rows].tolist(), strict=True)
+            ]
+            (folder / f"{kind}_{counts[kind]}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            columns = (room.xyz[rows].round(3), room.rgb[rows], np.full((int(rows.sum()), 1), CLASSES.index(kind)))
+            tables[f"{kind}_{counts[kind]}.txt"] = np.concatenate(columns, 1)
+        table = np.concatenate([tables[file] for file in sorted(tables)]).astype(np.float32)
+        np.save(root / f"{area}_{name}.npy", table, allow_pickle=False)
+        texts = (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt")))
+        (root / area / name / f"{name}.txt").write_text("".join(texts), encoding="utf-8")
+        return len(table)
 
     def name(self, index: int) -> tuple[str, str]:
         """Return area and name of a room."""
@@ -59,27 +78,3 @@ def room_of(settings: Settings, index: int) -> RoomCloud:
     """Return room ``index``; depends on nothing but the arguments."""
     rng = np.random.default_rng([settings.seed, index, 8])
     return make_room(rng, density=DENSITY[settings.size])
-
-
-def write_room(root: Path, settings: Settings, index: int) -> int:
-    """Simulate and write one room; returns its number of points."""
-    room, (area, name) = room_of(settings, index), settings.name(index)
-    folder, counts, tables = root / area / name / "Annotations", Counter(), {}
-    folder.mkdir(parents=True)
-    for number, kind in enumerate(room.names):
-        rows = room.thing == number
-        if not rows.any():
-            continue
-        counts[kind] += 1
-        lines = [
-            f"{x:.3f} {y:.3f} {z:.3f} {r} {g} {b}"
-            for (x, y, z), (r, g, b) in zip(room.xyz[rows].tolist(), room.rgb[rows].tolist(), strict=True)
-        ]
-        (folder / f"{kind}_{counts[kind]}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        columns = (room.xyz[rows].round(3), room.rgb[rows], np.full((int(rows.sum()), 1), CLASSES.index(kind)))
-        tables[f"{kind}_{counts[kind]}.txt"] = np.concatenate(columns, 1)
-    table = np.concatenate([tables[file] for file in sorted(tables)]).astype(np.float32)
-    np.save(root / f"{area}_{name}.npy", table, allow_pickle=False)
-    texts = (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt")))
-    (root / area / name / f"{name}.txt").write_text("".join(texts), encoding="utf-8")
-    return len(table)

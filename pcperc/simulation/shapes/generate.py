@@ -68,9 +68,13 @@ class Settings(SimulatedSet):
 
     def write_part(self, root: Path, index: int) -> int:
         """Build and write one shape; returns its number of points."""
-        return write_shape(root, self, index)
+        table, path = make_shape(self, index), root / f"{self.token(index)}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = (" ".join(f"{value:.6f}" for value in row) for row in table.tolist())
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return len(table)
 
-    def finish(self, root: Path, parts: dict[int, int]) -> None:
+    def finish(self, root: Path, results: dict[int, int]) -> None:
         """Write the lists of the splits and the table of categories."""
         lists = root / "train_test_split"
         lists.mkdir()
@@ -133,12 +137,3 @@ def _pose(points: np.ndarray, normals: np.ndarray, rng: np.random.Generator) -> 
     normals = normals / scale
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return (points * scale) @ rotation.T, normals @ rotation.T
-
-
-def write_shape(root: Path, settings: Settings, index: int) -> int:
-    """Build and write one shape; returns its number of points."""
-    table, path = make_shape(settings, index), root / f"{settings.token(index)}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = (" ".join(f"{value:.6f}" for value in row) for row in table.tolist())
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return len(table)
