@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether sparse tensors fit each other, and if not, how they differ."""
+"""Whether coordinates are inside their lattice, and sparse tensors fit each other; if not, what is wrong."""
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from pcperc import ops
 from pcperc.ops._checks import describe
@@ -15,6 +16,28 @@ def check_batch_size(op: str, batch_size: int, dims: int) -> None:
     largest = 1023 if dims <= 3 else 255
     if batch_size > largest:
         raise ValueError(f"{op}: batch_size must be in [1, {largest}] for {dims} spatial axes, got {batch_size}")
+
+
+def check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...] | None) -> None:
+    """Raise for the first row outside the batch or the bounded lattice."""
+    sizes = [min(size, 2**31 - 1) for size in spatial_shape or ()]  # what an index can reach
+
+    def outside() -> Tensor:
+        found = (coords[:, 0] < 0) | (coords[:, 0] >= batch_size)
+        if sizes:
+            limits = torch.tensor(sizes, dtype=coords.dtype).to(coords.device, non_blocking=True)
+            found |= ((coords[:, 1:] < 0) | (coords[:, 1:] >= limits)).any(1)
+        return found
+
+    if torch.compiler.is_compiling():  # the graph keeps the check; to name the row, tracing would have to stop
+        where = f"batch_size {batch_size}, spatial_shape {spatial_shape}"
+        torch._assert_async(~outside().any(), f"SparseTensor: coords must be inside {where}")
+    elif len(coords) and not _are_inside(coords, [batch_size, *sizes]):
+        row = int(outside().int().argmax())
+        raise ValueError(
+            f"SparseTensor: coords row {row} = {coords[row].tolist()} is outside batch_size {batch_size}, "
+            f"spatial_shape {spatial_shape}"
+        )
 
 
 def check_not_padded(op: str, topology: Topology) -> None:
@@ -88,3 +111,9 @@ def _lattice_difference(first: Topology, other: Topology) -> str | None:
 
 def _values(name: str, first: Topology, other: Topology) -> str:
     return f"{name} {getattr(first, name)} and {getattr(other, name)}"
+
+
+def _are_inside(coords: Tensor, sizes: list[int]) -> bool:
+    """Whether the first columns are in [0, size): three launches and a wait, far fewer than to look row by row."""
+    lowest, highest = torch.stack(coords[:, : len(sizes)].aminmax(dim=0)).tolist()
+    return min(lowest) >= 0 and all(high < size for high, size in zip(highest, sizes, strict=True))

@@ -16,7 +16,7 @@ from pcperc.ops._checks import (
     positive_int,
     to_tuple,
 )
-from pcperc.sparse._checks import check_batch_size
+from pcperc.sparse._checks import check_batch_size, check_bounds
 from pcperc.sparse.arithmetic import Arithmetic
 from pcperc.sparse.batch_items import BatchItems
 from pcperc.sparse.interop import Interop
@@ -74,7 +74,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
         check_batch_size("SparseTensor", batch_size, dims)
         _check_feats(coords, feats)
         if not is_inside:
-            _check_bounds(coords, batch_size, spatial_shape)
+            check_bounds(coords, batch_size, spatial_shape)
         if kernel_maps is not None and not isinstance(kernel_maps, KernelMapCache):
             raise TypeError(f"SparseTensor: kernel_maps must be a KernelMapCache or None, got {describe(kernel_maps)}")
         is_written = coords.is_contiguous() and not torch.compiler.is_compiling()  # then the look at them waited
@@ -244,31 +244,3 @@ def _to_spacing(value: Spacing | Sequence[Spacing], dims: int) -> tuple[Spacing,
     if len(values) != dims or min(values) <= 0:
         raise ValueError(f"SparseTensor: tensor_stride must be a number > 0 or {dims} of them, got {value!r}")
     return tuple(int(v) if v == int(v) else v for v in values)
-
-
-def _check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...] | None) -> None:
-    """Raise for the first row outside the batch or the bounded lattice."""
-    sizes = [min(size, 2**31 - 1) for size in spatial_shape or ()]  # what an index can reach
-
-    def outside() -> Tensor:
-        found = (coords[:, 0] < 0) | (coords[:, 0] >= batch_size)
-        if sizes:
-            limits = torch.tensor(sizes, dtype=coords.dtype).to(coords.device, non_blocking=True)
-            found |= ((coords[:, 1:] < 0) | (coords[:, 1:] >= limits)).any(1)
-        return found
-
-    if torch.compiler.is_compiling():  # the graph keeps the check; to name the row, tracing would have to stop
-        where = f"batch_size {batch_size}, spatial_shape {spatial_shape}"
-        torch._assert_async(~outside().any(), f"SparseTensor: coords must be inside {where}")
-    elif len(coords) and not _are_inside(coords, [batch_size, *sizes]):
-        row = int(outside().int().argmax())
-        raise ValueError(
-            f"SparseTensor: coords row {row} = {coords[row].tolist()} is outside batch_size {batch_size}, "
-            f"spatial_shape {spatial_shape}"
-        )
-
-
-def _are_inside(coords: Tensor, sizes: list[int]) -> bool:
-    """Whether the first columns are in [0, size): three launches and a wait, far fewer than to look row by row."""
-    lowest, highest = torch.stack(coords[:, : len(sizes)].aminmax(dim=0)).tolist()
-    return min(lowest) >= 0 and all(high < size for high, size in zip(highest, sizes, strict=True))
