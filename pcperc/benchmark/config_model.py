@@ -24,7 +24,8 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.inference import raw_sample, raw_transforms
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.models.bevfusion import BEVFusion, capture_frame
-from pcperc.registry import MODELS
+from pcperc.ops._checks import positive_int
+from pcperc.registry import MODELS, resolve_type
 
 _IMAGE_SIZE = 900, 1600  # height and width, as nuScenes records
 _FOCAL_LENGTH = 1266.0  # pixels
@@ -44,8 +45,10 @@ def measure_config(options: ModelOptions) -> Report:
     for copies in options.copies:
         for dtype in options.dtype:
             model, predict, sample = build_prediction(options, device, copies, dtype)
-            cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
-            capture_parts(model, options)
+            if not functions:  # the same for all
+                cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
+            if options.cuda_graph is not None:
+                capture_frame(model, capacity=options.cuda_graph)
             functions[copies, dtype] = partial(with_tf32, dtype == "tf32", predict)
     with ProgressDisplay("measuring", len(functions) * (WARM_UP + options.runs)) as display:
         times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
@@ -68,12 +71,18 @@ def build_prediction(
     """The model of a config, a function that predicts by it, and the sample that it predicts for.
 
     Raises:
-        ValueError: options.voxels or peers, which are for layers and MinkUNet: a config's model sees all points.
+        ValueError: options.voxels or peers, which are for layers and MinkUNet: a config's model sees all points;
+            options.cuda_graph below 1 or for another model than BEVFusion.
     """
     for name, given in (("--voxels", any(options.voxels)), ("--peers", options.peers)):
         if given:
             raise ValueError(f"{name}: is not for the model of a config, which sees the whole sweep and has no peers")
     cfg = load_config(options.config)
+    if options.cuda_graph is not None:
+        positive_int("benchmark", "--cuda-graph", options.cuda_graph)
+        kind = resolve_type(cfg.model["type"], MODELS)
+        if not (isinstance(kind, type) and issubclass(kind, BEVFusion)):
+            raise ValueError(f"--cuda-graph: is for BEVFusion, and {options.config} has a {kind.__name__}")
     model = MODELS.build(cfg.model).to(device).eval()
     dataset = cfg.test_dataloader.dataset
     if reads_clouds(dataset):
@@ -84,19 +93,6 @@ def build_prediction(
     for transform in raw_transforms(dataset):
         sample = transform(sample)
     return model, _predict(model, sample, copies, dtype, device), sample
-
-
-def capture_parts(model: nn.Module, options: ModelOptions) -> None:
-    """Put the model's parts into CUDA graphs where the options say so.
-
-    Raises:
-        ValueError: it has no such parts.
-    """
-    if options.cuda_graph is None:
-        return
-    if not isinstance(model, BEVFusion):
-        raise ValueError(f"--cuda-graph: is for BEVFusion, and {options.config} has a {type(model).__name__}")
-    capture_frame(model, capacity=options.cuda_graph)
 
 
 def _predict(model: nn.Module, sample: dict, copies: int, dtype: str, device: torch.device) -> Callable[[], object]:

@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from pcperc.benchmark.config_model import build_prediction, capture_parts
+from pcperc.benchmark.config_model import build_prediction
 from pcperc.benchmark.inputs import load_sweep
 from pcperc.benchmark.libraries import Pcperc
 from pcperc.benchmark.report import Report, start_report
 from pcperc.benchmark.timing import WARM_UP, with_tf32
 from pcperc.benchmark.unet import ModelOptions
 from pcperc.engine.distributed import pick_device
+from pcperc.models.bevfusion import capture_frame
 from pcperc.nn.conv import SparseConvBase
 
 STAGES = (
     "data_preprocessor", "encoders.camera.backbone", "encoders.camera.neck", "encoders.camera.view_transform",
-    "encoders.camera.lift", "encoders.camera.downsample",  # graphs, of which no part is timed
-    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck", "backbone", "captured_read_out",
+    "encoders.lidar", "fuser", "decoder.backbone", "decoder.neck", "backbone",
+    "captured.camera.lift", "captured.camera.downsample", "captured.lidar", "captured.read_out",  # graphs
 )  # fmt: skip
 OTHER, TOTAL = "other", "total"  # what lies between the stages, such as decoding boxes; and all of it
 COLUMNS = {
@@ -45,7 +46,8 @@ def measure_stages(options: ModelOptions) -> Report:
     for copies in options.copies:
         for dtype in options.dtype:
             model, predict, _ = build_prediction(options, device, copies, dtype)
-            capture_parts(model, options)
+            if options.cuda_graph is not None:
+                capture_frame(model, capacity=options.cuda_graph)
             where = {"dtype": dtype, "copies": copies, "library": Pcperc.name}
             modules = [name for name, _ in model.named_modules()]
             heads = [name for name in modules if name.startswith("heads.") and name.count(".") == 1]

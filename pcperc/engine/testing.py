@@ -22,7 +22,6 @@ from pcperc.engine.training import default_work_dir
 from pcperc.evaluation import NuScenesMetric, SegmentationMetric
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
 from pcperc.models.bevfusion.captured import capture_frame
-from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.registry import METRICS, MODELS, TRANSFORMS, resolve_type
 from pcperc.tracking import TRACKERS
 
@@ -191,9 +190,10 @@ def _evaluators_to_run(opened: LoadedCheckpoint, cfg: Config, evaluation: str | 
 
 def _capture(model: nn.Module, *, capacity: int) -> None:
     """Put the model's parts into CUDA graphs."""
-    if not isinstance(model, BEVFusion):
-        raise ConfigError(f"--cuda-graph captures the parts of BEVFusion, and this model is a {type(model).__name__}")
-    capture_frame(model, capacity=capacity)
+    try:
+        capture_frame(model, capacity=capacity)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"--cuda-graph: {error}") from error
 
 
 def _record(opened: LoadedCheckpoint, cfg: Config) -> RunRecord:

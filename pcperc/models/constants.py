@@ -2,20 +2,22 @@
 """Numbers of a config beside tensors on a GPU."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+_kept: dict[tuple, Tensor] = {}  # for ever: a CUDA graph may read them, and configs have few
+
 
 def constant(values: Sequence[float], like: Tensor) -> Tensor:
     """Return ``like.new_tensor(values)``, made once: a copy to a GPU waits. Not to be written to."""
-    if torch.compiler.is_compiling():  # part of the program then
+    if torch.compiler.is_compiling() or type(like) is not Tensor:  # part of the program, or fake as the rest of it
         return like.new_tensor(values)
-    return _made(tuple(values), like.dtype, like.device)
-
-
-@lru_cache(maxsize=256)
-def _made(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # it must also serve a later pass that records gradients
-        return torch.tensor(values, dtype=dtype, device=device)
+    key = tuple(values), like.dtype, like.device
+    if key not in _kept:
+        with torch.inference_mode(False):  # it must also serve a later pass that records gradients
+            made = torch.tensor(values, dtype=like.dtype, device=like.device)
+        if type(made) is not Tensor:  # fake beside a real tensor
+            return made
+        _kept[key] = made
+    return _kept[key]

@@ -21,10 +21,12 @@ from pcperc.sparse.topology import Topology
 def capture(model: nn.Module, *, capacity: int, margin: float = 1.25) -> "CapturedNetwork":
     """Wrap a network so that its kernels are launched together, as a CUDA graph, at next to no cost for the CPU.
 
-    The first call for a form of input (batch size, lattice, channels, dtype, autocast) runs as usual, to learn how many
-    voxels each step down leaves, and is then captured. Later ones copy the cloud into a buffer of ``capacity`` rows,
-    the rest padding, and replay. Results are those of ``model``; where a cloud, or what a step down leaves of it, finds
-    no room, ``model`` itself runs, with one warning.
+    The first call for a form of input (batch size, lattice, channels, dtype, autocast, and torch's switches as in
+    :func:`capture_dense`) runs as usual, to learn how many voxels each step down leaves, and is then captured. Later
+    ones copy the cloud into a buffer of ``capacity`` rows, the rest padding, and replay. Results are those of
+    ``model``; where a cloud, or what a step down leaves of it, finds no room, ``model`` itself runs, with one warning.
+    Calls are for one stream at a time: a call on another stream must wait for the last one's results, as it refills
+    the buffer.
 
     Args:
         model: in eval mode, from a SparseTensor to a SparseTensor or a tensor without a row for each voxel (such as
@@ -33,7 +35,7 @@ def capture(model: nn.Module, *, capacity: int, margin: float = 1.25) -> "Captur
         capacity: voxels of the whole batch, at most.
         margin: room of the coarser levels: their share of the first cloud's voxels times this, of ``capacity``.
     Raises:
-        TypeError, ValueError: an argument, or a model in training mode.
+        TypeError, ValueError: an argument, or a model in training mode; of a call: an input on another device.
         RuntimeError: this machine has no CUDA device.
     """
     require_cuda("capture")
@@ -140,7 +142,7 @@ class _Graph:
         self._feats = x.feats.new_zeros(capacity, x.num_channels)
         self._lattice, self._capacities = x.topology, capacities
         self._fill(x)
-        self._graph = CudaGraph(lambda: self._run(model), x.device)
+        self._graph = CudaGraph("capture", lambda: self._run(model), x.device)
 
     def _run(self, model: nn.Module) -> tuple[SparseTensor, PaddedPass]:
         padded = padded_tensor(self._lattice, self._coords, self._feats, self._capacities)

@@ -9,20 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from pcperc.nn.cuda_graph import CudaGraph, number_settings, require_cuda, require_eval
+from pcperc.sparse import PointTensor, SparseTensor
 
 
 def capture_dense(model: nn.Module) -> "CapturedModule":
     """Wrap a module of tensors so that its kernels are launched together, as a CUDA graph.
 
-    The first call for a form of input (shapes, strides, dtypes, device, autocast) captures; it and later ones copy
-    their inputs into the graph's buffers and replay. Results are those of ``model``, copied. Each form has memory of
-    its own for as long as the wrapper lives. Networks of sparse tensors are for :func:`pcperc.nn.capture`.
+    The first call for a form of input (shapes, strides, dtypes, device, autocast, and torch's switches for precision,
+    determinism, cudnn and attention) captures; it and later ones copy their inputs into the graph's buffers and replay.
+    Results are those of ``model``, copied. Each form has memory of its own for as long as the wrapper lives. Calls are
+    for one stream at a time: a call on another stream must wait for the last one's results, as it refills the buffers.
+    Networks of sparse tensors are for :func:`pcperc.nn.capture`.
 
     Args:
         model: in eval mode; from tensors, and values that can be hashed and make another form, to tensors, also in
             lists, tuples, dicts and dataclasses. Its parameters may change in place, but must stay where they are. It
             may not read values on the CPU, copy from it, or make shapes that depend on values.
     Raises:
+        TypeError: of a call: an input that is neither a tensor nor a value that can be hashed and has no tensor in it.
         ValueError: a model in training mode; of a call: inputs that are not on one CUDA device.
         RuntimeError: this machine has no CUDA device; of a call: the model does what it may not.
     """
@@ -59,7 +63,7 @@ class _Graph:
     def __init__(self, model: nn.Module, inputs: tuple, device: torch.device):
         self._inputs = [torch.empty_like(value) if isinstance(value, Tensor) else value for value in inputs]
         self._fill(inputs)
-        self._graph = CudaGraph(lambda: model(*self._inputs), device)
+        self._graph = CudaGraph("capture_dense", lambda: model(*self._inputs), device)
 
     def replay(self, inputs: tuple) -> Any:
         self._fill(inputs)
@@ -91,7 +95,22 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 def _form(value: Tensor | Hashable) -> Hashable:
-    return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else value
+    """What a graph is made for, of one input."""
+    return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else _exact(value)
+
+
+def _exact(value: Hashable) -> Hashable:
+    """The value with its types: 1, 1.0 and True are equal, as are 0.0 and -0.0, but each computes something else."""
+    if isinstance(value, Tensor | SparseTensor | PointTensor) or not isinstance(value, Hashable):
+        found = type(value).__name__
+        raise TypeError(f"capture_dense: inputs must be tensors or hashable values without tensors, got a {found}")
+    if isinstance(value, frozenset):
+        return type(value), frozenset(map(_exact, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value), *(_exact(getattr(value, field.name)) for field in dataclasses.fields(value))
+    if isinstance(value, tuple):
+        return type(value), *map(_exact, value)
+    return type(value), repr(value) if isinstance(value, float | complex) else value
 
 
 def _device(inputs: tuple) -> torch.device:

@@ -12,6 +12,7 @@ class CudaGraph:
     """The kernels of a function without arguments: it reads and writes the same memory each time.
 
     Args:
+        op: what the user called, for messages.
         function: may not look at values on the CPU, nor copy between CPU and GPU.
         device: where its kernels run.
     Raises:
@@ -19,8 +20,8 @@ class CudaGraph:
         ValueError: another kind of device.
     """
 
-    def __init__(self, function: Callable[[], Any], device: torch.device):
-        _require_on_cuda(device)
+    def __init__(self, op: str, function: Callable[[], Any], device: torch.device):
+        _require_on_cuda(op, device)
         stream = torch.cuda.Stream(device)  # libraries that a graph must not start are started here
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream), _no_autocast_cache():
@@ -42,9 +43,10 @@ class CudaGraph:
 
 
 class SideStream:
-    """Starts work that runs beside what the current stream is given next."""
+    """Starts work that runs beside what the current stream is given next; ``op`` is what the user called."""
 
-    def __init__(self):
+    def __init__(self, op: str):
+        self._op = op
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def start(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
@@ -55,7 +57,7 @@ class SideStream:
         Raises:
             ValueError: x is on another kind of device.
         """
-        _require_on_cuda(x.device)
+        _require_on_cuda(self._op, x.device)
         if x.device not in self._streams:
             self._streams[x.device] = torch.cuda.Stream(x.device)
         side, current = self._streams[x.device], torch.cuda.current_stream(x.device)
@@ -73,10 +75,16 @@ class SideStream:
 
 
 def number_settings() -> tuple:
-    """What else than its inputs a graph's arithmetic depends on."""
+    """What else than its inputs a graph's arithmetic depends on: autocast and torch's switches that choose kernels."""
     autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
-    precision = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    return autocast, *precision, torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    cuda, matmul, cudnn = torch.backends.cuda, torch.backends.cuda.matmul, torch.backends.cudnn
+    precision = matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    sums = matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction
+    sums += matmul.allow_fp16_accumulation, cuda.fp16_bf16_reduction_math_sdp_allowed()
+    attention = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled()
+    attention += (cuda.math_sdp_enabled(),)
+    deterministic = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic
+    return autocast, *precision, *sums, *attention, *deterministic, cudnn.enabled
 
 
 def require_cuda(op: str) -> None:
@@ -91,9 +99,9 @@ def require_eval(op: str, model: nn.Module) -> None:
         raise ValueError(f"{op}: model must be in eval mode (model.eval()), got one in training mode")
 
 
-def _require_on_cuda(device: torch.device) -> None:
+def _require_on_cuda(op: str, device: torch.device) -> None:
     if device.type != "cuda":
-        raise ValueError(f"CudaGraph: its inputs must be on a CUDA device, got {device}")
+        raise ValueError(f"{op}: inputs must be on a CUDA device, got {device}")
 
 
 def _no_autocast_cache() -> torch.autocast:

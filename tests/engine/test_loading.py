@@ -133,7 +133,7 @@ def test_unknown_evaluation(tmp_path):
 
 def test_graphs_are_for_bevfusion(trained):
     options = TestOptions(config=Path(TOY), work_dir=trained.parent, device="cpu", cuda_graph=100)
-    with pytest.raises(ConfigError, match="--cuda-graph captures the parts of BEVFusion, and this model is a ToyModel"):
+    with pytest.raises(ConfigError, match="--cuda-graph: capture_frame: model must be a BEVFusion, got a ToyModel"):
         test(options)
 
 

@@ -11,8 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 from pcperc.datasets import MAP_CLASSES
 from pcperc.models.bevfusion import BEVGridTransform, BEVSegmentationHead, CenterHead, CenterTask, capture_frame
-from pcperc.models.bevfusion.captured import CapturedCameraEncoder, CapturedSparseEncoder, _ImageFeats, _Lift, _ReadOut
+from pcperc.models.bevfusion.captured import CapturedCameraEncoder, CapturedSparseEncoder
 from pcperc.models.bevfusion.view_transform import LSSTransform
+from pcperc.nn.cuda_graph import SideStream, require_cuda
 from pcperc.registry import MODELS
 from tests.models.bevfusion_small import POINT_RANGE, make_batch, scene_points, small_config
 from tests.nn.test_capture import ReplayedOnCpu
@@ -25,6 +26,9 @@ CAPACITY = 4000
 class InOrder:
     """Stands in for the side stream."""
 
+    def __init__(self, op):
+        pass
+
     def start(self, function, x):
         result = function(x)
         return lambda: result
@@ -33,7 +37,7 @@ class InOrder:
 @pytest.fixture
 def on_cpu(monkeypatch):
     monkeypatch.setattr(RunsAgain, "made", 0)
-    for name in ("pcperc.nn.capture", "pcperc.nn.capture_dense"):
+    for name in ("pcperc.nn.capture", "pcperc.nn.capture_dense", "pcperc.models.bevfusion.captured"):
         monkeypatch.setattr(sys.modules[name], "require_cuda", lambda op: None)
     monkeypatch.setattr(sys.modules["pcperc.models.bevfusion.captured"], "SideStream", InOrder)
     monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "_Graph", ReplayedOnCpu)
@@ -90,9 +94,8 @@ def test_frames_give_the_models_result(on_cpu, caplog, modalities, downsample):
     model = small_model(downsample=downsample, modalities=modalities)
     captured = copy.deepcopy(model)
     capture_frame(captured, capacity=CAPACITY)
-    assert isinstance(captured.encoders["camera"], CapturedCameraEncoder)
-    assert "lidar" not in modalities or isinstance(captured.encoders["lidar"], CapturedSparseEncoder)
-    assert captured.encoders["camera"].out_channels == model.encoders["camera"].out_channels
+    assert isinstance(captured.captured["camera"], CapturedCameraEncoder)
+    assert "lidar" not in modalities or isinstance(captured.captured["lidar"], CapturedSparseEncoder)
     check_frames(model, captured, [frame(seed) for seed in range(3)])
     assert RunsAgain.made == 2 + downsample
     check_frames(model, captured, [frame(3, height=48)])
@@ -110,9 +113,10 @@ def test_graphs_give_the_models_result(modalities, dtype):
     with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
         check_frames(model, captured, [frame(seed) for seed in range(3)], same=modalities == ("camera",))
         check_frames(model, captured, [frame(3, height=48)], same=modalities == ("camera",))
-    assert len(captured.encoders["camera"].lift._graphs) == 2 and len(captured.captured_read_out._graphs) == 1
+    camera, read_out = captured.captured["camera"], captured.captured["read_out"]
+    assert len(camera.lift._graphs) == 2 and len(read_out._graphs) == 1
     check_frames(model, captured, [frame(0)], same=modalities == ("camera",))  # without autocast, or again
-    assert len(captured.captured_read_out._graphs) == 1 + (dtype != torch.float32)
+    assert len(read_out._graphs) == 1 + (dtype != torch.float32)
     with torch.no_grad():
         for one in (model, captured):
             one.heads["object"].shared_conv.weight.mul_(1.5)
@@ -123,11 +127,11 @@ def test_graphs_give_the_models_result(modalities, dtype):
 def test_the_side_stream_changes_no_bit():
     captured = small_model().cuda()
     capture_frame(captured, capacity=CAPACITY)
-    camera = captured.encoders["camera"]
+    camera = captured.captured["camera"]
     inputs = [captured.data_preprocessor(frame(seed), False)["inputs"] for seed in range(20)]
     with torch.inference_mode():
         found = [camera(one) for one in inputs]  # one behind the other, the next before the last is done
-        camera._side = InOrder()
+        camera._side = InOrder("test")
         for one, wanted in zip(inputs, found, strict=True):
             assert torch.equal(camera(one), wanted)
 
@@ -152,6 +156,70 @@ def test_an_encoder_of_another_kind_runs_with_a_warning(on_cpu, caplog):
         check_frames(model, captured, [frame(0)])
     (warning,) = caplog.records
     assert "encoder 'lidar' runs without a CUDA graph, which a OtherEncoder does not have" in warning.message
+
+
+def test_the_state_stays_the_models(on_cpu):
+    model, captured = small_model(), small_model()
+    before = {name: value.data_ptr() for name, value in captured.state_dict().items()}
+    capture_frame(captured, capacity=CAPACITY)
+    check_frames(model, captured, [frame(0)])
+    assert {name: value.data_ptr() for name, value in captured.state_dict().items()} == before
+    assert len(list(captured.parameters())) == len(list(model.parameters()))
+    with torch.no_grad():
+        model.heads["object"].shared_conv.weight.mul_(1.5)
+    captured.load_state_dict(model.state_dict())
+    check_frames(model, captured, [frame(1)])
+    model.load_state_dict(captured.state_dict())
+    graphs = {"captured.camera.image_feats", "captured.camera.lift", "captured.lidar", "captured.read_out"}
+    assert graphs < dict(captured.named_modules()).keys()  # what tools/benchmark.py stages puts hooks to
+    moved = copy.deepcopy(captured).double()
+    assert {parameter.dtype for parameter in moved.parameters()} == {torch.float64}
+    owner = moved.captured["read_out"].model._method.__self__
+    assert owner is moved and moved.captured["camera"]._view_transform is moved.encoders["camera"].view_transform
+
+
+def test_a_captured_model_does_not_train(on_cpu):
+    captured = small_model()
+    capture_frame(captured, capacity=CAPACITY)
+    captured.decoder.train()
+    modes = [module.training for module in captured.modules()]
+    with pytest.raises(ValueError, match="BEVFusion: a captured model is for inference, and cannot be put into train"):
+        captured.train()
+    assert [module.training for module in captured.modules()] == modes
+    assert captured.eval() is captured and not any(module.training for module in captured.modules())
+
+
+@pytest.mark.parametrize("modalities", [("camera",), ("camera", "lidar")], ids=["camera", "both"])
+def test_what_cannot_be_captured_stays_as_it_is(on_cpu, monkeypatch, modalities):
+    model = small_model(modalities=modalities).train()
+    for error, capacity in ((ValueError, 0), (ValueError, -1), (TypeError, 1.5), (TypeError, True)):
+        with pytest.raises(error, match=f"^capture_frame: capacity must be a whole number > 0, got {capacity}"):
+            capture_frame(model, capacity=capacity)
+    with pytest.raises(TypeError, match="^capture_frame: model must be a BEVFusion, got a OtherEncoder"):
+        capture_frame(OtherEncoder(model), capacity=1)
+    with monkeypatch.context() as without_gpu:
+        without_gpu.setattr(sys.modules["pcperc.models.bevfusion.captured"], "require_cuda", require_cuda)
+        without_gpu.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(RuntimeError, match="^capture_frame: a CUDA graph needs a CUDA device"):
+            capture_frame(model, capacity=1)
+    assert all(module.training for module in model.modules()) and not model.captured
+    capture_frame(model, capacity=1)
+    parts = dict(model.captured)
+    with pytest.raises(ValueError, match="^capture_frame: model must be one that is not captured yet"):
+        capture_frame(model, capacity=1)
+    assert dict(model.captured) == parts
+
+
+def test_a_captured_camera_names_what_is_wrong(on_cpu, monkeypatch):
+    captured = small_model(modalities=("camera",))
+    captured.encoders["camera"].view_transform.in_channels = 9  # other features than it is told of
+    capture_frame(captured, capacity=CAPACITY)
+    inputs = captured.data_preprocessor(frame(0), False)["inputs"]
+    with torch.no_grad(), pytest.raises(ValueError, match="DepthLSSTransform: image_feats must be .* got .1, 2, 8"):
+        captured(inputs)
+    captured.captured["camera"]._side = SideStream("capture_frame")
+    with pytest.raises(ValueError, match="^capture_frame: inputs must be on a CUDA device, got cpu"):
+        captured(inputs)
 
 
 class OtherEncoder(torch.nn.Module):
@@ -197,11 +265,12 @@ def test_what_is_captured_neither_waits_nor_copies():
         model.heads[other[0] + "2"] = other[1].eval()
     view_transform = LSSTransform(in_channels=8, out_channels=8, feature_stride=4).eval()
     with Watch():
-        image_feats = _ImageFeats(model.encoders["camera"])(images)
-        context, weight = _Lift(model.encoders["camera"].view_transform)(image_feats, torch.rand(1, 2, 1, 32, 64))
-        _Lift(view_transform)(image_feats)
+        camera = model.encoders["camera"]
+        image_feats = camera.image_feats(images)
+        context, weight = camera.view_transform.lift(image_feats, torch.rand(1, 2, 1, 32, 64))
+        view_transform.lift(image_feats)
         features = [torch.randn(1, channels, 16, 16) for channels in model.fuser.in_channels]
-        outputs = _ReadOut(model)(tuple(model.heads), *features)
+        outputs = model.read_out(tuple(model.heads), *features)
     assert set(outputs) == {"object", "object2", "map2"} and len(context) == weight.numel() // 11
     with pytest.raises(AssertionError, match="an index that is a list"), Watch():
         images[:, [0, 1]]

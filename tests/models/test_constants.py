@@ -2,7 +2,9 @@
 """Numbers of a config are made once for each dtype and device."""
 
 import torch
+from torch._subclasses import FakeTensorMode
 
+from pcperc.models.bevfusion import BoxCoder
 from pcperc.models.constants import constant
 
 
@@ -20,6 +22,25 @@ def test_a_compiled_program_has_its_own():
     program = torch.export.export(Scaled(), (torch.ones(2),))
     assert torch.equal(program.module()(torch.ones(2)), torch.tensor([3.0, 4.25]))
     assert constant((3.0, 4.25), torch.ones(1)).tolist() == [3.0, 4.25]
+
+
+def test_fake_tensors_leave_real_ones_alone():
+    coder, codes = BoxCoder(point_range=(-3.0, -3.0, -1.0, 3.0, 3.0, 1.0), cell_size=(0.375, 0.75)), torch.zeros(2, 10)
+    with FakeTensorMode():
+        coder.decode(torch.zeros(2, 10))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        coder.decode(codes)
+    assert type(coder.decode(codes)) is torch.Tensor
+    with FakeTensorMode():
+        coder.decode(torch.zeros(2, 10))
+
+
+def test_a_constant_stays_where_a_graph_reads_it():
+    x = torch.ones(1)
+    made = constant((-77.5,), x)
+    for number in range(1000):
+        constant((float(number),), x)
+    assert constant((-77.5,), x) is made
 
 
 class Scaled(torch.nn.Module):

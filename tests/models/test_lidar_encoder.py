@@ -172,10 +172,15 @@ def test_wrong_settings_are_named(changes, message):
         small_encoder(**changes)
 
 
-def test_an_encoder_of_either_mode_is_captured_in_eval_mode(monkeypatch):
+def test_an_encoder_in_eval_mode_can_be_captured_and_none_in_training(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # nothing runs on it before the first call
-    for mode in (False, True):
-        assert not CapturedSparseEncoder(small_encoder().train(mode), capacity=100).captured.training
+    assert not CapturedSparseEncoder(small_encoder().eval(), capacity=100).captured.training
+    partly = small_encoder().eval()
+    partly.conv_out[1].train()
+    for encoder in (small_encoder().train(), partly):
+        with pytest.raises(ValueError, match="capture: model must be in eval mode"):
+            CapturedSparseEncoder(encoder, capacity=100)
+    assert partly.conv_out[1].training
 
 
 @pytest.mark.gpu

@@ -11,7 +11,8 @@ import torch
 
 import pcperc.nn as spnn
 from pcperc.nn.capture_dense import CapturedModule
-from pcperc.nn.cuda_graph import CudaGraph, SideStream
+from pcperc.nn.cuda_graph import CudaGraph, SideStream, number_settings
+from pcperc.sparse import SparseTensor
 
 
 class RunsAgain:
@@ -19,7 +20,7 @@ class RunsAgain:
 
     made = 0
 
-    def __init__(self, function, device):
+    def __init__(self, op, function, device):
         type(self).made += 1
         self.function, self.result = function, function()
 
@@ -139,7 +140,7 @@ def test_autocast_is_a_form_of_its_own():
 
 @pytest.mark.gpu
 def test_work_beside_the_current_stream():
-    side, count = SideStream(), 1 << 20
+    side, count = SideStream("test"), 1 << 20
 
     def slow(x):
         torch.cuda._sleep(100_000_000)
@@ -175,7 +176,7 @@ def test_a_look_at_values_cannot_be_captured():
 def test_what_is_wrong_is_said(on_cpu):
     with pytest.raises(ValueError, match=r"capture_dense: model must be in eval mode \(model.eval\(\)\)"):
         CapturedModule(Net())
-    captured = CapturedModule(Net().eval())
+    captured, one = CapturedModule(Net().eval()), torch.ones(1)
     assert captured.eval() is captured
     with pytest.raises(ValueError, match="capture_dense: .* cannot be put into training mode"):
         captured.train()
@@ -183,13 +184,68 @@ def test_what_is_wrong_is_said(on_cpu):
         captured(("a",))
     with pytest.raises(ValueError, match="inputs must be tensors of one device, got .'cpu', 'meta'."):
         captured(("a",), torch.ones(1), torch.ones(1, device="meta"))
-    with pytest.raises(ValueError, match="CudaGraph: its inputs must be on a CUDA device, got cpu"):
-        CudaGraph(lambda: None, torch.device("cpu"))
+    for start in (lambda: CudaGraph("op", lambda: None, torch.device("cpu")), lambda: SideStream("op").start(abs, one)):
+        with pytest.raises(ValueError, match="^op: inputs must be on a CUDA device, got cpu"):
+            start()
+    cloud = SparseTensor(torch.zeros(1, 4).int(), torch.ones(1, 1), 1)
+    wrong = {"list": [one], "Tensor": (1, (one,)), "Parameter": Frozen(torch.nn.Parameter(one)), "SparseTensor": cloud}
+    for name, value in wrong.items():
+        with pytest.raises(TypeError, match=f"^capture_dense: inputs must be .* without tensors, got a {name}$"):
+            captured(value, one)
     with pytest.raises(TypeError, match="results must be tensors, also in containers, got float"):
         CapturedModule(Floats().eval())(torch.ones(1))
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="capture_dense: a CUDA graph needs a CUDA device, and torch sees none"):
             spnn.capture_dense(Net().eval())
+
+
+@dataclass(frozen=True)
+class Frozen:
+    value: object
+
+
+class Scaled(torch.nn.Module):
+    def forward(self, x, scale):
+        while not isinstance(scale, bool | int | float):
+            (scale,) = scale if isinstance(scale, tuple | frozenset) else (scale.value,)
+        return x * scale
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda k: k, lambda k: ((k,),), lambda k: frozenset([k]), Frozen], ids=["bare", "tuple", "set", "class"]
+)
+def test_equal_values_of_another_type_have_their_own_graphs(on_cpu, wrapped):
+    net, x = Scaled().eval(), torch.tensor([3])
+    captured = CapturedModule(net)
+    for _ in range(2):
+        for scale in (1, 1.0, True, 0.0, -0.0, float("nan")):
+            found, wanted = captured(x, wrapped(scale)), net(x, scale)
+            assert found.dtype == wanted.dtype and str(found) == str(wanted)
+    assert on_cpu.made == 6
+
+
+def switched():
+    """Functions that set a switch of torch's arithmetic, with its value now."""
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    sums = "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction", "allow_fp16_accumulation"
+    for name in sums:
+        yield name, lambda on, name=name: setattr(cuda.matmul, name, on), getattr(cuda.matmul, name)
+    for name in ("flash_sdp", "mem_efficient_sdp", "math_sdp", "cudnn_sdp"):
+        yield name, getattr(cuda, f"enable_{name}"), getattr(cuda, f"{name}_enabled")()
+    reduction = cuda.fp16_bf16_reduction_math_sdp_allowed()
+    yield "reduction of attention", cuda.allow_fp16_bf16_reduction_math_sdp, reduction
+    yield "cudnn", lambda on: setattr(cudnn, "enabled", on), cudnn.enabled
+
+
+def test_each_switch_of_arithmetic_makes_another_form():
+    before = number_settings()
+    for name, switch, value in switched():
+        try:
+            switch(not value)
+            assert number_settings() != before, name
+        finally:
+            switch(value)
+    assert number_settings() == before
 
 
 class Floats(torch.nn.Module):

@@ -2,6 +2,8 @@
 """BEVFusion for inference with its parts as CUDA graphs."""
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +12,8 @@ from pcperc.models.bevfusion.camera_encoder import CameraEncoder
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.models.bevfusion.view_transform import LSSTransform
-from pcperc.nn.cuda_graph import SideStream
+from pcperc.nn.cuda_graph import SideStream, require_cuda
+from pcperc.ops._checks import positive_int
 from pcperc.sparse import SparseTensor
 
 
@@ -24,23 +27,36 @@ def capture_frame(model: BEVFusion, *, capacity: int) -> None:
     gives the results that the part gives. An encoder that is neither a ``SparseEncoder`` nor a ``CameraEncoder`` with
     an ``LSSTransform`` runs as it is, with a warning.
 
+    The graphs are in ``model.captured``. They own no parameters: the model's state dict stays what it is. Hooks of
+    modules that a graph replays are not called.
+
     Args:
         model: its parameters may change in place, but must stay where they are.
         capacity: voxels of a batch that the LiDAR encoder's graph has room for; without the graph it runs above.
     Raises:
+        TypeError: another model, or a capacity that is no whole number.
+        ValueError: a capacity below 1, or a model that is captured already; of a call: images or voxels that are not on
+            a CUDA device.
         RuntimeError: this machine has no CUDA device.
     """
+    if not isinstance(model, BEVFusion):
+        raise TypeError(f"capture_frame: model must be a BEVFusion, got a {type(model).__name__}")
+    capacity = positive_int("capture_frame", "capacity", capacity)
+    if model.captured:
+        raise ValueError("capture_frame: model must be one that is not captured yet")
+    require_cuda("capture_frame")
     model.eval()
+    parts: dict[str, nn.Module] = {"read_out": spnn.capture_dense(_Part(model, model.read_out))}
     for name, encoder in model.encoders.items():
         if isinstance(encoder, CameraEncoder) and isinstance(encoder.view_transform, LSSTransform):
-            model.encoders[name] = CapturedCameraEncoder(encoder)
+            parts[name] = CapturedCameraEncoder(encoder)
         elif isinstance(encoder, SparseEncoder):
-            model.encoders[name] = CapturedSparseEncoder(encoder, capacity=capacity)
+            parts[name] = CapturedSparseEncoder(encoder, capacity=capacity)
         else:
             message = "capture_frame: the encoder '%s' runs without a CUDA graph, which a %s does not have"
             logging.getLogger(__name__).warning(message, name, type(encoder).__name__)
-    model.captured_read_out = spnn.capture_dense(_ReadOut(model).eval())
-    model.eval()  # what was put in, too
+    model.captured.update(parts)
+    model.captured.eval()
 
 
 class CapturedSparseEncoder(nn.Module):
@@ -48,11 +64,11 @@ class CapturedSparseEncoder(nn.Module):
 
     def __init__(self, encoder: SparseEncoder, *, capacity: int):
         super().__init__()
-        self.encoder = encoder
-        self.captured = spnn.capture(_OfVoxels(encoder).eval(), capacity=capacity)
+        self._eager = encoder.forward
+        self.captured = spnn.capture(_OfVoxels(encoder, encoder.forward), capacity=capacity)
 
     def forward(self, inputs: dict) -> Tensor:
-        return self.captured(inputs["voxels"]) if "voxels" in inputs else self.encoder(inputs)
+        return self.captured(inputs["voxels"]) if "voxels" in inputs else self._eager(inputs)
 
 
 class CapturedCameraEncoder(nn.Module):
@@ -63,58 +79,39 @@ class CapturedCameraEncoder(nn.Module):
 
     def __init__(self, encoder: CameraEncoder):
         super().__init__()
-        self.encoder = encoder
-        self.image_feats = spnn.capture_dense(_ImageFeats(encoder).eval())
-        self.lift = spnn.capture_dense(_Lift(encoder.view_transform).eval())
-        behind = encoder.view_transform.downsample
-        self.downsample = behind if isinstance(behind, nn.Identity) else spnn.capture_dense(behind)
-        self._side = SideStream()
-
-    @property
-    def out_channels(self) -> int:
-        return self.encoder.out_channels
+        view_transform = encoder.view_transform
+        self.__dict__["_view_transform"] = view_transform  # not a child: its state has its place in the model
+        behind = view_transform.downsample
+        self.image_feats = spnn.capture_dense(_Part(encoder, encoder.image_feats))
+        self.lift = spnn.capture_dense(_Part(view_transform, view_transform.lift))
+        is_empty = isinstance(behind, nn.Identity)
+        self.downsample = behind if is_empty else spnn.capture_dense(_Part(behind, behind.forward))
+        self._side = SideStream("capture_frame")
 
     def forward(self, inputs: dict) -> Tensor:
-        view_transform = self.encoder.view_transform
-        image_feats = self._side.start(self.image_feats, inputs["images"])
+        view_transform = self._view_transform
+        join = self._side.start(self.image_feats, inputs["images"])
         drawn, plan = view_transform.drawn(inputs), view_transform.plan(inputs)
-        context, weight = self.lift(image_feats(), *drawn)
+        image_feats = join()
+        view_transform.check_image_feats(image_feats, inputs)
+        context, weight = self.lift(image_feats, *drawn)
         return self.downsample(view_transform.pool(context, weight, plan))
 
 
-class _OfVoxels(nn.Module):
-    def __init__(self, encoder: SparseEncoder):
+class _Part(nn.Module):
+    """A method of a module as a module, in the same mode, without parameters of its own."""
+
+    def __init__(self, owner: nn.Module, method: Callable[..., Any]):
         super().__init__()
-        self.encoder = encoder
+        self._method = method
+        self.train(any(module.training for module in owner.modules()))
+
+    def forward(self, *inputs: Any) -> Any:
+        return self._method(*inputs)
+
+
+class _OfVoxels(_Part):
+    """The forward pass of a :class:`SparseEncoder`, of voxels."""
 
     def forward(self, voxels: SparseTensor) -> Tensor:
-        return self.encoder({"voxels": voxels})
-
-
-class _ImageFeats(nn.Module):
-    def __init__(self, encoder: CameraEncoder):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.encoder.image_feats(images)
-
-
-class _Lift(nn.Module):
-    def __init__(self, view_transform: LSSTransform):
-        super().__init__()
-        self.view_transform = view_transform
-
-    def forward(self, image_feats: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor]:
-        return self.view_transform.lift(image_feats, *drawn)
-
-
-class _ReadOut(nn.Module):
-    """``BEVFusion.read_out`` without the encoders."""
-
-    def __init__(self, model: BEVFusion):
-        super().__init__()
-        self.fuser, self.decoder, self.heads = model.fuser, model.decoder, model.heads
-
-    def forward(self, tasks: tuple[str, ...], *features: Tensor) -> dict:
-        return BEVFusion.read_out(self, tasks, *features)
+        return self._method({"voxels": voxels})

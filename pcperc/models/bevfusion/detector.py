@@ -55,7 +55,12 @@ class BEVFusion(BaseModel):
         self.fuser, self.votes = fuser, votes
         self.decoder = decoder
         self.heads = nn.ModuleDict(heads)
-        self.captured_read_out: nn.Module | None = None  # set by capture_frame
+        self.captured = nn.ModuleDict()  # by capture_frame: encoders by modality, and "read_out"
+
+    def train(self, mode: bool = True) -> "BEVFusion":
+        if mode and self.captured:
+            raise ValueError("BEVFusion: a captured model is for inference, and cannot be put into training mode")
+        return super().train(mode)
 
     def forward(self, inputs: dict, samples: list[dict] | None = None, mode: str = "tensor"):
         """Run the network on a prepared batch.
@@ -83,8 +88,10 @@ class BEVFusion(BaseModel):
 
     def _outputs(self, inputs: dict, tasks: tuple[str, ...]) -> dict:
         """What the heads of these tasks say."""
-        read_out = self.read_out if self.captured_read_out is None else self.captured_read_out
-        return read_out(tasks, *(encoder(inputs) for encoder in self.encoders.values()))
+        encoders, read_out = self.encoders, self.read_out
+        if self.captured:
+            encoders, read_out = {**encoders, **self.captured}, self.captured["read_out"]
+        return read_out(tasks, *(encoders[name](inputs) for name in self.encoders))
 
     def read_out(self, tasks: tuple[str, ...], *features: Tensor) -> dict:
         """Fuse and decode the encoders' maps; return the outputs of the heads of these tasks."""

@@ -142,6 +142,12 @@ class LSSTransform(nn.Module):
         Raises:
             ValueError: features of another shape than the images ask for, or not one point cloud a sample.
         """
+        self.check_image_feats(image_feats, inputs)
+        context, weight = self.lift(image_feats, *self.drawn(inputs))
+        return self.downsample(self.pool(context, weight, self.plan(inputs)))
+
+    def check_image_feats(self, image_feats: Tensor, inputs: dict) -> None:
+        """Raise ValueError for features of another shape than the images of the batch ask for."""
         image_size, feature_size = self._sizes(inputs)
         expected = (*inputs["images"].shape[:2], self.in_channels, *feature_size)
         if tuple(image_feats.shape) != expected:
@@ -149,8 +155,6 @@ class LSSTransform(nn.Module):
                 f"{type(self).__name__}: image_feats must be {expected} for images of {image_size} pixels, "
                 f"got {tuple(image_feats.shape)}"
             )
-        context, weight = self.lift(image_feats, *self.drawn(inputs))
-        return self.downsample(self.pool(context, weight, self.plan(inputs)))
 
     def drawn(self, inputs: dict) -> tuple[Tensor, ...]:
         """What ``lift`` takes of the batch besides the features: nothing."""
