@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pcperc.benchmark.first_call import measure_first_call
 from pcperc.benchmark.inputs import SWEEP_FILE, load_sweep, synthetic_points
 from pcperc.benchmark.layers import Prepared, make_work
 from pcperc.benchmark.libraries import Layer, Pcperc, open_libraries
+from pcperc.benchmark.macs import count_macs
 from pcperc.benchmark.op import OpOptions, measure_ops
 from pcperc.benchmark.peer_unet import PeerUNet
 from pcperc.benchmark.reference import relative_error
@@ -261,6 +263,14 @@ def test_models_of_clouds_are_timed_on_made_up_ones(name):
     options = ModelOptions(config=ROOT / f"configs/pvcnn/{name}.py", runs=1, device="cpu")
     (row,) = measure_config(options).rows
     assert row["num_points"] >= 1000 and row["median_ms"] > 0 and row["gmacs"] > 0.01
+
+
+def test_work_is_counted_once_for_all_copies(monkeypatch):
+    count = Mock(wraps=count_macs)
+    monkeypatch.setattr("pcperc.benchmark.config_model.count_macs", count)
+    config = ROOT / "configs/pvcnn/kitti_frustum_demo.py"
+    one, two = measure_config(ModelOptions(config=config, runs=1, device="cpu", copies=(1, 2))).rows
+    assert two["gmacs"] == 2 * one["gmacs"] and count.call_count == 1
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,8 @@ def test_what_is_wrong_is_said():
         CapturedNetwork(network(), capacity=10).train()
     with pytest.raises(ValueError, match="have no place in a padded pass"):
         spnn.SparseConvTranspose3d(4, 4, 2, stride=2)(pad(x, len(x) + 1))
+    with pytest.raises(ValueError, match="^capture: inputs must be on a CUDA device, got cpu"):
+        CapturedNetwork(network(), capacity=400)(x)
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="needs a CUDA device, and torch sees none"):
             spnn.capture(network(), capacity=10)

@@ -173,6 +173,11 @@ def test_a_look_at_values_cannot_be_captured():
     assert done.returncode == 1 and "RuntimeError: CudaGraph: this work cannot be captured: " in done.stderr
 
 
+def test_inputs_on_a_cpu_are_refused():
+    with pytest.raises(ValueError, match="^capture_dense: inputs must be on a CUDA device, got cpu"):
+        CapturedModule(Net().eval())(*inputs(0))
+
+
 def test_what_is_wrong_is_said(on_cpu):
     with pytest.raises(ValueError, match=r"capture_dense: model must be in eval mode \(model.eval\(\)\)"):
         CapturedModule(Net())
