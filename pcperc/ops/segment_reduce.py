@@ -57,7 +57,7 @@ def make_segments(index: Tensor, *, num_segments: int) -> Segments:
 
 
 def segment_reduce(feats: Tensor, segments: Segments, *, mode: str) -> Tensor:
-    """Reduce the rows of each segment.
+    """Reduce the rows of each segment; means of many segments of few rows are for :func:`pcperc.ops.segment_mean`.
 
     Args:
         feats: (M, C) float64, float32, float16 or bfloat16. Differentiable.
