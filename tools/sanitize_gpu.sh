@@ -3,12 +3,13 @@
 # The marked operator tests on a GPU under compute-sanitizer: memcheck, racecheck, synccheck, initcheck, side by side. Prints
 # a line for each tool and the first findings; status 0 where no tool found anything in pcperc's kernels and every test passed.
 # PYTHON is the interpreter (python3), PARTS the processes of each tool (4; all of them use one core each and some GB of GPU
-# memory), TIME_LIMIT the seconds that all may take (480), LOGS where the logs go.
+# memory), TIME_LIMIT the seconds that all may take (480), LOGS where the logs go, TESTS the tests (tests/ops).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 PARTS=${PARTS:-4}
 TIME_LIMIT=${TIME_LIMIT:-480}
+TESTS=${TESTS:-tests/ops}
 LOGS=${LOGS:-build/sanitize_gpu}
 TOOLS="memcheck synccheck racecheck initcheck"
 SANITIZER=$(command -v compute-sanitizer || echo "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer")
@@ -25,7 +26,7 @@ run_part() {
   [ "$tool" = initcheck ] && only=()
   PCPERC_TEST_PART=$part/$PARTS timeout "$TIME_LIMIT" "$SANITIZER" --tool "$tool" "${only[@]}" --target-processes all \
     --report-api-errors no --print-limit 1000 --log-file "$LOGS/$tool.$part.log" \
-    "$PYTHON" -m pytest tests/ops -m "sanitizer and gpu" -q -p tests.part -p no:cacheprovider > "$LOGS/$tool.$part.tests.log" 2>&1
+    "$PYTHON" -m pytest $TESTS -m "sanitizer and gpu" -q -p tests.part -p no:cacheprovider > "$LOGS/$tool.$part.tests.log" 2>&1
   echo $? > "$LOGS/$tool.$part.status.log"
 }
 

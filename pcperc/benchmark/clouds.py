@@ -148,10 +148,11 @@ def _captured(run: Callable[[], object], device: torch.device) -> tuple[Callable
     with torch.cuda.graph(graph):
         result = run()
     peak = (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    return partial(_replay, graph, result), peak
+    return partial(_replay, graph, result, run), peak
 
 
-def _replay(graph: "torch.cuda.CUDAGraph", result: object) -> object:
+def _replay(graph: "torch.cuda.CUDAGraph", result: object, run: Callable[[], object]) -> object:
+    """Replay a pass; ``run`` is held because it owns the inputs, which the graph reads where they were."""
     graph.replay()
     return result
 

@@ -18,7 +18,6 @@ from rich.table import Table
 from pcperc.benchmark.inputs import Sweep
 from pcperc.benchmark.libraries import Library
 from pcperc.benchmark.peak import measure_peak
-from pcperc.benchmark.timing import start_profiler
 from pcperc.engine.checkpoint import save_text
 from pcperc.engine.memory import keep_freed_memory
 
@@ -96,8 +95,6 @@ def start_report(
     kind: str, device: torch.device, libraries: Sequence[Library], sweep: Sweep, dtypes: Sequence[str]
 ) -> Report:
     """A report without rows: device, threads, versions, commit, input and what the machine can do at the most."""
-    if device.type == "cuda":
-        start_profiler(device)
     facts = environment(device) | {library.name: library.version for library in libraries}
     source = {"name": sweep.name, "voxel_size": sweep.voxel_size, "num_voxels": len(sweep.coords)}
     return Report(kind, facts, source, {dtype: measure_peak(dtype, device) for dtype in dtypes})

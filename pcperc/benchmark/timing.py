@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times of functions that take turns, so that what else the machine does falls on all of them."""
 
-import os
 import time
 from collections.abc import Callable, Hashable
 
@@ -82,16 +81,6 @@ def with_tf32(enabled: bool, function: Callable[[], object]) -> object:
 def _summary(times: list[float]) -> dict[str, float | int]:
     p5, median, p95 = (float(value) for value in np.percentile(times, (5, 50, 95)))
     return {"median_ms": median, "p5_ms": p5, "p95_ms": p95, "runs": len(times)}
-
-
-def start_profiler(device: torch.device) -> None:
-    """Attach torch's profiler to a GPU, to stay: to be called before the first CUDA graph is captured.
-
-    Replays of a graph that was captured before it attached, or attached again, may end in an illegal memory access
-    under the profiler (pytorch/pytorch issue 75504).
-    """
-    os.environ.setdefault("TEARDOWN_CUPTI", "0")
-    _kernel_times(lambda: torch.zeros(1, device=device), runs=1)
 
 
 def _kernel_times(function: Callable[[], object], *, runs: int = 5) -> dict[str, float | int]:
