@@ -21,6 +21,6 @@ with read_base():
     from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 train_dataloader.merge(dict(batch_size=8))
-train_cfg.merge(dict(max_epochs=4))
+train_cfg.merge(dict(max_epochs=5))
 optim_wrapper.optimizer.merge(dict(lr=6e-4))
 first_stage = "lidar_only_simulated.py"
