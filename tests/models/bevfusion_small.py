@@ -18,6 +18,7 @@ from pcperc.models.bevfusion.swin import SwinTransformer
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner
 from pcperc.models.bevfusion.transfusion_head import TransFusionHead
 from pcperc.models.bevfusion.transfusion_loss import TransFusionLoss
+from pcperc.registry import MODELS
 
 POINT_RANGE = (-8.0, -8.0, -3.0, 8.0, 8.0, 1.0)
 BOXES = [[3.2, -2.4, -1.0, 4.0, 1.8, 1.6, 0.5, 2, 1], [-4.1, 4.3, -1.2, 0.7, 0.6, 1.7, 2.0, 0, 0.5]]
@@ -125,3 +126,26 @@ def make_batch(clouds, *, boxes=None, labels=None, images: bool = True, lidar_au
         for b, c in zip(boxes, labels, strict=True)
     ]
     return {"inputs": inputs, "samples": samples}
+
+
+def build_model(modalities=("camera", "lidar")) -> BEVFusion:
+    """The model of ``small_config`` in training mode."""
+    return MODELS.build(small_config(modalities=modalities))
+
+
+def run_model(model, batch, mode):
+    """What the model gives in a mode, after its own preprocessor."""
+    return model(**model.data_preprocessor(batch, model.training), mode=mode)
+
+
+def with_statistics(model: BEVFusion) -> BEVFusion:
+    """Set the running statistics from one batch; untouched ones let the signal fade from layer to layer. Eval mode."""
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # the plain average
+    with torch.no_grad():
+        run_model(model.train(), make_batch([scene_points(seed=7), scene_points(seed=8)]), "tensor")
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()
