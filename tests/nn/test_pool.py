@@ -11,7 +11,7 @@ from pcperc import SparseTensor
 from tests import oracles, oracles_pool, oracles_topology
 from tests.nn.test_conv import full_grid, sparse_grid
 from tests.ops.clouds import coords_of, random_coords
-from tests.ops.test_topology import clouds, for_every_dims, geometries
+from tests.ops.strategies import clouds, for_every_dims, geometries
 
 GEOMETRIES = {
     "k2": dict(kernel_size=2),

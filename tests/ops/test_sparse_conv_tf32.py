@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the switch for TF32 is read; what it does is in test_sparse_conv_cuda.py, for only a GPU has TF32."""
+"""How the switch for TF32 is read; what it does is in test_sparse_conv_tf32_cuda.py, for only a GPU has TF32."""
 
 import pytest
 import torch
