@@ -9,7 +9,7 @@ from pcperc import SparseTensor, ops
 from pcperc import nn as spnn
 from pcperc.models import MinkUNet
 from pcperc.registry import MODELS
-from tests.nn.test_residual import batch_norm, randomised
+from tests.nn.blocks import batch_norm, randomised
 from tests.tolerances import tolerances
 
 SMALL = (4, 4, 5, 6, 7, 7, 6, 5, 4)

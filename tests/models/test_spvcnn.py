@@ -12,7 +12,7 @@ from pcperc import PointTensor, ops
 from pcperc.models import SPVCNN, MinkUNet
 from pcperc.registry import MODELS
 from tests import oracles_points
-from tests.nn.test_residual import randomised
+from tests.nn.blocks import randomised
 from tests.sparse.test_point_tensor import random_points
 from tests.tolerances import tolerances
 

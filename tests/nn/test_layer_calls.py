@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pcperc.nn as spnn
-from tests.nn.test_residual import randomised, voxels
+from tests.nn.blocks import randomised, voxels
 
 LAYERS = {
     "conv": ("sparse_conv", lambda: spnn.SubMConv3d(4, 4, 3)),

@@ -12,7 +12,7 @@ import pcperc.nn as spnn
 from pcperc.models import SPVCNN, SPVNAS
 from pcperc.models.spvnas import SearchSpace, Subnet, sort_inner_channels
 from tests import oracles_points
-from tests.nn.test_residual import randomised
+from tests.nn.blocks import randomised
 from tests.sparse.test_point_tensor import random_points
 
 SPACE = SearchSpace((16, 32, 32, 48, 48, 48, 32, 32, 32), (16,) * 9)
