@@ -52,6 +52,13 @@ def spconv():
         yield peer
 
 
+@pytest.fixture
+def sweep_file(tmp_path) -> Path:
+    """A file of 400 points as tools/benchmark.py reads one."""
+    np.savez(tmp_path / "sweep.npz", pc=np.random.default_rng(0).uniform(0, 10, (400, 4)))
+    return tmp_path / "sweep.npz"
+
+
 def pytest_generate_tests(metafunc):
     op_contract.parametrize(metafunc)
 

@@ -1,130 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tools/benchmark.py tune: what it measures, what it chooses, and the file that it extends."""
+"""tools/benchmark.py tune: what it chooses, how a stopped run goes on, and a run on a GPU."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from pcperc import ops
 from pcperc.benchmark import tune as tuning
-from pcperc.benchmark.selection import (
-    Choice,
-    Selection,
-    Sizes,
-    gpu_name,
-    load_or_start,
-    parse_selection,
-    save_selection,
-)
-from pcperc.benchmark.tune import TuneOptions, output_path, tune
-from pcperc.benchmark.tuned_size import (
-    TunedSize,
-    best_of,
-    error_limit,
-    forward_candidates,
-    make_map,
-    weight_grad_candidates,
-)
-from tests.ops.clouds import random_coords
-from tests.tolerances import tolerances
-
-ROOT = Path(__file__).parent.parent
-FORWARD = Sizes("forward", "float16", 2000, 64, 128, 27)
-WEIGHT_GRAD = Sizes("weight_grad", "tf32", 2000, 32, 32, 8)
+from pcperc.benchmark.selection import Choice, Selection, gpu_name, load_or_start
+from pcperc.benchmark.tune import TuneOptions, tune
+from tests.test_selection_file import FORWARD, ROOT, WEIGHT_GRAD
+from tests.test_tuned_size import OnCpu
 
 
 @pytest.fixture(autouse=True)
 def no_folder_of_the_user(monkeypatch):
     monkeypatch.delenv("PCPERC_SELECTION", raising=False)
-
-
-def test_a_file_is_read_as_it_was_written(tmp_path):
-    choices = {WEIGHT_GRAD: Choice(1, 0, 0.5), FORWARD: Choice(102, 4, 0.0123)}
-    selection = Selection("sm_90_1", ["first run", "second run"], choices)
-    path = tmp_path / "new" / "table.txt"
-    save_selection(selection, path)
-    text = path.read_text()
-    assert load_or_start("sm_90_1", path) == selection
-    assert text.splitlines()[4].split() == ["forward", *"float16 2000 64 128 27 102 4 0.0123".split()]
-    save_selection(load_or_start("sm_90_1", path), path)
-    assert path.read_text() == text and os.listdir(path.parent) == ["table.txt"]
-
-
-def test_a_run_extends_what_is_in_use(tmp_path, monkeypatch):
-    gpu, new = "sm_90_1", tmp_path / "new.txt"
-    assert load_or_start(gpu, new) == Selection(gpu)
-    used = Selection(gpu, [], {FORWARD: Choice(102, 4, 0.1)})
-    save_selection(used, tmp_path / "sm_90_1.txt")
-    monkeypatch.setenv("PCPERC_SELECTION", str(tmp_path))
-    assert load_or_start(gpu, new) == used
-    save_selection(Selection(gpu, [], {WEIGHT_GRAD: Choice(1, 0, 0.1)}), new)
-    assert list(load_or_start(gpu, new).choices) == [WEIGHT_GRAD]
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (["pcperc selection 1: Other"], 'table:1: must be "pcperc selection 1: GPU", got "pcperc selection 1: Other"'),
-        ([], 'table:1: must be "pcperc selection 1: GPU", got ""'),
-        (["pcperc selection 1: GPU", "pass rows"], "table:2: columns must be pass dtype rows .*, got pass rows"),
-        (["pcperc selection 1: GPU", "# note", tuning_line := "pass dtype rows in out taps kernel blocks ms", "a b 1"],
-         "table:4: must be pass dtype rows .*, got a b 1"),
-        (["pcperc selection 1: GPU", tuning_line, "forward tf32 1 2 3 4 5 x 7"], "table:3: must be .*, got forward"),
-        (["pcperc selection 1: GPU", tuning_line, "forward tf32 1 2 3 4 5 6 7", "forward tf32 1 2 3 4 6 6 7"],
-         "table:4: these sizes have a line above, got forward"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_in_a_file_is_said(lines, message):
-    with pytest.raises(ValueError, match=message):
-        parse_selection(lines, Path("table"), "GPU")
-
-
-def test_the_file_is_that_of_the_gpu_in_the_users_folder(tmp_path, monkeypatch):
-    assert output_path(None, "sm_90_1") == ROOT / "pcperc/ops/selection/sm_90_1.txt"
-    monkeypatch.setenv("PCPERC_SELECTION", str(tmp_path / "mine"))
-    assert output_path(None, "sm_90_1") == tmp_path / "mine" / "sm_90_1.txt"
-    assert output_path(tmp_path / "a.txt", "sm_90_1") == tmp_path / "a.txt"
-    (tmp_path / "file").touch()
-    with pytest.raises(PermissionError, match="file cannot be written: set PCPERC_SELECTION to a folder of yours"):
-        output_path(tmp_path / "file" / "a.txt", "sm_90_1")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(PermissionError, match="mine cannot be written: set PCPERC_SELECTION to a folder of yours"):
-        output_path(None, "sm_90_1")
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("terms", [1, 1728, 500_000])
-def test_a_result_is_as_right_as_the_operator_tests_ask(dtype, terms):
-    assert error_limit(dtype, terms) == pytest.approx(tolerances(dtype, terms)["rtol"])
-
-
-def test_candidates_are_of_one_kind_and_suit_the_sizes():
-    found = forward_candidates((102, 8), FORWARD, 132)
-    assert found[0] == (102, 8) and len(set(found)) == len(found)
-    assert {kernel for kernel, _ in found} == {100, 101, 102, 103, 106, 107}
-    assert {blocks for kernel, blocks in found if kernel == 102} == {1, 2, 4, 8}
-    assert {blocks for kernel, blocks in found if kernel in (101, 103, 107)} == {1}
-    many = forward_candidates((103, 1), FORWARD._replace(rows=500_000), 132)
-    assert {blocks for _, blocks in many} == {1}
-    assert forward_candidates((1, 1), FORWARD, 132) == [(1, 1), (0, 1), (2, 1), (3, 1)]
-    assert forward_candidates((10, 1), FORWARD._replace(in_channels=16, out_channels=16), 132) == [(10, 1)]
-    half = weight_grad_candidates((1, 0), WEIGHT_GRAD._replace(dtype="float16"), has_warpgroups=True)
-    assert half == [(1, 0), (0, 0), (2, 0), (4, 0), (100, 0)]
-    for sizes, has_warpgroups in ((WEIGHT_GRAD, True), (WEIGHT_GRAD._replace(dtype="float16"), False)):
-        assert weight_grad_candidates((1, 0), sizes, has_warpgroups=has_warpgroups) == half[:-1]
-
-
-def test_the_fastest_wins_by_more_than_noise():
-    times = {(0, 1): 1.0, (1, 1): 0.995, (2, 1): 2.0}
-    assert best_of(times, (0, 1)) == (0, 1)
-    assert best_of(times, (2, 1)) == (1, 1)
-    assert best_of(times, (3, 1)) == (1, 1)
 
 
 def measure(monkeypatch, sizes, milliseconds, *, chosen, wrong=()):
@@ -186,33 +80,6 @@ def test_kernels_near_the_fastest_are_timed_longer(monkeypatch):
     assert selection.choices == {FORWARD: Choice(102, 2, 1.2)} and row["now_ms"] == 2.0
 
 
-class OnCpu(TunedSize):
-    """A size with one kernel, on the CPU, with ``wrong`` added to one value of what it returns."""
-
-    chosen, wrong = (0, 1), 0.0
-
-    def run(self, candidate, turn=0):
-        feats, other, table = self.feats[turn].float(), self.other.float(), self.map.table
-        if self.sizes.pass_name == "forward":
-            found = ops.sparse_conv(feats, other, table)
-            found[self.map.ordered[1][-1], -1] += self.wrong
-            return found.to(self.dtype)
-        found = torch.stack([feats[rows[rows >= 0]].T @ other[rows >= 0] for rows in table])
-        found[-1, -1, -1] += self.wrong
-        return found
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "tf32"])
-@pytest.mark.parametrize("pass_name", ["forward", "weight_grad"])
-def test_one_wrong_value_is_found(pass_name, dtype):
-    problem = OnCpu(make_map("subm_k3", random_coords(4000)), pass_name, dtype, (32, 24))
-    assert problem.error((0, 1)) < problem.limit
-    problem.wrong = problem.expected.std().item()
-    assert not problem.error((0, 1)) < problem.limit
-    problem.wrong = float("nan")
-    assert not problem.error((0, 1)) < problem.limit
-
-
 @pytest.fixture
 def pretended_gpu(monkeypatch, tmp_path):
     """A run on the CPU as if it were a GPU with two kernels; gives how often sizes were measured."""
@@ -266,16 +133,6 @@ def test_a_run_that_was_stopped_goes_on(pretended_gpu, monkeypatch, capsys):
     assert {choice.kernel for choice in both.choices.values()} == {1}
     assert not tune(TuneOptions(**options)).rows
     assert len(tune(TuneOptions(**options, again=True)).rows) == 2
-
-
-def test_maps_are_those_of_layers():
-    coords = random_coords(300)
-    down, inverse = make_map("down_k3s2", coords), make_map("inverse_k3s2", coords)
-    assert down.num_inputs == inverse.table.shape[1] == len(coords)
-    assert inverse.num_inputs == down.table.shape[1] != len(coords)
-    assert torch.equal(down.tap_pairs, inverse.tap_pairs)
-    table, order = down.ordered
-    assert torch.equal(table, down.table[:, order.long()])
 
 
 def test_without_a_gpu_it_says_so(tmp_path):

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small nuScenes roots of the tests, prepared and opened in one call each."""
+"""Small nuScenes roots of the tests, prepared and opened in one call each, and their labels as detections."""
 
 import json
 import math
 
 import numpy as np
+import torch
 
 from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import prepare_nuscenes
+from pcperc.geometry import Detections
 from tests import nuscenes_root as tiny
 
 
@@ -17,6 +19,13 @@ def prepare(root, version=tiny.VERSION, **options):
 
 def dataset(root, split="sim_train", **options):
     return NuScenesDataset(root=root, version=tiny.VERSION, split=split, **options)
+
+
+def truth(sample, *, shift=0.0, scores=1.0) -> Detections:
+    """The labelled boxes of a sample as detections, ``shift`` metres off along x."""
+    boxes = torch.as_tensor(sample["boxes"]).clone()
+    boxes[:, 0] += shift
+    return Detections(boxes, torch.full((len(boxes),), float(scores)), torch.as_tensor(sample["labels"]))
 
 
 def write_hand_made_root(root, *, version="v1.0-hand", annotated=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of tools in their own processes, killed ones too, and the comparison of two training runs."""
+"""Options of a training, runs of tools in their own processes, killed ones too, and the comparison of two runs."""
 
 import contextlib
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
+from pcperc.engine.training import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = "tests/engine/toy_config.py"
@@ -23,6 +24,11 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": str(torch.get_num_threads()),  # torch's sums differ in the last bit by the number of threads
     "CUDA_VISIBLE_DEVICES": "",
 }
+
+
+def options(config: Path, tmp_path: Path, **more) -> TrainOptions:
+    """Train on the CPU in the folder ``work``."""
+    return TrainOptions(config=config, work_dir=tmp_path / "work", device="cpu", **more)
 
 
 def run_tool(*arguments, torchrun: tuple[str, ...] = (), timeout: float = 120) -> subprocess.CompletedProcess:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes of several stages, profiles, missing data, and what the user is told."""
 
-import errno
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,37 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcperc.engine import checkpoint as ckpt
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import DataMissing
-from pcperc.engine.messages import run_tool as run
-from pcperc.engine.training import TrainOptions, default_work_dir, train
-from tests.engine.helpers import TOY, read_losses, run_tool
-
-RECIPE = """
-from mmengine.config import read_base
-with read_base():
-    from {base} import *
-{text}
-"""
-
-
-@pytest.fixture
-def configs(tmp_path):
-    """A folder with the toy config as stage.py, and recipes made of it."""
-    (tmp_path / "stage.py").write_text(Path(TOY).read_text())
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.write_text(RECIPE.format(base=".stage", text="train_cfg.merge(dict(max_epochs=1))\n" + text))
-        return path
-
-    return write
-
-
-def options(config: Path, tmp_path: Path, **more) -> TrainOptions:
-    return TrainOptions(config=config, work_dir=tmp_path / "work", device="cpu", **more)
+from pcperc.engine.training import default_work_dir, train
+from tests.engine.helpers import TOY, options, read_losses, run_tool
 
 
 def test_two_stages(configs, tmp_path, capsys):
@@ -54,76 +26,6 @@ def test_two_stages(configs, tmp_path, capsys):
     assert load_checkpoint(first)["meta"]["config"]["seed"] == 5
     log = next((tmp_path / "work").glob("*/*.log")).read_text()
     assert f"weights from {first}; 0 tensors of the model are not in it" in log
-
-
-def test_killed_in_the_second_stage_resumes_there(configs, tmp_path, monkeypatch):
-    configs("first.py", "")
-    recipe = configs("recipe.py", "first_stage = 'first.py'\nmodel.merge(dict(noise=0.5))")
-    whole = train(options(recipe, tmp_path))
-    expected = read_losses(whole.parent)
-
-    def stop(*_, **__):
-        raise InterruptedError("stopped")
-
-    again = replace(options(recipe, tmp_path), work_dir=tmp_path / "again")
-    with monkeypatch.context() as patch:
-        patch.setattr("pcperc.engine.hooks.SafeCheckpointHook.after_train_epoch", stop)
-        with pytest.raises(InterruptedError):
-            train(again)
-    stage_one = tmp_path / "again/lidar_only/iter_8.pth"
-    assert stage_one.is_file(), "stopped at the end of the first stage's only epoch"
-    train(replace(again, resume=True))
-    before = stage_one.stat().st_mtime_ns
-    (tmp_path / "again/last_checkpoint").write_text("iter_8.pth\n")
-    train(replace(again, resume=True))
-    assert stage_one.stat().st_mtime_ns == before, "the finished first stage was not run again"
-    assert read_losses(tmp_path / "again") == expected
-
-
-def stop_at(monkeypatch, iteration: int):
-    """Press Ctrl-C, as it were, after an iteration."""
-
-    def press(self, runner, *_, **__):
-        if runner.iter + 1 == iteration:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("pcperc.engine.hooks.LossLogHook.after_train_iter", press)
-
-
-def test_ctrl_c_says_what_is_saved(configs, tmp_path, monkeypatch, capsys):
-    """The toy config saves every fourth iteration."""
-    recipe, work = configs("a.py", ""), tmp_path / "work"
-    stop_at(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt, match="^stopped before the first checkpoint: nothing is saved$"):
-        train(options(recipe, tmp_path))
-    stop_at(monkeypatch, 6)
-    saved = f"stopped; {work / 'iter_4.pth'} is saved, and the same command with --resume goes on from it"
-    with pytest.raises(KeyboardInterrupt, match=f"^{re.escape(saved)}$"):
-        train(options(recipe, tmp_path))
-    monkeypatch.delenv("PCPERC_TRACEBACK", raising=False)
-    assert run(lambda: train(options(recipe, tmp_path, resume=True))) == 130
-    assert capsys.readouterr().err == f"{saved}\n"
-
-
-def test_a_second_run_replaces_no_checkpoint(configs, tmp_path, capsys, monkeypatch):
-    recipe, work = configs("a.py", ""), tmp_path / "work"
-    first = train(options(recipe, tmp_path))
-    weights, losses = first.with_suffix(".safetensors").read_bytes(), read_losses(work)
-    assert "earlier run" not in capsys.readouterr().out
-    stop_at(monkeypatch, 6)
-    # Weights of the earlier run may be what the new one starts from.
-    with pytest.raises(KeyboardInterrupt):
-        train(options(recipe, tmp_path, load_from=first.with_suffix(".safetensors")))
-    (earlier,) = work.glob("earlier_*")
-    assert f"{work}: the checkpoints of an earlier run were moved to {earlier}\n" in capsys.readouterr().out
-    assert (earlier / "epoch_1.safetensors").read_bytes() == weights
-    assert ckpt.finished_checkpoint(work) == earlier / "epoch_1.pth", "until a newer run is finished"
-    assert ckpt.last_checkpoint(work) == work / "iter_4.pth"
-    assert ckpt.last_checkpoint(earlier) == ckpt.finished_checkpoint(earlier) == earlier / "epoch_1.pth"
-    monkeypatch.undo()
-    train(options(recipe, tmp_path, resume=True))
-    assert ckpt.finished_checkpoint(work) == work / "epoch_1.pth" and read_losses(work) != losses
-    assert list(work.glob("earlier_*")) == [earlier], "a run that is resumed moves nothing"
 
 
 def test_load_from_skips_the_first_stage(configs, tmp_path):
@@ -180,26 +82,6 @@ def test_missing_data_takes_the_demo_profile_and_simulates(configs, tmp_path, ca
         train(options(full, tmp_path, profile="small"))
 
 
-def test_full_disk_stops_with_one_line(configs, tmp_path, monkeypatch):
-    work, written = tmp_path / "work", []
-    real = os.fsync
-
-    def full(descriptor):
-        if len(written) >= 3:  # config, first checkpoint, its marker
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(descriptor)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"iter_8.pth: cannot be written, the disk is full"):
-        train(options(configs("a.py", ""), tmp_path))
-    monkeypatch.undo()
-    assert not list(work.glob(".*")), "no half-written file is left"
-    newest = ckpt.last_checkpoint(work)
-    assert newest is not None and load_checkpoint(newest)["meta"]["iter"] == 4
-    train(options(configs("a.py", ""), tmp_path, resume=True))
-
-
 def test_tensorboard_curves_and_log_are_in_the_work_dir(configs, tmp_path):
     train(options(configs("a.py", ""), tmp_path))
     logs = next(p for p in (tmp_path / "work").iterdir() if p.is_dir())
@@ -217,19 +99,6 @@ def test_backbone_options(configs, tmp_path):
     (tmp_path / "yes.pth").touch()
     with pytest.raises(ConfigError, match="--pretrained-backbone: .*a.py has no camera encoder"):
         train(options(plain, tmp_path, pretrained_backbone=tmp_path / "yes.pth"))
-
-
-def test_resume_with_another_profile_and_with_nothing(configs, tmp_path, capsys):
-    configs("demo.py", "")
-    full = configs("full.py", "profiles = dict(demo='demo.py')")
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work/.iter_4.pth.77.partial").touch()
-    train(options(full, tmp_path, profile="demo", resume=True))
-    assert f"nothing to resume in {tmp_path / 'work'}, beginning" in capsys.readouterr().out
-    assert not list((tmp_path / "work").glob(".*")), "what a killed run was writing is cleared away"
-    message = "epoch_1.pth: was made with profile 'demo', this run has 'full'; resume with --profile demo"
-    with pytest.raises(ConfigError, match=message):
-        train(options(full, tmp_path, profile="full", resume=True))
 
 
 def test_too_few_samples_for_a_batch(configs, tmp_path):

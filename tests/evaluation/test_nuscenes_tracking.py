@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from pcperc.datasets.collate import collate
-from pcperc.datasets.nuscenes import NuScenesDataset
-from pcperc.datasets.nuscenes_index import CLASSES, prepare_nuscenes
+from pcperc.datasets.nuscenes_index import CLASSES
 from pcperc.engine.config import ConfigError
 from pcperc.engine.tracking import TrackOptions, track
 from pcperc.evaluation import (
@@ -29,18 +28,6 @@ from pcperc.tracking import TRACKERS, GreedyTracker
 from tests import nuscenes_root as tiny
 
 pytest.importorskip("nuscenes")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tiny.write_tiny_root(tmp_path_factory.mktemp("tiny"))
-    prepare_nuscenes(root, tiny.VERSION, show_progress=False)
-    return root
-
-
-@pytest.fixture(scope="module")
-def data(root):
-    return NuScenesDataset(root=root, version=tiny.VERSION, split="sim_val", modalities=("lidar",), num_sweeps=0)
 
 
 @pytest.fixture
