@@ -7,13 +7,10 @@ import pytest
 import torch
 
 from pcperc.convert import convert_bevfusion, find_origin
-from pcperc.engine.checkpoint import load_checkpoint
 from pcperc.engine.config import load_config
-from pcperc.engine.loading import build_model, open_checkpoint
-from pcperc.engine.messages import run_tool
 from pcperc.registry import MODELS
 from tests import bevfusion_names
-from tests.test_tools import ROOT, tool
+from tests.test_tools import ROOT
 
 LIDAR, FUSION, CAMERA = "configs/bevfusion/lidar_only.py", "configs/bevfusion.py", "configs/bevfusion/camera_only.py"
 # Where some of their layers are here: (mit-han-lab's name, mmdetection3d's, ours).
@@ -197,51 +194,6 @@ def test_boxes_of_mit_han_lab_become_ours(models):
         codes, _ = head.prediction_heads[0](torch.randn(1, 128, 3), torch.zeros(1, 2, 3))
     boxes = head.box_coder.decode(codes)[0]
     torch.testing.assert_close(boxes[:, 3:7], torch.tensor([[*size, yaw]]).expand(3, 4))
-
-
-@pytest.fixture
-def convert(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["convert_checkpoint.py", *map(str, arguments)])
-        status = run_tool(tool("convert_checkpoint").main)
-        return status, capsys.readouterr()
-
-    return run
-
-
-def test_tool_tells_the_origin_and_writes_both_forms(convert, tmp_path):
-    file = tmp_path / "lidar.pth"
-    theirs = bevfusion_names.mmdet3d_weights(camera=False)
-    torch.save({"state_dict": dict(theirs), "meta": {}}, file)
-    status, said = convert(ROOT / LIDAR, file, "--to", "safetensors")
-    assert status in (0, None), said.err
-    out = tmp_path / "lidar.safetensors"
-    opened = open_checkpoint(out, ROOT / LIDAR, compared=("model",))
-    assert opened.meta["converted_from"] == {"source": "mmdet3d", "file": "lidar.pth"}
-    weights = build_model(opened, torch.device("cpu")).state_dict()
-    assert torch.equal(weights["decoder.neck.deblocks.1.0.weight"], theirs["pts_neck.deblocks.1.0.weight"])
-    again = tmp_path / "own.pth"
-    assert convert(ROOT / LIDAR, out, "--from", "pcperc", "--to", "pth", "--out", again)[0] in (0, None)
-    assert load_checkpoint(again)["state_dict"].keys() == weights.keys()
-
-
-def test_a_checkpoint_of_unknown_origin(convert, tmp_path):
-    known = r"known are bevfusion, mmdet3d, spvnas, torchsparse, pvcnn; "
-    names = ["img_backbone.a", "img_neck.b", "bbox_head.c", "teacher.d"]
-    with pytest.raises(
-        ValueError, match=known + "the nearest is mmdet3d, by 3 of 4 names, which does not know teacher.d"
-    ):
-        find_origin(names)
-    for names_of_none, told in ((["teacher.d"], "teacher.d"), ([], "a file without names")):
-        with pytest.raises(ValueError, match=known + f"none of them knows {told}$"):
-            find_origin(names_of_none)
-    file = tmp_path / "strange.pth"
-    torch.save({name: torch.zeros(1) for name in names}, file)
-    status, said = convert(ROOT / LIDAR, file)
-    assert status == 1 and "strange.pth: its origin is unknown" in said.err and len(said.err.splitlines()) == 1
-    status, said = convert(ROOT / LIDAR, file, "--from", "bevfusion")
-    assert status == 1 and "left over: img_backbone.a" in said.err and "the nearest is mmdet3d" in said.err
-    assert [path.name for path in tmp_path.iterdir()] == ["strange.pth"]
 
 
 def test_the_other_repository_is_named(models):

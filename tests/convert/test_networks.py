@@ -1,124 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published networks by their key names: nothing is left over, and every layer has the values it had there."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
 
 from pcperc.convert import convert_network, spvnas_options
-from pcperc.engine.checkpoint import load_checkpoint
-from pcperc.engine.loading import build_model, open_checkpoint
-from pcperc.engine.messages import run_tool
 from pcperc.models import SPVCNN, SPVNAS, MinkUNet
 from pcperc.models.spvnas import SearchSpace
-from tests.sparse.test_point_tensor import random_points
-from tests.test_tools import tool
-
-WIDTHS = (4, 5, 6, 7, 8, 9, 6, 5, 4)
-CLASSES = 3
-
-
-def kernel(taps, inputs, outputs):
-    return torch.randn(inputs, outputs) if taps == 1 else torch.randn(taps, inputs, outputs)
-
-
-def norm(key, channels):
-    values = {"weight": torch.rand(channels), "bias": torch.rand(channels), "running_mean": torch.rand(channels)}
-    values |= {"running_var": torch.rand(channels), "num_batches_tracked": torch.tensor(7)}
-    return {f"{key}.{name}": value for name, value in values.items()}
-
-
-def unit(conv, bn, taps, inputs, outputs):
-    """A convolution and its batch norm under two keys."""
-    return {f"{conv}.kernel": kernel(taps, inputs, outputs), **norm(bn, outputs)}
-
-
-def stem():
-    return unit("stem.0", "stem.1", 27, 3, WIDTHS[0]) | unit("stem.3", "stem.4", 27, WIDTHS[0], WIDTHS[0])
-
-
-def plain_residual(key, shortcut, main, inputs, outputs):
-    state = unit(f"{key}.{main}.0", f"{key}.{main}.1", 27, inputs, outputs)
-    state |= unit(f"{key}.{main}.3", f"{key}.{main}.4", 27, outputs, outputs)
-    if inputs != outputs:
-        state |= unit(f"{key}.{shortcut}.0", f"{key}.{shortcut}.1", 1, inputs, outputs)
-    return state
-
-
-def plain_stages(down, up, main, shortcut):
-    """Stages whose names ``down(i)``, ``up(i)`` give: the step, the prefix of blocks and their first number."""
-    state = {}
-    for i in range(4):
-        step, blocks, first = down(i)
-        state |= unit(f"{step}.0", f"{step}.1", 8, WIDTHS[i], WIDTHS[i])
-        for j, inputs in enumerate((WIDTHS[i], WIDTHS[i + 1])):
-            state |= plain_residual(f"{blocks}.{first + j}", shortcut, main, inputs, WIDTHS[i + 1])
-        step, blocks, first = up(i)
-        outputs = WIDTHS[i + 5]
-        state |= unit(f"{step}.0", f"{step}.1", 8, WIDTHS[i + 4], outputs)
-        for j, inputs in enumerate((outputs + WIDTHS[3 - i], outputs)):
-            state |= plain_residual(f"{blocks}.{first + j}", shortcut, main, inputs, outputs)
-    return state
-
-
-def published_spvcnn():
-    state = stem() | plain_stages(
-        lambda i: (f"stage{i + 1}.0.net", f"stage{i + 1}", 1),
-        lambda i: (f"up{i + 1}.0.net", f"up{i + 1}.1", 0),
-        "net",
-        "downsample",
-    )
-    for i, (a, b) in enumerate(((0, 4), (4, 6), (6, 8))):
-        state |= {f"point_transforms.{i}.0.weight": torch.randn(WIDTHS[b], WIDTHS[a])}
-        state |= {f"point_transforms.{i}.0.bias": torch.randn(WIDTHS[b]), **norm(f"point_transforms.{i}.1", WIDTHS[b])}
-    return state | {"classifier.0.weight": torch.randn(CLASSES, WIDTHS[8]), "classifier.0.bias": torch.randn(CLASSES)}
-
-
-def published_torchsparse():
-    return stem() | plain_stages(
-        lambda i: (f"encoders.{i}.0", f"encoders.{i}", 1),
-        lambda i: (f"decoders.{i}.upsample", f"decoders.{i}.fuse", 0),
-        "main",
-        "shortcut",
-    )
-
-
-def published_spvnas(subnet, *, is_super=False, largest_top=None):
-    """The names of a specialised network, or with ``layers``, ``bn.bn`` and ``linear`` those of the super network."""
-    layers, bn, linear = (".layers", "bn.bn", "conv.linear") if is_super else ("", "bn", "conv")
-
-    def block(key, taps, inputs, outputs):
-        return unit(f"{key}.net.conv", f"{key}.net.{bn}", taps, inputs, outputs)
-
-    widths = subnet["widths"]
-    state = unit("stem.0", "stem.1", 27, 3, widths[0]) | unit("stem.3", "stem.4", 27, widths[0], widths[0])
-    for i in range(8):
-        key, inputs = (f"downsample.{i}", widths[i]) if i < 4 else (f"upsample.{i - 4}", widths[i])
-        state |= block(f"{key}.transition", 8, inputs, subnet["transitions"][i])
-        inputs = subnet["transitions"][i] + (widths[7 - i] if i >= 4 else 0)
-        for j, inner in enumerate(subnet["inner_widths"][i]):
-            feature = f"{key}.feature{layers}.{j}"
-            state |= block(f"{feature}.net{layers}.0", 27, inputs, inner)
-            state |= block(f"{feature}.net{layers}.1", 27, inner, widths[i + 1])
-            if j == 0:
-                state |= block(f"{feature}.downsample", 1, inputs, widths[i + 1])
-            inputs = widths[i + 1]
-    for i, (a, b) in enumerate(((0, 4), (4, 6), (6, 8))):
-        key = f"point_transforms.{i}.net"
-        state |= {f"{key}.{linear}.weight": torch.randn(widths[b], widths[a])}
-        state |= {f"{key}.{linear}.bias": torch.randn(widths[b]), **norm(f"{key}.{bn}", widths[b])}
-    state |= {"classifier.linear.weight": torch.randn(CLASSES, largest_top or widths[8])}
-    return state | {"classifier.linear.bias": torch.randn(CLASSES)}
-
-
-SUBNET = {
-    "widths": [4, 5, 6, 7, 8, 9, 6, 5, 4],
-    "transitions": [2, 3, 4, 5, 6, 7, 4, 3],
-    "inner_widths": [[3, 2], [4], [2, 2], [5], [3], [6, 4], [2], [3, 4]],
-    "project_first": True,
-}
+from tests.spvnas_names import CLASSES, SUBNET, WIDTHS, published_spvcnn, published_spvnas, published_torchsparse
 
 
 def layer_by_layer(network, path):
@@ -240,56 +130,3 @@ def test_what_does_not_fit_is_named(change, message):
         ValueError, match="convert_network: source must be one of spvnas, torchsparse, pvcnn, got 'spconv2'"
     ):
         convert_network(state, source="spconv2", model=SPVCNN(3, CLASSES, widths=WIDTHS))
-
-
-CONFIG = """
-from pcperc.models import SPVCNN
-
-model = dict(type=SPVCNN, in_channels=3, num_classes=3, {options}quantized=True)
-"""
-
-
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["convert_checkpoint.py", *map(str, arguments)])
-    return run_tool(tool("convert_checkpoint").main)
-
-
-def test_the_tool_writes_what_the_other_tools_read(tmp_path, monkeypatch, capsys):
-    state = published_spvnas(SUBNET, largest_top=9)
-    torch.save({"model": state, "epoch": 3}, tmp_path / "init")
-    (tmp_path / "net.py").write_text(CONFIG.format(options=""))
-    out = tmp_path / "net.safetensors"
-    assert run(monkeypatch, tmp_path / "net.py", tmp_path / "init", "--from", "spvnas", "--out", out) == 0
-    assert "net.safetensors: " in capsys.readouterr().out
-    model = build_model(open_checkpoint(out), torch.device("cpu"))
-    assert torch.equal(model.classifier.bias, state["classifier.linear.bias"]) and model.quantized
-    expected = SPVCNN(3, 3, **SUBNET, quantized=True).eval()
-    expected.load_state_dict(convert_network(state, source="spvnas", model=expected))
-    points = random_points(dtype=torch.float32)
-    assert torch.equal(model(points).feats, expected(points).feats)
-    assert load_checkpoint(out)["meta"]["converted_from"] == {"source": "spvnas", "file": "init"}
-
-
-@pytest.mark.parametrize(
-    ("config", "file", "out", "message"),
-    [
-        ("net.py", "text", "a.safetensors", "text is truncated or no file of weights|text must hold tensors"),
-        ("net.py", "junk", "a.safetensors", "junk is truncated or no file of weights: it is no pickle$"),
-        ("net.py", "missing", "a.safetensors", "no such file: .*missing"),
-        ("net.py", "init", "a.pth", "--out must be a .safetensors file, got .*a.pth"),
-        ("net.py", "init", "a.safetensors", "init: .*missing: stem.0.norm.weight"),
-        ("linear.py", "init", "a.safetensors", "linear.py: model must hold one MinkUNet or SPVCNN, got 0"),
-    ],
-)
-def test_the_tool_says_in_one_line_what_is_wrong(config, file, out, message, tmp_path, monkeypatch, capsys):
-    (tmp_path / "net.py").write_text(CONFIG.format(options=f"widths={WIDTHS}, "))
-    (tmp_path / "linear.py").write_text("from pcperc.models import OnVoxels\nfrom pcperc.nn import ReLU\n")
-    with open(tmp_path / "linear.py", "a") as file_:
-        file_.write("model = dict(type=OnVoxels, net=dict(type=ReLU))\n")
-    (tmp_path / "text").write_text("no weights")
-    (tmp_path / "junk").write_text("junk\n")
-    torch.save({"stem.0.kernel": torch.zeros(27, 3, 4)}, tmp_path / "init")
-    assert run(monkeypatch, tmp_path / config, tmp_path / file, "--from", "spvnas", "--out", tmp_path / out) == 1
-    error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1 and re.search(message, error)
-    assert not (tmp_path / out).exists()

@@ -80,6 +80,21 @@ def small_config(*, modalities=("camera", "lidar")) -> dict:
     )
 
 
+def small_model(*, downsample=2, **options) -> BEVFusion:
+    """In eval mode, with random statistics; ``downsample`` is that of the view transform, over the same space."""
+    torch.manual_seed(0)
+    cfg = small_config(**options)
+    if "camera" in cfg["encoders"]:
+        side = 0.5 if downsample == 2 else 1.0
+        bounds = dict(x_bound=(-8.0, 8.0, side), y_bound=(-8.0, 8.0, side))
+        cfg["encoders"]["camera"]["view_transform"].update(downsample=downsample, **bounds)
+    model = MODELS.build(cfg).eval()
+    for module in model.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.normal_(0, 0.1), module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
 def scene_points(boxes=BOXES, *, per_box: int = 150, ground: int = 600, seed: int = 0) -> torch.Tensor:
     """Points (N, 5) inside upright boxes and on the ground."""
     generator = torch.Generator().manual_seed(seed)
