@@ -11,9 +11,10 @@ from pcperc.datasets.kitti_object import KITTIObject
 from pcperc.datasets.label_map import LabelMap
 from pcperc.datasets.modelnet40 import ModelNet40
 from pcperc.datasets.nuscenes import NuScenesDataset
-from pcperc.datasets.nuscenes_index import CLASSES, gt_database_path, prepare_nuscenes
+from pcperc.datasets.nuscenes_index import gt_database_path, prepare_nuscenes
 from pcperc.datasets.nuscenes_lidarseg import NuScenesLidarSeg
 from pcperc.datasets.nuscenes_map import MAP_CLASSES, read_vector_map
+from pcperc.datasets.nuscenes_record import CLASSES
 from pcperc.datasets.nuscenes_tables import CAMERAS
 from pcperc.datasets.s3dis import S3DIS, prepare_s3dis
 from pcperc.datasets.s3dis_blocks import S3DISBlocks

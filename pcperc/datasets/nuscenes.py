@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pcperc.datasets.nuscenes_index import CLASSES, check_index_is_current, index_path
+from pcperc.datasets.nuscenes_index import check_index_is_current, index_path
 from pcperc.datasets.nuscenes_map import MAP_CLASSES, read_vector_map
+from pcperc.datasets.nuscenes_record import CLASSES
 from pcperc.datasets.nuscenes_tables import CAMERAS
 from pcperc.datasets.transformed import TransformedDataset, read_file
 from pcperc.geometry import transform_points

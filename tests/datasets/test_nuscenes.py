@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pcperc.datasets.nuscenes import NuScenesDataset, read_image, read_sweep
-from pcperc.datasets.nuscenes_index import CLASSES, index_path
+from pcperc.datasets.nuscenes_index import index_path
+from pcperc.datasets.nuscenes_record import CLASSES
 from tests import nuscenes_root as tiny
 from tests.datasets.nuscenes_helpers import dataset, prepare
 

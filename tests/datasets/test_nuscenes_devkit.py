@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pcperc.datasets import nuscenes_index
-from pcperc.datasets.nuscenes_index import CLASS_OF_CATEGORY, CLASSES
+from pcperc.datasets.nuscenes_record import CLASS_OF_CATEGORY, CLASSES
 from pcperc.datasets.nuscenes_tables import CAMERAS
 from pcperc.geometry import box_corners
 from tests import nuscenes_root as tiny

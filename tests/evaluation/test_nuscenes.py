@@ -7,7 +7,8 @@ import pytest
 
 from pcperc.datasets.collate import collate
 from pcperc.datasets.nuscenes import NuScenesDataset
-from pcperc.datasets.nuscenes_index import CLASSES, prepare_nuscenes
+from pcperc.datasets.nuscenes_index import prepare_nuscenes
+from pcperc.datasets.nuscenes_record import CLASSES
 from pcperc.evaluation import NuScenesMetric, by_sample
 from pcperc.evaluation import nuscenes as nuscenes_evaluation
 from pcperc.geometry import Detections

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcperc.datasets.nuscenes_index import CLASSES
+from pcperc.datasets.nuscenes_record import CLASSES
 from pcperc.evaluation import (
     detections_to_rows,
     evaluate_results,

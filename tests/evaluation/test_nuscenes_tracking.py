@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pcperc.datasets.collate import collate
-from pcperc.datasets.nuscenes_index import CLASSES
+from pcperc.datasets.nuscenes_record import CLASSES
 from pcperc.engine.config import ConfigError
 from pcperc.engine.tracking import TrackOptions, track
 from pcperc.evaluation import (
