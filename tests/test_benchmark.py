@@ -14,8 +14,9 @@ import pcperc
 import pcperc.nn as spnn
 from pcperc.benchmark.inputs import SWEEP_FILE, load_sweep, synthetic_points
 from pcperc.benchmark.layers import Prepared, make_work
-from pcperc.benchmark.libraries import Layer, Pcperc, open_libraries
+from pcperc.benchmark.libraries import Layer, Pcperc
 from pcperc.benchmark.op import OpOptions, measure_ops
+from pcperc.benchmark.peer_libraries import open_libraries
 from pcperc.benchmark.peer_unet import PeerUNet
 from pcperc.benchmark.reference import relative_error
 from pcperc.models.minkunet import MinkUNet

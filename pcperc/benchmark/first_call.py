@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from pcperc.benchmark.inputs import load_sweep
-from pcperc.benchmark.libraries import Pcperc, open_libraries, refusal
+from pcperc.benchmark.libraries import Pcperc, refusal
 from pcperc.benchmark.peak import torch_dtype
+from pcperc.benchmark.peer_libraries import open_libraries
 from pcperc.benchmark.peer_unet import PeerUNet
 from pcperc.benchmark.report import Report, start_report
 from pcperc.benchmark.unet import IN_CHANNELS, ModelOptions

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pcperc.benchmark.inputs import load_sweep
 from pcperc.benchmark.layers import CASES, Prepared, make_work
-from pcperc.benchmark.libraries import Layer, Library, open_libraries, refusal
+from pcperc.benchmark.libraries import Layer, Library, refusal
 from pcperc.benchmark.peak import torch_dtype
+from pcperc.benchmark.peer_libraries import open_libraries
 from pcperc.benchmark.report import Report, start_report
 from pcperc.benchmark.timing import time_in_turns, with_tf32
 from pcperc.engine.distributed import pick_device

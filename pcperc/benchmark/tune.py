@@ -15,7 +15,7 @@ import torch
 
 import pcperc
 from pcperc.benchmark.inputs import Sweep, load_sweep
-from pcperc.benchmark.libraries import open_libraries
+from pcperc.benchmark.peer_libraries import open_libraries
 from pcperc.benchmark.report import Report, start_report
 from pcperc.benchmark.selection import Choice, Selection, folders, gpu_name, load_or_start, save_selection
 from pcperc.benchmark.timing import graph_ms

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 import pcperc.nn as spnn
 from pcperc.benchmark.inputs import load_sweep
-from pcperc.benchmark.libraries import Library, NotOffered, Pcperc, open_libraries, refusal
+from pcperc.benchmark.libraries import Library, NotOffered, Pcperc, refusal
 from pcperc.benchmark.memory import peak_memory
 from pcperc.benchmark.peak import torch_dtype
+from pcperc.benchmark.peer_libraries import open_libraries
 from pcperc.benchmark.peer_unet import PeerUNet
 from pcperc.benchmark.report import Report, start_report
 from pcperc.benchmark.timing import WARM_UP, time_in_turns, with_tf32
