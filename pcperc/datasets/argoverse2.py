@@ -5,14 +5,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pcperc.datasets.argoverse2_log import (
+    POSE,
+    Log,
+    city_name,
+    pose_at,
+    pose_matrices,
+    read_log,
+    read_sweep,
+    sweep_times,
+)
 from pcperc.datasets.nuscenes import read_image
 from pcperc.datasets.transformed import TransformedDataset
-from pcperc.geometry import invert_rigid, quaternion_to_matrix, transform_points
+from pcperc.geometry import invert_rigid, transform_points
 from pcperc.registry import DATASETS
 from pcperc.tables import read_table
 
@@ -29,26 +38,7 @@ RING_CAMERAS = (
     "ring_rear_left",
 )  # fmt: skip
 MODALITIES = ("lidar", "camera")
-MAX_TRACK_GAP_NS = 1_500_000_000  # between the boxes that a velocity is taken from
-_POSE = ("qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
-_SIZE = ("length_m", "width_m", "height_m")
 _LOGS_KEPT = 4
-
-
-@dataclass(frozen=True)
-class Log:
-    """What is read of a log at once: poses by time, annotations, calibration.
-
-    Attributes:
-        folder: of the log.
-        poses: time (ns) to city_SE3_egovehicle (4, 4).
-        boxes: time (ns) to (boxes (K, 9) float64, categories (K,), num_interior_pts (K,), track ids (K,)) in the
-            vehicle's frame; None where the log has no annotations.
-    """
-
-    folder: Path
-    poses: dict[int, np.ndarray]
-    boxes: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] | None
 
 
 @DATASETS.register_module()
@@ -100,7 +90,7 @@ class Argoverse2(TransformedDataset):
         if not folder.is_dir():
             raise FileNotFoundError(f"Argoverse2: {folder} is missing; data/README.md shows the tree")
         self._logs: OrderedDict[str, Log] = OrderedDict()
-        self._times = {log.name: _sweep_times(log) for log in sorted(folder.iterdir()) if log.is_dir()}
+        self._times = {log.name: sweep_times(log) for log in sorted(folder.iterdir()) if log.is_dir()}
         self._samples = [(name, time) for name, times in self._times.items() for time in self._annotated(name, times)]
         if not self._samples:
             raise ValueError(f"Argoverse2: {folder} must have logs with sweeps, got none")
@@ -127,11 +117,11 @@ class Argoverse2(TransformedDataset):
         sample = {
             "sample_token": f"{name}/{time}",
             "scene_name": name,
-            "location": _city(log.folder),
+            "location": city_name(log.folder),
             "sample_index": index,
             "timestamp": time * 1e-9,
             "lidar2ego": np.eye(4),
-            "ego2global": _pose_at(log, time),
+            "ego2global": pose_at(log, time),
             "lidar_aug": np.eye(4),
         }
         if log.boxes is not None:
@@ -175,18 +165,18 @@ class Argoverse2(TransformedDataset):
     def _read_points(self, log: Log, time: int) -> np.ndarray:
         times = self._times[log.folder.name]
         position = times.index(time)
-        city2ego = invert_rigid(_pose_at(log, time))
+        city2ego = invert_rigid(pose_at(log, time))
         sweeps = []
         for older in times[max(0, position - self.num_sweeps) : position + 1][::-1]:
             points = read_sweep(log.folder / "sensors" / "lidar" / f"{older}.feather")
             if older != time:
-                points = transform_points(points, city2ego @ _pose_at(log, older))
+                points = transform_points(points, city2ego @ pose_at(log, older))
             points[:, 4] = (time - older) * 1e-9
             sweeps.append(points)
         return np.concatenate(sweeps)
 
     def _read_cameras(self, log: Log, time: int) -> dict:
-        poses = read_table(log.folder / "calibration" / "egovehicle_SE3_sensor.feather", ["sensor_name", *_POSE])
+        poses = read_table(log.folder / "calibration" / "egovehicle_SE3_sensor.feather", ["sensor_name", *POSE])
         columns = ["sensor_name", "fx_px", "fy_px", "cx_px", "cy_px"]
         intrinsics = read_table(log.folder / "calibration" / "intrinsics.feather", columns)
         images, lidar2camera, camera2image = [], [], []
@@ -197,8 +187,8 @@ class Argoverse2(TransformedDataset):
                 raise ValueError(f"Argoverse2: log {log.folder} must have images and calibration of {camera}")
             nearest = min(paths, key=lambda t: (abs(t - time), t))
             images.append(read_image(paths[nearest]))
-            camera2city = _pose_at(log, nearest) @ _matrices(poses)[rows[0][0]]
-            lidar2camera.append(invert_rigid(camera2city) @ _pose_at(log, time))
+            camera2city = pose_at(log, nearest) @ pose_matrices(poses)[rows[0][0]]
+            lidar2camera.append(invert_rigid(camera2city) @ pose_at(log, time))
             fx, fy, cx, cy = (intrinsics[column][rows[1][0]] for column in columns[1:])
             camera2image.append([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
         return {
@@ -207,93 +197,3 @@ class Argoverse2(TransformedDataset):
             "camera2image": np.array(camera2image, np.float64),
             "image_aug": np.tile(np.eye(3), (len(images), 1, 1)),
         }
-
-
-def read_sweep(path: str | Path) -> np.ndarray:
-    """Read a LiDAR sweep of Argoverse 2: (N, 5) float32 ``[x, y, z, intensity, 0]`` in the vehicle's frame.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be read, lacks a column or a point, or has a value that is not finite.
-    """
-    table = read_table(path, ["x", "y", "z", "intensity"])
-    points = np.stack([table[name].astype(np.float32) for name in ("x", "y", "z", "intensity")], axis=1)
-    if len(points) == 0 or not np.isfinite(points).all():
-        raise ValueError(f"sweep {path} must have points, all of them finite, got {len(points)}")
-    return np.concatenate([points, np.zeros((len(points), 1), np.float32)], axis=1)
-
-
-def read_log(folder: Path) -> Log:
-    """Read poses and annotations of a log.
-
-    Raises:
-        FileNotFoundError, ValueError: see `read_table`.
-    """
-    table = read_table(folder / "city_SE3_egovehicle.feather", ["timestamp_ns", *_POSE])
-    poses = dict(zip(table["timestamp_ns"].tolist(), _matrices(table), strict=True))
-    path = folder / "annotations.feather"
-    if not path.is_file():
-        return Log(folder, poses, None)
-    columns = ["timestamp_ns", "track_uuid", "category", *_SIZE, *_POSE, "num_interior_pts"]
-    table = read_table(path, columns)
-    rotation = quaternion_to_matrix(np.stack([table[name] for name in _POSE[:4]], -1).reshape(-1, 4))
-    centre = np.stack([table[name] for name in _POSE[4:]], -1)
-    size = np.stack([table[name] for name in _SIZE], -1)
-    yaw = np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])
-    times, tracks = table["timestamp_ns"], table["track_uuid"]
-    boxes = np.column_stack([centre, size, yaw, _velocities(times, tracks, centre, poses)])
-    by_time = {}
-    for time in np.unique(times):
-        rows = np.flatnonzero(times == time)
-        by_time[int(time)] = (boxes[rows], table["category"][rows], table["num_interior_pts"][rows], tracks[rows])
-    return Log(folder, poses, by_time)
-
-
-def _velocities(times: np.ndarray, tracks: np.ndarray, centre: np.ndarray, poses: dict[int, np.ndarray]) -> np.ndarray:
-    """Return (K, 2) m/s in the vehicle's frame: from the place before to the place after; NaN where neither is near."""
-    velocities = np.full((len(times), 2), np.nan)
-    known = np.array([time in poses for time in times.tolist()], bool)
-    for track in np.unique(tracks):
-        rows = np.flatnonzero((tracks == track) & known)
-        rows = rows[np.argsort(times[rows], kind="stable")]
-        moments = times[rows].tolist()
-        city = np.array([poses[t][:3, :3] @ centre[r] + poses[t][:3, 3] for t, r in zip(moments, rows, strict=True)])
-        for i, row in enumerate(rows):
-            before, after = max(i - 1, 0), min(i + 1, len(rows) - 1)
-            gap = moments[after] - moments[before]
-            if 0 < gap <= MAX_TRACK_GAP_NS:
-                moved = (city[after] - city[before]) / (gap * 1e-9)
-                velocities[row] = (poses[moments[i]][:3, :3].T @ moved)[:2]
-    return velocities
-
-
-def _matrices(table: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the poses (N, 4, 4) of a table."""
-    matrices = np.tile(np.eye(4), (len(table["qw"]), 1, 1))
-    matrices[:, :3, :3] = quaternion_to_matrix(np.stack([table[name] for name in _POSE[:4]], -1).reshape(-1, 4))
-    matrices[:, :3, 3] = np.stack([table[name] for name in _POSE[4:]], -1)
-    return matrices
-
-
-def _pose_at(log: Log, time: int) -> np.ndarray:
-    if time not in log.poses:
-        raise ValueError(f"Argoverse2: {log.folder / 'city_SE3_egovehicle.feather'} must have a pose at {time} ns")
-    return log.poses[time]
-
-
-def _sweep_times(folder: Path) -> list[int]:
-    """Return the times (ns) of a log's sweeps, by their names."""
-    lidar = folder / "sensors" / "lidar"
-    if not lidar.is_dir():
-        raise FileNotFoundError(f"Argoverse2: log {folder} must have {lidar.relative_to(folder)}, but has none")
-    names = [path.stem for path in lidar.glob("*.feather")]
-    wrong = [name for name in names if not name.isdecimal()]
-    if wrong:
-        raise ValueError(f"Argoverse2: sweeps in {lidar} must be called by their time in ns, got {wrong[0]}.feather")
-    return sorted(map(int, names))
-
-
-def _city(folder: Path) -> str:
-    """Return the city that a map's name tells (log_map_archive_<log>____PIT_city_12345.json), "" without a map."""
-    names = [path.stem for path in (folder / "map").glob("log_map_archive_*.json")]
-    return names[0].partition("____")[2].partition("_city_")[0] if names else ""

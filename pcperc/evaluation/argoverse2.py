@@ -13,7 +13,8 @@ import numpy as np
 from mmengine.logging import print_log
 from rich.table import Table
 
-from pcperc.datasets.argoverse2 import CATEGORIES, read_log
+from pcperc.datasets.argoverse2 import CATEGORIES
+from pcperc.datasets.argoverse2_log import read_log
 from pcperc.evaluation.by_sample import MetricBySample
 from pcperc.evaluation.nuscenes_results import check_finite_boxes
 from pcperc.evaluation.report import table_text, write_report
