@@ -9,7 +9,8 @@ from pcperc.datasets.room_labels import S3DIS_CLASSES
 from pcperc.simulation.data_set import simulate
 from pcperc.simulation.rooms import Settings
 from pcperc.simulation.rooms.generate import CLASSES, room_of
-from pcperc.simulation.rooms.room import RoomPlan, Thing, _hidden
+from pcperc.simulation.rooms.plan import RoomPlan, Thing
+from pcperc.simulation.rooms.room import _hidden
 from pcperc.simulation.shapes.builder import Builder
 
 
