@@ -19,7 +19,7 @@ from pcperc.datasets.argoverse2_log import (
     read_sweep,
     sweep_times,
 )
-from pcperc.datasets.nuscenes import read_image
+from pcperc.datasets.image_file import read_image
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry import invert_rigid, transform_points
 from pcperc.registry import DATASETS

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pcperc.datasets.image_file import read_image
 from pcperc.datasets.kitti_files import (
     CLASSES,
     DONT_CARE,
@@ -17,7 +18,6 @@ from pcperc.datasets.kitti_files import (
     read_calibration,
     read_objects,
 )
-from pcperc.datasets.nuscenes import read_image
 from pcperc.datasets.semantickitti import read_scan
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry.kitti import KITTICalibration, upright_to_lidar

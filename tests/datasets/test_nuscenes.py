@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pcperc.datasets.nuscenes import NuScenesDataset, read_image, read_sweep
+from pcperc.datasets.image_file import read_image
+from pcperc.datasets.nuscenes import NuScenesDataset, read_sweep
 from pcperc.datasets.nuscenes_index import index_path
 from pcperc.datasets.nuscenes_record import CLASSES
 from tests import nuscenes_root as tiny
