@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LOW = {"registry", "geometry", "files", "tables"}
+LOW = {"registry", "geometry", "files", "tables", "foreign_names"}
 ALLOWED = {
     "registry": set(),
     "geometry": set(),
     "files": set(),
+    "foreign_names": set(),
     "tables": {"files"},
     "ops": {"geometry"},
     "sparse": {"ops"} | LOW,

@@ -4,11 +4,14 @@
 import inspect
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from pcperc.ops._conv_arguments import HALF_DTYPES, is_autocast
 from pcperc.sparse import PointTensor, SparseTensor
 
 Rows = TypeVar("Rows", SparseTensor, PointTensor)  # what a layer takes to which rows are all that counts
+_CASTS = {torch.float16: "half", torch.bfloat16: "bfloat16", torch.float32: "float", torch.float64: "double"}
 
 
 class TellsArguments:
@@ -21,7 +24,9 @@ class TellsArguments:
     def __new__(cls, *args, **kwargs):
         signature = inspect.signature(cls.__init__)
         try:
-            signature.bind_partial(None, *args, **kwargs)  # partial: a copy is made without arguments
+            signature.bind_partial(None, *args, **kwargs)  # what it has not comes before what is missing
+            if args or kwargs:  # a copy is made without any
+                signature.bind(None, *args, **kwargs)
         except TypeError as error:
             _, *own = (p.replace(annotation=p.empty) for p in signature.parameters.values())
             raise TypeError(
@@ -40,9 +45,29 @@ def check_input(layer: nn.Module, x: object, *, channels: int | None = None, dim
     if not isinstance(x, SparseTensor):
         raise TypeError(f"{type(layer).__name__}: input must be a SparseTensor, got {type(x).__name__}")
     if dims is not None and x.coords.shape[1] != 1 + dims:
-        raise ValueError(f"{type(layer).__name__}: input must have {dims} spatial axes, got {x.dims}")
+        advice = f"; are coords (M, {1 + dims}), the batch index before x?" if x.dims == dims - 1 else ""
+        raise ValueError(f"{type(layer).__name__}: input must have {dims} spatial axes, got {x.dims}{advice}")
     if channels is not None and x.feats.shape[1] != channels:
         raise ValueError(f"{type(layer).__name__}: input must have {channels} channels, got {x.num_channels}")
+
+
+def check_dtype(layer: nn.Module, feats: Tensor) -> None:
+    """Name a layer in another dtype than its input, which its operator refused. Not asked before: that would cost time.
+
+    Raises:
+        ValueError: the two do not go together. Under autocast, where dtypes of operators differ, nothing is said.
+    """
+    own = next((t.dtype for t in (*layer.parameters(False), *layer.buffers(False)) if t.is_floating_point()), None)
+    got = feats.dtype
+    is_mixed = own == torch.float32 and got in HALF_DTYPES
+    if own in (None, got) or got not in _CASTS or is_mixed or is_autocast(feats):
+        return
+    other = "a float32 layer under torch.autocast" if own in HALF_DTYPES else f"layer.{_CASTS[got]}()"
+    own_name, got_name = (str(dtype).removeprefix("torch.") for dtype in (own, got))
+    raise ValueError(
+        f"{type(layer).__name__}: input must be {own_name} like the layer's parameters, got {got_name}; "
+        f"use x.{_CASTS[own]}(), or {other}"
+    )
 
 
 def check_rows(layer: nn.Module, x: object, *, channels: int | None = None) -> None:

@@ -3,7 +3,7 @@
 
 from torch import nn
 
-from pcperc.nn._checks import Rows, check_rows
+from pcperc.nn._checks import Rows, check_dtype, check_rows
 
 
 class OnFeats:
@@ -15,7 +15,12 @@ class OnFeats:
 
     def forward(self, x: Rows) -> Rows:
         check_rows(self, x)
-        return x.replace(feats=super().forward(x.feats))
+        try:
+            feats = super().forward(x.feats)
+        except RuntimeError:
+            check_dtype(self, x.feats)
+            raise
+        return x.replace(feats=feats)
 
 
 class ReLU(OnFeats, nn.ReLU):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc.nn import peer_backends
-from pcperc.nn._checks import TellsArguments, check_input
+from pcperc.nn._checks import TellsArguments, check_dtype, check_input
 from pcperc.ops._checks import positive_int, to_tuple
 from pcperc.ops._layer_calls import layer_conv
 from pcperc.ops.unique_coords import conv_output_shape
@@ -29,6 +29,7 @@ class SparseConvBase(TellsArguments, nn.Module):
 
     dims: int  # number of spatial axes D
     backends = peer_backends.BACKENDS  # those that have such a layer
+    _shown: tuple[str, ...] = ("stride", "padding", "dilation")  # in repr, where they are not the default
 
     def __init__(
         self,
@@ -98,7 +99,11 @@ class SparseConvBase(TellsArguments, nn.Module):
             return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps)
         needs_both = torch.is_grad_enabled() and feats.requires_grad
         tables = kernel_map.convolution_tables(with_reverse=needs_both)
-        feats = layer_conv(feats, self.tap_weights, *tables, self.bias, self.groups)
+        try:
+            feats = layer_conv(feats, self.tap_weights, *tables, self.bias, self.groups)
+        except ValueError:
+            check_dtype(self, x.feats)
+            raise
         return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps, check=False)
 
     @property
@@ -126,8 +131,8 @@ class SparseConvBase(TellsArguments, nn.Module):
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        for name, default in {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}.items():
-            value = getattr(self, name, (default,))
+        for name in self._shown:
+            value, default = getattr(self, name), 0 if "padding" in name else 1
             text += f", {name}={value}" if any(v != default for v in value) else ""
         text += f", groups={self.groups}" if self.groups != 1 else ""
         text += "" if self.bias is not None else ", bias=False"
@@ -153,6 +158,8 @@ class SubMConv(SparseConvBase):
     Source: Graham, Engelcke, van der Maaten, "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks",
         CVPR 2018, section 3.
     """
+
+    _shown = ("dilation",)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from pcperc.nn._checks import check_dtype
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import SparseConvBase
 from pcperc.nn.norm import BatchNorm
@@ -118,16 +119,20 @@ class FusedConvBlock(nn.Module):
         if residual is not None:
             check_residual(residual, kernel_map.target, channels=conv.out_channels)
         tables = kernel_map.convolution_tables(with_reverse=False)
-        feats = layer_conv_fused(
-            x.feats,
-            conv.weight,
-            tables.neighbors,
-            tables.row_order,
-            conv.bias,
-            None if residual is None else residual.feats,
-            conv.groups,
-            self.negative_slope,
-        )
+        try:
+            feats = layer_conv_fused(
+                x.feats,
+                conv.weight,
+                tables.neighbors,
+                tables.row_order,
+                conv.bias,
+                None if residual is None else residual.feats,
+                conv.groups,
+                self.negative_slope,
+            )
+        except ValueError:
+            check_dtype(conv, x.feats)
+            raise
         out = SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps, check=False)
         return out if self.activation is None else self.activation(out)
 

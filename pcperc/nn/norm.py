@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.nn._checks import Rows, check_input, check_rows
+from pcperc.nn._checks import Rows, check_dtype, check_input, check_rows
 from pcperc.nn.activation import OnFeats
 from pcperc.ops._checks import positive_int, sum_dtype
 from pcperc.ops._layer_calls import layer_batch_norm
@@ -21,26 +21,30 @@ class _RowNorm(nn.BatchNorm1d):
 
     def normalise(self, feats: Tensor, residual: Tensor | None = None, negative_slope: float = 1.0) -> Tensor:
         """Normalise (M, C), then add a residual and apply a (leaky) ReLU, as :func:`pcperc.ops.batch_norm` does."""
-        mean, var = self.running_mean, self.running_var
-        is_given = mean is not None and not self.training
-        if not is_given and feats.shape[0] < 2:
-            is_given, (mean, var) = True, self._stand_in(feats)
-        if is_given:
-            return layer_batch_norm(feats, mean, var, self.weight, self.bias, residual, self.eps, negative_slope)
-        is_recorded = self.training and self.track_running_stats
-        return ops.batch_norm(
-            feats,
-            mean if is_recorded else None,
-            var if is_recorded else None,
-            self.weight,
-            self.bias,
-            residual,
-            training=True,
-            num_batches_tracked=self.num_batches_tracked if is_recorded else None,
-            momentum=self.momentum,
-            eps=self.eps,
-            negative_slope=negative_slope,
-        )
+        try:
+            mean, var = self.running_mean, self.running_var
+            is_given = mean is not None and not self.training
+            if not is_given and feats.shape[0] < 2:
+                is_given, (mean, var) = True, self._stand_in(feats)
+            if is_given:
+                return layer_batch_norm(feats, mean, var, self.weight, self.bias, residual, self.eps, negative_slope)
+            is_recorded = self.training and self.track_running_stats
+            return ops.batch_norm(
+                feats,
+                mean if is_recorded else None,
+                var if is_recorded else None,
+                self.weight,
+                self.bias,
+                residual,
+                training=True,
+                num_batches_tracked=self.num_batches_tracked if is_recorded else None,
+                momentum=self.momentum,
+                eps=self.eps,
+                negative_slope=negative_slope,
+            )
+        except ValueError:
+            check_dtype(self, feats)
+            raise
 
     def _stand_in(self, feats: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance where there are too few rows to have any."""

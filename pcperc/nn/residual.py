@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from pcperc.nn._checks import check_input
+from pcperc.nn._checks import check_dtype, check_input
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import PerAxis, SparseConv, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
 from pcperc.nn.norm import BatchNorm
@@ -65,19 +65,24 @@ class ConvBlock(nn.Module):
         running = None, None, None
         if norm.track_running_stats:
             running = norm.running_mean, norm.running_var, norm.num_batches_tracked
-        feats = layer_conv_norm(
-            x.feats,
-            conv.weight,
-            tables,
-            conv.bias,
-            conv.groups,
-            None if residual is None else residual.feats,
-            norm.weight,
-            norm.bias,
-            (*running, norm.momentum),
-            norm.eps,
-            slope,
-        )
+        try:
+            feats = layer_conv_norm(
+                x.feats,
+                conv.weight,
+                tables,
+                conv.bias,
+                conv.groups,
+                None if residual is None else residual.feats,
+                norm.weight,
+                norm.bias,
+                (*running, norm.momentum),
+                norm.eps,
+                slope,
+            )
+        except ValueError:
+            check_dtype(conv, x.feats)
+            check_dtype(norm, x.feats)
+            raise
         return SparseTensor.on_topology(kernel_map.target, feats, x.kernel_maps, check=False)
 
 

@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcperc.nn._checks import check_dtype
 from pcperc.nn.norm import traceable_batch_norm
 from pcperc.ops._checks import check_tensor, describe
 from pcperc.sparse import PointTensor, SparseTensor
@@ -36,7 +37,12 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input):
         if isinstance(input, SparseTensor | PointTensor):
-            return input.replace(feats=self._normalise(input.feats, may_be_empty=True))
+            try:
+                feats = self._normalise(input.feats, may_be_empty=True)
+            except RuntimeError:
+                check_dtype(self, input.feats)
+                raise
+            return input.replace(feats=feats)
         return self._normalise(input, may_be_empty=False)
 
     def _normalise(self, x: Tensor, *, may_be_empty: bool) -> Tensor:

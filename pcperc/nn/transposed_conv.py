@@ -35,6 +35,7 @@ class SparseConvTranspose(SparseConvBase):
     """
 
     backends = ("spconv",)
+    _shown = ("stride", "padding", "output_padding", "dilation")
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class SparseGenerativeConvTranspose(SparseConvBase):
     """
 
     backends = ("spconv",)
+    _shown = ("stride", "dilation")
 
     def __init__(
         self,

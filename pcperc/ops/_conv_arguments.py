@@ -7,8 +7,8 @@ from torch import Tensor
 from pcperc.ops._checks import FLOAT_DTYPES, check_same_device, check_table, check_tensor, describe, positive_int
 from pcperc.ops.tap_pairs import TapPairs
 
-_HALF_DTYPES = (torch.float16, torch.bfloat16)
-_AUTOCAST_DTYPES = (*_HALF_DTYPES, torch.float32)
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+_AUTOCAST_DTYPES = (*HALF_DTYPES, torch.float32)
 
 
 def autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -18,7 +18,7 @@ def autocast(feats: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor
     dtype = torch.get_autocast_dtype(feats.device.type)
     if feats.dtype != dtype:
         feats = feats.to(dtype)
-    if isinstance(weight, Tensor) and weight.dtype in _HALF_DTYPES:
+    if isinstance(weight, Tensor) and weight.dtype in HALF_DTYPES:
         weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
     return feats, weight, bias
 
@@ -61,7 +61,7 @@ def check_conv(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, bias: 
         and (weight.shape[0], weight.shape[1] * groups) == (neighbors.shape[0], feats.shape[1])
         and weight.shape[2] % groups == 0
         and feats.dtype in FLOAT_DTYPES
-        and (weight.dtype == feats.dtype or (weight.dtype == torch.float32 and feats.dtype in _HALF_DTYPES))
+        and (weight.dtype == feats.dtype or (weight.dtype == torch.float32 and feats.dtype in HALF_DTYPES))
         and neighbors.dtype == torch.int32
         and feats.device == weight.device == neighbors.device
     ):
@@ -77,7 +77,7 @@ def check_conv(op: str, feats: Tensor, weight: Tensor, neighbors: Tensor, bias: 
             f"(K, {feats.shape[1]}, Cout)" if groups == 1 else f"(K, {feats.shape[1]} / {groups}, multiple of {groups})"
         )
         raise ValueError(f"{op}: weight must be {form}, got {describe(weight)}")
-    is_mixed = weight.dtype == torch.float32 and feats.dtype in _HALF_DTYPES
+    is_mixed = weight.dtype == torch.float32 and feats.dtype in HALF_DTYPES
     if weight.dtype != feats.dtype and not is_mixed:
         raise ValueError(f"{op}: weight must have the dtype of feats, {describe(feats)}, got {describe(weight)}")
     if bias is not None and (bias.shape != weight.shape[2:] or bias.dtype != weight.dtype):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcperc import ops
-from pcperc.ops._checks import describe
+from pcperc.ops._checks import describe, plain
 from pcperc.sparse.topology import Topology
 
 
@@ -16,6 +16,26 @@ def check_batch_size(op: str, batch_size: int, dims: int) -> None:
     largest = 1023 if dims <= 3 else 255
     if batch_size > largest:
         raise ValueError(f"{op}: batch_size must be in [1, {largest}] for {dims} spatial axes, got {batch_size}")
+
+
+def check_habits(coords: Tensor, feats: object, **per_axis: object) -> None:
+    """Say of arguments that were refused where they are as for another library: swapped, or without a batch column.
+
+    Raises:
+        ValueError: features first, or a list with a number for each column of coords: one of the two counts the batch
+            among the axes.
+    """
+    if coords.is_floating_point() and isinstance(feats, Tensor) and not feats.is_floating_point():
+        got = f"coords {describe(coords)} and feats {describe(feats)}, which look swapped"
+        raise ValueError(f"SparseTensor: coords must be the first argument and feats the second, got {got}") from None
+    columns = coords.shape[-1] if coords.ndim else 0
+    for name, value in per_axis.items():
+        value = plain(value)
+        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == columns:
+            raise ValueError(
+                f"SparseTensor: {name} must be one number or {columns - 1}, one for each axis behind the batch column "
+                f"of coords, got {value!r}; {columns} axes need coords (M, {columns + 1}) [batch, x, ...]"
+            ) from None
 
 
 def check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...] | None) -> None:

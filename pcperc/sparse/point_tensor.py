@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pcperc import ops
+from pcperc.foreign_names import ATTRIBUTES_OF_ROWS
 from pcperc.ops._checks import (
     FLOAT_DTYPES,
     check_choice,
@@ -18,6 +19,7 @@ from pcperc.ops._checks import (
     to_tuple,
 )
 from pcperc.sparse._checks import check_batch_size
+from pcperc.sparse.hints import Hints
 from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.placement import Placement
 from pcperc.sparse.point_place import PointPlace
@@ -26,7 +28,7 @@ from pcperc.sparse.topology import Topology
 DEVOXELIZATIONS = ("trilinear", "nearest")
 
 
-class PointTensor(Placement):
+class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
     """Features of the points of a batch of clouds. The points never change; features change by :meth:`replace`.
 
     A point lies in the voxel ``floor(xyz / tensor_stride)``, whose middle is ``(index + 0.5) * tensor_stride``. What is

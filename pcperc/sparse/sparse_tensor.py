@@ -7,6 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from pcperc.foreign_names import ATTRIBUTES
 from pcperc.ops._checks import (
     FLOAT_DTYPES,
     check_coords,
@@ -16,18 +17,19 @@ from pcperc.ops._checks import (
     positive_int,
     to_tuple,
 )
-from pcperc.sparse._checks import check_batch_size, check_bounds
+from pcperc.sparse._checks import check_batch_size, check_bounds, check_habits
 from pcperc.sparse.arithmetic import Arithmetic
 from pcperc.sparse.batch_items import BatchItems
+from pcperc.sparse.hints import Hints
 from pcperc.sparse.interop import Interop
 from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.placement import Placement
-from pcperc.sparse.topology import Topology
+from pcperc.sparse.topology import Topology, to_spacing
 
 Spacing = int | Fraction
 
 
-class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
+class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=ATTRIBUTES):
     """Features of the voxels of a batch of clouds. The voxels never change; features change by :meth:`replace`.
 
     ``x + y``, ``x * 2``, ``-x`` work on features where the voxels are the same; ``x[i]``, ``x[1:3]`` and ``for item in
@@ -58,11 +60,15 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop):
         tensor_stride: Spacing | Sequence[Spacing] = 1,
         kernel_maps: KernelMapCache | None = None,
     ):
-        check_coords("SparseTensor", "coords", coords)
-        dims = coords.shape[1] - 1
-        if spatial_shape is not None:
-            spatial_shape = to_tuple("SparseTensor", "spatial_shape", spatial_shape, dims, low=1)
-        tensor_stride = _to_spacing(tensor_stride, dims)
+        try:
+            check_coords("SparseTensor", "coords", coords)
+            dims = coords.shape[1] - 1
+            if spatial_shape is not None:
+                spatial_shape = to_tuple("SparseTensor", "spatial_shape", spatial_shape, dims, low=1)
+            tensor_stride = to_spacing(tensor_stride, dims)
+        except ValueError:
+            check_habits(coords, feats, spatial_shape=spatial_shape, tensor_stride=tensor_stride)
+            raise
         if batch_size is None:
             if torch.compiler.is_compiling():
                 raise ValueError("SparseTensor: batch_size must be given under torch.compile, got None")
@@ -234,13 +240,3 @@ def _check_feats(coords: Tensor, feats: Tensor) -> None:
     check_tensor("SparseTensor", "feats", feats)
     check_same_device("SparseTensor", coords=coords, feats=feats)
     raise ValueError(f"SparseTensor: feats must be ({rows}, C) floating point, got {describe(feats)}")
-
-
-def _to_spacing(value: Spacing | Sequence[Spacing], dims: int) -> tuple[Spacing, ...]:
-    """One number > 0 for each axis; a whole one as int, so that equal spacings look alike."""
-    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * dims
-    if any(isinstance(v, bool) or not isinstance(v, int | Fraction) for v in values):
-        raise TypeError(f"SparseTensor: tensor_stride must be of whole numbers or Fractions, got {value!r}")
-    if len(values) != dims or min(values) <= 0:
-        raise ValueError(f"SparseTensor: tensor_stride must be a number > 0 or {dims} of them, got {value!r}")
-    return tuple(int(v) if v == int(v) else v for v in values)

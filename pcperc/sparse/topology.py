@@ -2,6 +2,7 @@
 """Where voxels are, and how far apart."""
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -68,6 +69,16 @@ class Topology:
     def dims(self) -> int:
         """Number of spatial axes D."""
         return self.coords.shape[1] - 1
+
+
+def to_spacing(value: int | Fraction | Sequence[int | Fraction], dims: int) -> Spacing:
+    """One number > 0 for each axis; a whole one as int, so that equal spacings look alike."""
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * dims
+    if any(isinstance(v, bool) or not isinstance(v, int | Fraction) for v in values):
+        raise TypeError(f"SparseTensor: tensor_stride must be of whole numbers or Fractions, got {value!r}")
+    if len(values) != dims or min(values) <= 0:
+        raise ValueError(f"SparseTensor: tensor_stride must be a number > 0 or {dims} of them, got {value!r}")
+    return tuple(int(v) if v == int(v) else v for v in values)
 
 
 def coarser(tensor_stride: Spacing, stride: Axes) -> Spacing:

@@ -36,8 +36,12 @@ def test_an_argument_that_a_layer_does_not_have_is_named_beside_those_it_has(nam
 
 
 def test_a_missing_argument_is_named():
-    with pytest.raises(TypeError, match="'kernel_size'"):
+    with pytest.raises(TypeError, match=r"^SubMConv3d: missing .* 'kernel_size'; its arguments are \(in_channels, "):
         spnn.SubMConv3d(16, 32)
+    with pytest.raises(
+        TypeError, match=r"^SparseMaxPool2d: missing .* 'kernel_size'; its arguments are \(kernel_size, "
+    ):
+        spnn.SparseMaxPool2d(stride=2)
 
 
 def test_signatures_and_copies_stay_as_they_are():
@@ -50,6 +54,16 @@ def test_signatures_and_copies_stay_as_they_are():
     assert list(inspect.signature(spnn.SparseAvgPool2d).parameters) == ["kernel_size", "stride", "padding", "dilation"]
     conv = spnn.SubMConv3d(4, 8, 3)
     assert copy.deepcopy(conv).weight.equal(conv.weight)
+
+
+def test_repr_shows_what_a_layer_takes():
+    assert repr(spnn.SubMConv3d(4, 8, 3)) == "SubMConv3d(4, 8, kernel_size=(3, 3, 3))"
+    assert repr(spnn.SubMConv1d(4, 8, 5, dilation=2)) == "SubMConv1d(4, 8, kernel_size=(5,), dilation=(2,))"
+    shown = repr(spnn.SparseGenerativeConvTranspose2d(4, 8, 3, 2))
+    assert shown == "SparseGenerativeConvTranspose2d(4, 8, kernel_size=(3, 3), stride=(2, 2))"
+    shown = repr(spnn.SparseConvTranspose1d(4, 8, 3, 2, 1, 1))
+    assert shown == "SparseConvTranspose1d(4, 8, kernel_size=(3,), stride=(2,), padding=(1,), output_padding=(1,))"
+    assert "padding=(1, 1, 1)" in repr(spnn.SparseConv3d(4, 8, 3, padding=1))
 
 
 class Named(spnn.SubMConv3d):

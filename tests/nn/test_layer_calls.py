@@ -37,8 +37,11 @@ def mode(request):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
 def test_a_dtype_that_does_not_fit_is_named(made, mode, dtype):
-    op, layer = made
-    with mode(), pytest.raises(ValueError, match=rf"^{op}: \w+ must .* dtype of feats.* got .*float(64|16) on cpu"):
+    _, layer = made
+    name = {torch.float64: "float64", torch.float16: "float16"}[dtype]
+    fixes = {"float64": r"x\.double\(\), or layer\.float\(\)", "float16": r"x\.half\(\), or .* torch\.autocast"}[name]
+    kind = type(getattr(layer, "conv", layer)).__name__  # of a fused block the layer that it was
+    with mode(), pytest.raises(ValueError, match=rf"^{kind}: input must be {name} .*, got float32; use {fixes}$"):
         layer.to(dtype)(voxels())
 
 
@@ -178,8 +181,6 @@ def without_count(block):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (wide, r"weight must have the dtype of feats, .* got .* float64 on cpu"),
-        (wide_norm, r"running_mean must be \(4,\) in the dtype of the convolution or float32, .* got \(4,\) float64"),
         (on_meta, "weight must be on cpu like feats, got meta"),
         (norm_on_meta, "running_mean must be on cpu like the convolution, got meta"),
         (with_bad_number, "eps must be finite and >= 0, got nan"),
@@ -195,6 +196,38 @@ def test_what_does_not_fit_a_training_step_is_named(change, message, is_recorded
     wrong = change(block().train())
     with torch.set_grad_enabled(is_recorded), pytest.raises(ValueError, match=f"^sparse_conv_norm: {message}"):
         wrong(voxels())
+
+
+@pytest.mark.parametrize(("change", "name"), [(wide, "SubMConv3d"), (wide_norm, "BatchNorm")])
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_layer_of_another_dtype_in_a_training_step_is_named(change, name, is_recorded):
+    wrong = change(block().train())
+    with torch.set_grad_enabled(is_recorded), pytest.raises(ValueError, match=f"^{name}: input must be float64 .* got"):
+        wrong(voxels())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [spnn.Linear(4, 4), spnn.PReLU(4), spnn.LayerNorm(4), spnn.SyncBatchNorm(4), spnn.BatchNorm(4, affine=False)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_half_layer_of_torchs_own_arithmetic_is_named(layer):
+    name = type(layer).__name__
+    with pytest.raises(
+        ValueError, match=rf"^{name}: input must be float16 .*, got float32; use x\.half\(\), or a float32"
+    ):
+        copy.deepcopy(layer).half().eval()(voxels())
+
+
+def test_another_error_of_a_layer_whose_dtype_fits_stands():
+    """Half-precision features before float32 weights, and what autocast casts, are not what is wrong here."""
+    conv = spnn.SubMConv3d(4, 4, 3)
+    conv.weight = torch.nn.Parameter(torch.zeros(3, 3, 3, 5, 4))
+    for x in (voxels(), voxels().half()):
+        with pytest.raises(ValueError, match="^sparse_conv: weight must be"):
+            conv(x)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="^sparse_conv: weight must be"):
+        conv.half()(voxels())
 
 
 def test_an_error_of_another_kind_in_a_training_step_is_raised_and_nothing_computed_twice():
