@@ -56,7 +56,7 @@ LAYERS = {
     **dict.fromkeys(("ConvTensor", "Tensor"), "pcperc.SparseTensor(coords, feats, batch_size, spatial_shape=...)"),
     "PointToVoxel": "pcperc.ops.voxelize_mean or pcperc.ops.voxelize_hard",
 }
-_NAME = re.compile(r"(?:Minkowski|Sparse)?(?P<stem>\w+?)(?P<axes>[1-4]d)?")
+_NAME = re.compile(r"(?:Minkowski|Sparse)?(?P<stem>.*?)(?P<axes>[1-4]d)?")
 
 
 def layer_for(name: str) -> str | None:

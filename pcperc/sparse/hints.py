@@ -54,14 +54,15 @@ class Hints:
 
 def _where(function: str) -> tuple[str, str]:
     """Name the layer of torch that got such a tensor, or else the function, and what to do instead."""
-    running = iter(()) if torch.compiler.is_compiling() else _running_layers()
-    layer, parent = next(running, None), next(running, nn.Identity())
+    on_feats = "give it x.feats, and put features back by x.replace(feats=...)"
+    if torch.compiler.is_compiling():  # which follows no frames
+        return function, on_feats
+    running = _running_layers()
+    layer, parent = next(running, None), next(running, None)
     if not type(layer).__module__.startswith("torch.nn."):
-        return function, "give it x.feats, and put features back by x.replace(feats=...)"
-    name = type(layer).__name__
-    places = [
-        f" (layer {place} of {type(parent).__name__})" for place, child in parent.named_children() if child is layer
-    ]
+        return function, on_feats
+    name, children = type(layer).__name__, [] if parent is None else parent.named_children()
+    places = [f" (layer {place} of {type(parent).__name__})" for place, child in children if child is layer]
     return f"torch.nn.{name}{''.join(places)}", f"use {layer_for(name) or 'x.feats'}"
 
 
