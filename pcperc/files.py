@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are under their name whole or not at all."""
+"""Files that are under their name whole or not at all, and folders that one process writes at a time."""
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -52,6 +54,50 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # it must not hide why the write failed
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_writer(folder: str | Path, job: str) -> Iterator[None]:
+    """Be the only process that does ``job`` in ``folder``, or fail at once.
+
+    The lock, on the empty file ``.<job>.lock``, is the system's: it goes with its process, however that ends, and
+    forked processes have no part in it.
+
+    Args:
+        folder: made where it is missing.
+        job: a word for the message, such as "testing".
+    Raises:
+        OSError: another process does this there; the folder cannot be written.
+    """
+    path = Path(folder) / f".{job}.lock"
+    with naming(folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(path)
+    if file is None:
+        raise OSError(f"{folder}: another process is {job} there; wait for it or choose another folder")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked(path: Path) -> TextIO | None:
+    """Open and lock the file ``path``; None where another process has locked it."""
+    while True:
+        file = open(path, "a")  # noqa: SIM115  (open as long as it is locked)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        except FileNotFoundError:
+            pass  # the last one to hold it removed it after it was opened here: try the next
+        except OSError as error:
+            file.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return None
+            raise
+        file.close()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -3,10 +3,12 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
-from pcperc.files import naming, write_text, written_whole
+from pcperc.files import naming, only_writer, write_text, written_whole
 
 
 def full_disk(*_args):
@@ -52,3 +54,29 @@ def test_an_error_with_words_of_its_own_is_not_renamed(tmp_path):
         naming("x", advice="; make room"),
     ):
         full_disk()
+
+
+def test_one_process_at_a_time_writes_a_folder(tmp_path):
+    folder = tmp_path / "new"
+    with only_writer(folder, "testing"):
+        refused = _in_another_process(folder)
+        assert refused.endswith(f"{folder}: another process is testing there; wait for it or choose another folder")
+        with only_writer(folder, "training"):  # another job has other files
+            pass
+    assert _in_another_process(folder) == "" and list(folder.iterdir()) == []
+
+
+def _in_another_process(folder) -> str:
+    """The last line of what a process says that tries to be the only writer."""
+    code = f"from pcperc.files import only_writer\nwith only_writer({str(folder)!r}, 'testing'): pass"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stderr.strip().rpartition("\n")[2]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OSError, match=r"file/new: cannot be written, Not a directory"),
+        only_writer(tmp_path / "file" / "new", "testing"),
+    ):
+        pass

@@ -2,10 +2,12 @@
 """Scores of a checkpoint on a split, by the official evaluation."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from torch import nn
 
@@ -16,10 +18,11 @@ from pcperc.engine.evaluations import DEFAULT_CONFIGS as DEFAULT_CONFIGS
 from pcperc.engine.evaluations import EVALUATIONS, WITH_FILES, WITH_FORMAT_ONLY
 from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint, run_in
 from pcperc.engine.messages import say
+from pcperc.engine.recipe import default_work_dir
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.summaries import Scored, print_summary
-from pcperc.engine.training import default_work_dir
 from pcperc.evaluation import NuScenesMetric, SegmentationMetric
+from pcperc.files import only_writer
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
 from pcperc.models.bevfusion.captured import capture_frame
 from pcperc.registry import METRICS, MODELS, TRANSFORMS, resolve_type
@@ -55,35 +58,45 @@ def test(options: TestOptions) -> dict[str, float]:
         The metrics by name.
     Raises:
         CheckpointError, ConfigError, DataMissing, DeviceError: see there.
+        OSError: another process is testing into the work dir.
     """
     if options.evaluation is not None and options.evaluation not in EVALUATIONS:
         raise ConfigError(f"--eval must be one of {', '.join(EVALUATIONS)}, got '{options.evaluation}'")
     device = pick_device(options.device)
+    work_dir = Path(options.work_dir or default_work_dir(options.config))
     start_process_group(device)
     try:
-        work_dir = options.work_dir or default_work_dir(options.config)
         path = options.checkpoint or newest_checkpoint(work_dir, options.config)
         opened = open_checkpoint(path, options.config, data_root=options.data_root)
         cfg = test_config(opened, options, work_dir)
-        if is_main():
-            provide_data(cfg, simulate=None)
-        after_load = None if options.cuda_graph is None else partial(_capture, capacity=options.cuda_graph)
-        record = _record(opened, cfg)
-        runner = Runner(cfg, work_dir=work_dir, device=device, record=record, load_from=path, after_load=after_load)
-        run_in(runner.bare_model, options.precision, device)
-        say(f"testing {path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
-        metrics = runner.test()
-        if is_main():
-            title = _title(opened, cfg)
-            for evaluator in _evaluators(cfg):
-                print_summary(_metric_class(evaluator), Scored(title, evaluator, work_dir, metrics))
-        barrier()
-        return metrics
+        # The results that are scored have the same names in every run.
+        with only_writer(work_dir, "testing") if is_main() else nullcontext():
+            return _score(opened, cfg, options, work_dir, device)
     finally:
         stop_process_group()
 
 
 test.__test__ = False
+
+
+def _score(
+    opened: LoadedCheckpoint, cfg: Config, options: TestOptions, work_dir: Path, device: torch.device
+) -> dict[str, float]:
+    if is_main():
+        provide_data(cfg, simulate=None)
+    after_load = None if options.cuda_graph is None else partial(_capture, capacity=options.cuda_graph)
+    record = _record(opened, cfg)
+    load = dict(load_from=opened.path, after_load=after_load)
+    runner = Runner(cfg, work_dir=work_dir, device=device, record=record, **load)
+    run_in(runner.bare_model, options.precision, device)
+    say(f"testing {opened.path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
+    metrics = runner.test()
+    if is_main():
+        title = _title(opened, cfg)
+        for evaluator in _evaluators(cfg):
+            print_summary(_metric_class(evaluator), Scored(title, evaluator, work_dir, metrics))
+    barrier()
+    return metrics
 
 
 def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) -> Config:

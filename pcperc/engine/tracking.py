@@ -12,7 +12,7 @@ from pcperc.datasets import NuScenesDataset
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.messages import say
-from pcperc.engine.training import default_work_dir
+from pcperc.engine.recipe import default_work_dir
 from pcperc.evaluation import (
     SceneSample,
     evaluate_tracking,
@@ -25,6 +25,7 @@ from pcperc.evaluation import (
 )
 from pcperc.evaluation.nuscenes_tracking import require_tracking_devkit
 from pcperc.evaluation.nuscenes_tracking_results import TRACKING_RESULTS_NAME
+from pcperc.files import only_writer
 from pcperc.geometry import Detections
 from pcperc.tracking import TRACKERS
 
@@ -54,6 +55,7 @@ def track(options: TrackOptions) -> dict[str, float]:
             object cannot be followed over a sample of which nothing is said.
         DataMissing, FileNotFoundError, ValueError: see there.
         ImportError: nuscenes-devkit or its motmetrics is not installed.
+        OSError: another process is testing into the work dir.
     """
     if options.tracker not in TRACKERS:
         raise ConfigError(f"--tracker must be one of {', '.join(TRACKERS)}, got '{options.tracker}'")
@@ -66,10 +68,11 @@ def track(options: TrackOptions) -> dict[str, float]:
     tracks = track_scenes(TRACKERS[options.tracker](dataset.classes), _samples(dataset, results))
     if results is None:
         tracks = {token: own.filter(own.scores > HIDDEN) for token, own in tracks.items()}
-    path = write_tracking_results(work_dir / TRACKING_RESULTS_NAME, tracks, classes=dataset.classes)
     meta = dataset.metainfo
     where = {key: meta[key] for key in ("root", "version", "split")}
-    summary = evaluate_tracking(path, **where, output_dir=work_dir)
+    with only_writer(work_dir, "testing"):  # the file of results has the same name in every run
+        path = write_tracking_results(work_dir / TRACKING_RESULTS_NAME, tracks, classes=dataset.classes)
+        summary = evaluate_tracking(path, **where, output_dir=work_dir)
     simulated = ", simulated data" if "sim" in f"{meta['version']} {meta['split']}" else ""
     title = f"nuScenes tracking of {what} by {options.tracker}{simulated}"
     say(format_tracking_summary(summary, title=title))

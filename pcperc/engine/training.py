@@ -3,16 +3,16 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 
 from pcperc.engine.backbone import backbone_starter, check_backbone_option, warn_of_random_backbone
 from pcperc.engine.checkpoint import finished_checkpoint, last_checkpoint, load_checkpoint, set_aside_earlier_run
-from pcperc.engine.config import ConfigError, load_config, plain_config
+from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import choose_profile, provide_data
 from pcperc.engine.distributed import (
     barrier,
@@ -25,39 +25,10 @@ from pcperc.engine.distributed import (
 )
 from pcperc.engine.memory import keep_freed_memory
 from pcperc.engine.messages import say
+from pcperc.engine.recipe import Stage, TrainOptions, default_work_dir, plan_stages
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.subnet import subnet_overrides
-
-FIRST_STAGE_FOLDER = "lidar_only"
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What the command line says; see tools/README.md."""
-
-    config: Path
-    work_dir: Path | None = None
-    resume: bool = False
-    amp: bool = False
-    profile: str | None = None
-    load_from: Path | None = None
-    pretrained_backbone: Path | None = None
-    subnet: Path | None = None
-    overrides: dict = field(default_factory=dict)
-    device: str | None = None
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training run of a recipe."""
-
-    name: str
-    cfg: Config
-    file: Path
-    work_dir: Path
-    profile: str
-    load_from: Path | None
+from pcperc.files import only_writer
 
 
 def train(options: TrainOptions, *, simulate: Callable[..., Any] | None = None) -> Path:
@@ -73,6 +44,7 @@ def train(options: TrainOptions, *, simulate: Callable[..., Any] | None = None) 
     Raises:
         ConfigError, DataMissing, CheckpointError, DeviceError, TrainingDiverged: see there.
         KeyboardInterrupt: Ctrl-C; the message says what is saved.
+        OSError: another process is training into the work dir.
     """
     device = pick_device(options.device)
     if device.type == "cpu":
@@ -86,19 +58,34 @@ def train(options: TrainOptions, *, simulate: Callable[..., Any] | None = None) 
         stop_process_group()
 
 
-def default_work_dir(config: Path) -> Path:
-    """Return work_dirs/<name of the config>."""
-    return Path("work_dirs") / Path(config).stem
-
-
 def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., Any] | None) -> Path:
-    called, resume = time.time(), options.resume or restart_count() > 0
+    started, resume = time.monotonic(), options.resume or restart_count() > 0
     if options.subnet is not None:
         options = replace(options, overrides={**options.overrides, **subnet_overrides(options.subnet, options.config)})
     cfg, file, profile = choose_profile(options.config, options.profile, options.overrides)
     work_dir = Path(options.work_dir or cfg.get("work_dir") or default_work_dir(options.config))
     stages = plan_stages(cfg, file, profile, work_dir, options)
     check_backbone_option(cfg, options.config, options.pretrained_backbone)
+    with only_writer(work_dir, "training") if is_main() else nullcontext():
+        path = _run_stages(stages, options, device, simulate, resume=resume)
+    minutes = (time.monotonic() - started) / 60
+    say(f"finished in {minutes:.1f} minutes: {path}")
+    if cfg.get("simulation") is not None:
+        size = "at demonstration size " if profile == "demo" or "demo" in file.stem else ""
+        say(f"note: this model was trained {size}on simulated data ({cfg.data_root}); it says nothing about real ones")
+    return path
+
+
+def _run_stages(
+    stages: list[Stage],
+    options: TrainOptions,
+    device: torch.device,
+    simulate: Callable[..., Any] | None,
+    *,
+    resume: bool,
+) -> Path:
+    """Provide the data of all stages and run one after the other; return the finished checkpoint."""
+    called, path = time.time(), None
     try:
         if is_main():
             for stage in stages:
@@ -107,20 +94,13 @@ def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., 
                     partial.unlink(missing_ok=True)
         barrier()
         if not (options.resume or stages[-1].load_from or options.pretrained_backbone):
-            warn_of_random_backbone(cfg)
-        started = time.monotonic()
-        path = None
+            warn_of_random_backbone(stages[-1].cfg)
         for number, stage in enumerate(stages, 1):
             label = f"stage {number}/{len(stages)} {stage.name}" if len(stages) > 1 else f"training {stage.name}"
             work_dirs = [later.work_dir for later in stages[number - 1 :]]
             path = run_stage(stage, options, device, label, resume=resume, previous=path, work_dirs=work_dirs)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_what_is_saved(stages, 0.0 if resume else called)) from error
-    minutes = (time.monotonic() - started) / 60
-    say(f"finished in {minutes:.1f} minutes: {path}")
-    if cfg.get("simulation") is not None:
-        size = "at demonstration size " if profile == "demo" or "demo" in file.stem else ""
-        say(f"note: this model was trained {size}on simulated data ({cfg.data_root}); it says nothing about real ones")
     return path
 
 
@@ -132,25 +112,6 @@ def _what_is_saved(stages: list[Stage], since: float) -> str:
     if not paths:
         return "stopped before the first checkpoint: nothing is saved"
     return f"stopped; {paths[-1]} is saved, and the same command with --resume goes on from it"
-
-
-def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: TrainOptions) -> list[Stage]:
-    """Return the runs of a recipe in order: the first stage in its own folder, the last directly in ``work_dir``."""
-    load_from = options.load_from
-    if load_from is None and cfg.get("load_from"):
-        load_from = file.parent / cfg.load_from
-        if not load_from.is_file():
-            raise ConfigError(
-                f"{file}: load_from names {load_from}, which is missing; --load-from FILE takes other weights"
-            )
-        say(f"starting from {load_from}")
-    stages = []
-    if cfg.get("first_stage") and load_from is None:
-        first_file = file.parent / cfg.first_stage
-        first = load_config(first_file, _applicable(options.overrides, first_file))
-        folder = work_dir / FIRST_STAGE_FOLDER
-        stages.append(Stage(first_file.stem, _adjusted(first, options), first_file, folder, profile, None))
-    return [*stages, Stage(file.stem, _adjusted(cfg, options), file, work_dir, profile, load_from)]
 
 
 def run_stage(
@@ -229,24 +190,3 @@ def _checkpoint_to_resume(stage: Stage) -> Path | None:
                 f"--profile {profile}"
             )
     return path
-
-
-def _adjusted(cfg: Config, options: TrainOptions) -> Config:
-    """Put the options of the command line into the config, so that a checkpoint tells them too."""
-    if options.amp:
-        cfg.optim_wrapper["amp"] = True
-    if options.seed is not None:
-        cfg["seed"] = options.seed
-    return cfg
-
-
-def _applicable(overrides: dict, file: Path) -> dict:
-    """Return those overrides that the config of an earlier stage knows."""
-    known = {}
-    for key, value in overrides.items():
-        try:
-            load_config(file, {key: value})
-        except ConfigError:
-            continue
-        known[key] = value
-    return known

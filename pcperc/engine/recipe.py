@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runs that a training is made of: a config, what the command line changes in it, and the stage before it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+
+from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.messages import say
+
+FIRST_STAGE_FOLDER = "lidar_only"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line says; see tools/README.md."""
+
+    config: Path
+    work_dir: Path | None = None
+    resume: bool = False
+    amp: bool = False
+    profile: str | None = None
+    load_from: Path | None = None
+    pretrained_backbone: Path | None = None
+    subnet: Path | None = None
+    overrides: dict = field(default_factory=dict)
+    device: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run of a recipe."""
+
+    name: str
+    cfg: Config
+    file: Path
+    work_dir: Path
+    profile: str
+    load_from: Path | None
+
+
+def default_work_dir(config: Path) -> Path:
+    """Return work_dirs/<name of the config>."""
+    return Path("work_dirs") / Path(config).stem
+
+
+def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: TrainOptions) -> list[Stage]:
+    """Return the runs of a recipe in order: the first stage in its own folder, the last directly in ``work_dir``."""
+    load_from = options.load_from
+    if load_from is None and cfg.get("load_from"):
+        load_from = file.parent / cfg.load_from
+        if not load_from.is_file():
+            raise ConfigError(
+                f"{file}: load_from names {load_from}, which is missing; --load-from FILE takes other weights"
+            )
+        say(f"starting from {load_from}")
+    stages = []
+    if cfg.get("first_stage") and load_from is None:
+        first_file = file.parent / cfg.first_stage
+        first = load_config(first_file, _applicable(options.overrides, first_file))
+        folder = work_dir / FIRST_STAGE_FOLDER
+        stages.append(Stage(first_file.stem, _adjusted(first, options), first_file, folder, profile, None))
+    return [*stages, Stage(file.stem, _adjusted(cfg, options), file, work_dir, profile, load_from)]
+
+
+def _adjusted(cfg: Config, options: TrainOptions) -> Config:
+    """Put the options of the command line into the config, so that a checkpoint tells them too."""
+    if options.amp:
+        cfg.optim_wrapper["amp"] = True
+    if options.seed is not None:
+        cfg["seed"] = options.seed
+    return cfg
+
+
+def _applicable(overrides: dict, file: Path) -> dict:
+    """Return those overrides that the config of an earlier stage knows."""
+    known = {}
+    for key, value in overrides.items():
+        try:
+            load_config(file, {key: value})
+        except ConfigError:
+            continue
+        known[key] = value
+    return known
