@@ -3,13 +3,15 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmap, gaussian_radius
-from tests.models.transfusion_small import NAN, RANGE, random_boxes
+from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmap, draw_heatmaps, gaussian_radius
+from pcperc.models.bevfusion.truth import Truth
+from tests.models.transfusion_small import CODER, NAN, NOTHING, RANGE, TWO_OBJECTS, random_boxes, sample, truth_of
 
 
 def three_case_radius(length: float, width: float, overlap: float) -> float:
@@ -99,7 +101,9 @@ def test_assignment_is_the_cheapest_of_all(num_proposals, num_objects):
             for columns in itertools.permutations(range(num_objects), near)
         ]
         best = min(pairings, key=lambda pairs: sum(cost[p][k] for p, k in pairs))
-        match = HungarianAssigner(RANGE).assign(proposals, logits, boxes, labels)
+        match = HungarianAssigner(RANGE).assign(
+            proposals[None], logits[None], truth_of({"boxes": boxes, "labels": labels})
+        )
         found = list(zip(match.proposal_index.tolist(), match.object_index.tolist(), strict=True))
         assert sorted(found) == sorted(best)
         expected = [aligned_iou(proposals[p].tolist(), boxes[k].tolist()) for p, k in found]
@@ -112,5 +116,64 @@ def test_assignment_survives_a_diverged_prediction():
     proposals[:2] = NAN
     logits = torch.zeros(4, 3)
     logits[0] = torch.inf
-    match = HungarianAssigner(RANGE).assign(proposals, logits, boxes, torch.tensor([0, 1]))
+    match = HungarianAssigner(RANGE).assign(proposals[None], logits[None], truth_of({"boxes": boxes, "labels": [0, 1]}))
     assert sorted(match.proposal_index.tolist()) == [2, 3]
+
+
+def mixed_batch() -> list[dict]:
+    """Two objects, none, more objects than proposals, none that can be learned."""
+    crowd = sample(random_boxes(9).tolist(), torch.randint(0, 3, (9,)).tolist())
+    return [TWO_OBJECTS, NOTHING, crowd, sample([[99, 0, 0, 1, 1, 1, 0, 0, 0]], [1])]
+
+
+def test_samples_of_a_batch_are_matched_apart():
+    torch.manual_seed(0)
+    samples, assigner = mixed_batch(), HungarianAssigner(RANGE)
+    proposals, logits = random_boxes(4 * 6).float().view(4, 6, 9), torch.randn(4, 6, 3)
+    found = assigner.assign(proposals, logits, truth_of(*samples))
+    first, number = 0, 0
+    for index, one in enumerate(samples):
+        truth = truth_of(one)
+        alone = assigner.assign(proposals[index : index + 1], logits[index : index + 1], truth)
+        rows = slice(number, number + len(alone.iou))
+        assert (found.sample_index[rows] == index).all()
+        assert found.proposal_index[rows].tolist() == alone.proposal_index.tolist()
+        assert (found.object_index[rows] - first).tolist() == alone.object_index.tolist()
+        assert torch.equal(found.iou[rows], alone.iou)
+        first, number = first + len(truth.labels), rows.stop
+    assert number == len(found.iou) == 2 + 0 + 6 + 0
+
+
+def test_heatmaps_of_a_batch_are_drawn_apart():
+    samples = mixed_batch()
+    form = dict(num_classes=3, min_overlap=0.1, min_radius=2)
+    found = draw_heatmaps(truth_of(*samples), CODER, **form)
+    assert found.shape == (4, 3, *CODER.grid_shape)
+    for one, drawn in zip(samples, found, strict=True):
+        assert torch.equal(drawn, draw_heatmaps(truth_of(one), CODER, **form)[0])
+    assert not found[1].any() and not found[3].any()
+
+
+def test_truth_names_who_asks_and_what_is_wrong():
+    with pytest.raises(ValueError, match=r"^Some: samples must be 2, got 1$"):
+        Truth.of([NOTHING], CODER, "cpu", batch_size=2, op="Some")
+    with pytest.raises(
+        ValueError, match=r"^Some: a sample's boxes must be \(K, 9\) and labels \(K,\), got \(2, 9\) and"
+    ):
+        Truth.of([{**TWO_OBJECTS, "labels": [1]}], CODER, "cpu", batch_size=1, op="Some")
+
+
+@pytest.mark.gpu
+def test_a_match_waits_for_the_gpu_once():
+    samples = mixed_batch()
+    proposals, logits = random_boxes(4 * 6).float().view(4, 6, 9).cuda(), torch.randn(4, 6, 3, device="cuda")
+    truth, assigner = truth_of(*samples, device="cuda"), HungarianAssigner(RANGE)
+    expected = assigner.assign(proposals.cpu(), logits.cpu(), truth_of(*samples))
+    assigner.assign(proposals, logits, truth)  # makes the constants
+    with warnings.catch_warnings(record=True) as waits:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        found = assigner.assign(proposals, logits, truth)
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(waits) == 1
+    assert [index.tolist() for index in found[:3]] == [index.tolist() for index in expected[:3]]

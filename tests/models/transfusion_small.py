@@ -9,6 +9,7 @@ from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner
 from pcperc.models.bevfusion.transfusion_head import TransFusionHead
 from pcperc.models.bevfusion.transfusion_loss import HeadOutput, TransFusionLoss
+from pcperc.models.bevfusion.truth import Truth
 
 RANGE = (-8.0, -6.0, -5.0, 8.0, 6.0, 3.0)
 CODER = BoxCoder(RANGE, (1.0, 1.0))  # 16 x 12 cells
@@ -29,6 +30,10 @@ def sample(boxes, labels) -> dict:
 
 TWO_OBJECTS = sample([[2.3, -1.2, 0.5, 4, 2, 1.5, 0.7, 1, 0], [-5.6, 3.1, -1, 1, 1, 2, -2.5, NAN, NAN]], [0, 2])
 NOTHING = sample([], [])
+
+
+def truth_of(*samples: dict, device: str = "cpu") -> Truth:
+    return Truth.of(samples, CODER, device, batch_size=len(samples), op="test")
 
 
 def random_boxes(count: int, dtype=torch.float64) -> torch.Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pcperc.models.bevfusion.box_coder import BoxCoder
-from pcperc.models.bevfusion.target_assigner import draw_heatmap
-from pcperc.models.bevfusion.transfusion_loss import usable_truth
+from pcperc.models.bevfusion.target_assigner import draw_heatmaps
+from pcperc.models.bevfusion.truth import Truth
 from pcperc.models.losses import gaussian_focal_loss, mean_over_processes, weighted_l1_loss
 from pcperc.registry import MODELS
 
@@ -72,47 +72,31 @@ class CenterLoss:
         Raises:
             ValueError: not as many samples as the batch has, or wrong shapes in one.
         """
-        device = output.heatmap.device
-        if len(samples) != len(output.heatmap):
-            raise ValueError(f"CenterLoss: samples must be {len(output.heatmap)}, got {len(samples)}")
+        batch_size, device = len(output.heatmap), output.heatmap.device
+        truth = Truth.of(samples, box_coder, device, batch_size=batch_size, op="CenterLoss")
         with torch.autocast(device.type, enabled=False):
-            truth = [usable_truth(sample, box_coder, device, op="CenterLoss") for sample in samples]
             tasks = torch.tensor(task_of_class, device=device)
             return {
                 "loss_heatmap": self.heatmap_weight * self._heatmap_loss(output.heatmap, truth, tasks, box_coder),
                 "loss_box": self.box_weight * self._box_loss(output.codes, truth, tasks, box_coder),
             }
 
-    def _heatmap_loss(self, heatmap: Tensor, truth: list, tasks: Tensor, box_coder: BoxCoder) -> Tensor:
-        target = torch.stack(
-            [
-                draw_heatmap(
-                    box_coder.to_cells(boxes[:, :2]),
-                    boxes[:, 3:5] / boxes.new_tensor(box_coder.cell_size),
-                    labels,
-                    num_classes=heatmap.shape[1],
-                    grid_shape=box_coder.grid_shape,
-                    min_overlap=self.min_overlap,
-                    min_radius=self.min_radius,
-                )
-                for boxes, labels in truth
-            ]
-        )
+    def _heatmap_loss(self, heatmap: Tensor, truth: Truth, tasks: Tensor, box_coder: BoxCoder) -> Tensor:
+        form = dict(num_classes=heatmap.shape[1], min_overlap=self.min_overlap, min_radius=self.min_radius)
+        target = draw_heatmaps(truth, box_coder, **form)
         peaks = _count_by_task(tasks, (target == 1).sum((0, 2, 3)), len(tasks))
         by_class = zip(heatmap.unbind(1), target.unbind(1), peaks[tasks], strict=True)
         return sum(gaussian_focal_loss(logits, wanted, avg_factor=count) for logits, wanted, count in by_class)
 
-    def _box_loss(self, codes: Tensor, truth: list, tasks: Tensor, box_coder: BoxCoder) -> Tensor:
+    def _box_loss(self, codes: Tensor, truth: Truth, tasks: Tensor, box_coder: BoxCoder) -> Tensor:
         """Compare the codes of the cells that hold a centre; the count of its task divides an object's loss."""
-        boxes, labels = (torch.cat(parts) for parts in zip(*truth, strict=True))
-        sample = torch.cat([labels.new_full((len(own),), b) for b, (_, own) in enumerate(truth)])
-        task = tasks[labels]
-        wanted = box_coder.encode(boxes)
+        task = tasks[truth.labels]
+        wanted = box_coder.encode(truth.boxes)
         last = wanted.new_tensor(box_coder.grid_shape) - 1  # a division may round up to the upper edge
         cells = wanted[:, :2].floor().minimum(last)
         wanted[:, :2] -= cells
         x, y = cells.long().unbind(1)
-        predicted = codes[sample, task, :, x, y]
+        predicted = codes[truth.sample, task, :, x, y]
         counts = _count_by_task(task, torch.ones_like(task), len(tasks))
         weight = wanted.new_tensor(self.code_weights) / counts[task][:, None]
         return weighted_l1_loss(predicted, wanted, weight, avg_factor=1)

@@ -95,13 +95,14 @@ class BEVFusionPreprocessor(BaseDataPreprocessor):
             data: ``inputs`` and ``samples`` as of ``pcperc.datasets.collate``; left as it is.
             training: which limit of voxels holds.
         Returns:
-            The same layout on the device: ``inputs["images"]`` (B, V, 3, H, W) normalised float32 where there are
-            images and, with a voxelizer, ``inputs["voxels"]``, what it gives.
+            The same layout, ``inputs`` on the device: ``inputs["images"]`` (B, V, 3, H, W) normalised float32 where
+            there are images and, with a voxelizer, ``inputs["voxels"]``, what it gives. ``samples`` stay as they are:
+            losses gather what they need of them and send it in one piece.
         Raises:
             ValueError: a voxelizer but no points, or images of another shape.
         """
-        data = self.cast_data(data)
-        inputs = data["inputs"] = dict(data["inputs"])
+        inputs = dict(self.cast_data(data["inputs"]))
+        data = {**data, "inputs": inputs}
         with torch.autocast(self.device.type, enabled=False):
             if "images" in inputs:
                 inputs["images"] = self.normalise(inputs["images"])

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the TransFusion head should say: a heatmap of object centres, and one proposal for each object."""
+"""What a detector's head should say: a heatmap of object centres, and one proposal for each object."""
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pcperc import ops
+from pcperc.models.bevfusion.box_coder import BoxCoder
+from pcperc.models.bevfusion.truth import Truth
+from pcperc.models.constants import constant
 from pcperc.registry import MODELS
 
 # Stands for the cost of a pair that a diverged prediction makes infinite or NaN: such a pair is matched last.
@@ -70,17 +74,34 @@ def draw_heatmap(
     return heatmap.view(num_classes, *grid_shape)
 
 
-class Assignment(NamedTuple):
-    """Matched pairs, as many as the smaller of P proposals and K objects, by rising proposal index."""
+def draw_heatmaps(
+    truth: Truth, box_coder: BoxCoder, *, num_classes: int, min_overlap: float, min_radius: int
+) -> Tensor:
+    """Draw the objects of each sample as `draw_heatmap` does; (B, num_classes, X, Y) float32."""
+    drawn = draw_heatmap(
+        box_coder.to_cells(truth.boxes[:, :2]),
+        truth.boxes[:, 3:5] / constant(box_coder.cell_size, truth.boxes),
+        truth.labels + truth.sample * num_classes,
+        num_classes=len(truth.counts) * num_classes,
+        grid_shape=box_coder.grid_shape,
+        min_overlap=min_overlap,
+        min_radius=min_radius,
+    )
+    return drawn.unflatten(0, (-1, num_classes))
 
-    proposal_index: Tensor  # (n,) int64
-    object_index: Tensor  # (n,) int64
+
+class Assignment(NamedTuple):
+    """Matched pairs by sample, of each as many as the smaller of P proposals and K objects, by rising proposal."""
+
+    sample_index: Tensor  # (n,) int64
+    proposal_index: Tensor  # (n,) int64, among the proposals of the sample
+    object_index: Tensor  # (n,) int64, among the objects of the batch
     iou: Tensor  # (n,) float32, 3D intersection over union of each pair
 
 
 @MODELS.register_module()
 class HungarianAssigner:
-    """Match proposals and objects one to one at the least total cost.
+    """Match proposals and objects of each sample one to one at the least total cost.
 
     Cost of a pair: classification (difference of the focal terms) + L1 distance of the centres on the ground, each
     axis divided by its range, - 3D intersection over union; each times its weight.
@@ -107,28 +128,40 @@ class HungarianAssigner:
         self.alpha, self.gamma = alpha, gamma
 
     @torch.no_grad()
-    def assign(self, proposals: Tensor, logits: Tensor, boxes: Tensor, labels: Tensor) -> Assignment:
-        """Match P proposals with K objects of one sample.
+    def assign(self, proposals: Tensor, logits: Tensor, truth: Truth) -> Assignment:
+        """Match P proposals of each of B samples with the sample's objects. On a GPU this waits once, for all costs.
 
         Args:
-            proposals: (P, 9) float32 predicted boxes.
-            logits: (P, C) float32 class logits.
-            boxes: (K, 9) float32 true boxes; labels: (K,) int64.
+            proposals: (B, P, 9) float32 predicted boxes.
+            logits: (B, P, C) float32 class logits.
         """
-        if len(boxes) == 0 or len(proposals) == 0:
-            none = labels.new_zeros(0)
-            return Assignment(none, none, proposals.new_zeros(0))
-        iou = ops.box_iou_3d(proposals[:, :7].contiguous(), boxes[:, :7].contiguous())
-        extent = proposals.new_tensor(self.extent)
-        distance = torch.cdist(proposals[:, :2] / extent, boxes[:, :2] / extent, p=1)
-        cost = self.class_weight * self.class_cost(logits)[:, labels]
+        iou = self._iou(proposals, truth)
+        cost = self._cost(iou, proposals, logits, truth).cpu().numpy()
+        pairs, start = [np.zeros((3, 0), np.int64)], 0
+        for number, count in enumerate(truth.counts):
+            rows, columns = linear_sum_assignment(cost[start : start + count].T)
+            pairs.append(np.stack([np.full(len(rows), number), rows, columns + start]))
+            start += count
+        sample, proposal, wanted = torch.from_numpy(np.concatenate(pairs, 1)).to(proposals.device, non_blocking=True)
+        return Assignment(sample, proposal, wanted, iou[wanted, proposal])
+
+    @staticmethod
+    def _iou(proposals: Tensor, truth: Truth) -> Tensor:
+        """(M, P): of each object with the proposals of its sample."""
+        boxes = truth.boxes[:, :7].contiguous().split(truth.counts)
+        found = proposals[..., :7].contiguous()
+        return torch.cat([ops.box_iou_3d(own, near) for own, near in zip(boxes, found, strict=True)])
+
+    def _cost(self, iou: Tensor, proposals: Tensor, logits: Tensor, truth: Truth) -> Tensor:
+        """(M, P), finite: what it costs to match each object with the proposals of its sample."""
+        extent = constant(self.extent, proposals)
+        distance = (proposals[truth.sample, :, :2] / extent - truth.boxes[:, None, :2] / extent).abs().sum(2)
+        cost = self.class_weight * self.class_cost(logits)[truth.sample, :, truth.labels]
         cost = cost + self.center_weight * distance - self.iou_weight * iou
-        cost = cost.nan_to_num(HOPELESS_COST, HOPELESS_COST, -HOPELESS_COST).cpu()
-        rows, columns = (torch.from_numpy(index).to(boxes.device) for index in linear_sum_assignment(cost.numpy()))
-        return Assignment(rows, columns, iou[rows, columns])
+        return cost.nan_to_num(HOPELESS_COST, HOPELESS_COST, -HOPELESS_COST)
 
     def class_cost(self, logits: Tensor) -> Tensor:
-        """Return (P, C): what calling proposal p class c adds to the focal loss, against calling it background."""
+        """Return (..., C): what calling a proposal class c adds to the focal loss, against calling it background."""
         probability, complement = logits.sigmoid(), (-logits).sigmoid()
         positive = -self.alpha * complement**self.gamma * (probability + 1e-12).log()
         negative = -(1 - self.alpha) * probability**self.gamma * (complement + 1e-12).log()

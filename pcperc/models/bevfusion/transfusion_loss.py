@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from pcperc.models.bevfusion.box_coder import BoxCoder
-from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmap
+from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmaps
+from pcperc.models.bevfusion.truth import Truth
+from pcperc.models.constants import constant
 from pcperc.models.losses import gaussian_focal_loss, mean_over_processes, sigmoid_focal_loss, weighted_l1_loss
 from pcperc.registry import MODELS
 
@@ -75,11 +77,9 @@ class TransFusionLoss:
         Raises:
             ValueError: not as many samples as the batch has, or wrong shapes in one.
         """
-        if len(samples) != len(output.heatmap):
-            raise ValueError(f"TransFusionLoss: samples must be {len(output.heatmap)}, got {len(samples)}")
-        with torch.autocast(output.heatmap.device.type, enabled=False):
-            device = output.heatmap.device
-            truth = [usable_truth(sample, box_coder, device, op="TransFusionLoss") for sample in samples]
+        batch_size, device = len(output.heatmap), output.heatmap.device
+        truth = Truth.of(samples, box_coder, device, batch_size=batch_size, op="TransFusionLoss")
+        with torch.autocast(device.type, enabled=False):
             losses = {"loss_heatmap": self._heatmap_loss(output.heatmap, truth, box_coder)}
             last = len(output.codes) - 1
             for index, (codes, logits) in enumerate(zip(output.codes, output.logits, strict=True)):
@@ -88,59 +88,28 @@ class TransFusionLoss:
                     losses[name + suffix] = value
         return losses
 
-    def _heatmap_loss(self, heatmap: Tensor, truth: list[tuple[Tensor, Tensor]], box_coder: BoxCoder) -> Tensor:
+    def _heatmap_loss(self, heatmap: Tensor, truth: Truth, box_coder: BoxCoder) -> Tensor:
         """Loss of the (B, classes, X, Y) heatmap."""
-        target = torch.stack(
-            [
-                draw_heatmap(
-                    box_coder.to_cells(boxes[:, :2]),
-                    boxes[:, 3:5] / boxes.new_tensor(box_coder.cell_size),
-                    labels,
-                    num_classes=heatmap.shape[1],
-                    grid_shape=box_coder.grid_shape,
-                    min_overlap=self.min_overlap,
-                    min_radius=self.min_radius,
-                )
-                for boxes, labels in truth
-            ]
-        )
+        form = dict(num_classes=heatmap.shape[1], min_overlap=self.min_overlap, min_radius=self.min_radius)
+        target = draw_heatmaps(truth, box_coder, **form)
         peaks = mean_over_processes((target == 1).sum(), min_total=1)  # stays on the device: no synchronisation
         return self.heatmap_weight * gaussian_focal_loss(heatmap, target, avg_factor=peaks)
 
-    def _layer_loss(
-        self, codes: Tensor, logits: Tensor, truth: list[tuple[Tensor, Tensor]], box_coder: BoxCoder
-    ) -> dict[str, Tensor]:
+    def _layer_loss(self, codes: Tensor, logits: Tensor, truth: Truth, box_coder: BoxCoder) -> dict[str, Tensor]:
         """Losses of one decoder layer, averaged over the matched proposals of the whole batch."""
         background = logits.shape[2]
         class_target = torch.full(logits.shape[:2], background, dtype=torch.int64, device=logits.device)
-        proposals = box_coder.decode(codes.detach())
-        predicted, wanted, ious = [], [], []
-        for i, (boxes, labels) in enumerate(truth):
-            match = self.assigner.assign(proposals[i], logits[i].detach(), boxes, labels)
-            class_target[i, match.proposal_index] = labels[match.object_index]
-            predicted.append(codes[i, match.proposal_index])
-            wanted.append(box_coder.encode(boxes[match.object_index]))
-            ious.append(match.iou.sum() / max(len(match.iou), 1))
+        match = self.assigner.assign(box_coder.decode(codes.detach()), logits.detach(), truth)
+        proposals = match.sample_index, match.proposal_index
+        class_target[proposals] = truth.labels[match.object_index]
+        wanted = box_coder.encode(truth.boxes[match.object_index])
         # Filled on the device, where copying a number there would wait for it.
-        positives = torch.full((), sum(len(rows) for rows in wanted), device=codes.device)
-        positives = mean_over_processes(positives, min_total=1)
+        positives = mean_over_processes(torch.full((), len(wanted), device=codes.device), min_total=1)
         class_loss = sigmoid_focal_loss(logits.flatten(0, 1), class_target.flatten(), avg_factor=positives)
-        weight = codes.new_tensor(self.code_weights)
-        box_loss = weighted_l1_loss(torch.cat(predicted), torch.cat(wanted), weight, avg_factor=positives)
+        weight = constant(self.code_weights, codes)
+        box_loss = weighted_l1_loss(codes[proposals], wanted, weight, avg_factor=positives)
         return {
             "loss_cls": self.class_weight * class_loss,
             "loss_box": self.box_weight * box_loss,
-            "matched_iou": torch.stack(ious).mean(),
+            "matched_iou": match.iou.sum() / max(len(match.iou), 1),
         }
-
-
-def usable_truth(sample: dict, box_coder: BoxCoder, device: torch.device, *, op: str) -> tuple[Tensor, Tensor]:
-    """Return the boxes (K, 9) float32 and labels (K,) of a sample that can be learned, on ``device``; ``op`` asks."""
-    boxes = torch.as_tensor(sample["boxes"], dtype=torch.float32, device=device)
-    labels = torch.as_tensor(sample["labels"], dtype=torch.int64, device=device)
-    if boxes.ndim != 2 or boxes.shape[1] != 9 or labels.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"{op}: a sample's boxes must be (K, 9) and labels (K,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
-        )
-    usable = box_coder.usable(boxes)
-    return boxes[usable], labels[usable]
