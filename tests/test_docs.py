@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python blocks of the pages below run, in order, in an empty folder that has the repository's configs.
 
-A block with ``title="FILE"`` is written to that file first; every other block is executed. Links
-lead to files, and `make help` names every target.
+A block with ``title="FILE"`` is written to that file first; every other block is executed. Links of all pages, in
+sub-folders too, lead to files and headings, pages that are named are there, and `make help` names every target.
 """
 
 import importlib
@@ -18,7 +18,10 @@ from pcperc.registry import ALL
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "docs/add_a_dataset.md", "docs/convolutions.md", "docs/sparse_tensor.md", "docs/migrate.md"]
 NAME = re.compile(r"\b(?:pcperc|spnn)(?:\.\w+)+")
-PAGES_BELOW = ["data/README.md", "tools/README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+ALL_PAGES = sorted(
+    p.relative_to(ROOT).as_posix()
+    for p in [*ROOT.glob("*.md"), ROOT / "data/README.md", ROOT / "tools/README.md", *(ROOT / "docs").rglob("*.md")]
+)
 BLOCK = re.compile(r"^```python(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -65,11 +68,39 @@ def test_names_of_the_page_exist(page):
             found = getattr(found, attribute)
 
 
-@pytest.mark.parametrize("page", sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("*.md")) + PAGES_BELOW)
-def test_links_lead_to_files(page):
-    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / page).read_text())
-    missing = [target for target in targets if not ((ROOT / page).parent / target).exists()]
+def prose(path):
+    """The text of a page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path):
+    """What a link can name behind '#': the headings in lower case, with '-' for spaces and without punctuation."""
+    headings = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_links_lead_to_files_and_headings(page):
+    missing = []
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", prose(ROOT / page)):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            missing.append(f"{target}#{anchor}")
     assert not missing
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_pages_that_are_named_are_there(page):
+    names = re.findall(r"\b(?:docs|tools|data|configs)/[\w/]+\.md\b", (ROOT / page).read_text())
+    missing = [name for name in names if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_every_page_of_figures_is_linked():
+    text = (ROOT / "docs/benchmarks.md").read_text()
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs/benchmarks").glob("*.md")]
+    assert pages
+    assert [page for page in pages if f"({page})" not in text] == []
 
 
 def test_make_help_names_every_target():

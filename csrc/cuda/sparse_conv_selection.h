@@ -68,8 +68,8 @@ struct ConvProblem {
   int64_t tiles(int64_t tile_rows, int64_t tile_cols) const {
     return (rows + tile_rows - 1) / tile_rows * ((out_width + tile_cols - 1) / tile_cols) * groups;
   }
-  // bfloat16 runs the kernels of float16, in the same time to 3 % (docs/benchmarks.md): its entries stand in where only they
-  // were measured.
+  // bfloat16 runs the kernels of float16, in the same time to 3 % (docs/benchmarks/sparse_backend_gpu.md): its entries
+  // stand in where only they were measured.
   const SelectionEntry* find(const SelectionTable& table, ConvPass pass) const {
     if (groups != 1) return nullptr;
     const SelectionEntry* const entry = table.find({pass, dtype, in_width, out_width, taps, rows});
