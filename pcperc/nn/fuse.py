@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks for inference: convolution, batch norm, residual and activation as one operator."""
+"""Networks for inference: batch norm in the weights, and a sparse convolution with all behind it as one operator."""
 
 import copy
 from collections.abc import Callable
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from pcperc.nn._checks import check_dtype
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import SparseConvBase
+from pcperc.nn.fold import RECTIFIERS, NormedLayer, fold_norm, in_place, takes_up
 from pcperc.nn.norm import BatchNorm
 from pcperc.nn.residual import ConvBlock, check_residual
+from pcperc.nn.shared_mlp import SharedMLP
 from pcperc.nn.sync_norm import SyncBatchNorm
 from pcperc.ops._checks import describe
 from pcperc.ops._layer_calls import layer_conv_fused
@@ -20,69 +21,87 @@ from pcperc.sparse import SparseTensor
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Return a copy for inference in which every :class:`ConvBlock` is one operator, batch norm folded in.
+    """Return a copy for inference with batch norm folded in, in which every :class:`ConvBlock` is one operator.
 
-    A convolution with the batch norm, the ReLU or LeakyReLU, or both behind it in a ``torch.nn.Sequential`` is a block
-    too; ``torch.nn.Identity`` then stands in their places. So is what a module's method ``to_conv_blocks()`` returns, a
-    module that computes the same with blocks of its parts.
+    A sparse convolution with the batch norm, the ReLU or LeakyReLU, or both behind it in a ``torch.nn.Sequential`` is a
+    block too. So is what a module's method ``to_conv_blocks()`` returns, a module that computes the same with blocks of
+    its parts. A dense layer stays a layer of its own and takes up the norm behind it in a ``torch.nn.Sequential`` or a
+    :class:`SharedMLP`, a ReLU or LeakyReLU behind the norm then works in place: ``torch.nn.Linear`` and RowBatchNorm,
+    :class:`Linear` and BatchNorm or SyncBatchNorm, ``torch.nn.Conv2d`` and BatchNorm2d, ``torch.nn.Conv3d`` and
+    BatchNorm3d. ``torch.nn.Identity`` stands where something was. That makes PVConv and all that is built of SharedMLP
+    faster, too. Other dense layers and norms (transposed convolutions, BatchNorm1d), dense layers with parametrized
+    weights, norms in front of a layer, and layers that another module calls one by one stay as they are.
 
     The folded weights are computed in float64 and rounded once; results differ from those of ``model`` by rounding. The
-    copy does not learn: its weights need no gradient, and features that do are an error. Hooks of the parts of
-    a block are not called in it.
+    copy does not learn: weights with a norm in them need no gradient, and to a block features that do are an error.
+    Hooks of what is folded or becomes one operator are not called in it.
 
     Args:
         model: in eval mode; it is not changed.
     Raises:
         TypeError: no module, or the norm of a block is no batch norm.
-        ValueError: a block is in training mode, its norm keeps no running statistics or its convolution has another
-            backend or parametrized weights, and the block is named as in ``model``: "model.encoder.0"; or there is no
-            block.
+        ValueError: a block, or a dense layer with its norm, is in training mode, its norm keeps no running statistics
+            or its sparse convolution has another backend or parametrized weights, and it is named as in ``model``:
+            "model.encoder.0"; or there is neither.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fuse: model must be a module, got {describe(model)}")
     fused = _replace(copy.deepcopy(model), _to_blocks, {})
-    blocks = {name: module for name, module in fused.named_modules() if isinstance(module, ConvBlock)}
+    blocks = {name: module for name, module in fused.named_modules() if isinstance(module, ConvBlock | NormedLayer)}
     if not blocks:
-        raise ValueError(f"fuse: model must contain a ConvBlock, got none in {type(model).__name__}")
+        wanted = "a ConvBlock or a layer with its batch norm"
+        raise ValueError(f"fuse: model must contain {wanted}, got none in {type(model).__name__}")
     for name, block in blocks.items():
         _check_block(f"model.{name}" if name else "model", block)
-    return _replace(fused, lambda module: FusedConvBlock(module) if isinstance(module, ConvBlock) else module, {})
+    return _replace(fused, _fuse_block, {})
 
 
 def _to_blocks(module: nn.Module) -> nn.Module:
-    """Put ConvBlocks in place of what can be one."""
+    """Put ConvBlocks and NormedLayers in place of what can be one."""
     if hasattr(module, "to_conv_blocks"):
         return module.to_conv_blocks()
-    if type(module).forward is nn.Sequential.forward:
+    if type(module).forward in (nn.Sequential.forward, SharedMLP.forward):  # what runs one layer after the other
         layers, start = list(module), 0
         while start < len(layers):
-            end = start + 1
-            if isinstance(layers[start], SparseConvBase):
+            layer, end = layers[start], start + 1
+            if isinstance(layer, SparseConvBase):
                 parts = []
                 for kinds in ((BatchNorm, SyncBatchNorm), (ReLU, LeakyReLU)):
                     is_next = end < len(layers) and type(layers[end]) in kinds
                     parts.append(layers[end] if is_next else None)
                     end += is_next
                 if end > start + 1:
-                    module[start] = ConvBlock(layers[start], *parts)
-                    for place in range(start + 1, end):
-                        module[place] = nn.Identity()
+                    module[start] = ConvBlock(layer, *parts)
+            elif end < len(layers) and takes_up(layer, layers[end]):
+                module[start] = NormedLayer(layer, layers[end])
+                end += 1
+                if end < len(layers) and type(layers[end]) in RECTIFIERS:
+                    module[end] = in_place(layers[end])
+            for place in range(start + 1, end):
+                module[place] = nn.Identity()
             start = end
     return module
 
 
-def _check_block(name: str, block: ConvBlock) -> None:
+def _check_block(name: str, block: ConvBlock | NormedLayer) -> None:
     norm = block.norm
     if any(module.training for module in block.modules() if module is not block):
         raise ValueError(f"fuse: model must be in eval mode (model.eval()), got {name} in training mode")
-    if block.conv.backend is not None:
-        raise ValueError(f"fuse: conv of {name} must have backend None, got {block.conv.backend!r}")
-    if parametrize.is_parametrized(block.conv):
-        raise ValueError(f"fuse: conv of {name} must have plain weights, got parametrized ones")
-    if norm is not None and type(norm) not in (BatchNorm, SyncBatchNorm):  # a subclass may compute something else
-        raise TypeError(f"fuse: norm of {name} must be BatchNorm, SyncBatchNorm or None, got {type(norm).__name__}")
+    if isinstance(block, ConvBlock):
+        if block.conv.backend is not None:
+            raise ValueError(f"fuse: conv of {name} must have backend None, got {block.conv.backend!r}")
+        if parametrize.is_parametrized(block.conv):
+            raise ValueError(f"fuse: conv of {name} must have plain weights, got parametrized ones")
+        if norm is not None and type(norm) not in (BatchNorm, SyncBatchNorm):  # a subclass may compute something else
+            raise TypeError(f"fuse: norm of {name} must be BatchNorm, SyncBatchNorm or None, got {type(norm).__name__}")
     if norm is not None and norm.running_mean is None:
         raise ValueError(f"fuse: norm of {name} must keep running statistics, got track_running_stats=False")
+
+
+def _fuse_block(module: nn.Module) -> nn.Module:
+    if isinstance(module, NormedLayer):
+        return module.folded()
+    return FusedConvBlock(module) if isinstance(module, ConvBlock) else module
 
 
 def _replace(module: nn.Module, by: Callable[[nn.Module], nn.Module], done: dict[nn.Module, nn.Module]) -> nn.Module:
@@ -106,7 +125,7 @@ class FusedConvBlock(nn.Module):
         self.conv = copy.deepcopy(block.conv)  # another block may share it, with a norm of its own
         self.conv.weight = nn.Parameter(self.conv.tap_weights.detach())
         if block.norm is not None:
-            _fold(self.conv, block.norm)
+            fold_norm(self.conv, block.norm, inner_axes=0)
         self.conv.requires_grad_(False)
         is_fused = type(block.activation) in (ReLU, LeakyReLU)  # a subclass may compute something else
         self.negative_slope = getattr(block.activation, "negative_slope", 0.0) if is_fused else 1.0
@@ -138,16 +157,3 @@ class FusedConvBlock(nn.Module):
 
     def extra_repr(self) -> str:
         return f"negative_slope={self.negative_slope}"
-
-
-@torch.no_grad()
-def _fold(conv: SparseConvBase, norm: BatchNorm | SyncBatchNorm) -> None:
-    """Change weight and bias so that ``conv(x)`` becomes ``norm(conv(x))``."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() if conv.bias is None else conv.bias.double() - norm.running_mean.double()
-    bias = shift * scale if norm.bias is None else shift * scale + norm.bias.double()
-    dtype = conv.weight.dtype
-    conv.weight = nn.Parameter((conv.weight.double() * scale).to(dtype))
-    conv.bias = nn.Parameter(bias.to(dtype))

@@ -32,7 +32,8 @@ def with_weight_norm():
     [
         (lambda: spnn.fuse(with_weight_norm()), ValueError, "conv of model must have plain weights, got parametrized"),
         (lambda: spnn.fuse(in_training()), ValueError, r"model.eval\(\)\), got model.0.block2 in training mode"),
-        (lambda: spnn.fuse(torch.nn.Linear(2, 2)), ValueError, "model must contain a ConvBlock, got none in Linear"),
+        (lambda: spnn.fuse(torch.nn.Linear(2, 2)), ValueError, 
+         "model must contain a ConvBlock or a layer with its batch norm, got none in Linear"),
         (lambda: spnn.fuse(of_another_library()), ValueError,
          "conv of model.block1 must have backend None, got 'spconv'"),
         (lambda: spnn.fuse(spnn.ConvBlock(spnn.SubMConv3d(4, 4, 3), spnn.GroupNorm(2, 4)).eval()), TypeError,
