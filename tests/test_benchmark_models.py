@@ -69,10 +69,21 @@ def test_networks_of_points_are_compared(tmp_path):
         measure_clouds(CloudOptions([ROOT / "configs/pvcnn/kitti_frustum.py"], device="cpu"))
 
 
+def test_fused_networks_of_points_are_compared():
+    configs = [ROOT / f"configs/pvcnn/{name}.py" for name in ("parts_demo", "modelnet40")]
+    options = {"points": (32,), "copies": (2,), "modes": ("eager",), "runs": 1, "device": "cpu"}
+    plain, fused = (measure_clouds(CloudOptions(configs, fused=fused, **options)).rows for fused in (False, True))
+    assert [row["fused"] for row in (*plain, *fused)] == [False, False, True, True]
+    for one, other in zip(plain, fused, strict=True):
+        assert other["median_ms"] > 0 and one["network"] == other["network"]
+        assert other["parameters"] < one["parameters"]  # without those of the norms
+
+
 @pytest.mark.gpu
-def test_a_network_of_points_is_captured():
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_network_of_points_is_captured(fused):
     config = ROOT / "configs/pvcnn/parts_demo.py"
-    rows = measure_clouds(CloudOptions([config], points=(256,), copies=(2,), runs=2, device="cuda")).rows
+    rows = measure_clouds(CloudOptions([config], points=(256,), copies=(2,), runs=2, device="cuda", fused=fused)).rows
     assert [row["mode"] for row in rows] == ["eager", "graph"] and all(row["peak_mib"] > 0 for row in rows)
     assert rows[1]["launches"] <= rows[0]["launches"]
 

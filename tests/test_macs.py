@@ -11,6 +11,7 @@ import pcperc.nn as spnn
 from pcperc.benchmark.macs import count_macs, count_parameters
 from pcperc.benchmark.map_time import kernel_map_time
 from pcperc.models import MinkUNet
+from pcperc.models.pvcnn import PVCNN
 from pcperc.models.spvcnn import SPVCNN
 from pcperc.models.spvnas import SPVNAS, SearchSpace
 from pcperc.sparse import PointTensor, SparseTensor
@@ -130,3 +131,12 @@ def test_points_and_voxels_cost_nothing_of_their_own():
     head = (400 - len(cells)) * c[3] * 5  # on points instead of voxels
     wanted = minkunet_macs(cells, in_channels=4, num_classes=5, width=0.25) + perceptrons + head
     assert count_macs(SPVCNN(4, 5, width=0.25), points).macs == wanted
+
+
+def test_networks_of_points_are_counted_whole():
+    """Each linear layer of PVCNN once a point, but what the classifier sees of the cloud, which is once a cloud."""
+    net = PVCNN(3, 5, blocks=[(8, 1, None), (6, 2, None), (16, 1, None)], classifier=(7,))
+    points = PointTensor.of_equal_clouds(torch.rand(2, 50, 3), torch.rand(2, 50, 3))
+    of_points = 3 * 8 + 8 * 6 + 6 * 6 + 6 * 16 + (8 + 6 + 6 + 16) * 7 + 7 * 5
+    for network in (net.eval(), spnn.fuse(net)):
+        assert count_macs(network, points).macs == 100 * of_points + 2 * 16 * 7

@@ -92,6 +92,7 @@ def parse_arguments() -> argparse.Namespace:
     clouds.add_argument("--points", nargs="+", type=int, default=[2048, 8192], metavar="N", help="of each cloud")
     clouds.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), metavar="MODE", help=", ".join(MODES))
     clouds.add_argument("--copies", nargs="+", type=int, default=[1, 32], metavar="N", help="batch items")
+    clouds.add_argument("--fused", action="store_true", help="the networks that pcperc.nn.fuse makes of them")
     for command in (op, model, first, stages, clouds):
         add = command.add_argument
         add("--dtype", nargs="+", choices=DTYPES, default=["float32"], metavar="TYPE", help=", ".join(DTYPES))

@@ -21,12 +21,13 @@ from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.models import CloudClassifier, CloudSegmentor
+from pcperc.nn import fuse
 from pcperc.registry import MODELS
 from pcperc.sparse import PointTensor
 
 MODES = ("eager", "graph")
 COLUMNS = {
-    "network": "", "mode": "", "dtype": "", "copies": "d", "num_points": ",d", "parameters": ",d",
+    "network": "", "fused": "", "mode": "", "dtype": "", "copies": "d", "num_points": ",d", "parameters": ",d",
     "median_ms": ".2f", "p5_ms": ".2f", "p95_ms": ".2f", "kernel_ms": ".2f", "launches": "d", "peak_mib": ".0f",
     "time_vs_first": ".2f", "memory_vs_first": ".2f",
 }  # fmt: skip
@@ -40,6 +41,7 @@ class CloudOptions:
     points: Sequence[int] = (2048, 8192)
     copies: Sequence[int] = (1, 32)
     modes: Sequence[str] = MODES
+    fused: bool = False
     dtype: Sequence[str] = ("float32",)
     runs: int = 10
     device: str | None = None
@@ -49,14 +51,14 @@ class CloudOptions:
 def measure_clouds(options: CloudOptions) -> Report:
     """Time the networks of some configs on clouds of equal size on a unit sphere, with initial weights.
 
-    A graph is a captured pass: one launch from the host. The memory of a graph is what capturing it took at the most,
+    ``fused`` times what ``pcperc.nn.fuse`` makes of them. A graph is a captured pass: one launch from the host. The memory of a graph is what capturing it took at the most,
     which it keeps. Half types are torch.autocast's. What does not fit into memory is listed.
 
     Raises:
         ConfigError: a config without a network of clouds.
     """
     device = pick_device(options.device)
-    networks = {str(path): _network(path).to(device).eval() for path in options.configs}
+    networks = {str(path): _network(path, options.fused).to(device) for path in options.configs}
     source = Sweep(np.zeros((0, 3), np.float32), torch.zeros(0, 4).int(), "points on a unit sphere", 1.0)
     report = start_report("clouds", device, [Pcperc()], source, options.dtype)
     cases = [(n, c, t) for n in options.points for c in options.copies for t in options.dtype]
@@ -69,11 +71,12 @@ def measure_clouds(options: CloudOptions) -> Report:
     return report
 
 
-def _network(path: Path) -> nn.Module:
+def _network(path: Path, is_fused: bool) -> nn.Module:
     model = MODELS.build(load_config(path).model)
     if not isinstance(model, CloudSegmentor | CloudClassifier):
         raise ConfigError(f"{path}: model must be a CloudSegmentor or CloudClassifier, got {type(model).__name__}")
-    return model.backbone
+    network = model.backbone.eval()
+    return fuse(network) if is_fused else network
 
 
 def _measure(
@@ -87,7 +90,7 @@ def _measure(
 ) -> None:
     """Add the rows of all networks and modes on ``copies`` clouds of ``count`` points."""
     functions, facts = {}, {}
-    words = {"dtype": dtype, "copies": copies, "num_points": count}
+    words = {"fused": options.fused, "dtype": dtype, "copies": copies, "num_points": count}
     for name, network in networks.items():
         inputs = _inputs(network, count, copies, device)
         run = partial(with_tf32, dtype == "tf32", partial(_pass, network, inputs, dtype, device))

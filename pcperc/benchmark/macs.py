@@ -146,6 +146,7 @@ _SPARSE = (torch.ops.pcperc.sparse_conv, torch.ops.pcperc.sparse_conv_fused)
 # With these torch's own FlopCounterMode counts our layers too.
 register_flop_formula(_SPARSE, get_raw=True)(_sparse_conv_flop)
 _aten = torch.ops.aten
+flop_registry[_aten.addmm_] = flop_registry[_aten.addmm]
 flop_registry[_aten._scaled_dot_product_flash_attention_for_cpu] = flop_registry[
     _aten._scaled_dot_product_flash_attention
 ]

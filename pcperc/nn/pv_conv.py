@@ -68,7 +68,7 @@ class PVConv(nn.Module):
             return points.replace(feats=from_points)
         grid = points.dense_grid(self.resolution, normalize=self.normalize)
         volume = self.voxel_layers(ops.avg_voxelize(points.feats, grid))
-        return points.replace(feats=ops.trilinear_devoxelize(volume, grid) + from_points)
+        return points.replace(feats=ops.trilinear_devoxelize(volume, grid).add_(from_points))
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, resolution={self.resolution}, normalize={self.normalize}"

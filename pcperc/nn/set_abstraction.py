@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.nn._checks import check_points, check_rows
-from pcperc.nn.shared_mlp import SharedMLP
+from pcperc.nn.shared_mlp import SharedMLP, rows_at_once
 from pcperc.ops._checks import floats, positive_int
 from pcperc.sparse import PointTensor
 
@@ -62,10 +62,18 @@ class SetAbstraction(nn.Module):
         balls = {"radius": self.radius, "num_neighbors": self.num_neighbors}
         table = ops.ball_query(xyz, items, center_xyz, centers.items, **balls)
         table = torch.where(table < 0, table[:, :1], table)  # a centre is in its own ball: the first is never absent
+        count = rows_at_once([self.mlp], table.numel(), points.dtype)
+        if count is None:
+            return centers.replace(feats=self._reduce(points, xyz, table, center_xyz))
+        count = max(count // self.num_neighbors, 1)  # in inference no table of all groups is made
+        parts = zip(table.split(count), center_xyz.split(count), strict=True)
+        return centers.replace(feats=torch.cat([self._reduce(points, xyz, *part) for part in parts]))
+
+    def _reduce(self, points: PointTensor, xyz: Tensor, table: Tensor, center_xyz: Tensor) -> Tensor:
+        """(S, C) maxima over the rows in ``table`` (S, K), around S of the centres."""
         offsets = ops.gather_rows(xyz, table) - center_xyz[:, None]
         grouped = torch.cat([offsets.to(points.dtype), ops.gather_rows(points.feats, table)], 2)
-        reduced = self.mlp(grouped.flatten(0, 1)).reshape(*table.shape, self.mlp.out_channels).amax(1)
-        return centers.replace(feats=reduced)
+        return self.mlp(grouped.flatten(0, 1)).reshape(*table.shape, self.mlp.out_channels).amax(1)
 
     def _centers(self, points: PointTensor, xyz: Tensor) -> PointTensor:
         count = points.points_per_cloud
@@ -147,8 +155,8 @@ class FeaturePropagation(nn.Module):
         check_points("FeaturePropagation", centers)
         check_points("FeaturePropagation", points)
         plan = ops.make_three_nearest_plan(_xyz(centers), centers.items, _xyz(points), points.items)
-        read = ops.weighted_gather(centers.feats, plan)
-        return points.replace(feats=self.mlp(torch.cat([read, points.feats], 1)))
+        rows = torch.cat([ops.weighted_gather(centers.feats, plan), points.feats], 1)
+        return points.replace(feats=self.mlp(rows))
 
 
 def _xyz(points: PointTensor) -> Tensor:

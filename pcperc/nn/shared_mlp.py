@@ -6,12 +6,17 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pcperc.nn.norm import RowBatchNorm
 from pcperc.ops._checks import describe, plain, positive_int
 from pcperc.sparse import PointTensor
 
 PointsOrRows = TypeVar("PointsOrRows", PointTensor, Tensor)
+
+# What a table of many rows may take in inference where its maximum alone is wanted. Smaller tables take less memory
+# beside the network's narrow ones, larger ones fewer launches.
+MAX_TABLE_BYTES = 2**26
 
 
 class SharedMLP(nn.Sequential):
@@ -44,7 +49,7 @@ class SharedMLP(nn.Sequential):
             linear = nn.Linear(before, after, device=device, dtype=dtype)
             layers += [linear, RowBatchNorm(after, device=device, dtype=dtype), nn.ReLU()]
         super().__init__(*layers)
-        self.in_channels, self.out_channels = sizes[0], sizes[-1]
+        self.in_channels, self.out_channels, self.max_channels = sizes[0], sizes[-1], max(sizes)
 
     def forward(self, x: PointsOrRows) -> PointsOrRows:
         feats = x.feats if isinstance(x, PointTensor) else x
@@ -52,3 +57,21 @@ class SharedMLP(nn.Sequential):
             raise ValueError(f"SharedMLP: input must be (rows, {self.in_channels}), got {describe(feats)}")
         feats = super().forward(feats)
         return x.replace(feats=feats) if isinstance(x, PointTensor) else feats
+
+
+def rows_at_once(layers: Sequence[SharedMLP], num_rows: int, dtype: torch.dtype) -> int | None:
+    """Return how many of so many rows to pass through layers at once, so that no table is above ``MAX_TABLE_BYTES``.
+
+    None is all of them: because they are few, there is no layer, a gradient is wanted, which needs the tables, or a
+    norm takes its statistics from the rows; and under torch.compile, which knows no number of rows.
+    """
+    if not layers or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    if any(_looks_at_rows(part) for layer in layers for part in layer):
+        return None
+    count = max(MAX_TABLE_BYTES // (max(layer.max_channels for layer in layers) * dtype.itemsize), 1)
+    return count if count < num_rows else None
+
+
+def _looks_at_rows(layer: nn.Module) -> bool:
+    return isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None)

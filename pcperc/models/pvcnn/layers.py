@@ -4,11 +4,13 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import nn as spnn
 from pcperc import ops
 from pcperc.nn._checks import check_points
+from pcperc.nn.shared_mlp import rows_at_once
 from pcperc.sparse import PointTensor
 
 Block = tuple[int, int, int | None]  # channels, layers, resolution of a PVConv or None for a SharedMLP
@@ -37,6 +39,71 @@ def make_point_layers(
     return layers
 
 
+def run_point_layers(
+    layers: nn.ModuleList, weights: Sequence[Tensor | None], points: PointTensor
+) -> tuple[Tensor, Tensor | None]:
+    """Run layers one after the other; return what the networks here want to know of their outputs.
+
+    The perceptrons at the end treat every point alone. In inference some points after the other pass all of them, so
+    that the wide tables, of which only narrow ones remain, never exist whole.
+
+    Args:
+        layers: PVConv and SharedMLP.
+        weights: for each layer None, or the columns (W, C) of a linear layer that its output of C channels passes.
+        points: (N, any).
+    Returns:
+        The maxima of the last output by cloud, (B, C), and the sum of the products with ``weights``, (N, W), None where
+        there are none.
+    """
+    first = len(layers)
+    while first > 0 and isinstance(layers[first - 1], spnn.SharedMLP):
+        first -= 1
+    x, mixed = points, None
+    for layer, weight in zip(layers[:first], weights, strict=False):
+        x = layer(x)
+        mixed = _add_product(mixed, x.feats, weight)
+    tail, weights = layers[first:], weights[first:]
+    count = rows_at_once(list(tail), len(points), x.dtype)
+    if count is None:
+        feats, mixed = _run_on_rows(tail, weights, x.feats, mixed)
+        return cloud_max(feats, points), mixed
+    cloud, parts = None, []
+    for start in range(0, len(points), count):
+        rows = slice(start, start + count)
+        feats, part = _run_on_rows(tail, weights, x.feats[rows], None if mixed is None else mixed[rows])
+        found = ops.segment_reduce(feats, _items_of_rows(points, rows), mode="max")
+        cloud = found if cloud is None else torch.maximum(cloud, found)  # behind a ReLU the 0 of no rows changes none
+        parts.append(part)
+    return cloud, torch.cat(parts) if mixed is None and part is not None else mixed
+
+
+def _run_on_rows(
+    layers: nn.ModuleList, weights: Sequence[Tensor | None], feats: Tensor, mixed: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    for layer, weight in zip(layers, weights, strict=True):
+        feats = layer(feats)
+        mixed = _add_product(mixed, feats, weight)
+    return feats, mixed
+
+
+def _add_product(total: Tensor | None, feats: Tensor, weight: Tensor | None) -> Tensor | None:
+    """Add ``feats @ weight.T`` to what is there, in place; autocast leaves operators in place alone."""
+    if weight is None:
+        return total
+    if total is None:
+        return F.linear(feats, weight)
+    return total.addmm_(feats.to(total.dtype), weight.to(total.dtype).t())
+
+
+def _items_of_rows(points: PointTensor, rows: slice) -> ops.Segments:
+    """The clouds of some rows, one after the other; nothing waits for the device."""
+    index, order, starts = points.items
+    index = index[rows]
+    if points.points_per_cloud is None:
+        return ops.make_segments(index, num_segments=points.batch_size)
+    return ops.Segments(index, order[: len(index)], (starts - rows.start).clamp(0, len(index)))  # in order as they are
+
+
 def make_head(in_channels: int, layers: Sequence[float], out_channels: int, *, width: float = 1.0) -> nn.Sequential:
     """Return perceptrons of the widths >= 1 in ``layers``, dropout of the probabilities < 1, and a linear layer."""
     modules = []
@@ -62,7 +129,7 @@ def head_of_sum(head: nn.Sequential, of_points: Tensor, of_cloud: Tensor, points
     its points: for parts of shapes half of all memory.
     """
     bias = _first_linear(head).bias
-    x = of_points + spread(of_cloud + bias.to(of_cloud.dtype), points)
+    x = ops.segment_affine(of_points, points.items, shift=of_cloud + bias.to(of_cloud.dtype))
     inside = list(head[0])[1:] if isinstance(head[0], nn.Sequential) else []
     for module in (*inside, *list(head)[1:]):
         x = module(x)

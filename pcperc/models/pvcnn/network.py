@@ -15,12 +15,12 @@ from pcperc import nn as spnn
 from pcperc.models.pvcnn.layers import (
     Block,
     check_network_input,
-    cloud_max,
     first_weights,
     head_of_sum,
     make_head,
     make_point_layers,
     one_hot_categories,
+    run_point_layers,
     scaled,
 )
 from pcperc.registry import MODELS
@@ -85,12 +85,7 @@ class PVCNN(nn.Module):
         one_hot = one_hot_categories(name, points, categories, self.num_categories)
         *of_layers, of_cloud = first_weights(self.classifier, self.seen_channels)
         of_layers = [None] * (len(self.point_layers) - len(of_layers)) + of_layers
-        x, mixed = points, 0
-        for layer, weight in zip(self.point_layers, of_layers, strict=True):
-            x = layer(x)
-            if weight is not None:
-                mixed = mixed + F.linear(x.feats, weight)
-        cloud = cloud_max(x.feats, points)
+        cloud, mixed = run_point_layers(self.point_layers, of_layers, points)
         if self.cloud_layers is not None:
             cloud = self.cloud_layers(cloud)
         if one_hot is not None:
@@ -130,7 +125,5 @@ class PVCNNClassifier(nn.Module):
 
     def forward(self, points: PointTensor) -> Tensor:
         check_network_input(type(self).__name__, points, self.in_channels)
-        x = points
-        for layer in self.point_layers:
-            x = layer(x)
-        return self.head(cloud_max(x.feats, points))
+        cloud, _ = run_point_layers(self.point_layers, [None] * len(self.point_layers), points)
+        return self.head(cloud)
