@@ -65,25 +65,29 @@ def run_point_layers(
     tail, weights = layers[first:], weights[first:]
     count = rows_at_once(list(tail), len(points), x.dtype)
     if count is None:
-        feats, mixed = _run_on_rows(tail, weights, x.feats, mixed)
-        return cloud_max(feats, points), mixed
+        return _run_on_rows(tail, weights, x.feats, mixed, points.items)
     cloud, parts = None, []
     for start in range(0, len(points), count):
         rows = slice(start, start + count)
-        feats, part = _run_on_rows(tail, weights, x.feats[rows], None if mixed is None else mixed[rows])
-        found = ops.segment_reduce(feats, _items_of_rows(points, rows), mode="max")
+        part = None if mixed is None else mixed[rows]
+        found, part = _run_on_rows(tail, weights, x.feats[rows], part, _items_of_rows(points, rows))
         cloud = found if cloud is None else torch.maximum(cloud, found)  # behind a ReLU the 0 of no rows changes none
         parts.append(part)
     return cloud, torch.cat(parts) if mixed is None and part is not None else mixed
 
 
 def _run_on_rows(
-    layers: nn.ModuleList, weights: Sequence[Tensor | None], feats: Tensor, mixed: Tensor | None
+    layers: nn.ModuleList,
+    weights: Sequence[Tensor | None],
+    feats: Tensor,
+    mixed: Tensor | None,
+    items: ops.Segments,
 ) -> tuple[Tensor, Tensor | None]:
+    """A function of its own, so that the wide table is gone when the next rows get theirs."""
     for layer, weight in zip(layers, weights, strict=True):
         feats = layer(feats)
         mixed = _add_product(mixed, feats, weight)
-    return feats, mixed
+    return ops.segment_reduce(feats, items, mode="max"), mixed
 
 
 def _add_product(total: Tensor | None, feats: Tensor, weight: Tensor | None) -> Tensor | None:
