@@ -51,8 +51,9 @@ class CloudOptions:
 def measure_clouds(options: CloudOptions) -> Report:
     """Time the networks of some configs on clouds of equal size on a unit sphere, with initial weights.
 
-    ``fused`` times what ``pcperc.nn.fuse`` makes of them. A graph is a captured pass: one launch from the host. The memory of a graph is what capturing it took at the most,
-    which it keeps. Half types are torch.autocast's. What does not fit into memory is listed.
+    ``fused`` times what ``pcperc.nn.fuse`` makes of them. A graph is a captured pass: one launch from the host. The
+    memory of a graph is what capturing it took at the most, which it keeps. Half types are torch.autocast's. What does
+    not fit into memory is listed.
 
     Raises:
         ConfigError: a config without a network of clouds.

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import ops
@@ -155,8 +156,18 @@ class FeaturePropagation(nn.Module):
         check_points("FeaturePropagation", centers)
         check_points("FeaturePropagation", points)
         plan = ops.make_three_nearest_plan(_xyz(centers), centers.items, _xyz(points), points.items)
-        rows = torch.cat([ops.weighted_gather(centers.feats, plan), points.feats], 1)
-        return points.replace(feats=self.mlp(rows))
+        channels = [centers.num_channels, points.num_channels]
+        if sum(channels) != self.mlp.in_channels:
+            self.mlp(points.feats.new_empty(len(points), sum(channels)))  # says what is wrong
+        # The first layer is linear: of the centres it comes before the interpolation, on fewer rows, and nothing is put
+        # side by side.
+        first, *others = self.mlp
+        of_centers, of_points = first.weight.split(channels, 1)
+        feats = F.linear(points.feats, of_points, first.bias)
+        feats.add_(ops.weighted_gather(F.linear(centers.feats, of_centers), plan))
+        for layer in others:
+            feats = layer(feats)
+        return points.replace(feats=feats)
 
 
 def _xyz(points: PointTensor) -> Tensor:

@@ -58,19 +58,20 @@ def run_point_layers(
     first = len(layers)
     while first > 0 and isinstance(layers[first - 1], spnn.SharedMLP):
         first -= 1
+    count = rows_at_once(list(layers[first:]), len(points), points.dtype)
+    if count is None:
+        first = len(layers)
     x, mixed = points, None
     for layer, weight in zip(layers[:first], weights, strict=False):
         x = layer(x)
         mixed = _add_product(mixed, x.feats, weight)
-    tail, weights = layers[first:], weights[first:]
-    count = rows_at_once(list(tail), len(points), x.dtype)
     if count is None:
-        return _run_on_rows(tail, weights, x.feats, mixed, points.items)
+        return cloud_max(x.feats, points), mixed
     cloud, parts = None, []
     for start in range(0, len(points), count):
         rows = slice(start, start + count)
         part = None if mixed is None else mixed[rows]
-        found, part = _run_on_rows(tail, weights, x.feats[rows], part, _items_of_rows(points, rows))
+        found, part = _run_on_rows(layers[first:], weights[first:], x.feats[rows], part, _items_of_rows(points, rows))
         cloud = found if cloud is None else torch.maximum(cloud, found)  # behind a ReLU the 0 of no rows changes none
         parts.append(part)
     return cloud, torch.cat(parts) if mixed is None and part is not None else mixed
