@@ -4,12 +4,18 @@
 import contextlib
 import errno
 import fcntl
+import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+logger = logging.getLogger(__name__)
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+SECONDS_BETWEEN_LOOKS = 0.2  # at a lock that is waited for
 
 
 @contextlib.contextmanager
@@ -57,22 +63,27 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def only_writer(folder: str | Path, job: str) -> Iterator[None]:
+def only_writer(folder: str | Path, job: str, *, wait: bool = False) -> Iterator[None]:
     """Be the only process that does ``job`` in ``folder``, or fail at once.
 
     The lock, on the empty file ``.<job>.lock``, is the system's: it goes with its process, however that ends, and
-    forked processes have no part in it.
+    forked processes have no part in it. Where the file system has no locks, a warning in the log says so.
 
     Args:
         folder: made where it is missing.
         job: a word for the message, such as "testing".
+        wait: until the other process is done, after a line in the log, instead of failing.
     Raises:
-        OSError: another process does this there; the folder cannot be written.
+        OSError: another process does this there, and ``wait`` is False; the folder cannot be written.
     """
     path = Path(folder) / f".{job}.lock"
     with naming(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _locked(path)
+        if file is None and wait:
+            logger.warning("%s: waiting for another process that is %s there", folder, job)
+            while (file := _locked(path)) is None:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
     if file is None:
         raise OSError(f"{folder}: another process is {job} there; wait for it or choose another folder")
     try:
@@ -83,7 +94,7 @@ def only_writer(folder: str | Path, job: str) -> Iterator[None]:
 
 
 def _locked(path: Path) -> TextIO | None:
-    """Open and lock the file ``path``; None where another process has locked it."""
+    """Open the file ``path`` and lock it, where there are locks; None where another process has locked it."""
     while True:
         file = open(path, "a")  # noqa: SIM115  (open as long as it is locked)
         try:
@@ -93,6 +104,9 @@ def _locked(path: Path) -> TextIO | None:
         except FileNotFoundError:
             pass  # the last one to hold it removed it after it was opened here: try the next
         except OSError as error:
+            if error.errno in WITHOUT_LOCKS:
+                logger.warning("%s: its file system has no locks; let no other process do this there", path)
+                return file
             file.close()
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 return None

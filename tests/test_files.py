@@ -2,9 +2,11 @@
 """Files are whole or absent, and a failed write says which file and why."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -71,6 +73,28 @@ def _in_another_process(folder) -> str:
     code = f"from pcperc.files import only_writer\nwith only_writer({str(folder)!r}, 'testing'): pass"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return done.stderr.strip().rpartition("\n")[2]
+
+
+def test_waiting_for_the_other_process(tmp_path, caplog):
+    code = f"import sys\nfrom pcperc.files import only_writer\nwith only_writer({str(tmp_path)!r}, 'preparing'):\n"
+    command = [sys.executable, "-c", code + "    print('in', flush=True)\n    sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in\n"
+        threading.Timer(0.5, other.stdin.close).start()
+        with only_writer(tmp_path, "preparing", wait=True):
+            assert other.wait(timeout=10) == 0
+    assert f"{tmp_path}: waiting for another process that is preparing there" in caplog.text
+
+
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, caplog):
+    """Some of clusters have none: training must go on there."""
+
+    def none(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    with only_writer(tmp_path, "training"):
+        assert f"{tmp_path}/.training.lock: its file system has no locks" in caplog.text
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -12,13 +12,14 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pcperc.datasets.nuscenes_record import describe_sample
 from pcperc.datasets.nuscenes_tables import TABLE_NAMES, NuScenesTables, read_table, table_folder
-from pcperc.files import naming, write_text, written_whole
+from pcperc.files import naming, only_writer, write_text, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ def prepare_nuscenes(
 ) -> dict[str, Path]:
     """Write the index of each split of a version.
 
-    An index that was made from the same tables and lists as many sweeps, or more, is kept.
+    An index that was made from the same tables and lists as many sweeps, or more, is kept. Where another process
+    prepares the version, this one waits for it.
 
     Args:
         root: folder of the data set.
@@ -110,12 +112,33 @@ def prepare_nuscenes(
         if split not in known:
             raise ValueError(f"nuScenes: split of {version} must be one of {', '.join(known)}, got {split!r}")
     paths = {split: index_path(root, version, split) for split in splits or known}
+    pending = _pending(paths, info, overwrite)
+    for path in paths.values():
+        if path not in pending.values():
+            logger.info("%s is complete already; nothing done", path)
+    if pending:
+        with one_preparation(root, version):
+            pending = _pending(paths, info, overwrite)  # another process may have written them meanwhile
+            rows = {split: [scenes[name] for name in known[split]] for split in pending}
+            if pending:
+                _write_indices(root, version, pending, rows, info, show_progress)
+    return paths
+
+
+def one_preparation(root: str | Path, version: str) -> AbstractContextManager[None]:
+    """Let one process at a time write what is prepared of a version; others wait, and find it complete."""
+    return only_writer(index_path(root, version, "any").parent, "preparing", wait=True)
+
+
+def _pending(paths: dict[str, Path], info: dict, overwrite: bool) -> dict[str, Path]:
+    """Return the indices that have to be written."""
     complete = [p for p in paths.values() if not overwrite and p.is_file() and _covers(_read_info(p), info)]
-    for path in complete:
-        logger.info("%s is complete already; nothing done", path)
-    pending = {split: path for split, path in paths.items() if path not in complete}
-    if not pending:
-        return paths
+    return {split: path for split, path in paths.items() if path not in complete}
+
+
+def _write_indices(
+    root: str | Path, version: str, paths: dict[str, Path], scenes: dict[str, list], info: dict, show_progress: bool
+) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), disable=not show_progress) as progress:
         reading = progress.add_task("reading tables", total=len(TABLE_NAMES))
@@ -125,12 +148,10 @@ def prepare_nuscenes(
 
         tables = NuScenesTables(root, version, on_table=on_table)
         progress.update(reading, completed=len(TABLE_NAMES), description="tables")
-        for split, path in pending.items():
-            rows = [scenes[name] for name in known[split]]
-            bar = progress.add_task(f"indexing {split}", total=len(rows))
-            parts = _index_scenes(tables, rows, path, info, lambda bar=bar: progress.advance(bar))
+        for split, path in paths.items():
+            bar = progress.add_task(f"indexing {split}", total=len(scenes[split]))
+            parts = _index_scenes(tables, scenes[split], path, info, lambda bar=bar: progress.advance(bar))
             _merge(parts, path, info)
-    return paths
 
 
 def _index_scenes(tables: NuScenesTables, scenes: list[dict], path: Path, info: dict, on_scene) -> list[Path]:

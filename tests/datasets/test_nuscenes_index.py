@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from pcperc.datasets import nuscenes_index
 from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import index_path
+from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
 from tests import nuscenes_root as tiny
 from tests.datasets.nuscenes_helpers import dataset, prepare, write_hand_made_root
 
@@ -86,7 +88,7 @@ def test_index_does_not_depend_on_the_run(prepared, copy):
     prepare(copy)
     assert path.read_bytes() == before
     assert sorted(p.name for p in path.parent.iterdir()) == [
-        *("sim_train.info.json", "sim_train.jsonl", "sim_val.info.json", "sim_val.jsonl")
+        *("sim_train.info.json", "sim_train.jsonl", "sim_val.info.json", "sim_val.jsonl"),
     ]
 
 
@@ -176,3 +178,45 @@ def test_command(copy):
     assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", f"{message}{tiny.VERSION}\n")
     database = copy / "pcperc" / tiny.VERSION / "sim_train_gt_database"
     assert (database / "index.jsonl").is_file()
+
+
+OTHER_PREPARATION = """
+import sys
+from pcperc.datasets.nuscenes_index import one_preparation
+with one_preparation(*sys.argv[1:]):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("has_index", [False, True], ids=["index", "database"])
+def test_one_preparation_at_a_time(copy, has_index):
+    """As of the first runs of two trainings: they wrote into one database."""
+    shutil.rmtree(copy / "pcperc", ignore_errors=True)
+    if has_index:
+        prepare(copy)
+    folder = copy / "pcperc" / tiny.VERSION
+    names = {"sim_train.jsonl", "sim_train.info.json", "sim_val.jsonl", "sim_val.info.json"} if has_index else set()
+    command = [sys.executable, "-c", OTHER_PREPARATION, str(copy), tiny.VERSION]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"in\n"
+        options = {"show_progress": False}
+        own = threading.Thread(target=prepare_nuscenes_for_training, args=(copy, tiny.VERSION), kwargs=options)
+        own.start()
+        own.join(timeout=1)
+        assert own.is_alive() and {path.name for path in folder.iterdir()} == {*names, ".preparing.lock"}
+        other.stdin.close()
+        own.join(timeout=60)
+    assert (folder / "sim_train_gt_database/index.jsonl").is_file()
+
+
+def test_complete_data_may_be_read_only(copy, monkeypatch):
+    prepare_nuscenes_for_training(copy, tiny.VERSION, show_progress=False)
+
+    def refuse(*_, **__):
+        raise OSError("read-only")
+
+    monkeypatch.setattr("pcperc.datasets.nuscenes_index.only_writer", refuse)
+    prepare_nuscenes_for_training(copy, tiny.VERSION, show_progress=False)
+    with pytest.raises(OSError, match="read-only"):
+        prepare_nuscenes_for_training(copy, tiny.VERSION, overwrite=True, show_progress=False)
