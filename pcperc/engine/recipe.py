@@ -6,10 +6,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.config import ConfigError, first_difference, load_config, with_data_root
 from pcperc.engine.messages import say
 
 FIRST_STAGE_FOLDER = "lidar_only"
+# What must be the same for a run to be resumed: a checkpoint brings its own rates and counts, whatever the config says.
+RESUMED_KEYS = ("model", "train_dataloader", "optim_wrapper", "param_scheduler", "train_cfg", "custom_hooks", "seed")
+LOADING_KEYS = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor")  # how fast, not what
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,16 @@ def _applicable(overrides: dict, file: Path) -> dict:
             continue
         known[key] = value
     return known
+
+
+def training_difference(ours: dict, theirs: dict) -> str | None:
+    """Name the first place where two plain configs train differently, or return None; where the data is may differ."""
+    return first_difference(_what_trains(ours), _what_trains(theirs))
+
+
+def _what_trains(plain: dict) -> dict:
+    """Return the parts of a plain config that decide how the weights change, wherever the data is."""
+    parts = {key: plain[key] for key in RESUMED_KEYS if key in plain}
+    parts = with_data_root(parts, plain.get("data_root") or "data_root", "data_root")
+    parts["train_dataloader"] = {k: v for k, v in parts["train_dataloader"].items() if k not in LOADING_KEYS}
+    return parts

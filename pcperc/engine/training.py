@@ -25,7 +25,7 @@ from pcperc.engine.distributed import (
 )
 from pcperc.engine.memory import keep_freed_memory
 from pcperc.engine.messages import say
-from pcperc.engine.recipe import Stage, TrainOptions, default_work_dir, plan_stages
+from pcperc.engine.recipe import Stage, TrainOptions, default_work_dir, plan_stages, training_difference
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.subnet import subnet_overrides
 from pcperc.files import only_writer
@@ -130,12 +130,6 @@ def run_stage(
         previous: the checkpoint of the stage before.
         work_dirs: of this stage and those after it; where it begins anew, earlier runs are moved out of them.
     """
-    begin = _checkpoint_to_resume(stage) if resume else None
-    if resume and begin is None:
-        say(f"{label}: nothing to resume in {stage.work_dir}, beginning")
-    if begin is not None and load_checkpoint(begin)["meta"]["finished"] and finished_checkpoint(stage.work_dir):
-        say(f"{label}: finished already, {begin}")
-        return begin
     record = RunRecord(
         config=plain_config(stage.cfg),
         config_file=str(stage.file),
@@ -143,6 +137,12 @@ def run_stage(
         data_root=str(stage.cfg.get("data_root", "")),
         simulated=stage.cfg.get("simulation") is not None,
     )
+    begin = _checkpoint_to_resume(stage, record) if resume else None
+    if resume and begin is None:
+        say(f"{label}: nothing to resume in {stage.work_dir}, beginning")
+    if begin is not None and load_checkpoint(begin)["meta"]["finished"] and finished_checkpoint(stage.work_dir):
+        say(f"{label}: finished already, {begin}")
+        return begin
     start_backbone = backbone_starter(options.pretrained_backbone, has_weights=stage.load_from is not None)
 
     def before_training(model: torch.nn.Module) -> None:
@@ -179,14 +179,25 @@ def _set_aside(work_dirs: list[Path]) -> None:
             say(f"{folder}: the checkpoints of an earlier run were moved to {moved_to}")
 
 
-def _checkpoint_to_resume(stage: Stage) -> Path | None:
-    """Return the newest checkpoint of the stage's current run, the same in all processes."""
+def _checkpoint_to_resume(stage: Stage, record: RunRecord) -> Path | None:
+    """Return the newest checkpoint of the stage's current run, the same in all processes.
+
+    Raises:
+        ConfigError: it was made with another profile or config, whose schedule and optimiser it would go on with.
+    """
     path = gather_objects(last_checkpoint(stage.work_dir))[0]
     if path is not None:
-        profile = load_checkpoint(path)["meta"].get("profile")
+        meta = load_checkpoint(path)["meta"]
+        profile = meta.get("profile")
         if profile != stage.profile:
             raise ConfigError(
                 f"{path}: was made with profile '{profile}', this run has '{stage.profile}'; resume with "
                 f"--profile {profile}"
+            )
+        difference = training_difference(record.config, meta["config"])
+        if difference is not None:
+            raise ConfigError(
+                f"{path}: was made with another config, {difference}; resume with the same one and the same options, "
+                "or start from its weights with --load-from"
             )
     return path

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training that is stopped, repeated, resumed or out of disk: what is kept, and what the user is told."""
 
+import contextlib
 import errno
 import os
 import re
@@ -117,3 +118,25 @@ def test_resume_with_another_profile_and_with_nothing(configs, tmp_path, capsys)
     message = "epoch_1.pth: was made with profile 'demo', this run has 'full'; resume with --profile demo"
     with pytest.raises(ConfigError, match=message):
         train(options(full, tmp_path, profile="full", resume=True))
+
+
+@pytest.mark.parametrize(
+    "changed, difference",
+    [
+        ({"optim_wrapper.optimizer.lr": 0.5}, r"optim_wrapper\.optimizer\.lr: 0\.5 here, "),
+        ({"train_cfg.max_epochs": 3}, r"train_cfg\.max_epochs: 3 here, 1 there"),
+        ({"seed": 77}, "seed: 77 here, "),
+    ],
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_changed_config_is_not_resumed(configs, tmp_path, monkeypatch, changed, difference, finished):
+    """The checkpoint's own rate would go on, and a finished run say that it is."""
+    recipe = configs("a.py", "")
+    with monkeypatch.context() as patch:
+        if not finished:
+            stop_at(patch, 6)
+        with contextlib.nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+            train(options(recipe, tmp_path))
+    with pytest.raises(ConfigError, match=rf"work/\w+\.pth: was made with another config, {difference}"):
+        train(options(recipe, tmp_path, resume=True, overrides=changed))
+    train(options(recipe, tmp_path, resume=True, overrides={"train_dataloader.num_workers": 1}))
