@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is the data there that a config needs? If not: the profile to take, what to simulate and prepare, or what to say."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from pcperc.datasets.nuscenes import NuScenesDataset
 from pcperc.datasets.nuscenes_index import NUM_SWEEPS, gt_database_path, index_path
 from pcperc.datasets.nuscenes_lidarseg import NuScenesLidarSeg
 from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
-from pcperc.engine.config import load_config
+from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.messages import say
 from pcperc.registry import DATASETS, resolve_type
 
+SIMULATION_STAMP = "simulation.json"  # pcperc.simulation writes it, which only tools import
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
@@ -56,13 +58,17 @@ def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None 
     return load_config(file, overrides), file, name
 
 
-def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
+def provide_data(cfg: Config, simulate: Callable[..., Any] | None, *, as_configured: bool = False) -> None:
     """Simulate what is missing, where the config's ``simulation`` says how, and prepare what is not prepared.
+
+    A data set that is there is used as it is; where it was simulated otherwise than the config says, a note says so.
 
     Args:
         simulate: called with the entries of ``simulation`` and ``root``.
+        as_configured: the note is an error: the user asked for these very settings.
     Raises:
         DataMissing: there is no data set and nothing to simulate it with.
+        ConfigError: one that was simulated otherwise, with ``as_configured``.
     """
     if cfg.get("data_root") is None:
         return
@@ -75,6 +81,11 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None) -> None:
             )
         say(f"simulating {root} (once; later runs use it again)")
         simulate(root=root, **dict(cfg.simulation.items()))
+    elif cfg.get("simulation") is not None and (differences := _simulated_otherwise(root, cfg.simulation)):
+        text = f"{root} is there already, simulated with {differences}"
+        if as_configured:
+            raise ConfigError(f"{text}; --cfg-options data_root=DIR makes another")
+        say(f"note: {text}; it is used as it is")
     datasets = [dataset for loader in LOADERS if (dataset := cfg.get(loader, {}).get("dataset")) is not None]
     indexed = (NuScenesDataset, NuScenesLidarSeg)  # SemanticKITTI is read as it lies there
     nuscenes = [dataset for dataset in datasets if resolve_type(dataset["type"], DATASETS) in indexed]
@@ -133,6 +144,16 @@ def _is_prepared(root: Path, version: str, splits: list[str], with_gt_database: 
     if with_gt_database:
         files += [gt_database_path(root, version, s) / INDEX_NAME for s in splits if s.endswith("train")]
     return all(file.is_file() for file in files)
+
+
+def _simulated_otherwise(root: Path, wanted: dict) -> str:
+    """Say in which settings a simulated data set differs from the wanted ones; "" where in none, or none are known."""
+    try:
+        found = json.loads((root / SIMULATION_STAMP).read_text())
+    except (OSError, ValueError):  # data of the world
+        return ""
+    names = [name for name in wanted if name != "format" and found.get(name) != wanted[name]]
+    return ", ".join(f"{name} {found.get(name)} instead of {wanted[name]}" for name in names)
 
 
 def _has_type(value: Any, name: str) -> bool:

@@ -89,7 +89,8 @@ def _run_stages(
     try:
         if is_main():
             for stage in stages:
-                provide_data(stage.cfg, simulate)
+                asked_for = any(key.partition(".")[0] == "simulation" for key in options.overrides)
+                provide_data(stage.cfg, simulate, as_configured=asked_for)
                 for partial in stage.work_dir.glob(".*.partial"):  # of a run that was killed while it wrote
                     partial.unlink(missing_ok=True)
         barrier()

@@ -12,6 +12,7 @@ from pcperc.engine.checkpoint import CheckpointError, load_checkpoint
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import DataMissing
 from pcperc.engine.training import default_work_dir, train
+from pcperc.simulation.folder import write_folder
 from tests.engine.helpers import TOY, options, read_losses, run_tool
 
 
@@ -80,6 +81,21 @@ def test_missing_data_takes_the_demo_profile_and_simulates(configs, tmp_path, ca
     assert load_checkpoint(train(options(full, tmp_path)))["meta"]["profile"] == "full"
     with pytest.raises(DataMissing, match=r"has no profile 'small' \(known: full, demo\)"):
         train(options(full, tmp_path, profile="small"))
+
+
+def test_data_simulated_otherwise(configs, tmp_path, capsys):
+    """Changed settings of a simulation that is there were ignored without a word."""
+    root = tmp_path / "simulated"
+    write_folder(root, {"scenes": 3, "seed": 0}, lambda folder: (folder / "part").mkdir(), part="part")
+    recipe = configs("a.py", f"data_root = {str(root)!r}\nsimulation = dict(format='nuscenes', scenes=3, seed=0)")
+    train(options(recipe, tmp_path))
+    assert "instead of" not in capsys.readouterr().out
+    message = f"{root} is there already, simulated with scenes 3 instead of 5, seed 0 instead of 1"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}; --cfg-options data_root=DIR makes another$"):
+        train(options(recipe, tmp_path, overrides={"simulation.scenes": 5, "simulation.seed": 1}))
+    other = configs("b.py", f"data_root = {str(root)!r}\nsimulation = dict(format='nuscenes', scenes=5, seed=1)")
+    train(options(other, tmp_path))
+    assert f"note: {message}; it is used as it is\n" in capsys.readouterr().out
 
 
 def test_tensorboard_curves_and_log_are_in_the_work_dir(configs, tmp_path):
