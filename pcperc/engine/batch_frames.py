@@ -72,7 +72,9 @@ class FrameSource:
         frames = [str(path) for path in self.options.files] or [
             str(self.dataset.metainfo.get(k)) for k in ("root", "split")
         ]
-        described = json.dumps([frames, len(self), self.options.min_score, self.options.intensity_scale])
+        options = self.options
+        reading = [options.columns, options.intensity_scale, [str(path) for path in options.calibration]]
+        described = json.dumps([frames, len(self), options.min_score, *reading])
         return {
             "checkpoint": self.options.checkpoint.name,
             "checkpoint_sha256": checkpoint,

@@ -98,6 +98,18 @@ def test_a_stopped_run_goes_on_with_what_is_missing(options, tmp_path, in_this_p
         infer_on_ray(replace(few, workers=0))
 
 
+@pytest.mark.parametrize("other", [{"columns": 5}, {"calibration": ("b.json",)}, {"intensity_scale": 255.0}])
+def test_files_that_are_read_otherwise_are_another_run(options, tmp_path, in_this_process, monkeypatch, other):
+    monkeypatch.setattr(FrameSource, "_check_files", lambda self: None)  # this detector has no cameras
+    monkeypatch.setattr(
+        batch_inference, "_run", lambda _ray, few, missing: [p.touch() for p in part_paths(few.out, 2, 2)]
+    )
+    few = replace(options, out=tmp_path / "out", files=options.files[:2])
+    infer_on_ray(few)
+    with pytest.raises(ConfigError, match="holds results of another run"):
+        infer_on_ray(replace(few, **other))
+
+
 def test_all_frames_of_a_data_set(options, tmp_path, in_this_process):
     root = write_tiny_root(tmp_path / "nuscenes", version="v1.0-sim")
     whole = replace(options, files=(), out=tmp_path / "out", data_root=str(root), split="sim_train")
