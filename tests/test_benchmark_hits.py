@@ -2,6 +2,7 @@
 """Programs that time and compare networks of calorimeter hits, at toy size; times themselves are not asserted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from pcperc.benchmark.clusterers import RESULTS_NAME, CompareOptions, compare_clusterers, format_comparison
 from pcperc.benchmark.hits import HitsOptions, crowded, measure_hits
+from pcperc.engine.config import ConfigError
 from tests.calorimeter_events import made_event, write_arrays
 
 
@@ -66,6 +68,12 @@ def test_networks_that_are_trained_alike(tmp_path, capsys):
     again = compare_clusterers(options, simulate=None)
     assert [run["scores"] for run in again["runs"]] == [run["scores"] for run in found["runs"]]
     assert "finished in" not in capsys.readouterr().out
+    # But not taken for one that was trained longer.
+    longer = replace(options, overrides={**overrides, "train_cfg.max_epochs": 2})
+    with pytest.raises(
+        ConfigError, match=r"gravnet_seed3/epoch_1.pth: was trained otherwise, train_cfg.max_epochs: 2 h"
+    ):
+        compare_clusterers(longer, simulate=None)
 
 
 def test_mean_and_deviation_over_seeds():

@@ -16,12 +16,14 @@ from rich.table import Table
 from pcperc.benchmark.hits import load_network, time_batch
 from pcperc.benchmark.report import environment
 from pcperc.datasets import CalorimeterHits
-from pcperc.engine.checkpoint import finished_checkpoint
-from pcperc.engine.config import load_config
+from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
+from pcperc.engine.config import ConfigError, load_config, plain_config
+from pcperc.engine.data import choose_profile
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.messages import say
+from pcperc.engine.recipe import TrainOptions, training_difference
 from pcperc.engine.testing import TestOptions, test
-from pcperc.engine.training import TrainOptions, train
+from pcperc.engine.training import train
 from pcperc.files import write_text
 
 SCORES = tuple(f"{variant}/{quality}" for variant in ("hits", "energy") for quality in ("SQ", "RQ", "PQ"))
@@ -50,6 +52,8 @@ def compare_clusterers(options: CompareOptions, *, simulate: Callable[..., Any])
 
     Returns:
         What is written to comparison.json in the work dir, after each run anew.
+    Raises:
+        ConfigError: a network in the work dir was trained with another config or other overrides.
     """
     device = pick_device(options.device)
     found: dict[str, Any] = {
@@ -75,13 +79,24 @@ def _run(options: CompareOptions, config: Path, seed: int, simulate: Callable[..
     folder = options.work_dir / f"{config.stem}_seed{seed}"
     started = time.monotonic()
     checkpoint = finished_checkpoint(folder)
-    if checkpoint is None:
+    if checkpoint is not None:
+        _check_trained_alike(checkpoint, config, options.overrides, seed)
+    else:
         arguments = {"work_dir": folder, "overrides": dict(options.overrides), "device": options.device, "seed": seed}
         checkpoint = train(TrainOptions(config, **arguments), simulate=simulate)
     trained = time.monotonic()
     scores = test(TestOptions(None, checkpoint, evaluation="calo", work_dir=folder, device=options.device))
     row = {"network": config.stem, "seed": seed, "checkpoint": str(checkpoint), "train_s": trained - started}
     return row | {"test_s": time.monotonic() - trained, "scores": scores}
+
+
+def _check_trained_alike(checkpoint: Path, config: Path, overrides: dict, seed: int) -> None:
+    """Raise ConfigError where a network that is kept was trained otherwise than it would be now."""
+    cfg, _, _ = choose_profile(config, None, dict(overrides))
+    cfg["seed"] = seed
+    difference = training_difference(plain_config(cfg), load_checkpoint(checkpoint)["meta"]["config"])
+    if difference is not None:
+        raise ConfigError(f"{checkpoint}: was trained otherwise, {difference}; choose another --work-dir")
 
 
 def _speed(options: CompareOptions, config: Path, batches: Sequence[int], device: torch.device) -> list[dict]:
