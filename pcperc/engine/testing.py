@@ -21,7 +21,7 @@ from pcperc.engine.messages import say
 from pcperc.engine.recipe import default_work_dir
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.summaries import Scored, print_summary
-from pcperc.evaluation import NuScenesMetric, SegmentationMetric
+from pcperc.evaluation import MapMetric, NuScenesMetric, SegmentationMetric
 from pcperc.files import only_writer
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
 from pcperc.models.bevfusion.captured import capture_frame
@@ -111,6 +111,8 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
     if options.split is not None:
         dataset["split"] = options.split
     if options.blank_images:
+        if "camera" not in cfg.model.get("encoders", {}):
+            raise ConfigError(f"{opened.path}: --blank-images is for models with cameras, its model looks at none")
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
     _track_detections(cfg, options)
     evaluators = _evaluators_to_run(opened, cfg, options.evaluation)
@@ -134,6 +136,8 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
     if options.tta is not None:
         if "object" not in cfg.model.get("heads", {}):
             raise ConfigError(f"{opened.path}: --tta is for detectors, its model has no head 'object'")
+        if all(issubclass(_metric_class(evaluator), MapMetric) for evaluator in evaluators):
+            raise ConfigError(f"{opened.path}: --tta merges boxes, and --eval map scores none")
         turns = tuple(sign * angle for angle in options.tta for sign in (1, -1))
         cfg.model["votes"] = {"type": "DetectionVotes", "turns_deg": turns}
     return cfg

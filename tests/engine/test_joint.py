@@ -56,6 +56,13 @@ def test_both_evaluations_and_each_alone(trained, root, tmp_path, capsys):
         test(options(trained, root, tmp_path, evaluation="lidarseg"))
 
 
+def test_options_that_would_change_nothing(trained, root, tmp_path):
+    with pytest.raises(ConfigError, match="--tta merges boxes, and --eval map scores none"):
+        test(options(trained, root, tmp_path, evaluation="map", tta=()))
+    with pytest.raises(ConfigError, match="--blank-images is for models with cameras, its model looks at none"):
+        test(options(trained, root, tmp_path, blank_images=True))
+
+
 def test_pictures_of_map_prediction_and_error(trained, root, tmp_path, monkeypatch):
     monkeypatch.setattr(scene_visualizing, "open3d_problem", lambda: "not needed here")
     saved = visualize(
