@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions for files that belong to no data set: raw points and, where the model has cameras, images; hits."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +10,13 @@ import numpy as np
 import torch
 
 from pcperc.datasets import (
-    CLASSES,
     LABEL_MAPS,
     MAP_CLASSES,
-    KITTIFrustums,
     LabelMap,
     NuScenesLidarSeg,
     SemanticKITTI,
     collate,
 )
-from pcperc.datasets.kitti_files import CLASSES as KITTI_CLASSES
 from pcperc.datasets.nuscenes_lidarseg import CHALLENGE_MAP
 from pcperc.engine.cloud_inference import check_category, cloud_label_map, cloud_sample, describe_class, reads_clouds
 from pcperc.engine.config import ConfigError
@@ -216,9 +214,11 @@ def raw_transforms(dataset: dict) -> list:
 
 
 def classes_of(dataset: dict) -> Sequence[str]:
-    """Return the class names of the boxes of a config's data set."""
+    """Return the class names of the boxes of a config's data set: those that it names, else the data set's own."""
     kind = resolve_type(dataset["type"], DATASETS)
-    return dataset.get("classes", KITTI_CLASSES if kind is KITTIFrustums else CLASSES)
+    argument = inspect.signature(kind).parameters.get("classes")
+    own = getattr(kind, "classes", ()) if argument is None else argument.default
+    return dataset.get("classes", own)
 
 
 def label_map_of(dataset: dict) -> LabelMap | None:

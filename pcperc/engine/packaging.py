@@ -16,6 +16,7 @@ from torch import Tensor
 from pcperc import nn as spnn
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
+from pcperc.engine.inference import classes_of
 from pcperc.engine.loading import PRECISIONS, build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.files import write_text, written_whole
@@ -49,7 +50,8 @@ def package_model(options: PackageOptions) -> Path:
     Returns:
         ``options.out``.
     Raises:
-        ConfigError: the model is no BEVFusion detector, another format or precision, or a suffix other than .pt2.
+        ConfigError: the model is no BEVFusion detector, or has nothing to fuse; another format or precision, or a
+            suffix other than .pt2.
         RuntimeError: the program gives other scores than the model.
     """
     if options.format not in FORMATS or options.precision not in PRECISIONS:
@@ -64,7 +66,9 @@ def package_model(options: PackageOptions) -> Path:
     model = build_model(opened, device)
     if not isinstance(model, BEVFusion) or "object" not in model.heads:
         raise ConfigError(f"{options.checkpoint}: must be a BEVFusion detector, got {type(model).__name__}")
-    if options.fuse and isinstance(model.encoders["lidar"] if "lidar" in model.encoders else None, SparseEncoder):
+    if options.fuse:
+        if "lidar" not in model.encoders or not isinstance(model.encoders["lidar"], SparseEncoder):
+            raise ConfigError(f"{options.checkpoint}: --fuse is for sparse LiDAR encoders, its model has none")
         model.encoders["lidar"] = spnn.fuse(model.encoders["lidar"])
     program = DetectorProgram(model, dtype=PRECISIONS[options.precision]).to(device)
     sample = example_sample(program, _image_size(opened.cfg), device)
@@ -78,7 +82,7 @@ def package_model(options: PackageOptions) -> Path:
     facts = {
         **{"format": options.format, "precision": options.precision, "device": device.type},
         "inputs": {key: [list(value.shape), str(value.dtype)] for key, value in sample.items()},
-        "classes": list(opened.cfg.get("test_dataloader", {}).get("dataset", {}).get("classes", ())),
+        "classes": list(classes_of(dataset)) if (dataset := _test_dataset(opened.cfg)) else [],
         "checkpoint": str(options.checkpoint),
         "trained_on_simulated_data": opened.simulated,
     }
@@ -138,8 +142,13 @@ def example_sample(program: DetectorProgram, image_size: Sequence[int], device: 
 
 def _image_size(cfg: dict) -> Sequence[int]:
     """The size of the images that the network was tested on; (0, 0) without cameras."""
-    transforms = cfg.get("test_dataloader", {}).get("dataset", {}).get("transforms", ())
+    transforms = _test_dataset(cfg).get("transforms", ())
     return next((transform["final_size"] for transform in transforms if "final_size" in transform), (0, 0))
+
+
+def _test_dataset(cfg: dict) -> dict:
+    """The data set that the network was tested on, as its config describes it; empty where there was none."""
+    return cfg.get("test_dataloader", {}).get("dataset", {})
 
 
 def _compare(package, program: DetectorProgram, sample: dict[str, Tensor]) -> tuple[int, float]:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from pcperc.datasets import CLASSES
+from pcperc.datasets import CLASSES, argoverse2, kitti_files, waymo
 from pcperc.engine.config import ConfigError
 from pcperc.engine.exporting import ExportOptions, export_samples
-from pcperc.engine.inference import InferOptions, describe, infer
+from pcperc.engine.inference import InferOptions, classes_of, describe, infer
 from pcperc.engine.raw_files import read_cameras, read_points
 from pcperc.geometry import Detections
+from pcperc.registry import DATASETS
 from tests.engine.helpers import ENVIRONMENT, ROOT
 from tests.nuscenes_root import write_tiny_root
 
@@ -26,6 +27,26 @@ def test_two_files_of_one_name_would_share_a_result(tmp_path):
     files = [tmp_path / "a" / "x.bin", tmp_path / "b" / "x.bin", tmp_path / "y.bin"]
     with pytest.raises(ConfigError, match=r"files must have different names, got x\.bin 2 times"):
         infer(InferOptions(tmp_path / "config.py", tmp_path / "a.pth", files))
+
+
+class OwnDataset:
+    """As docs/add_a_dataset.md writes one."""
+
+    classes = ("car", "pedestrian")
+
+
+def test_names_of_classes_are_those_of_the_data_set(monkeypatch):
+    """Detections of Argoverse 2, Waymo and data sets of one's own had the names of nuScenes."""
+    monkeypatch.setitem(DATASETS.module_dict, "OwnDataset", OwnDataset)
+    for name, expected in (
+        ("NuScenesDataset", CLASSES),
+        ("Argoverse2", argoverse2.CATEGORIES),
+        ("Waymo", waymo.CLASSES),
+        ("KITTIFrustums", kitti_files.CLASSES),
+        ("OwnDataset", OwnDataset.classes),
+    ):
+        assert tuple(classes_of({"type": name})) == tuple(expected)
+        assert classes_of({"type": name, "classes": ("a", "b")}) == ("a", "b")
 
 
 def test_description_of_detections():
