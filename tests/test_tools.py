@@ -29,6 +29,23 @@ def test_help_and_the_page(name, monkeypatch, capsys):
     assert f"{name}.py" in (ROOT / "tools/README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("a.bin --split sim_val", "--split: needs --ray"),
+        ("a.bin --workers 2", "--workers: needs --ray"),
+        ("a.bin --frames-per-part 4", "--frames-per-part: needs --ray"),
+        ("--data-root DIR", "--data-root: needs --ray"),
+        ("a.bin --ray --data-root DIR", "--data-root: is of a data set, and FILEs are given"),
+    ],
+)
+def test_options_of_infer_that_would_be_ignored(options, message, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["infer.py", "config.py", "model.pth", *options.split()])
+    monkeypatch.setattr("sys.path", list(sys.path))
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        tool("infer").main()
+
+
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
     module = tool("demo")

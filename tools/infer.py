@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -22,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--min-score", type=float, default=0.1, help="leave out what is below; default %(default)s")
     parser.add_argument("--ray", action="store_true", help="many frames by many workers, as parquet; resumes")
     parser.add_argument("--workers", type=int, help="with --ray: default one a GPU, or one")
-    parser.add_argument("--frames-per-part", type=int, default=16, help="with --ray: of a file, default %(default)s")
+    parser.add_argument("--frames-per-part", type=int, help="with --ray: of a file, default 16")
     parser.add_argument("--split", help="with --ray, without FILE: of the data set; default: the one tested on")
     parser.add_argument("--data-root", help="with --ray, without FILE: where the data set is now")
     parser.add_argument("--category", help="what the files show, for parts of shapes (Chair) and frustums (Car)")
@@ -30,10 +31,20 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 
 
+def refuse(given: dict, names: Iterable[str], why: str) -> None:
+    """Raise ValueError for the first of these options that is given."""
+    for name in names:
+        if name in given:
+            raise ValueError(f"--{name.replace('_', '-')}: {why}")
+
+
 def main() -> None:
     arguments = vars(parse_arguments())
     of_ray = {name: arguments.pop(name) for name in ("workers", "frames_per_part", "split", "data_root")}
+    of_ray = {name: value for name, value in of_ray.items() if value is not None}
     if arguments.pop("ray"):
+        if arguments["files"]:
+            refuse(of_ray, ("split", "data_root"), "is of a data set, and FILEs are given")
         from pcperc.engine.batch_inference import BatchOptions, infer_on_ray
 
         if arguments.pop("category") is not None:
@@ -42,6 +53,7 @@ def main() -> None:
         return
     from pcperc.engine.inference import InferOptions, infer
 
+    refuse(of_ray, of_ray, "needs --ray")
     if not arguments["files"]:
         raise ValueError("infer: give at least one FILE, or --ray for all frames of a data set")
     infer(InferOptions(**arguments))

@@ -16,10 +16,11 @@ from pcperc.engine.checkpoint import finished_checkpoint
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset
 from pcperc.engine.distributed import pick_device
-from pcperc.engine.loading import LoadedCheckpoint, build_model, open_checkpoint
+from pcperc.engine.loading import LoadedCheckpoint, build_model, newest_checkpoint, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.training import TrainOptions, default_work_dir, train
+from pcperc.files import only_writer
 from pcperc.models.spvnas import SPVNAS, Subnet
 from pcperc.search.costs import SubnetCosts, latency_ms
 from pcperc.search.evolution import next_subnets, survivors
@@ -67,6 +68,7 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
     Raises:
         ConfigError: no limit or one that no subnet keeps; a model that is no super network; a state of other settings.
         CheckpointError, DataMissing, DeviceError: see there.
+        OSError: another process is searching into the work dir.
     """
     if not options.limits or min(options.limits.values()) <= 0:
         raise ConfigError("search: give a limit > 0: --max-gmacs, --max-mparams or --max-latency-ms")
@@ -77,10 +79,14 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
     path = options.checkpoint or finished_checkpoint(work_dir)
     if path is None:
         say(f"{work_dir}: no trained super network yet, training it")
-        train(TrainOptions(options.config, work_dir=work_dir, device=options.device), simulate=simulate)
-        path = finished_checkpoint(work_dir)
+        moved = {} if options.data_root is None else {"data_root": str(options.data_root)}
+        train(
+            TrainOptions(options.config, work_dir=work_dir, device=options.device, overrides=moved), simulate=simulate
+        )
+        path = newest_checkpoint(work_dir, options.config)
     opened = open_checkpoint(path, options.config, data_root=options.data_root)
-    return Search(options, opened, device, work_dir / "search").run()
+    with only_writer(work_dir / "search", "searching"):  # one state, one front
+        return Search(options, opened, device, work_dir / "search").run()
 
 
 class Search:

@@ -5,6 +5,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from pcperc.benchmark.macs import count_macs
+from pcperc.engine.checkpoint import CheckpointError
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.loading import load_model
 from pcperc.engine.testing import TestOptions, test
@@ -107,6 +110,26 @@ def test_limits(supernet, tmp_path):
         search(SearchOptions(config, checkpoint, max_mparams=1e-4, work_dir=tmp_path, **few))
     front = search(SearchOptions(config, checkpoint, max_mparams=0.6, max_latency_ms=1e4, work_dir=tmp_path, **few))
     assert all(member.mparams <= 0.6 and member.latency_ms <= 1e4 for member in front)
+
+
+def test_a_super_network_is_trained_on_the_data_that_is_named(supernet, tmp_path, monkeypatch):
+    """It was trained on the config's own data, simulated where that is missing, and searched on the named one."""
+    given = []
+    monkeypatch.setattr("pcperc.search.run.train", lambda options, **_: given.append(options.overrides))
+    with pytest.raises(CheckpointError):
+        search(SearchOptions(supernet[0], max_gmacs=1.0, work_dir=tmp_path, data_root="/data/kitti", device="cpu"))
+    assert given == [{"data_root": "/data/kitti"}]
+
+
+def test_one_search_at_a_time(supernet, tmp_path):
+    (tmp_path / "search").mkdir()
+    code = "import sys\nfrom pcperc.files import only_writer\nwith only_writer(sys.argv[1], 'searching'):\n"
+    command = [sys.executable, "-c", code + "    print('in', flush=True)\n    sys.stdin.read()", tmp_path / "search"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(OSError, match="search: another process is searching there"):
+            search(SearchOptions(*supernet, max_gmacs=1.0, work_dir=tmp_path, device="cpu"))
+        other.stdin.close()
 
 
 def test_a_plain_network_is_refused(root, tmp_path):
