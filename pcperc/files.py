@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,13 +44,15 @@ def naming(path: str | Path, *, advice: str = "") -> Iterator[None]:
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a path to write to; rename it to ``path`` once its bytes are on disk, remove it where anything fails.
 
-    Folders that are missing are made. Threads and processes that write the same name do not meet in one partial file.
+    Folders that are missing are made. Threads and processes that write the same name, on other machines too, do not
+    meet in one partial file.
 
     Raises:
         OSError: the disk is full or not writable; ``path``, which the message names, is then what it was before.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Not the process number alone: threads share it, and containers often have the same one.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)

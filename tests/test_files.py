@@ -25,6 +25,16 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
     assert path.read_text() == "half" and list(path.parent.iterdir()) == [path]
 
 
+def test_two_writers_of_one_name_do_not_meet(tmp_path):
+    """Threads, or processes of one number in two containers."""
+    path = tmp_path / "a.txt"
+    with written_whole(path) as first, written_whole(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first.read_text() == "first"
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     write_text(path, "old")

@@ -121,6 +121,8 @@ def read_annotations(folder: Path) -> np.ndarray:
 def prepare_s3dis(root: str | Path, *, overwrite: bool = False) -> list[Path]:
     """Write every room that lies below ``root`` as text as an array beside it, float32; returns the files written.
 
+    An array that is newer than its text is kept, unless ``overwrite``.
+
     Raises:
         ValueError: no room, or a malformed one; rooms before it are written, and the same call goes on from there.
     """
@@ -130,10 +132,16 @@ def prepare_s3dis(root: str | Path, *, overwrite: bool = False) -> list[Path]:
         raise ValueError(f"prepare_s3dis: {root} must have Area_1 to Area_6 with rooms, but has none")
     for name in names:
         path = npy_path(root, name)
-        if path.is_file() and not (overwrite and (root / name / "Annotations").is_dir()):
+        texts = list((root / name / "Annotations").glob("*.txt"))
+        if path.is_file() and not (texts and (overwrite or _is_older(path, texts))):
             continue
         table = read_annotations(root / name).astype(np.float32)
         with written_whole(path) as partial, open(partial, "wb") as file:
             np.save(file, table, allow_pickle=False)
         written.append(path)
     return written
+
+
+def _is_older(path: Path, sources: Sequence[Path]) -> bool:
+    """Whether a file was written before one of its sources was changed."""
+    return path.stat().st_mtime_ns < max(source.stat().st_mtime_ns for source in sources)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rooms of S3DIS and ScanNet: files of every layout, blocks, and what is said of broken ones."""
 
+import os
 import sys
 
 import numpy as np
@@ -101,6 +102,11 @@ def test_prepared_rooms_are_the_same(root):
     assert prepare_s3dis(root) == []
     after = S3DIS(root=root, split="train", block=None)[0]
     np.testing.assert_allclose(after["points"], before["office_1"]["points"], atol=1e-5)
+    text = min((root / "Area_1/office_1/Annotations").glob("*.txt"))
+    text.write_text(text.read_text().partition("\n")[0] + "\n")  # an object mended by hand, to one point
+    os.utime(text, ns=(text.stat().st_mtime_ns + 10**10,) * 2)
+    assert [path.name for path in prepare_s3dis(root)] == ["Area_1_office_1.npy"]
+    assert 0 < len(S3DIS(root=root, split="train", block=None)[0]["points"]) < len(after["points"])
     with pytest.raises(ValueError, match="must have Area_1 to Area_6 with rooms"):
         prepare_s3dis(root / "Area_1")
 
