@@ -31,6 +31,8 @@ class KernelMap:
 
     Of the two topologies, the fine one is the source of a convolution and the target of a transposed one. A fine and a
     coarse row are connected under tap t where ``fine = stride * coarse + dilation * t - padding``.
+
+    Threads may use one map: of two that build a table at once both take the one that was kept first (``setdefault``).
     """
 
     source: Topology
@@ -41,8 +43,8 @@ class KernelMap:
     dilation: Axes
     transposed: bool = False
     # (K, M_coarse) "fine" and (K, M_fine) "coarse", the rows that they name; "fine ordered" and so on: with their
-    # columns in the order of their taps, "fine pairs" and so on. One dict for a map and its inverse.
-    _tables: dict[str, Tensor | ops.TapPairs] = field(default_factory=dict, repr=False)
+    # columns in the order of their taps, and that order; "fine pairs" and so on. One dict for a map and its inverse.
+    _tables: dict[str, Tensor | tuple[Tensor, Tensor] | ops.TapPairs] = field(default_factory=dict, repr=False)
     _inverse: list["KernelMap"] = field(default_factory=list, repr=False)  # it, once it was asked for
     _convolution: dict[bool, ConvolutionTables] = field(default_factory=dict, repr=False)  # with and without reverse
 
@@ -72,14 +74,14 @@ class KernelMap:
             pairs = None if is_traced else self._pairs(fine, neighbors, row_order)
             tables = ConvolutionTables(neighbors, reverse, row_order, reverse_row_order, pairs)
             if not is_traced:
-                self._convolution[with_reverse] = tables
+                tables = self._convolution.setdefault(with_reverse, tables)
         return tables
 
     def _pairs(self, name: str, neighbors: Tensor, row_order: Tensor | None) -> ops.TapPairs:
         """The pairs of a table, listed once for the weight gradients of all layers along it."""
         key = f"{name} pairs" if row_order is None else f"{name} ordered pairs"
         if key not in self._tables:
-            self._tables[key] = ops.TapPairs(neighbors, self.source.coords.shape[0], row_order)
+            return self._tables.setdefault(key, ops.TapPairs(neighbors, self.source.coords.shape[0], row_order))
         return self._tables[key]
 
     def _in_order(self, name: str, is_used_twice: bool) -> tuple[Tensor, Tensor | None]:
@@ -92,10 +94,11 @@ class KernelMap:
         if key not in self._tables:
             if name == "coarse" and self._is_symmetric:  # rows with the same taps have the same mirrored taps
                 ordered, order = self._in_order("fine", is_used_twice)
-                self._tables[key], self._tables[f"{name} order"] = build_to_keep(lambda: ordered.flip(0)), order
+                made = build_to_keep(lambda: ordered.flip(0)), order
             else:
-                self._tables[key], self._tables[f"{name} order"] = build_to_keep(lambda: ops.order_rows(rows))
-        return self._tables[key], self._tables[f"{name} order"]
+                made = build_to_keep(lambda: ops.order_rows(rows))
+            return self._tables.setdefault(key, made)
+        return self._tables[key]
 
     @property
     def inverse(self) -> "KernelMap":
@@ -110,7 +113,7 @@ class KernelMap:
 
     def _fine_rows(self) -> Tensor:
         if "fine" not in self._tables:
-            self._tables["fine"] = build_to_keep(self._build)
+            return self._tables.setdefault("fine", build_to_keep(self._build))
         return self._tables["fine"]
 
     def _build(self) -> Tensor:
@@ -133,7 +136,7 @@ class KernelMap:
 
     def _coarse_rows(self) -> Tensor:
         if "coarse" not in self._tables:
-            self._tables["coarse"] = build_to_keep(self._reverse)
+            return self._tables.setdefault("coarse", build_to_keep(self._reverse))
         return self._tables["coarse"]
 
     def _reverse(self) -> Tensor:
