@@ -3,7 +3,7 @@
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from fractions import Fraction
 
 from torch import Tensor
@@ -14,7 +14,9 @@ Axes = tuple[int, ...]  # a whole number for each axis
 Spacing = tuple[int | Fraction, ...]
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen=True: in spite of eq=False, torch's compiler then tells keys of a dict apart by their fields, and finds no
+# kernel map again once is_distinct has changed.
+@dataclass(eq=False)
 class Topology:
     """The voxels of one or more sparse tensors. Compared by identity: equal coordinates alone do not make it equal."""
 
@@ -38,15 +40,17 @@ class Topology:
         is_padded: bool = False,
         is_written: bool = False,
     ):
-        vars(self).update(
-            coords=coords,
-            batch_size=batch_size,
-            spatial_shape=spatial_shape,
-            tensor_stride=tensor_stride,
-            is_padded=is_padded,
-            is_written=is_written,
-            is_distinct=made_by_operator,
-        )
+        own = vars(self)
+        own["coords"] = coords
+        own["batch_size"] = batch_size
+        own["spatial_shape"] = spatial_shape
+        own["tensor_stride"] = tensor_stride
+        own["is_padded"] = is_padded
+        own["is_written"] = is_written
+        own["is_distinct"] = made_by_operator
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"Topology: cannot assign to {name!r}")
 
     def require_distinct(self, op: str) -> None:
         """Look once whether rows are distinct and in range; on a GPU that is a wait.
@@ -63,7 +67,7 @@ class Topology:
         self.note_distinct()
 
     def note_distinct(self) -> None:
-        object.__setattr__(self, "is_distinct", True)
+        vars(self)["is_distinct"] = True
 
     @property
     def dims(self) -> int:

@@ -176,6 +176,20 @@ def test_a_layer_takes_a_sparse_tensor_made_outside(make, options):
             torch.testing.assert_close(traced.feats, plain.feats)
 
 
+def test_layers_on_the_same_voxels_share_one_kernel_map():
+    network, programs = nn.Sequential(*(spnn.SubMConv3d(4, 4, 3) for _ in range(3)), spnn.SparseConv3d(4, 4, 2, 2)), []
+
+    def backend(graph, example_inputs):
+        programs.append([str(node.target) for node in graph.graph.nodes])
+        return graph
+
+    torch._dynamo.reset()
+    arguments = inputs(40, channels=4)
+    torch.compile(lambda x: network(x).feats, backend=backend, fullgraph=True)(SparseTensor(*arguments, 2))
+    (program,) = programs
+    assert sum("build_kernel_map" in target for target in program) == 2  # where the layers stay, and the way down
+
+
 def test_fused_network_compiles():
     network = spnn.fuse(test_minkunet.randomised(spnn.ResidualBlock(4, 6)))
     module = OnTensors(network, lambda net, coords, feats: net(SparseTensor(coords, feats, 2)).feats)

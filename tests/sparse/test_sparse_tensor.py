@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import re
 
 import numpy as np
@@ -32,6 +33,15 @@ def test_replace_keeps_voxels_and_kernel_maps():
     y = x.replace(feats=torch.zeros(1, 5))
     assert y.topology is x.topology and y.kernel_maps is x.kernel_maps
     assert y.feats.shape == (1, 5) and x.feats.shape == (1, 2)
+
+
+def test_a_topology_cannot_be_written_to():
+    topology = SparseTensor(coords_of((0, 1, 2, 3)), torch.ones(1, 2)).topology
+    for field in dataclasses.fields(topology):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=f"Topology: cannot assign to '{field.name}'"):
+            setattr(topology, field.name, None)
+    same = dataclasses.replace(topology)
+    assert same.coords is topology.coords and same != topology  # compared by identity
 
 
 def test_a_lattice_may_be_larger_than_an_index_can_be():
