@@ -14,6 +14,15 @@ Rows = TypeVar("Rows", SparseTensor, PointTensor)  # what a layer takes to which
 _CASTS = {torch.float16: "half", torch.bfloat16: "bfloat16", torch.float32: "float", torch.float64: "double"}
 
 
+class _SignatureOfInit:
+    """A class's ``__signature__`` as its ``__init__`` has it, for Python 3.10, which would show that of ``__new__``."""
+
+    def __get__(self, layer: nn.Module | None, cls: type) -> inspect.Signature:
+        if layer is not None:
+            raise AttributeError  # a layer itself is called with what its forward takes
+        return inspect.signature(cls.__init__.__get__(cls))  # bound, and so without ``self``
+
+
 class TellsArguments:
     """A layer that answers an argument which it has not with those that it has.
 
@@ -21,14 +30,16 @@ class TellsArguments:
     its signature stays what it is.
     """
 
+    __signature__ = _SignatureOfInit()
+
     def __new__(cls, *args, **kwargs):
-        signature = inspect.signature(cls.__init__)
+        signature = cls.__signature__
         try:
-            signature.bind_partial(None, *args, **kwargs)  # what it has not comes before what is missing
+            signature.bind_partial(*args, **kwargs)  # what it has not comes before what is missing
             if args or kwargs:  # a copy is made without any
-                signature.bind(None, *args, **kwargs)
+                signature.bind(*args, **kwargs)
         except TypeError as error:
-            _, *own = (p.replace(annotation=p.empty) for p in signature.parameters.values())
+            own = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
             raise TypeError(
                 f"{cls.__name__}: {error}; its arguments are {inspect.Signature(own)}. "
                 "docs/migrate.md says what other libraries' arguments become"

@@ -53,6 +53,7 @@ def test_signatures_and_copies_stay_as_they_are():
     ]
     assert list(inspect.signature(spnn.SparseAvgPool2d).parameters) == ["kernel_size", "stride", "padding", "dilation"]
     conv = spnn.SubMConv3d(4, 8, 3)
+    assert not hasattr(conv, "__signature__")  # a layer is called with a tensor, not with these
     assert copy.deepcopy(conv).weight.equal(conv.weight)
 
 
