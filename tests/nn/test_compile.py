@@ -78,7 +78,6 @@ def test_compiles_once_for_every_number_of_voxels(make, channels):
             torch.testing.assert_close(program(*arguments), module(*arguments))
 
 
-@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.10 where it loads a program
 @pytest.mark.parametrize(("make", "channels"), NETWORKS.values(), ids=NETWORKS)
 def test_exported_program_is_saved_and_runs_on_other_sizes(make, channels):
     module, arguments = make(), inputs(100, channels=channels)
