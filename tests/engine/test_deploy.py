@@ -56,7 +56,7 @@ def packaged_results(program, tmp_path, form: str, samples: list[dict]) -> list[
     assert [file.name for file in tmp_path.iterdir()] == ["small.pt2"]
     torch.save(samples, tmp_path / "samples.pt")
     arguments = [str(LIBRARY), str(path), form, str(tmp_path / "samples.pt"), str(tmp_path / "results.pt")]
-    run = subprocess.run([sys.executable, "-P", "-c", RUN, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    run = subprocess.run([sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     return torch.load(tmp_path / "results.pt")
 
