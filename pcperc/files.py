@@ -8,9 +8,11 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
+
+import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,19 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole, as UTF-8."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays whole, as a compressed npz file.
+
+    Raises:
+        ValueError: one holds objects. They would be pickled; NumPy 1.26 takes an ``allow_pickle`` for one array more.
+    """
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"{path}: cannot be written, {name} must hold numbers or text, got {array.dtype}")
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def set_usual_mode(path: Path) -> None:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
-from pcperc.files import naming, only_writer, write_text, written_whole
+from pcperc.files import naming, only_writer, write_arrays, write_text, written_whole
 
 
 def full_disk(*_args):
@@ -43,6 +44,15 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         write_text(path, "new")
     assert caught.value.errno == errno.ENOSPC
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_are_written_and_no_others(tmp_path):
+    path, arrays = tmp_path / "a.npz", {"hits": np.arange(6.0).reshape(2, 3), "names": np.array(["em", "mip"])}
+    write_arrays(path, arrays)
+    with np.load(path, allow_pickle=False) as file:
+        assert sorted(file.files) == sorted(arrays) and all((file[name] == arrays[name]).all() for name in arrays)
+    with pytest.raises(ValueError, match=r"a\.npz: cannot be written, names must hold numbers or text, got object$"):
+        write_arrays(path, arrays | {"names": np.array([{}])})
 
 
 def test_another_error_passes_and_leaves_nothing(tmp_path):

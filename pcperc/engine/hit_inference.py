@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pcperc.datasets.calorimeter import read_event
-from pcperc.files import written_whole
+from pcperc.files import write_arrays
 from pcperc.geometry import HitClusters
 from pcperc.geometry.calorimeter import HIT_CLASSES
 from pcperc.models.calorimeter import HitClusterer
@@ -53,5 +53,4 @@ def write_clusters(path: Path, found: HitClusters, rows: list[dict]) -> None:
     found = found.numpy()
     arrays = {"cluster": found.instances, "class": found.labels, "score": found.scores}
     arrays["energy"] = np.array([row["energy"] for row in rows], np.float64)
-    with written_whole(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays, allow_pickle=False)
+    write_arrays(path, arrays)

@@ -17,7 +17,7 @@ from pcperc.evaluation.by_sample import MetricBySample
 from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import match_clusters
-from pcperc.files import write_text, written_whole
+from pcperc.files import write_arrays, write_text
 from pcperc.geometry import HitClusters
 from pcperc.geometry.calorimeter import HIT_CLASSES
 from pcperc.registry import METRICS
@@ -92,8 +92,7 @@ class CalorimeterMetric(MetricBySample):
             curves[against] = {"edges": bins} | {name: [_plain(v) for v in row] for name, row in values.items()}
         summary = {"title": title, "classes": self.classes, "num_events": events, "scores": scores, "curves": curves}
         write_text(self.output_dir / SCORES_NAME, json.dumps(summary, indent=1))
-        with written_whole(self.output_dir / TABLE_NAME) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, **table._asdict(), allow_pickle=False)
+        write_arrays(self.output_dir / TABLE_NAME, table._asdict())
 
 
 def read_cluster_table(path: str | Path) -> ClusterTable:

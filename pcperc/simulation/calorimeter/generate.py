@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.files import written_whole
+from pcperc.files import write_arrays
 from pcperc.simulation.calorimeter.event import SIZES, simulate_event
 from pcperc.simulation.data_set import SimulatedSet
 
@@ -56,5 +56,4 @@ def make_event(settings: Settings, index: int) -> dict[str, np.ndarray]:
 
 def write_event(path: str | Path, event: dict[str, np.ndarray]) -> None:
     """Write the arrays of an event as a compressed npz file, whole or not at all."""
-    with written_whole(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **event, allow_pickle=False)
+    write_arrays(path, event)
