@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 SECONDS_BETWEEN_LOOKS = 0.2  # at a lock that is waited for
+
+_held: set[tuple[int, Path]] = set()  # processes and the locks that they hold
+_looking = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -72,7 +76,8 @@ def only_writer(folder: str | Path, job: str, *, wait: bool = False) -> Iterator
     """Be the only process that does ``job`` in ``folder``, or fail at once.
 
     The lock, on the empty file ``.<job>.lock``, is the system's: it goes with its process, however that ends, and
-    forked processes have no part in it. Where the file system has no locks, a warning in the log says so.
+    forked processes have no part in it. Threads of one process exclude each other too. Where the file system has no
+    locks, a warning in the log says so.
 
     Args:
         folder: made where it is missing.
@@ -96,10 +101,25 @@ def only_writer(folder: str | Path, job: str, *, wait: bool = False) -> Iterator
     finally:
         path.unlink(missing_ok=True)
         file.close()
+        _held.discard(_key(path))
+
+
+def _key(path: Path) -> tuple[int, Path]:
+    return os.getpid(), path.resolve()  # a forked process holds nothing
 
 
 def _locked(path: Path) -> TextIO | None:
-    """Open the file ``path`` and lock it, where there are locks; None where another process has locked it."""
+    """Open the file ``path`` and lock it, where there are locks; None where another one has locked it."""
+    with _looking:
+        if _key(path) in _held:  # the system's locks are between processes
+            return None
+        file = _locked_between_processes(path)
+        if file is not None:
+            _held.add(_key(path))
+        return file
+
+
+def _locked_between_processes(path: Path) -> TextIO | None:
     while True:
         file = open(path, "a")  # noqa: SIM115  (open as long as it is locked)
         try:

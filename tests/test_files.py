@@ -88,6 +88,15 @@ def test_one_process_at_a_time_writes_a_folder(tmp_path):
     assert _in_another_process(folder) == "" and list(folder.iterdir()) == []
 
 
+def test_one_thread_at_a_time_writes_a_folder(tmp_path):
+    with only_writer(tmp_path, "testing"):
+        with pytest.raises(OSError, match="another process is testing there"), only_writer(tmp_path, "testing"):
+            pass
+        assert "another process is testing there" in _in_another_process(tmp_path)  # the second left the first's lock
+    with only_writer(tmp_path, "testing"):
+        pass
+
+
 def _in_another_process(folder) -> str:
     """The last line of what a process says that tries to be the only writer."""
     code = f"from pcperc.files import only_writer\nwith only_writer({str(folder)!r}, 'testing'): pass"

@@ -81,11 +81,13 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None, *, as_configu
             )
         say(f"simulating {root} (once; later runs use it again)")
         simulate(root=root, **dict(cfg.simulation.items()))
-    elif cfg.get("simulation") is not None and (differences := _simulated_otherwise(root, cfg.simulation)):
-        text = f"{root} is there already, simulated with {differences}"
-        if as_configured:
-            raise ConfigError(f"{text}; --cfg-options data_root=DIR makes another")
-        say(f"note: {text}; it is used as it is")
+    elif cfg.get("simulation") is not None:
+        differences = _simulated_otherwise(root, cfg.simulation)
+        how = f"simulated with {differences}" if differences else "and no simulation.json says how it was made"
+        if as_configured and differences != "":
+            raise ConfigError(f"{root} is there already, {how}; --cfg-options data_root=DIR makes another")
+        if differences:
+            say(f"note: {root} is there already, {how}; it is used as it is")
     datasets = [dataset for loader in LOADERS if (dataset := cfg.get(loader, {}).get("dataset")) is not None]
     indexed = (NuScenesDataset, NuScenesLidarSeg)  # SemanticKITTI is read as it lies there
     nuscenes = [dataset for dataset in datasets if resolve_type(dataset["type"], DATASETS) in indexed]
@@ -146,12 +148,14 @@ def _is_prepared(root: Path, version: str, splits: list[str], with_gt_database: 
     return all(file.is_file() for file in files)
 
 
-def _simulated_otherwise(root: Path, wanted: dict) -> str:
-    """Say in which settings a simulated data set differs from the wanted ones; "" where in none, or none are known."""
+def _simulated_otherwise(root: Path, wanted: dict) -> str | None:
+    """Say in which settings a simulated data set differs from the wanted ones: "" in none, None if none are known."""
     try:
         found = json.loads((root / SIMULATION_STAMP).read_text())
     except (OSError, ValueError):  # data of the world
-        return ""
+        return None
+    if not isinstance(found, dict):
+        return None
     names = [name for name in wanted if name != "format" and found.get(name) != wanted[name]]
     return ", ".join(f"{name} {found.get(name)} instead of {wanted[name]}" for name in names)
 

@@ -33,8 +33,9 @@ class TapPairs:
         if not self.neighbors.is_cuda:
             return None
         stream = torch._C._cuda_getCurrentRawStream(self.neighbors.get_device())
-        if self._listed is not None and self._listed[0] == stream:  # another stream has not waited for the list
-            return self._listed[1]
+        kept = self._listed  # once: another thread may replace it
+        if kept is not None and kept[0] == stream:  # another stream has not waited for the list
+            return kept[1]
         pairs = torch.ops.pcperc.list_pairs(self.neighbors, self.num_inputs, self.row_order)
         if not torch.cuda.is_current_stream_capturing():  # what is captured is written by a replay alone
             self._listed = stream, pairs

@@ -32,7 +32,8 @@ class KernelMap:
     Of the two topologies, the fine one is the source of a convolution and the target of a transposed one. A fine and a
     coarse row are connected under tap t where ``fine = stride * coarse + dilation * t - padding``.
 
-    Threads may use one map: of two that build a table at once both take the one that was kept first (``setdefault``).
+    Threads may use one map, on a GPU on one stream: of two that build a table at once both take the one that was kept
+    first (``setdefault``).
     """
 
     source: Topology

@@ -17,7 +17,8 @@ class KernelMapCache:
     """The kernel maps of one network pass, shared by all tensors derived from its input.
 
     A map is found again by its topologies (a new one by the rule that makes it) and its kernel, stride, padding and
-    dilation, whatever kind of layer asks. The cache lives as long as one of these tensors.
+    dilation, whatever kind of layer asks. The cache lives as long as one of these tensors. Of threads that make one at
+    once all get that which was kept first.
 
     Args:
         capacities: for a pass over padding (``pcperc.nn.capture``): the rows, padding included, that each new topology
@@ -53,7 +54,7 @@ class KernelMapCache:
         key = (fine, coarse, kernel_size, stride, padding, dilation)
         kernel_map = self._between.get(key)
         if kernel_map is None:
-            kernel_map = self._between[key] = KernelMap(*key)
+            kernel_map = self._between.setdefault(key, KernelMap(*key))
         if transposed:
             return kernel_map.inverse
         if source is not target:
@@ -79,7 +80,8 @@ class KernelMapCache:
         geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
         key = (source, kernel_size, stride, padding, dilation)
         if key not in self._downsampled:
-            self._downsampled[key] = self.between(source, self._downsample(op, source, **geometry), **geometry)
+            made = self.between(source, self._downsample(op, source, **geometry), **geometry)
+            return self._downsampled.setdefault(key, made)
         return self._downsampled[key]
 
     @property
@@ -127,7 +129,8 @@ class KernelMapCache:
             target = Topology(
                 coords, source.batch_size, output_shape, finer(source.tensor_stride, stride), made_by_operator=True
             )
-            self._upsampled[key] = self.between(source, target, **geometry, transposed=True)
+            made = self.between(source, target, **geometry, transposed=True)
+            return self._upsampled.setdefault(key, made)
         return self._upsampled[key]
 
     def that_made(self, target: Topology, *, kernel_size: Axes, op: str = "that_made") -> KernelMap:
@@ -149,9 +152,8 @@ class KernelMapCache:
     def batch_segments(self, topology: Topology) -> ops.Segments:
         """Return the rows of each batch item."""
         if topology not in self._batch_segments:
-            self._batch_segments[topology] = build_to_keep(
-                lambda: ops.make_segments(topology.coords[:, 0], num_segments=topology.batch_size)
-            )
+            made = build_to_keep(lambda: ops.make_segments(topology.coords[:, 0], num_segments=topology.batch_size))
+            return self._batch_segments.setdefault(topology, made)
         return self._batch_segments[topology]
 
 

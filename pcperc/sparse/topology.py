@@ -52,6 +52,9 @@ class Topology:
     def __setattr__(self, name: str, value: object) -> None:
         raise FrozenInstanceError(f"Topology: cannot assign to {name!r}")
 
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"Topology: cannot delete {name!r}")
+
     def require_distinct(self, op: str) -> None:
         """Look once whether rows are distinct and in range; on a GPU that is a wait.
 

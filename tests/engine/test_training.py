@@ -96,6 +96,12 @@ def test_data_simulated_otherwise(configs, tmp_path, capsys):
     other = configs("b.py", f"data_root = {str(root)!r}\nsimulation = dict(format='nuscenes', scenes=5, seed=1)")
     train(options(other, tmp_path))
     assert f"note: {message}; it is used as it is\n" in capsys.readouterr().out
+    for text in ("[]", "not JSON"):
+        (root / "simulation.json").write_text(text)
+        with pytest.raises(
+            ConfigError, match="is there already, and no simulation.json says how it was made; --cfg-opt"
+        ):
+            train(options(recipe, tmp_path, overrides={"simulation.seed": 1}))
 
 
 def test_tensorboard_curves_and_log_are_in_the_work_dir(configs, tmp_path):

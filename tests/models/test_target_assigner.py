@@ -156,11 +156,15 @@ def test_heatmaps_of_a_batch_are_drawn_apart():
 
 def test_truth_names_who_asks_and_what_is_wrong():
     with pytest.raises(ValueError, match=r"^Some: samples must be 2, got 1$"):
-        Truth.of([NOTHING], CODER, "cpu", batch_size=2, op="Some")
+        Truth.of([NOTHING], CODER, "cpu", batch_size=2, num_classes=3, op="Some")
     with pytest.raises(
         ValueError, match=r"^Some: a sample's boxes must be \(K, 9\) and labels \(K,\), got \(2, 9\) and"
     ):
-        Truth.of([{**TWO_OBJECTS, "labels": [1]}], CODER, "cpu", batch_size=1, op="Some")
+        Truth.of([{**TWO_OBJECTS, "labels": [1]}], CODER, "cpu", batch_size=1, num_classes=3, op="Some")
+    for label in (-1, 3):  # in a heatmap of the whole batch it would be a class of another sample
+        wrong = {**TWO_OBJECTS, "labels": torch.tensor([0, label])}
+        with pytest.raises(ValueError, match=rf"^Some: labels must be in \[0, 3\), got \[0, {label}\] in sample 1$"):
+            Truth.of([NOTHING, wrong], CODER, "cpu", batch_size=2, num_classes=3, op="Some")
 
 
 @pytest.mark.gpu

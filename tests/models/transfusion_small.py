@@ -33,7 +33,7 @@ NOTHING = sample([], [])
 
 
 def truth_of(*samples: dict, device: str = "cpu") -> Truth:
-    return Truth.of(samples, CODER, device, batch_size=len(samples), op="test")
+    return Truth.of(samples, CODER, device, batch_size=len(samples), num_classes=3, op="test")
 
 
 def random_boxes(count: int, dtype=torch.float64) -> torch.Tensor:

@@ -40,6 +40,8 @@ def test_a_topology_cannot_be_written_to():
     for field in dataclasses.fields(topology):
         with pytest.raises(dataclasses.FrozenInstanceError, match=f"Topology: cannot assign to '{field.name}'"):
             setattr(topology, field.name, None)
+        with pytest.raises(dataclasses.FrozenInstanceError, match=f"Topology: cannot delete '{field.name}'"):
+            delattr(topology, field.name)
     same = dataclasses.replace(topology)
     assert same.coords is topology.coords and same != topology  # compared by identity
 

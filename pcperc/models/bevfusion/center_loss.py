@@ -10,6 +10,7 @@ from torch import Tensor
 from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.target_assigner import draw_heatmaps
 from pcperc.models.bevfusion.truth import Truth
+from pcperc.models.constants import constant
 from pcperc.models.losses import gaussian_focal_loss, mean_over_processes, weighted_l1_loss
 from pcperc.registry import MODELS
 
@@ -70,12 +71,13 @@ class CenterLoss:
         Returns:
             ``loss_heatmap`` and ``loss_box``, sums over the tasks.
         Raises:
-            ValueError: not as many samples as the batch has, or wrong shapes in one.
+            ValueError: as `Truth.of`.
         """
         batch_size, device = len(output.heatmap), output.heatmap.device
-        truth = Truth.of(samples, box_coder, device, batch_size=batch_size, op="CenterLoss")
+        form = dict(batch_size=batch_size, num_classes=output.heatmap.shape[1], op="CenterLoss")
+        truth = Truth.of(samples, box_coder, device, **form)
         with torch.autocast(device.type, enabled=False):
-            tasks = torch.tensor(task_of_class, device=device)
+            tasks = constant(task_of_class, truth.labels)
             return {
                 "loss_heatmap": self.heatmap_weight * self._heatmap_loss(output.heatmap, truth, tasks, box_coder),
                 "loss_box": self.box_weight * self._box_loss(output.codes, truth, tasks, box_coder),
@@ -92,13 +94,13 @@ class CenterLoss:
         """Compare the codes of the cells that hold a centre; the count of its task divides an object's loss."""
         task = tasks[truth.labels]
         wanted = box_coder.encode(truth.boxes)
-        last = wanted.new_tensor(box_coder.grid_shape) - 1  # a division may round up to the upper edge
+        last = constant(box_coder.grid_shape, wanted) - 1  # a division may round up to the upper edge
         cells = wanted[:, :2].floor().minimum(last)
         wanted[:, :2] -= cells
         x, y = cells.long().unbind(1)
         predicted = codes[truth.sample, task, :, x, y]
         counts = _count_by_task(task, torch.ones_like(task), len(tasks))
-        weight = wanted.new_tensor(self.code_weights) / counts[task][:, None]
+        weight = constant(self.code_weights, wanted) / counts[task][:, None]
         return weighted_l1_loss(predicted, wanted, weight, avg_factor=1)
 
 

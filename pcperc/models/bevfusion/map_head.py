@@ -109,7 +109,7 @@ class BEVSegmentationHead(nn.Module):
                     f"BEVSegmentationHead: sample {sample.get('sample_token')} must have map_masks of "
                     f"{tuple(logits.shape[1:])} (DrawMapMasks makes them), got {found}"
                 )
-        target = torch.stack([sample["map_masks"] for sample in samples]).to(logits.device)
+        target = torch.stack([sample["map_masks"].to(logits.device, non_blocking=True) for sample in samples])
         return {
             f"loss_{name}": binary_focal_loss(logits[:, index], target[:, index], gamma=self.focal_gamma)
             for index, name in enumerate(self.classes)

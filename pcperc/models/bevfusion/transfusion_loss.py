@@ -72,13 +72,14 @@ class TransFusionLoss:
         Boxes of no positive size, not finite or outside the grid are left out; NaN velocities carry no loss.
 
         Returns:
-            ``loss_heatmap``; ``loss_cls``, ``loss_box`` and ``matched_iou`` (for the log only) of the last layer,
-            and of earlier ones with ``_layer<i>`` appended.
+            ``loss_heatmap``; ``loss_cls``, ``loss_box`` and ``matched_iou`` (for the log only, the mean over all
+            matched pairs) of the last layer, and of earlier ones with ``_layer<i>`` appended.
         Raises:
-            ValueError: not as many samples as the batch has, or wrong shapes in one.
+            ValueError: as `Truth.of`.
         """
         batch_size, device = len(output.heatmap), output.heatmap.device
-        truth = Truth.of(samples, box_coder, device, batch_size=batch_size, op="TransFusionLoss")
+        form = dict(batch_size=batch_size, num_classes=output.heatmap.shape[1], op="TransFusionLoss")
+        truth = Truth.of(samples, box_coder, device, **form)
         with torch.autocast(device.type, enabled=False):
             losses = {"loss_heatmap": self._heatmap_loss(output.heatmap, truth, box_coder)}
             last = len(output.codes) - 1

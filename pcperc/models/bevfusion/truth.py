@@ -28,7 +28,14 @@ class Truth:
 
     @classmethod
     def of(
-        cls, samples: Sequence[dict], box_coder: BoxCoder, device: torch.device | str, *, batch_size: int, op: str
+        cls,
+        samples: Sequence[dict],
+        box_coder: BoxCoder,
+        device: torch.device | str,
+        *,
+        batch_size: int,
+        num_classes: int,
+        op: str,
     ) -> "Truth":
         """Gather ``boxes`` (K, 9) and ``labels`` (K,) of the samples; those that are not usable are left out.
 
@@ -37,9 +44,9 @@ class Truth:
         Args:
             box_coder: says which boxes are usable.
             device: where the objects are to be.
-            batch_size, op: how many samples there must be, and who asks.
+            batch_size, num_classes, op: how many samples there must be, of how many classes, and who asks.
         Raises:
-            ValueError: another number of samples, or wrong shapes in one.
+            ValueError: another number of samples, wrong shapes in one, or a label that is no class.
         """
         if len(samples) != batch_size:
             raise ValueError(f"{op}: samples must be {batch_size}, got {len(samples)}")
@@ -51,6 +58,9 @@ class Truth:
                 got = f"{tuple(own.shape)} and {tuple(labels.shape)}"
                 raise ValueError(f"{op}: a sample's boxes must be (K, 9) and labels (K,), got {got}")
             usable = box_coder.usable(own)
+            if ((labels[usable] < 0) | (labels[usable] >= num_classes)).any():
+                got = f"{labels[usable].tolist()} in sample {number}"
+                raise ValueError(f"{op}: labels must be in [0, {num_classes}), got {got}")
             boxes.append(own[usable])
             codes.append(torch.stack([labels, torch.full_like(labels, number)])[:, usable])
         labels, sample = torch.cat(codes, 1).to(device, non_blocking=True)  # read from the host when this returns
