@@ -98,9 +98,7 @@ def test_data_simulated_otherwise(configs, tmp_path, capsys):
     assert f"note: {message}; it is used as it is\n" in capsys.readouterr().out
     for text in ("[]", "not JSON"):
         (root / "simulation.json").write_text(text)
-        with pytest.raises(
-            ConfigError, match="is there already, and no simulation.json says how it was made; --cfg"
-        ):
+        with pytest.raises(ConfigError, match="is there already, and no simulation.json says how it was made; --cfg"):
             train(options(recipe, tmp_path, overrides={"simulation.seed": 1}))
 
 
