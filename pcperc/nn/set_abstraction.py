@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.nn._checks import check_points, check_rows
+from pcperc.nn.residual import _has_hooks
 from pcperc.nn.shared_mlp import SharedMLP, rows_at_once
 from pcperc.ops._checks import floats, positive_int
 from pcperc.sparse import PointTensor
@@ -156,18 +157,27 @@ class FeaturePropagation(nn.Module):
         check_points("FeaturePropagation", centers)
         check_points("FeaturePropagation", points)
         plan = ops.make_three_nearest_plan(_xyz(centers), centers.items, _xyz(points), points.items)
-        channels = [centers.num_channels, points.num_channels]
-        if sum(channels) != self.mlp.in_channels:
-            self.mlp(points.feats.new_empty(len(points), sum(channels)))  # says what is wrong
-        # The first layer is linear: of the centres it comes before the interpolation, on fewer rows, and nothing is put
-        # side by side.
-        first, *others = self.mlp
-        of_centers, of_points = first.weight.split(channels, 1)
+        first = self._first_linear(centers, points)
+        if first is None:
+            read = ops.weighted_gather(centers.feats, plan)
+            return points.replace(feats=self.mlp(torch.cat([read, points.feats], 1)))
+        # Of the centres it comes before the interpolation, on fewer rows, and nothing is put side by side.
+        of_centers, of_points = first.weight.split([centers.num_channels, points.num_channels], 1)
         feats = F.linear(points.feats, of_points, first.bias)
         feats.add_(ops.weighted_gather(F.linear(centers.feats, of_centers), plan))
-        for layer in others:
+        for layer in list(self.mlp)[1:]:
             feats = layer(feats)
         return points.replace(feats=feats)
+
+    def _first_linear(self, centers: PointTensor, points: PointTensor) -> nn.Linear | None:
+        """The first layer where its weight is all that it does to these inputs, or None: hooks want to be called."""
+        mlp, channels = self.mlp, centers.num_channels + points.num_channels
+        if type(mlp) is not SharedMLP or len(mlp) == 0 or _has_hooks(mlp):
+            return None
+        first = mlp[0]
+        if type(first) is not nn.Linear or "weight" not in first._parameters or _has_hooks(first):
+            return None
+        return first if centers.dtype == points.dtype and channels == mlp.in_channels else None
 
 
 def _xyz(points: PointTensor) -> Tensor:

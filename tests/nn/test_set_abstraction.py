@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torch.nn.utils.prune import l1_unstructured
 
 from pcperc import nn as spnn
 from pcperc.sparse import PointTensor
@@ -44,6 +45,45 @@ def test_feature_propagation_equals_the_formulas(training, device):
     options = dict(batch_size=3, training=training)
     expected = oracles_pvcnn.propagate(state_as(layer), "x", arrays(centers), arrays(points), **options)
     assert_equals(layer(centers, points), (*arrays(points)[:2], expected))
+
+
+def prune(linear):
+    l1_unstructured(linear, "weight", amount=0.5)
+
+
+def double_input(linear):
+    linear.register_forward_pre_hook(lambda layer, args: (2 * args[0],))
+
+
+@pytest.mark.parametrize("change", [prune, torch.nn.utils.spectral_norm, double_input])
+def test_feature_propagation_calls_a_first_layer_that_does_more(change):
+    centers, points = cloud_of(5, 2, channels=5), cloud_of(9, 4, channels=3, seed=1)
+    layer = randomize(spnn.FeaturePropagation(8, (8, 4)))
+    change(layer.mlp[0])
+    layer.eval()
+    inputs = []
+    handle = layer.mlp.register_forward_pre_hook(lambda mlp, args: inputs.append(args[0]))
+    expected = layer(centers, points).feats
+    handle.remove()
+    torch.testing.assert_close(expected, layer.mlp(inputs[0]))
+    torch.testing.assert_close(layer(centers, points).feats, expected)
+    if hasattr(layer.mlp[0], "weight_orig"):  # the hook makes the weight from it
+        layer.mlp[0].weight_orig.data.copy_(torch.randn(8, 8, generator=torch.Generator().manual_seed(3)))
+        torch.testing.assert_close(layer(centers, points).feats, layer.mlp(inputs[0]))
+
+
+def test_feature_propagation_without_layers_puts_features_side_by_side():
+    points = cloud_of(9, 4, channels=3)
+    feats = spnn.FeaturePropagation(6, [])(points, points).feats  # a point is its own nearest
+    torch.testing.assert_close(feats, torch.cat([points.feats, points.feats], 1), rtol=1e-4, atol=1e-4)
+
+
+def test_feature_propagation_promotes_features_of_two_dtypes():
+    centers, points = cloud_of(5, 2, channels=5), cloud_of(9, 4, channels=3, seed=1)
+    layer = randomize(spnn.FeaturePropagation(8, (4,))).eval()
+    narrow = points.replace(feats=points.feats.float())
+    widened = points.replace(feats=narrow.feats.double())
+    torch.testing.assert_close(layer(centers, narrow).feats, layer(centers, widened).feats)
 
 
 def test_gradients(device):
