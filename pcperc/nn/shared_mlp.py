@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pcperc.nn.norm import RowBatchNorm
+from pcperc.nn.residual import _has_hooks
 from pcperc.ops._checks import describe, plain, positive_int
 from pcperc.sparse import PointTensor
 
@@ -62,12 +63,15 @@ class SharedMLP(nn.Sequential):
 def rows_at_once(layers: Sequence[SharedMLP], num_rows: int, dtype: torch.dtype) -> int | None:
     """Return how many of so many rows to pass through layers at once, so that no table is above ``MAX_TABLE_BYTES``.
 
-    None is all of them: because they are few, there is no layer, a gradient is wanted, which needs the tables, or a
-    norm takes its statistics from the rows; and under torch.compile, which knows no number of rows.
+    None is all of them: because they are few, there is no layer, a gradient is wanted, which needs the tables, a norm
+    takes its statistics from the rows, or a layer or a part of it has hooks, which get what they get of few rows; and
+    under torch.compile, which knows no number of rows. A product of other rows may differ in its last bits.
     """
     if not layers or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return None
     if any(_looks_at_rows(part) for layer in layers for part in layer):
+        return None
+    if any(_has_hooks(module) for layer in layers for module in layer.modules()):
         return None
     count = max(MAX_TABLE_BYTES // (max(layer.max_channels for layer in layers) * dtype.itemsize), 1)
     return count if count < num_rows else None

@@ -101,6 +101,14 @@ def test_points_of_spvcnn_are_fused(device):
         torch.testing.assert_close(fused(points).feats, model(points).feats, rtol=1e-9, atol=1e-10)
 
 
+def recorded(forward, rows):
+    def call(x):
+        rows.append(len(x))
+        return forward(x)
+
+    return call
+
+
 @pytest.fixture
 def small_tables(monkeypatch):
     """Let a table take so many bytes, and list how many rows each perceptron that is watched gets."""
@@ -109,7 +117,7 @@ def small_tables(monkeypatch):
         monkeypatch.setattr(shared_mlp, "MAX_TABLE_BYTES", limit)
         rows = []
         for layer in layers:
-            layer.register_forward_pre_hook(lambda _, x: rows.append(len(x[0])))
+            monkeypatch.setattr(layer, "forward", recorded(layer.forward, rows))  # a hook would get all rows
         return rows
 
     return watch
@@ -153,6 +161,20 @@ def test_groups_of_an_abstraction_pass_in_slices(small_tables):
     rows.clear()
     model(*inputs)
     assert rows == [31 * 64]
+
+
+@pytest.mark.parametrize("part", [False, True], ids=["layer", "part"])
+@pytest.mark.parametrize("name", ["pvcnn_shapenet", "pointnet2_shapenet"])
+def test_a_hook_gets_of_many_points_what_it_gets_of_few(name, part, small_tables):
+    model, inputs = network_and_input(name, 30, 1)
+    layer = model.abstractions[0].mlp if name == "pointnet2_shapenet" else model.point_layers[-1]
+    seen = []
+    (layer[0] if part else layer).register_forward_hook(lambda *call: seen.append(call[1][0]))
+    for limit in (2**26, 1):
+        small_tables(limit)
+        results(model, inputs)
+    few, many = seen
+    assert type(few) is type(many) and len(few) == len(many)
 
 
 def test_a_value_that_is_no_number_wins_in_slices_too(small_tables):
