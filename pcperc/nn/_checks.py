@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pcperc.ops._conv_arguments import HALF_DTYPES, is_autocast
 from pcperc.sparse import PointTensor, SparseTensor
@@ -68,9 +69,10 @@ def check_dtype(layer: nn.Module, feats: Tensor) -> None:
     Raises:
         ValueError: the two do not go together. Under autocast, where dtypes of operators differ, nothing is said.
     """
-    own = next((t.dtype for t in (*layer.parameters(False), *layer.buffers(False)) if t.is_floating_point()), None)
+    own = next((t.dtype for t in (*layer.parameters(), *layer.buffers()) if t.is_floating_point()), None)
     got = feats.dtype
-    is_mixed = own == torch.float32 and got in HALF_DTYPES
+    # Convolutions and batch norms take such rows, and so refused something else; torch's other layers do not.
+    is_mixed = own == torch.float32 and got in HALF_DTYPES and isinstance(layer, TellsArguments | _BatchNorm)
     if own in (None, got) or got not in _CASTS or is_mixed or is_autocast(feats):
         return
     other = "a float32 layer under torch.autocast" if own in HALF_DTYPES else f"layer.{_CASTS[got]}()"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.nn._checks import check_points, check_rows
+from pcperc.nn._checks import check_dtype, check_points, check_rows
 from pcperc.nn.residual import _has_hooks
 from pcperc.nn.shared_mlp import SharedMLP, rows_at_once
 from pcperc.ops._checks import floats, positive_int
@@ -163,7 +163,11 @@ class FeaturePropagation(nn.Module):
             return points.replace(feats=self.mlp(torch.cat([read, points.feats], 1)))
         # Of the centres it comes before the interpolation, on fewer rows, and nothing is put side by side.
         of_centers, of_points = first.weight.split([centers.num_channels, points.num_channels], 1)
-        feats = F.linear(points.feats, of_points, first.bias)
+        try:
+            feats = F.linear(points.feats, of_points, first.bias)
+        except RuntimeError:
+            check_dtype(self.mlp, points.feats)
+            raise
         feats.add_(ops.weighted_gather(F.linear(centers.feats, of_centers), plan))
         for layer in list(self.mlp)[1:]:
             feats = layer(feats)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pcperc.nn._checks import check_dtype
 from pcperc.nn.norm import RowBatchNorm
 from pcperc.nn.residual import _has_hooks
 from pcperc.ops._checks import describe, plain, positive_int
@@ -30,7 +31,7 @@ class SharedMLP(nn.Sequential):
     Shape: (rows, in_channels) features, or a PointTensor of such, to the same with (rows, channels[-1]). Fewer than two
         rows are normalised by the running statistics in training too, as in ``BatchNorm``.
     Raises:
-        TypeError, ValueError: not whole numbers > 0; an input with other channels.
+        TypeError, ValueError: not whole numbers > 0; an input with other channels, or in another dtype.
     Source: Qi, Su, Mo and Guibas, "PointNet", CVPR 2017, section 4.2; there it is a convolution of kernel size 1.
     """
 
@@ -56,8 +57,12 @@ class SharedMLP(nn.Sequential):
         feats = x.feats if isinstance(x, PointTensor) else x
         if not isinstance(feats, Tensor) or feats.dim() != 2 or feats.shape[1] != self.in_channels:
             raise ValueError(f"SharedMLP: input must be (rows, {self.in_channels}), got {describe(feats)}")
-        feats = super().forward(feats)
-        return x.replace(feats=feats) if isinstance(x, PointTensor) else feats
+        try:
+            out = super().forward(feats)
+        except RuntimeError:
+            check_dtype(self, feats)
+            raise
+        return x.replace(feats=out) if isinstance(x, PointTensor) else out
 
 
 def rows_at_once(layers: Sequence[SharedMLP], num_rows: int, dtype: torch.dtype) -> int | None:

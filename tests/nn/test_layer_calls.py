@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pcperc.nn as spnn
+from tests.models.pvcnn_clouds import cloud_of
 from tests.nn.blocks import randomised, voxels
 
 LAYERS = {
@@ -217,6 +218,32 @@ def test_a_half_layer_of_torchs_own_arithmetic_is_named(layer):
         ValueError, match=rf"^{name}: input must be float16 .*, got float32; use x\.half\(\), or a float32"
     ):
         copy.deepcopy(layer).half().eval()(voxels())
+
+
+@pytest.mark.parametrize("layer", [spnn.Linear(4, 4), spnn.PReLU(4)], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_rows_that_torchs_own_arithmetic_refuses_are_named(layer, dtype):
+    name, got = type(layer).__name__, str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"^{name}: input must be float32 .*, got {got}; use x\.float"):
+        layer(voxels().to(dtype))
+
+
+POINT_LAYERS = {
+    "mlp": lambda points: spnn.SharedMLP(4, 8)(points),
+    "rows": lambda points: spnn.SharedMLP(4, 8)(points.feats),
+    "grid": lambda points: spnn.PVConv(4, 8, 2)(points),
+    "up": lambda points: spnn.FeaturePropagation(8, [8])(points, points),
+    "down": lambda points: spnn.SetAbstraction(4, [8], num_centers=2, radius=1.0, num_neighbors=2)(points),
+}
+
+
+@pytest.mark.parametrize("run", POINT_LAYERS.values(), ids=POINT_LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_points_of_another_dtype_than_a_perceptron_are_named(run, dtype):
+    points = cloud_of(6, channels=4, dtype=torch.float32)
+    points, got = points.replace(feats=points.feats.to(dtype)), str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"^SharedMLP: input must be float32 .*, got {got}; use x\.float\(\)"):
+        run(points)
 
 
 def test_another_error_of_a_layer_whose_dtype_fits_stands():
