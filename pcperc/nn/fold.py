@@ -22,8 +22,13 @@ RECTIFIERS = (ReLU, LeakyReLU, nn.ReLU, nn.LeakyReLU)
 
 
 def takes_up(layer: nn.Module, norm: nn.Module) -> bool:
-    """Whether the weights of a dense layer can take up the norm behind it: a subclass may compute something else."""
-    return type(norm) in _NORMS.get(type(layer), ()) and "weight" in layer._parameters  # else a hook makes it
+    """Whether the weights of a dense layer can take up the norm behind it.
+
+    A subclass may compute something else, a weight may be made by a hook, and a norm without running statistics take
+    those of each batch.
+    """
+    is_plain = type(norm) in _NORMS.get(type(layer), ()) and "weight" in layer._parameters
+    return is_plain and norm.running_mean is not None
 
 
 class NormedLayer(nn.Module):

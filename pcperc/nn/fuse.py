@@ -30,7 +30,8 @@ def fuse(model: nn.Module) -> nn.Module:
     :class:`Linear` and BatchNorm or SyncBatchNorm, ``torch.nn.Conv2d`` and BatchNorm2d, ``torch.nn.Conv3d`` and
     BatchNorm3d. ``torch.nn.Identity`` stands where something was. That makes PVConv and all that is built of SharedMLP
     faster, too. Other dense layers and norms (transposed convolutions, BatchNorm1d), dense layers with parametrized
-    weights, norms in front of a layer, and layers that another module calls one by one stay as they are.
+    weights or with a norm that keeps no running statistics, norms in front of a layer, and layers that another module
+    calls one by one stay as they are.
 
     The folded weights are computed in float64 and rounded once; results differ from those of ``model`` by rounding. The
     copy does not learn: weights with a norm in them need no gradient, and to a block features that do are an error.
@@ -40,9 +41,9 @@ def fuse(model: nn.Module) -> nn.Module:
         model: in eval mode; it is not changed.
     Raises:
         TypeError: no module, or the norm of a block is no batch norm.
-        ValueError: a block, or a dense layer with its norm, is in training mode, its norm keeps no running statistics
-            or its sparse convolution has another backend or parametrized weights, and it is named as in ``model``:
-            "model.encoder.0"; or there is neither.
+        ValueError: a block, or a dense layer with its norm, is in training mode, or a block's norm keeps no running
+            statistics or its sparse convolution has another backend or parametrized weights, and it is named as in
+            ``model``: "model.encoder.0"; or there is neither.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fuse: model must be a module, got {describe(model)}")
