@@ -3,7 +3,7 @@
 
 import re
 
-from torch import nn
+from torch.nn.modules import activation
 
 # Attributes of their tensors, and what to write on a tensor x of ours.
 ATTRIBUTES_OF_ROWS = {
@@ -66,10 +66,11 @@ def layer_for(name: str) -> str | None:
         return LAYERS[stem].format(stem=stem, axes=axes or "3d")
     if stem in OF_THE_SAME_NAME:
         return f"pcperc.nn.{stem}"
-    if name.removeprefix("Minkowski") in _LAYERS_OF_TORCH:
+    if name.removeprefix("Minkowski") in _ROWWISE_OF_TORCH:
         name = name.removeprefix("Minkowski")
         return f"torch.nn.{name} on x.feats, as a layer: class {name}(pcperc.nn.OnFeats, torch.nn.{name}): pass"
     return None
 
 
-_LAYERS_OF_TORCH = {name for name, kind in vars(nn).items() if isinstance(kind, type) and issubclass(kind, nn.Module)}
+# Layers of torch that treat every row alone.
+_ROWWISE_OF_TORCH = {*activation.__all__, "AlphaDropout"} - {"MultiheadAttention"}

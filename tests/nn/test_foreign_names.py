@@ -14,7 +14,10 @@ from pcperc import SparseTensor
 from pcperc.foreign_names import ATTRIBUTES, LAYERS, OF_THE_SAME_NAME, layer_for
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrate.md").read_text()
-ABSENT = ["Foo", "SubMConv", "functional", "__wrapped__"]
+# No layer of torch is advised that does not treat every row alone.
+OTHERS_OF_TORCH = ["LSTM", "Embedding", "CrossEntropyLoss", "LazyConv3d", "Flatten", "MultiheadAttention"]
+ABSENT = ["Foo", "SubMConv", "functional", "__wrapped__", *OTHERS_OF_TORCH]
+ON_FEATS = "torch.nn.{0} on x.feats, as a layer: class {0}(pcperc.nn.OnFeats, torch.nn.{0}): pass"
 
 
 def rows_of(heading):
@@ -31,6 +34,9 @@ def rows_of(heading):
         ("SparseReLU", "pcperc.nn.ReLU"),
         ("BatchNorm1d", "pcperc.nn.BatchNorm"),
         ("MinkowskiELU", "pcperc.nn.ELU"),
+        ("Hardtanh", ON_FEATS.format("Hardtanh")),
+        ("MinkowskiSoftsign", ON_FEATS.format("Softsign")),
+        ("AlphaDropout", ON_FEATS.format("AlphaDropout")),
         ("MaxPool2d", "pcperc.nn.SparseMaxPool2d"),
         ("MinkowskiAvgPooling", "pcperc.nn.SparseAvgPool3d"),
         ("SparseGlobalMaxPool", 'pcperc.nn.GlobalPool("max")'),
