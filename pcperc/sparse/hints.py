@@ -22,6 +22,11 @@ class _Foreign:
         called = f"{kind.__name__}.{self.name}"
         raise AttributeError(f"{called}: no such attribute; write {self.answer} (docs/migrate.md)")
 
+    def __set__(self, x: object, value: object) -> NoReturn:
+        called = f"{type(x).__name__}.{self.name}"
+        advice = "features change by x = x.replace(feats=f), voxels never"
+        raise AttributeError(f"{called}: cannot be set; {advice} (docs/migrate.md)")
+
 
 class _Dim:
     """``dim``, which torch's norms look at before they call a function."""

@@ -34,6 +34,10 @@ def test_a_foreign_attribute_says_what_to_write(make, table):
             getattr(x, name)
         assert str(caught.value) == f"{type(x).__name__}.{name}: no such attribute; write {answer} (docs/migrate.md)"
         assert not hasattr(x, name) and getattr(x, name, None) is None and name not in dir(x)
+        with pytest.raises(
+            AttributeError, match=rf"{name}: cannot be set; features change by x = x\.replace\(feats=f\)"
+        ):
+            setattr(x, name, x.feats)  # it would be kept, and seen by no layer
         for written in re.findall(r"x\.(\w+)", answer):
             assert hasattr(x, written)
 
