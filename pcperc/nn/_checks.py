@@ -103,3 +103,10 @@ def check_points(op: str, points: object) -> None:
     """
     if not isinstance(points, PointTensor):
         raise TypeError(f"{op}: points must be a PointTensor, got {type(points).__name__}")
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether someone wants to be told of the module's calls, so that they must be made."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

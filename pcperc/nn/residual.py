@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from pcperc.nn._checks import check_dtype, check_input
+from pcperc.nn._checks import check_dtype, check_input, has_hooks
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import PerAxis, SparseConv, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
 from pcperc.nn.norm import BatchNorm
@@ -105,11 +105,11 @@ def norm_and_activation(
 
 def _one_pass_slope(norm: nn.Module | None, activation: nn.Module | None) -> float | None:
     """What ``ops.batch_norm`` takes to compute both, or None where it cannot: a subclass may compute something else."""
-    if type(norm) is not BatchNorm or torch.compiler.is_compiling() or _has_hooks(norm):
+    if type(norm) is not BatchNorm or torch.compiler.is_compiling() or has_hooks(norm):
         return None
     if activation is None:
         return 1.0
-    if type(activation) not in (ReLU, LeakyReLU) or _has_hooks(activation):
+    if type(activation) not in (ReLU, LeakyReLU) or has_hooks(activation):
         return None
     slope = activation.negative_slope if type(activation) is LeakyReLU else 0.0
     return slope if slope >= 0 else None
@@ -121,14 +121,8 @@ def _is_one_operator(conv: SparseConvBase) -> bool:
     is_known = getattr(conv.forward, "__func__", None) in _FORWARDS and kind._convolve is SparseConvBase._convolve
     has_plain_taps = kind.tap_weights is SparseConvBase.tap_weights
     # Hooks of all modules are torch's flop counter, say.
-    has_hooks = _has_hooks(conv) or nn.modules.module._has_any_global_hook()
-    return is_known and has_plain_taps and conv.backend is None and not has_hooks
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    is_watched = has_hooks(conv) or nn.modules.module._has_any_global_hook()
+    return is_known and has_plain_taps and conv.backend is None and not is_watched
 
 
 class ResidualBlock(nn.Module):

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.nn._checks import check_dtype, check_points, check_rows
-from pcperc.nn.residual import _has_hooks
+from pcperc.nn._checks import check_dtype, check_points, check_rows, has_hooks
 from pcperc.nn.shared_mlp import SharedMLP, rows_at_once
 from pcperc.ops._checks import floats, positive_int
 from pcperc.sparse import PointTensor
@@ -176,10 +175,10 @@ class FeaturePropagation(nn.Module):
     def _first_linear(self, centers: PointTensor, points: PointTensor) -> nn.Linear | None:
         """The first layer where its weight is all that it does to these inputs, or None: hooks want to be called."""
         mlp, channels = self.mlp, centers.num_channels + points.num_channels
-        if type(mlp) is not SharedMLP or len(mlp) == 0 or _has_hooks(mlp):
+        if type(mlp) is not SharedMLP or len(mlp) == 0 or has_hooks(mlp):
             return None
         first = mlp[0]
-        if type(first) is not nn.Linear or "weight" not in first._parameters or _has_hooks(first):
+        if type(first) is not nn.Linear or "weight" not in first._parameters or has_hooks(first):
             return None
         return first if centers.dtype == points.dtype and channels == mlp.in_channels else None
 

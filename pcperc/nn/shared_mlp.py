@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pcperc.nn._checks import check_dtype
+from pcperc.nn._checks import check_dtype, has_hooks
 from pcperc.nn.norm import RowBatchNorm
-from pcperc.nn.residual import _has_hooks
 from pcperc.ops._checks import describe, plain, positive_int
 from pcperc.sparse import PointTensor
 
@@ -76,7 +75,7 @@ def rows_at_once(layers: Sequence[SharedMLP], num_rows: int, dtype: torch.dtype)
         return None
     if any(_looks_at_rows(part) for layer in layers for part in layer):
         return None
-    if any(_has_hooks(module) for layer in layers for module in layer.modules()):
+    if any(has_hooks(module) for layer in layers for module in layer.modules()):
         return None
     count = max(MAX_TABLE_BYTES // (max(layer.max_channels for layer in layers) * dtype.itemsize), 1)
     return count if count < num_rows else None
