@@ -6,6 +6,7 @@ equal to the oracle in every type on CPU and GPU, the same bits twice, strided i
 error messages; ``DifferentiableOpContract`` adds gradcheck in float64.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from tests.tolerances import tolerances
+
+IS_SANITIZED = "PCPERC_TEST_PART" in os.environ  # see part.py
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ class DifferentiableOpContract(OpContract):
             tensors = {**sample.tensors, **dict(zip(names, values, strict=True))}
             return tuple(t for t in self.call(replace(sample, tensors=tensors)) if t.is_floating_point())
 
-        assert torch.autograd.gradcheck(run, leaves, nondet_tol=0.0)
+        # Entry by entry it launches thousands of kernels, which takes minutes under compute-sanitizer.
+        assert torch.autograd.gradcheck(run, leaves, nondet_tol=0.0, fast_mode=IS_SANITIZED)
 
 
 def assert_twice_differentiable(run: Callable, leaves: Tensor | Sequence[Tensor], **options: Any) -> None:
@@ -138,7 +142,7 @@ def parametrize(metafunc) -> None:
     for name, values in (("sample", cls.samples), ("mistake", cls.mistakes)):
         if name in metafunc.fixturenames:
             found = values()
-            # gradcheck launches hundreds of kernels a sample: one of them is enough for tools/sanitize_gpu.sh.
+            # For tools/sanitize_gpu.sh the gradients of one sample are enough.
             few = found[:1] if metafunc.function.__name__ == "test_gradients" else []
             metafunc.parametrize(name, _sanitized(found, few), ids=lambda value: value.name)
     if "dtype" in metafunc.fixturenames:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pytest plugin (``-p tests.part``): with PCPERC_TEST_PART=I/N, every N-th of the selected tests from number I on."""
+"""pytest plugin (``-p tests.part``): with PCPERC_TEST_PART=I/N, every N-th of the selected tests from number I on.
+
+For tools/sanitize_gpu.sh; op_contract.py takes it as the sign that each launch is slow.
+"""
 
 import os
 

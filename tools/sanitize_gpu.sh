@@ -29,7 +29,7 @@ run_part() {
   [ "$tool" = initcheck ] && only=()
   PCPERC_TEST_PART=$part/$(parts_of "$tool") timeout "$TIME_LIMIT" "$SANITIZER" --tool "$tool" "${only[@]}" --target-processes all \
     --report-api-errors no --print-limit 1000 --log-file "$LOGS/$tool.$part.log" \
-    "$PYTHON" -m pytest $TESTS -m "sanitizer and gpu" -q -p tests.part -p no:cacheprovider > "$LOGS/$tool.$part.tests.log" 2>&1
+    "$PYTHON" -m pytest $TESTS -m "sanitizer and gpu" -q -p tests.part -p no:cacheprovider --durations=8 > "$LOGS/$tool.$part.tests.log" 2>&1
   echo $? > "$LOGS/$tool.$part.status.log"
 }
 

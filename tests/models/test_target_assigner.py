@@ -179,5 +179,6 @@ def test_a_match_waits_for_the_gpu_once():
         torch.cuda.set_sync_debug_mode("warn")
         found = assigner.assign(proposals, logits, truth)
         torch.cuda.set_sync_debug_mode("default")
-    assert len(waits) == 1
+    # The mode itself warns once in a process that it is a prototype.
+    assert sum("called a synchronizing" in str(wait.message) for wait in waits) == 1
     assert [index.tolist() for index in found[:3]] == [index.tolist() for index in expected[:3]]
