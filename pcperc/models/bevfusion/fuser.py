@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc.models.blocks import ConvNormReLU
+from pcperc.models.losses import mean_over_processes
 from pcperc.registry import MODELS
 
 
@@ -19,9 +20,11 @@ class ConvFuser(nn.Module):
     Args:
         in_channels: channels of each modality's map, camera first.
         out_channels: channels of the fused map.
-        passes: index of the modality whose map an untrained fuser hands on, normalised, as if there were no other; None
-            draws all weights at random, as published. The decoder and head of a LiDAR stage then go on from where they
-            were: with random weights a short second stage spends its time on finding them again.
+        passes: index of the modality whose map an untrained fuser hands on as if there were no other; None draws all
+            weights at random, as published. The decoder and head of a LiDAR stage then go on from where they were:
+            with random weights a short second stage spends its time on finding them again. The map comes out as it went
+            in from the first batch in training mode on, which sets the norm's weight and bias (all processes the same).
+
     Raises:
         ValueError: a modality to pass on that has not out_channels channels.
     Source: Liu et al., BEVFusion, ICRA 2023, section III-C.
@@ -31,6 +34,7 @@ class ConvFuser(nn.Module):
         super().__init__()
         self.in_channels = tuple(in_channels)
         self.conv = ConvNormReLU(sum(in_channels), out_channels, 3)
+        self._handed_on = passes  # until the first batch in training mode
         if passes is not None:
             self._pass_on(passes, out_channels)
 
@@ -58,4 +62,18 @@ class ConvFuser(nn.Module):
             raise ValueError(
                 f"ConvFuser: features must be (B, C, X, Y) of one grid with C = {self.in_channels}, got {shapes}"
             )
+        if self.training:
+            self._set_scale(features)
         return self.conv(torch.cat(list(features), 1))
+
+    @torch.no_grad()
+    def _set_scale(self, features: Sequence[Tensor]) -> None:
+        """Let the norm of an untrained fuser give back the map that the convolution hands on."""
+        handed_on, self._handed_on = self._handed_on, None
+        norm = self.conv.norm
+        if handed_on is None or norm.num_batches_tracked > 0:
+            return
+        passed = features[handed_on].float()
+        mean, square = mean_over_processes(torch.stack([passed.mean((0, 2, 3)), passed.square().mean((0, 2, 3))]))
+        norm.bias.copy_(mean)
+        norm.weight.copy_(((square - mean.square()).clamp(min=0) + norm.eps).sqrt())
