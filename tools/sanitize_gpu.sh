@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The marked operator tests on a GPU under compute-sanitizer: memcheck, racecheck, synccheck, initcheck, side by side. Prints
 # a line for each tool and the first findings; status 0 where no tool found anything in pcperc's kernels and every test passed.
-# PYTHON is the interpreter (python3), PARTS the processes of each tool (3; initcheck, the slowest, has twice as many; all of
+# PYTHON is the interpreter (python3), PARTS the processes of each tool (3; racecheck, the slowest, has twice as many; all of
 # them use one core each and some GB of GPU memory), TIME_LIMIT the seconds that all may take (480), LOGS where the logs go,
 # TESTS the tests (tests/ops).
 set -uo pipefail
@@ -21,7 +21,7 @@ rm -f "$LOGS"/*.log
 # Each tensor gets an allocation of its own, so that what is read or written beside it is seen.
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1 OMP_NUM_THREADS=1
 
-parts_of() { [ "$1" = initcheck ] && echo $((2 * PARTS)) || echo "$PARTS"; }
+parts_of() { [ "$1" = racecheck ] && echo $((2 * PARTS)) || echo "$PARTS"; }
 
 run_part() {
   local tool=$1 part=$2 only=(--kernel-name kns=pcperc)
