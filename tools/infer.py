@@ -27,6 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", help="with --ray, without FILE: of the data set; default: the one tested on")
     parser.add_argument("--data-root", help="with --ray, without FILE: where the data set is now")
     parser.add_argument("--category", help="what the files show, for parts of shapes (Chair) and frustums (Car)")
+    parser.add_argument("--fuse", action="store_true", help="fold norms into the layers before them (pcperc.nn.fuse)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option
 

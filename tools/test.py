@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16 (by autocast)")
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
+    parser.add_argument("--fuse", action="store_true", help="fold norms into the layers before them (pcperc.nn.fuse)")
     parser.add_argument(
         "--cuda-graph", type=int, metavar="VOXELS", help="BEVFusion's parts as CUDA graphs, for so many voxels at most"
     )

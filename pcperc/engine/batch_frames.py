@@ -33,6 +33,7 @@ class BatchOptions:
     columns: int | None = None
     intensity_scale: float = 1.0
     min_score: float = 0.1
+    fuse: bool = False
     device: str | None = None
 
 
@@ -74,6 +75,7 @@ class FrameSource:
         ]
         options = self.options
         reading = [options.columns, options.intensity_scale, [str(path) for path in options.calibration]]
+        reading += ["fuse"] if options.fuse else []
         described = json.dumps([frames, len(self), options.min_score, *reading])
         return {
             "checkpoint": self.options.checkpoint.name,

@@ -79,7 +79,7 @@ class PartWriter:
     def __init__(self, options: BatchOptions, device: str) -> None:
         torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
         self.source = FrameSource(options)
-        self.model = build_model(self.source.opened, torch.device(device))
+        self.model = build_model(self.source.opened, torch.device(device), fuses=options.fuse)
         self.options = options
         self.paths = part_paths(options.out, len(self.source), options.frames_per_part)
         self.worker = f"{socket.gethostname()}/{os.getpid()}"

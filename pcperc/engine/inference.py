@@ -45,6 +45,7 @@ class InferOptions:
     intensity_scale: float = 1.0
     min_score: float = 0.1
     category: str | None = None
+    fuse: bool = False
     device: str | None = None
 
 
@@ -74,7 +75,7 @@ def infer(options: InferOptions) -> list[Path]:
     for path in (*options.files, *(c for c in calibrations if c)):
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
-    model = build_model(opened, device)
+    model = build_model(opened, device, fuses=options.fuse)
     transforms = raw_transforms(dataset)
     classes, label_map = classes_of(dataset), label_map_of(dataset)
     of_hits = clusters_hits(opened.cfg["model"])

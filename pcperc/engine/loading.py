@@ -21,6 +21,7 @@ from pcperc.engine.config import (
     with_data_root,
 )
 from pcperc.engine.subnet import without_subnet
+from pcperc.nn import fuse
 from pcperc.registry import MODELS
 
 # What must be the same in a checkpoint and in a config that is given beside it.
@@ -76,14 +77,27 @@ def open_checkpoint(
     return LoadedCheckpoint(path, checkpoint["state_dict"], cfg, meta)
 
 
-def build_model(checkpoint: LoadedCheckpoint, device: torch.device) -> nn.Module:
-    """Build the checkpoint's model with its weights, on ``device``, in eval mode."""
+def build_model(checkpoint: LoadedCheckpoint, device: torch.device, *, fuses: bool = False) -> nn.Module:
+    """Build the checkpoint's model with its weights, on ``device``, in eval mode; ``fuses``: as ``fused`` makes it."""
     try:
         model = MODELS.build(checkpoint.cfg["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}: its model cannot be built, {error.args[0]}") from error
     load_weights(model, checkpoint.state_dict, source=checkpoint.path)
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    return fused(model) if fuses else model
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """Return ``pcperc.nn.fuse`` of a model in eval mode.
+
+    Raises:
+        ConfigError: there is nothing in it to fuse.
+    """
+    try:
+        return fuse(model)
+    except ValueError as error:
+        raise ConfigError(f"--fuse: {error}") from error
 
 
 def load_model(

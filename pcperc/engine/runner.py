@@ -72,7 +72,8 @@ class Runner(MMEngineRunner):
         label: what the progress display says.
         resume_from: a checkpoint to continue from.
         load_from: weights to begin with; in training, the model may have parts that the file lacks.
-        after_load: called with the model before it trains, not where a run is resumed.
+        after_load: called with the model before it trains or is tested, not where a run is resumed; a model that it
+            returns takes the place of that one.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Runner(MMEngineRunner):
         label: str = "training",
         resume_from: Path | None = None,
         load_from: Path | None = None,
-        after_load: Callable[[nn.Module], None] | None = None,
+        after_load: Callable[[nn.Module], nn.Module | None] | None = None,
     ) -> None:
         self.device, self.record, self.label = device, record, label
         self._resume_from, self._after_load = resume_from, after_load
@@ -218,7 +219,8 @@ class Runner(MMEngineRunner):
             )
             self.logger.info(f"weights from {self._load_from}; {len(missing)} tensors of the model are not in it")
         if self._after_load is not None:
-            self._after_load(self.bare_model)
+            replacement = self._after_load(self.bare_model)
+            self.model = self.model if replacement is None else replacement
         # Averaged copies of the model (EMA) begin with the weights that it has now.
         self.call_hook("after_load_checkpoint", checkpoint={"state_dict": self.bare_model.state_dict()})
         # Dropout must differ between processes; the initial weights were drawn, and sent to all, before.

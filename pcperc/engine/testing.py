@@ -16,7 +16,7 @@ from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
 from pcperc.engine.evaluations import DEFAULT_CONFIGS as DEFAULT_CONFIGS
 from pcperc.engine.evaluations import EVALUATIONS, WITH_FILES, WITH_FORMAT_ONLY
-from pcperc.engine.loading import LoadedCheckpoint, newest_checkpoint, open_checkpoint, run_in
+from pcperc.engine.loading import LoadedCheckpoint, fused, newest_checkpoint, open_checkpoint, run_in
 from pcperc.engine.messages import say
 from pcperc.engine.recipe import default_work_dir
 from pcperc.engine.runner import Runner, RunRecord
@@ -48,6 +48,7 @@ class TestOptions:
     precision: str = "float32"
     format_only: bool = False
     device: str | None = None
+    fuse: bool = False
     cuda_graph: int | None = None  # voxels of a batch at most, for BEVFusion's parts as CUDA graphs
 
 
@@ -84,11 +85,9 @@ def _score(
 ) -> dict[str, float]:
     if is_main():
         provide_data(cfg, simulate=None)
-    after_load = None if options.cuda_graph is None else partial(_capture, capacity=options.cuda_graph)
     record = _record(opened, cfg)
-    load = dict(load_from=opened.path, after_load=after_load)
+    load = dict(load_from=opened.path, after_load=partial(_prepare, options=options, device=device))
     runner = Runner(cfg, work_dir=work_dir, device=device, record=record, **load)
-    run_in(runner.bare_model, options.precision, device)
     say(f"testing {opened.path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
     metrics = runner.test()
     if is_main():
@@ -205,12 +204,16 @@ def _evaluators_to_run(opened: LoadedCheckpoint, cfg: Config, evaluation: str | 
     return wanted
 
 
-def _capture(model: nn.Module, *, capacity: int) -> None:
-    """Put the model's parts into CUDA graphs."""
-    try:
-        capture_frame(model, capacity=capacity)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"--cuda-graph: {error}") from error
+def _prepare(model: nn.Module, *, options: TestOptions, device: torch.device) -> nn.Module:
+    """Return the model as the options want it: fused, in another precision, its parts in CUDA graphs."""
+    model = fused(model.eval()) if options.fuse else model
+    run_in(model, options.precision, device)
+    if options.cuda_graph is not None:
+        try:
+            capture_frame(model, capacity=options.cuda_graph)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"--cuda-graph: {error}") from error
+    return model
 
 
 def _record(opened: LoadedCheckpoint, cfg: Config) -> RunRecord:

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints back to models, agreement with a config, testing and its messages."""
 
+import copy
 import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from pcperc.engine import load_model, open_checkpoint
+from pcperc.engine import load_model, open_checkpoint, testing
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_finished_marker
 from pcperc.engine.config import ConfigError
-from pcperc.engine.loading import run_in
+from pcperc.engine.loading import build_model, run_in
 from pcperc.engine.runner import _free_folder_name
 from pcperc.engine.testing import BlankImages, TestOptions, _title, test, test_config
 from pcperc.engine.training import TrainOptions, train
+from pcperc.nn.fuse import FusedConvBlock
 from tests.engine.helpers import TOY, run_tool
 
 
@@ -135,6 +138,35 @@ def test_graphs_are_for_bevfusion(trained):
     options = TestOptions(config=Path(TOY), work_dir=trained.parent, device="cpu", cuda_graph=100)
     with pytest.raises(ConfigError, match="--cuda-graph: capture_frame: model must be a BEVFusion, got a ToyModel"):
         test(options)
+
+
+def test_only_what_has_norms_or_blocks_is_fused(trained):
+    options = TestOptions(config=Path(TOY), work_dir=trained.parent, device="cpu", fuse=True)
+    with pytest.raises(
+        ConfigError, match="--fuse: fuse: model must contain a ConvBlock or a layer with its batch norm"
+    ):
+        test(options)
+
+
+def test_the_fused_model_is_the_one_that_is_tested(trained, monkeypatch):
+    runs = []
+
+    def fused(model):
+        assert not model.training
+        replacement = copy.deepcopy(model)
+        replacement.register_forward_hook(lambda *arguments: runs.append(replacement))
+        return replacement
+
+    monkeypatch.setattr(testing, "fused", fused)
+    test(TestOptions(config=Path(TOY), work_dir=trained.parent, device="cpu", fuse=True, precision="bfloat16"))
+    assert len(runs) == 2  # 8 samples in batches of 4
+
+
+def test_a_checkpoint_is_built_fused():
+    opened = open_checkpoint(Path("configs/bevfusion/demo_weights.safetensors"))
+    model = build_model(opened, torch.device("cpu"), fuses=True)
+    assert any(isinstance(module, FusedConvBlock) for module in model.encoders["lidar"].modules())
+    assert isinstance(model.fuser.conv.norm, nn.Identity)
 
 
 def test_the_tool_alone_names_what_is_missing(tmp_path):
