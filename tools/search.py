@@ -26,6 +26,9 @@ def parse_arguments() -> argparse.Namespace:
         "--calibration-scans", type=int, default=8, help="of the training split, for batch norms, default %(default)s"
     )
     parser.add_argument("--split", help="of --scans; default: the one that the config tests on")
+    parser.add_argument(
+        "--random", type=int, default=0, metavar="N", help="no search: score N subnets drawn at the first limit"
+    )
     parser.add_argument("--work-dir", type=Path, help="results go into its folder search; default work_dirs/<config>")
     parser.add_argument("--data-root", help="where the data set is now, if not where the checkpoint was trained")
     parser.add_argument("--resume", action="store_true", help="continue the search of the work dir")

@@ -15,7 +15,10 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "config", type=Path, nargs="?", help="default: configs/bevfusion.py, or the one for the data set of --eval"
+        "config",
+        type=Path,
+        nargs="?",
+        help="default: configs/bevfusion.py, or the one for the data set of --eval; a CHECKPOINT alone brings its own",
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", help="default: the newest finished one of the work dir")
     parser.add_argument(
@@ -52,7 +55,12 @@ def main() -> None:
     arguments = vars(parse_arguments())
     from pcperc.engine.testing import DEFAULT_CONFIGS, TestOptions, test
 
-    if arguments["config"] is None:
+    if arguments["config"] is not None and arguments["config"].suffix in (".pth", ".safetensors"):
+        if arguments["checkpoint"] is not None:
+            raise ValueError(f"CONFIG must be a .py file, got {arguments['config']}")
+        arguments |= {"config": None, "checkpoint": arguments["config"]}
+        arguments["work_dir"] = arguments["work_dir"] or arguments["checkpoint"].parent
+    elif arguments["config"] is None:
         arguments["config"] = DEFAULT_CONFIGS.get(arguments["evaluation"], Path("configs/bevfusion.py"))
     test(TestOptions(**arguments))
 

@@ -13,15 +13,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from pcperc.benchmark.comparison import mean_and_deviation, trained_checkpoint
 from pcperc.benchmark.hits import load_network, time_batch
 from pcperc.benchmark.report import environment
 from pcperc.datasets import CalorimeterHits
-from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
-from pcperc.engine.config import ConfigError, load_config, plain_config
-from pcperc.engine.data import choose_profile
+from pcperc.engine.checkpoint import finished_checkpoint
+from pcperc.engine.config import load_config
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.messages import say
-from pcperc.engine.recipe import TrainOptions, training_difference
+from pcperc.engine.recipe import TrainOptions
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import train
 from pcperc.files import write_text
@@ -78,25 +78,14 @@ def compare_clusterers(options: CompareOptions, *, simulate: Callable[..., Any])
 def _run(options: CompareOptions, config: Path, seed: int, simulate: Callable[..., Any]) -> dict:
     folder = options.work_dir / f"{config.stem}_seed{seed}"
     started = time.monotonic()
-    checkpoint = finished_checkpoint(folder)
-    if checkpoint is not None:
-        _check_trained_alike(checkpoint, config, options.overrides, seed)
-    else:
+    checkpoint = trained_checkpoint(folder, config, options.overrides, seed)
+    if checkpoint is None:
         arguments = {"work_dir": folder, "overrides": dict(options.overrides), "device": options.device, "seed": seed}
         checkpoint = train(TrainOptions(config, **arguments), simulate=simulate)
     trained = time.monotonic()
     scores = test(TestOptions(None, checkpoint, evaluation="calo", work_dir=folder, device=options.device))
     row = {"network": config.stem, "seed": seed, "checkpoint": str(checkpoint), "train_s": trained - started}
     return row | {"test_s": time.monotonic() - trained, "scores": scores}
-
-
-def _check_trained_alike(checkpoint: Path, config: Path, overrides: dict, seed: int) -> None:
-    """Raise ConfigError where a network that is kept was trained otherwise than it would be now."""
-    cfg, _, _ = choose_profile(config, None, dict(overrides))
-    cfg["seed"] = seed
-    difference = training_difference(plain_config(cfg), load_checkpoint(checkpoint)["meta"]["config"])
-    if difference is not None:
-        raise ConfigError(f"{checkpoint}: was trained otherwise, {difference}; choose another --work-dir")
 
 
 def _speed(options: CompareOptions, config: Path, batches: Sequence[int], device: torch.device) -> list[dict]:
@@ -127,8 +116,7 @@ def format_comparison(found: dict) -> str:
         cells = []
         for name in SCORES:
             values = [100 * run["scores"].get(name, np.nan) for run in found["runs"] if run["network"] == network]
-            spread = f" +- {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.1f}{spread}")
+            cells.append(mean_and_deviation(values))
         own = [row for row in found["speed"] if row["network"] == network]
         for batches in ((1,), None):
             for device in devices:

@@ -34,15 +34,16 @@ def front_of(members: Sequence[Member], cost: str) -> list[Member]:
     return [best[key] for key in sorted(best)]
 
 
-def write_front(folder: Path, front: Sequence[Member], *, title: str) -> None:
-    """Write front.json and front.csv into ``folder``, and print the table."""
-    rows = [{"name": name_of(number), **asdict(member)} for number, member in enumerate(front)]
-    write_text(folder / "front.json", json.dumps({"title": title, "front": rows}, indent=1) + "\n")
+def write_members(folder: Path, name: str, members: Sequence[Member], *, title: str, settings: dict) -> None:
+    """Write ``<name>.csv`` and then ``<name>.json``, with what they follow from, into ``folder``; print the table."""
+    rows = [{"name": name_of(number), **asdict(member)} for number, member in enumerate(members)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", *COLUMNS])
     writer.writerows([row["name"], *(row[column] for column in COLUMNS)] for row in rows)
-    write_text(folder / "front.csv", text.getvalue())
+    write_text(folder / f"{name}.csv", text.getvalue())
+    found = {"title": title, "settings": settings, name: rows}
+    write_text(folder / f"{name}.json", json.dumps(found, indent=1) + "\n")
     table = Table("subnet", title=title, title_justify="left")
     for column in COLUMNS:
         table.add_column(column, justify="right")

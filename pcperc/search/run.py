@@ -1,31 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A search from a trained super network to the front of its subnets, generation by generation."""
 
-import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from mmengine.config import Config
 
 from pcperc.engine.checkpoint import finished_checkpoint
 from pcperc.engine.config import ConfigError
-from pcperc.engine.data import build_test_dataset
 from pcperc.engine.distributed import pick_device
-from pcperc.engine.loading import LoadedCheckpoint, build_model, newest_checkpoint, open_checkpoint
+from pcperc.engine.loading import newest_checkpoint, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.training import TrainOptions, default_work_dir, train
 from pcperc.files import only_writer
-from pcperc.models.spvnas import SPVNAS, Subnet
-from pcperc.search.costs import SubnetCosts, latency_ms
 from pcperc.search.evolution import next_subnets, survivors
-from pcperc.search.results import draw_front, front_of, name_of, write_front, write_subnet
-from pcperc.search.scores import SubnetScores
+from pcperc.search.limited import LimitedSubnets
+from pcperc.search.random_subnets import score_random_subnets
+from pcperc.search.results import draw_front, front_of, name_of, write_members, write_subnet
 from pcperc.search.state import COSTS, Member, SearchState
 
 
@@ -43,6 +37,7 @@ class SearchOptions:
     scans: int = 20
     calibration_scans: int = 8
     split: str | None = None
+    random: int = 0  # subnets that are drawn and scored instead of a search
     work_dir: Path | None = None
     data_root: str | None = None
     resume: bool = False
@@ -59,12 +54,13 @@ class SearchOptions:
 def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None) -> list[Member]:
     """Find the subnets that score best under the limits; write front, picture and subnets into ``<work dir>/search``.
 
-    Where there is no trained super network yet, ``config`` is trained first.
+    Where there is no trained super network yet, ``config`` is trained first. With ``options.random`` there is no
+    search: so many subnets are drawn at the limit and scored, see `score_random_subnets`.
 
     Args:
         simulate: as of `pcperc.engine.training.train`.
     Returns:
-        The front, the cheapest first.
+        The front, the cheapest first; the drawn subnets.
     Raises:
         ConfigError: no limit or one that no subnet keeps; a model that is no super network; a state of other settings.
         CheckpointError, DataMissing, DeviceError: see there.
@@ -74,6 +70,8 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
         raise ConfigError("search: give a limit > 0: --max-gmacs, --max-mparams or --max-latency-ms")
     if min(options.population, options.scans, options.calibration_scans) < 1 or options.generations < 0:
         raise ConfigError("search: --population, --scans and --calibration-scans must be 1 or more, --generations 0")
+    if options.random < 0 or (options.random and options.resume):
+        raise ConfigError("search: --random must be 1 or more, and is no search that --resume could go on with")
     device = pick_device(options.device)
     work_dir = options.work_dir or default_work_dir(options.config)
     path = options.checkpoint or finished_checkpoint(work_dir)
@@ -85,39 +83,33 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
         )
         path = newest_checkpoint(work_dir, options.config)
     opened = open_checkpoint(path, options.config, data_root=options.data_root)
-    with only_writer(work_dir / "search", "searching"):  # one state, one front
-        return Search(options, opened, device, work_dir / "search").run()
+    folder = work_dir / "search"
+    with only_writer(folder, "searching"):  # one state, one front
+        subnets = LimitedSubnets(
+            opened,
+            device,
+            limits=options.limits,
+            split=options.split,
+            scans=options.scans,
+            calibration_scans=options.calibration_scans,
+        )
+        if options.random:
+            return score_random_subnets(subnets, folder, count=options.random, seed=options.seed)
+        return Search(options, subnets, folder).run()
 
 
 class Search:
-    """One search, from its options and a super network."""
+    """One search, from its options and the subnets within their limits."""
 
-    def __init__(self, options: SearchOptions, supernet: LoadedCheckpoint, device: torch.device, folder: Path):
-        self.options, self.supernet, self.folder = options, supernet, folder
-        model = build_model(supernet, device)
-        self.net = getattr(model, "backbone", None)
-        if not isinstance(self.net, SPVNAS):
-            raise ConfigError(f"{supernet.path}: must be of a super network, got {type(self.net).__name__}")
-        test_split, train_split = (
-            supernet.cfg[loader]["dataset"]["split"] for loader in ("test_dataloader", "train_dataloader")
-        )
-        self.split = options.split or test_split
-        if self.split == test_split:
-            say(f"note: subnets are chosen by their scores on {self.split}; report a score on other scans")
-        self.simulated = "simulated data: " if supernet.simulated or "sim" in self.split else ""
-        self.limits = options.limits
+    def __init__(self, options: SearchOptions, subnets: LimitedSubnets, folder: Path):
+        self.options, self.subnets, self.folder = options, subnets, folder
+        if subnets.is_test_split:
+            say(f"note: subnets are chosen by their scores on {subnets.split}; report a score on other scans")
         self.state = self._state()
-        scans = _scans(supernet, self.split, options.scans)
-        calibration = _scans(supernet, train_split, options.calibration_scans)
-        num_classes = self.net.head_options["num_classes"]
-        self.scores = SubnetScores(model.data_preprocessor, calibration, scans, num_classes)
-        self.costs = SubnetCosts(self.net, self.scores.points)
 
     def run(self) -> list[Member]:
         """Run the generations that are not done; return the front."""
         options, state = self.options, self.state
-        if not self._is_allowed(self.net.smallest()):
-            raise ConfigError(f"search: no subnet keeps {self.limits}; the smallest has {self._smallest()}")
         total = options.population * (1 + options.generations)
         with ProgressDisplay("searching", total, done=len(state.members)) as display:
             while state.generation <= options.generations:
@@ -132,11 +124,8 @@ class Search:
 
     def _state(self) -> SearchState:
         options = self.options
-        settings = {
-            **{name: getattr(options, name) for name in ("population", "generations", "scans", "calibration_scans")},
-            **{"limits": self.limits, "seed": options.seed, "split": self.split},
-            "super_network": hashlib.sha256(self.supernet.path.read_bytes()).hexdigest(),
-        }
+        settings = {name: getattr(options, name) for name in ("population", "generations", "seed")}
+        settings |= self.subnets.settings
         if not self.path.is_file():
             return SearchState(settings)
         if not options.resume:
@@ -150,64 +139,35 @@ class Search:
 
         Its random numbers depend on seed and generation alone, so that a search that was killed goes on as it would.
         """
-        state, cost = self.state, next(iter(self.limits))
+        state, cost = self.state, self.subnets.first_cost
         rng = np.random.default_rng((self.options.seed, state.generation))
         subnets = next_subnets(
             [state.members[index].subnet for index in state.population],
-            self.net.space,
+            self.subnets.net.space,
             rng,
             count=self.options.population,
             known={member.subnet for member in state.members},
-            is_allowed=self._is_allowed,
+            is_allowed=self.subnets.is_allowed,
         )
         for subnet in subnets:
-            state.members.append(self._scored(subnet))
+            state.members.append(self.subnets.scored(subnet, state.generation))
             display.advance(f"mIoU {state.members[-1].miou:.3f}, generation {state.generation}")
         living = [*state.population, *range(len(state.members) - len(subnets), len(state.members))]
         costs, scores = ([getattr(state.members[i], name) for i in living] for name in (cost, "miou"))
         state.population = [living[i] for i in survivors(costs, scores, self.options.population)]
         state.generation += 1
 
-    def _is_allowed(self, subnet: Subnet) -> bool:
-        """Look at the cheapest cost to find first."""
-        if self.costs.mparams(subnet) > self.limits.get("mparams", float("inf")):
-            return False
-        if "gmacs" in self.limits and self.costs.gmacs(subnet) > self.limits["gmacs"]:
-            return False
-        return "latency_ms" not in self.limits or self._latency(subnet) <= self.limits["latency_ms"]
-
-    def _scored(self, subnet: Subnet) -> Member:
-        net = self.scores.calibrate(self.net.extract(subnet))
-        latency = self._latency(subnet) if "latency_ms" in self.limits else None
-        costs = (self.costs.gmacs(subnet), self.costs.mparams(subnet), latency)
-        return Member(subnet, self.state.generation, self.scores(net), *costs)
-
-    def _latency(self, subnet: Subnet) -> float:
-        return latency_ms(self.net.extract(subnet), self.scores.points[0])
-
-    def _smallest(self) -> str:
-        smallest = self.net.smallest()
-        found = {"gmacs": self.costs.gmacs, "mparams": self.costs.mparams, "latency_ms": self._latency}
-        return ", ".join(f"{name} {found[name](smallest):.3g}" for name in self.limits)
-
     def _finish(self) -> list[Member]:
-        cost = next(iter(self.limits))
+        subnets, cost = self.subnets, self.subnets.first_cost
         front = front_of(self.state.members, cost)
-        limits = ", ".join(f"{name} <= {value:g}" for name, value in self.limits.items())
-        title = f"{self.simulated}{len(self.state.members)} subnets scored on {self.split}, {limits}"
+        count = len(self.state.members)
+        title = f"{subnets.simulated}{count} subnets scored on {subnets.split}, {subnets.limits_text}"
         for number, member in enumerate(front):
-            net = self.scores.calibrate(self.net.extract(member.subnet))
-            write_subnet(self.folder / "front", name_of(number), member.subnet, net, self.supernet)
+            net = subnets.scores.calibrate(subnets.net.extract(member.subnet))
+            write_subnet(self.folder / "front", name_of(number), member.subnet, net, subnets.supernet)
             if member.latency_ms is None:
-                front[number] = replace(member, latency_ms=self._latency(member.subnet))
+                front[number] = replace(member, latency_ms=subnets.latency(member.subnet))
         draw_front(self.folder / "front.png", self.state.members, front, cost, title=title)
-        write_front(self.folder, front, title=title)
+        write_members(self.folder, "front", front, title=title, settings=self.state.settings)
         say(f"front, picture and subnets: {self.folder}")
         return front
-
-
-def _scans(supernet: LoadedCheckpoint, split: str, count: int) -> list[dict]:
-    """Return at most ``count`` samples, spread evenly over a split, as they are tested."""
-    dataset = build_test_dataset(Config(copy.deepcopy(dict(supernet.cfg.items()))), split)
-    indices = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    return [dataset[int(index)] for index in indices]

@@ -22,8 +22,10 @@ from pcperc.engine.loading import load_model
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.models.spvnas import SPVNAS, SearchSpace, Subnet
+from pcperc.registry import DATASETS
 from pcperc.search import SearchOptions, search
 from pcperc.search.costs import SubnetCosts, latency_ms
+from pcperc.search.scores import SubnetScores
 from pcperc.search.state import SearchState
 from pcperc.sparse import PointTensor
 from tests.engine.helpers import running_tool
@@ -110,6 +112,36 @@ def test_limits(supernet, tmp_path):
         search(SearchOptions(config, checkpoint, max_mparams=1e-4, work_dir=tmp_path, **few))
     front = search(SearchOptions(config, checkpoint, max_mparams=0.6, max_latency_ms=1e4, work_dir=tmp_path, **few))
     assert all(member.mparams <= 0.6 and member.latency_ms <= 1e4 for member in front)
+
+
+def test_random_subnets_at_the_limit(supernet, tmp_path, monkeypatch):
+    config, checkpoint = supernet
+    options = SearchOptions(
+        config, checkpoint, max_gmacs=0.0093, random=2, scans=2, calibration_scans=2, work_dir=tmp_path, device="cpu"
+    )
+    members = search(options)
+    assert len({member.subnet for member in members}) == 2
+    assert all(0.9 * 0.0093 <= member.gmacs <= 0.0093 for member in members)
+    found = json.loads((tmp_path / "search/random.json").read_text())
+    assert [Subnet(**row["subnet"]) for row in found["random"]] == [member.subnet for member in members]
+    assert found["settings"]["random"] == 2 and found["settings"]["limits"] == {"gmacs": 0.0093}
+    assert search(options) == members  # drawn by the seed alone, without a state
+    assert search(replace(options, seed=1)) != members and not (tmp_path / "search/state.json").exists()
+    # They are scored as the subnets of a search are.
+    model, cfg = load_model(checkpoint)
+    scans = [dataset[index] for dataset in (DATASETS.build(cfg.test_dataloader.dataset),) for index in (0, 1)]
+    seen = [dataset[index] for dataset in (_train_split(cfg),) for index in (0, len(dataset) - 1)]
+    scores = SubnetScores(model.data_preprocessor, seen, scans, 19)
+    assert scores(scores.calibrate(model.backbone.extract(members[0].subnet))) == members[0].miou
+    with pytest.raises(ConfigError, match="--random must be 1 or more, and is no search that --resume could go on"):
+        search(replace(options, resume=True))
+    monkeypatch.setattr("pcperc.search.random_subnets.MAX_DRAWS", 2)
+    with pytest.raises(ConfigError, match="--random 2: only 0 subnets were found with gmacs at 1e"):
+        search(replace(options, max_gmacs=1e6))
+
+
+def _train_split(cfg):
+    return DATASETS.build({**cfg.test_dataloader.dataset, "split": "sim_train"})
 
 
 def test_a_super_network_is_trained_on_the_data_that_is_named(supernet, tmp_path, monkeypatch):

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of tools side by side, each in a process of its own on the least loaded device, after those that it needs."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from pcperc.engine.messages import EXPECTED_ERRORS, one_line, say
+
+SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_TO_END = 10.0  # of a process that was asked to
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a tool.
+
+    Attributes:
+        name: unique; its log is called so.
+        command: gives what stands behind ``python``, without ``--device``; it is called when the job begins.
+        is_done: whether its result is there; asked before anything runs, and when the command has ended.
+        needs: names of jobs that must be done before.
+    """
+
+    name: str
+    command: Callable[[], Sequence[str]]
+    is_done: Callable[[], bool]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass
+class JobQueue:
+    """Runs jobs; what is done already is left as it is, and what needs a failed one is left out.
+
+    Args:
+        devices: such as "cuda:0", for ``--device``.
+        side_by_side: how many run at once, >= 1. Each may use its part of the cores (``OMP_NUM_THREADS``, unless set).
+        logs: folder that receives ``<name>.log`` with the command and all that it printed.
+    """
+
+    devices: Sequence[str]
+    side_by_side: int
+    logs: Path
+    failed: dict[str, str] = field(default_factory=dict)  # name to what was wrong
+    _running: "list[_Run]" = field(default_factory=list)
+
+    def run(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Run all that is not done; an earlier one in the list goes first where several could.
+
+        Returns:
+            ``failed``, one line for each job that did not come to its end.
+        Raises:
+            Whatever ``is_done`` raises before the first job begins. After anything that stops it, such as Ctrl-C, no
+            process is left.
+        """
+        waiting = [job for job in jobs if not job.is_done()]
+        self._total, self._count = len(jobs), len(jobs) - len(waiting)
+        if self._count:
+            say(f"[{self._count}/{self._total}] finished already")
+        try:
+            while waiting or self._running:
+                for job in self._ready(waiting):
+                    waiting.remove(job)
+                    self._start(job)
+                self._collect()
+                if self._running:
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+        finally:
+            self._stop()
+        return self.failed
+
+    def _ready(self, waiting: list[Job]) -> Iterator[Job]:
+        for job in list(waiting):
+            unmet = {other.name for other in waiting} | {run.job.name for run in self._running}
+            if lost := [name for name in job.needs if name in self.failed]:
+                waiting.remove(job)
+                self._fail(job, f"needs {lost[0]}")
+            elif len(self._running) < self.side_by_side and not unmet.intersection(job.needs):
+                yield job
+
+    def _start(self, job: Job) -> None:
+        device = min(self.devices, key=lambda name: sum(run.device == name for run in self._running))
+        try:
+            command = [sys.executable, *map(str, job.command()), "--device", device]
+        except EXPECTED_ERRORS as error:
+            self._fail(job, one_line(error))
+            return
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = open(self.logs / f"{job.name}.log", "a")  # noqa: SIM115  (open as long as the process runs)
+        print("$", *command, file=log, flush=True)
+        threads = max(num_cores() // self.side_by_side, 1)
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        self._running.append(_Run(job, device, process, log, time.monotonic()))
+        say(f"[{self._count}/{self._total}] {job.name}: begins on {device}, {log.name}")
+
+    def _collect(self) -> None:
+        for run in [run for run in self._running if run.process.poll() is not None]:
+            self._running.remove(run)
+            run.log.close()
+            status, seconds = run.process.returncode, time.monotonic() - run.started
+            if status == 0 and run.job.is_done():
+                self._count += 1
+                say(f"[{self._count}/{self._total}] {run.job.name}: finished in {seconds:.0f} s")
+            else:
+                self._fail(run.job, f"ended with status {status}, {_last_line(run.log.name)} ({run.log.name})")
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self.failed[job.name] = reason
+        say(f"[{self._count}/{self._total}] {job.name}: FAILED, {reason}")
+
+    def _stop(self) -> None:
+        """End what is still running; the tools keep what they had."""
+        for run in self._running:
+            run.process.terminate()
+        for run in self._running:
+            try:
+                run.process.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                run.process.kill()
+                run.process.wait()
+            run.log.close()
+        self._running.clear()
+
+
+@dataclass(frozen=True)
+class _Run:
+    job: Job
+    device: str
+    process: subprocess.Popen
+    log: TextIO
+    started: float
+
+
+def _last_line(path: str) -> str:
+    lines = [line.strip() for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1]  # the command at the least
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

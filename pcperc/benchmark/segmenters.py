@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/compare_segmenters.py: MinkUNet, SPVCNN and a searched SPVNAS trained alike and scored on the same scans."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pcperc.benchmark.jobs import Job, JobQueue
+from pcperc.benchmark.report import environment
+from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
+from pcperc.benchmark.segmenter_frames import compare_frames
+from pcperc.benchmark.segmenter_jobs import Chosen, CompareOptions, Search, Training, read_scores, scoring
+from pcperc.benchmark.segmenter_report import format_comparison, verdicts
+from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
+from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.data import provide_data
+from pcperc.engine.distributed import pick_device
+from pcperc.engine.messages import say
+from pcperc.files import only_writer, write_text
+
+RESULTS_NAME = "comparison.json"
+SHARE = 0.2  # of MinkUNet's multiply-adds, for the searched network
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is counted before anything is trained, all on whole splits."""
+
+    scored: SplitCosts
+    minkunet: Cost
+    spvcnn: Cost
+    scaled: Cost  # MinkUNet at ``width``
+    width: float
+    limit: float  # GMACs of the searched network on the scored scans
+    search_limit: float  # the same share of MinkUNet's on the scans of the search
+    search_scans: int
+
+
+@dataclass(frozen=True)
+class SeedRuns:
+    """All runs of one seed, in the order in which they should begin."""
+
+    supernet: Training
+    search: Search
+    subnet: Training
+    minkunet: Training
+    spvcnn: Training
+    scaled: Training
+    random: Search
+    searched: Callable[[], Chosen]  # once the search is done
+
+
+def compare_segmenters(options: CompareOptions, *, simulate: Callable[..., Any]) -> dict:
+    """Train, search, score and count what is not finished in the work dir; print the tables and the verdicts.
+
+    Nothing is chosen by a score on the scans that are reported: subnets are chosen on ``options.search_split``, and of
+    each training the last epoch is scored. The weights of every network in the comparison have seen ``options.epochs``
+    epochs: a subnet's are those of fine-tuning and those of the super network before it together.
+
+    Returns:
+        What is written to comparison.json in the work dir.
+    Raises:
+        ConfigError: options out of range; something in the work dir was made with other options.
+        RuntimeError: a run failed; all others were done, and what there is was printed and written.
+    """
+    _check(options)
+    device = pick_device(options.device)
+    with only_writer(options.work_dir, "comparing"):
+        costs = count_costs(options, device, simulate)
+        runs = [_runs_of_seed(options, seed, costs) for seed in options.seeds]
+        limits = _limits_search(options, runs[0], costs)
+        queue = JobQueue(_devices(options.device, device), options.jobs, options.work_dir / "logs")
+        failed = queue.run(list(_jobs(options, runs, limits, costs)))
+        found = _results(options, device, runs, limits, costs)
+        write_text(options.work_dir / RESULTS_NAME, json.dumps(found, indent=1, default=str))
+        say(format_comparison(found))
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise RuntimeError(f"{len(failed)} runs failed, first {name}: {reason}; the same command tries them again")
+    return found
+
+
+def compare_speed(options: CompareOptions) -> dict:
+    """Time MinkUNet, SPVCNN and the fine-tuned subnet of the first seed on the scan ``options.frames``.
+
+    On a GPU, then on the CPU of the same machine. See `compare_frames` for what is returned.
+
+    Raises:
+        ConfigError: one of them is not trained. FileNotFoundError, ValueError: no such scan.
+    """
+    device = pick_device(options.device)
+    names = {"MinkUNet": "minkunet", "SPVCNN": "spvcnn", "SPVNAS": "subnet"}
+    folders = {name: options.work_dir / f"{folder}_seed{options.seeds[0]}" for name, folder in names.items()}
+    checkpoints = {name: finished_checkpoint(folder) for name, folder in folders.items()}
+    for name, path in checkpoints.items():
+        if path is None:
+            raise ConfigError(f"{folders[name]}: no finished training; the same command without --frames makes one")
+    devices = [torch.device(kind) for kind in dict.fromkeys((str(device), "cpu"))]
+    return compare_frames(checkpoints, options.frames, devices, runs=options.runs, work_dir=options.work_dir)
+
+
+def count_costs(options: CompareOptions, device: torch.device, simulate: Callable[..., Any] | None) -> Costs:
+    """Count the multiply-adds of the networks, and find the width of a MinkUNet with as many as the searched one may.
+
+    Raises:
+        ConfigError: the scans of the search are those that are scored.
+    """
+    cfgs = {role: load_config(options.configs[role], dict(options.overrides)) for role in ("minkunet", "spvcnn")}
+    provide_data(cfgs["minkunet"], simulate)
+    split = cfgs["spvcnn"].test_dataloader.dataset["split"]
+    if split == options.search_split:
+        raise ConfigError(f"compare: --search-split must not be {split}, on which all networks are scored")
+    say(f"counting multiply-adds on {split} and {options.search_split}")
+    scored, searched = (SplitCosts(cfgs["spvcnn"], name, device) for name in (split, options.search_split))
+    minkunet = scored.of_config(cfgs["minkunet"])
+    limit = SHARE * minkunet.gmacs
+    width = width_with_cost(limit, lambda width: scored.of_config(cfgs["minkunet"], width=width).gmacs)
+    scaled, spvcnn = scored.of_config(cfgs["minkunet"], width=width), scored.of_config(cfgs["spvcnn"])
+    search_limit = SHARE * searched.of_config(cfgs["minkunet"]).gmacs
+    say(f"MinkUNet {minkunet.gmacs:.4g} GMACs a scan, at width {width:g} {scaled.gmacs:.4g}; limit {limit:.4g}")
+    return Costs(scored, minkunet, spvcnn, scaled, width, limit, search_limit, len(searched.scans))
+
+
+def _check(options: CompareOptions) -> None:
+    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
+        raise ConfigError(f"compare: --seeds must be one or more different numbers, got {list(options.seeds)}")
+    if not 1 <= options.finetune_epochs < options.epochs:
+        raise ConfigError(
+            f"compare: --finetune-epochs must be in [1, --epochs), got {options.finetune_epochs} of {options.epochs}"
+        )
+    for name, low in (("jobs", 1), ("random", 1), ("population", 1), ("generations", 0)):
+        if getattr(options, name) < low:
+            raise ConfigError(f"compare: --{name} must be {low} or more, got {getattr(options, name)}")
+    if min(options.limits, default=1) <= 0:
+        raise ConfigError(f"compare: --limits must be > 0, got {list(options.limits)}")
+
+
+def _devices(wanted: str | None, device: torch.device) -> list[str]:
+    """Return all GPUs, or the one that was named, or the CPU."""
+    if device.type == "cuda" and ":" not in (wanted or ""):
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [str(device)]
+
+
+def _runs_of_seed(options: CompareOptions, seed: int, costs: Costs) -> SeedRuns:
+    def training(role: str, epochs: int, *, name: str | None = None, **more: Any) -> Training:
+        return Training(options, f"{name or role}_seed{seed}", role, seed, epochs, **more)
+
+    supernet = training("supernet", options.epochs - options.finetune_epochs)
+    scans = len(costs.scored.scans)
+    search = Search(
+        options, f"search_seed{seed}", supernet, costs.search_limit, options.search_split, costs.search_scans
+    )
+    chosen = functools.cache(lambda: search.chosen(costs.limit, costs.scored))
+    return SeedRuns(
+        supernet,
+        search,
+        training("subnet", options.finetune_epochs, start=chosen, needs=(search.name,)),
+        training("minkunet", options.epochs),
+        training("spvcnn", options.epochs),
+        training("minkunet", options.epochs, name="scaled", width=costs.width),
+        Search(options, f"random_seed{seed}", supernet, costs.limit, costs.scored.split, scans, random=options.random),
+        chosen,
+    )
+
+
+def _limits_search(options: CompareOptions, first: SeedRuns, costs: Costs) -> Search | None:
+    """One search of the first seed's super network answers for all of ``options.limits``."""
+    if not options.limits:
+        return None
+    name = f"limits_seed{first.supernet.seed}"
+    return Search(options, name, first.supernet, float(max(options.limits)), options.search_split, costs.search_scans)
+
+
+def _jobs(options: CompareOptions, runs: list[SeedRuns], limits: Search | None, costs: Costs) -> Iterator[Job]:
+    """What others wait for first, then what takes long."""
+    for run in runs:
+        yield from run.supernet.jobs(scored=False)
+    for run in runs:
+        yield run.search.job()
+    if limits is not None:
+        yield limits.job()
+    for name in ("subnet", "minkunet", "spvcnn", "scaled"):
+        for run in runs:
+            yield from getattr(run, name).jobs()
+    for run in runs:
+        yield run.random.job()
+        name = f"searched_seed{run.supernet.seed}_scores"
+        yield scoring(name, lambda run=run: run.searched().weights, needs=(run.search.name,))
+    for limit in options.limits if limits is not None else ():
+        chosen = functools.cache(functools.partial(limits.chosen, limit, costs.scored))
+        yield scoring(f"limit{limit:g}_scores", lambda chosen=chosen: chosen().weights, needs=(limits.name,))
+
+
+def _results(
+    options: CompareOptions, device: torch.device, runs: list[SeedRuns], limits: Search | None, costs: Costs
+) -> dict[str, Any]:
+    """Return all that is finished, as plain values."""
+    found: dict[str, Any] = {"environment": environment(device), "options": asdict(options)}
+    found |= {"split": costs.scored.split, "scans": len(costs.scored.scans), "limit_gmacs": costs.limit}
+    found["rows"] = [row for run in runs for row in _rows_of_seed(run, costs)]
+    found["verdicts"] = verdicts(found["rows"], share=SHARE)
+    found["at_limits"] = []
+    for limit in options.limits if limits is not None and limits.rows() is not None else ():
+        try:
+            chosen = limits.chosen(limit, costs.scored)
+        except ConfigError:  # the failed job said so
+            continue
+        scores = read_scores(chosen.weights)
+        row = {"limit": limit, **asdict(chosen.cost), "subnet": asdict(chosen.subnet)}
+        found["at_limits"].append(row | {"miou": None if scores is None else scores["mIoU"]})
+    return found
+
+
+def _rows_of_seed(run: SeedRuns, costs: Costs) -> Iterator[dict[str, Any]]:
+    """One row for each network of a seed that was scored."""
+    seed = run.supernet.seed
+    for name, cost in (("minkunet", costs.minkunet), ("spvcnn", costs.spvcnn), ("scaled", costs.scaled)):
+        training = getattr(run, name)
+        scores = training.scores()
+        if scores is not None:
+            row = {"network": name, "seed": seed, "iterations": _iterations(training), **asdict(cost)}
+            yield row | {"width": training.width, "miou": scores["mIoU"], "scores": scores}
+    if run.search.rows() is None:
+        return
+    before, chosen = _iterations(run.supernet), run.searched()
+    if (scores := run.subnet.scores()) is not None:
+        row = {"network": "finetuned", "seed": seed, "iterations": before + _iterations(run.subnet)}
+        yield row | {**asdict(chosen.cost), "miou": scores["mIoU"], "scores": scores}
+    if (scores := read_scores(chosen.weights)) is not None:
+        row = {"network": "searched", "seed": seed, "iterations": before, **asdict(chosen.cost)}
+        yield row | {"subnet": asdict(chosen.subnet), "miou": scores["mIoU"], "scores": scores}
+    if (drawn := run.random.rows()) is not None:
+        row = {"network": "random", "seed": seed, "iterations": before, "all": drawn}
+        yield row | {key: float(np.median([each[key] for each in drawn])) for key in ("miou", "gmacs", "mparams")}
+
+
+def _iterations(training: Training) -> int:
+    return load_checkpoint(training.trained())["meta"]["iter"]

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of segmentation networks: widths and verdicts against oracles; all of it at toy size, resumed."""
+
+import importlib
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pcperc.benchmark import jobs, segmenters
+from pcperc.benchmark.segmenter_costs import SplitCosts, width_with_cost
+from pcperc.benchmark.segmenter_frames import format_frames, with_ratios
+from pcperc.benchmark.segmenter_report import format_comparison, verdicts
+from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, compare_speed
+from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.messages import run_tool
+from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
+from tests.oracles_macs import minkunet_macs
+from tests.semantickitti_root import scan_of, write_root
+
+WIDTHS = [step / 1000 for step in range(32, 1001)]
+
+
+def cells_of(seed: int) -> np.ndarray:
+    return np.unique(np.floor(scan_of(seed)[:, :3] / np.float32(2.0)).astype(int), axis=0)
+
+
+def oracle_gmacs(width: float) -> float:
+    """Of MinkUNet on the two scans of the tiny root's sequence 02."""
+    scans = [minkunet_macs(cells_of(seed), in_channels=4, num_classes=19, width=width) for seed in (20, 21)]
+    return sum(scans) / 2 / 1e9
+
+
+def squares(width: float) -> float:
+    """Steps as of channels that are rounded down."""
+    return float(sum(int(width * channels) ** 2 for channels in (32, 96, 128, 256)))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.37, 1.0, 1.3])
+def test_width_with_the_nearest_cost(share):
+    asked = []
+    width = width_with_cost(share * squares(1.0), lambda width: asked.append(width) or squares(width))
+    nearest = min(abs(squares(other) - share * squares(1.0)) for other in WIDTHS)
+    assert abs(squares(width) - share * squares(1.0)) == nearest and width in WIDTHS and len(asked) < 14
+
+
+def test_width_of_a_fifth_of_the_macs():
+    target = 0.2 * oracle_gmacs(1.0)
+    width = width_with_cost(target, oracle_gmacs)
+    others = [oracle_gmacs(width + step / 1000) for step in range(-12, 13)]
+    assert abs(oracle_gmacs(width) - target) == min(abs(other - target) for other in others)
+    assert oracle_gmacs(width) == pytest.approx(target, rel=0.02) and 0.3 < width < 0.6
+
+
+def test_no_width_is_narrow_enough():
+    with pytest.raises(ConfigError, match="no width has as little as 0.1; the narrowest, 0.032, has 0.2"):
+        width_with_cost(0.1, lambda width: 0.2)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Configs by role, over a tiny root whose sequence 01 is held back for the search."""
+    folder = tmp_path_factory.mktemp("segmenters")
+    root = write_root(folder / "kitti")
+    (root / "splits.json").write_text(json.dumps({"sim_train": ["00"], "sim_test": ["01"], "sim_val": ["02"]}))
+    minkunet = (
+        "\nfrom pcperc.models import MinkUNet, OnVoxels\n"
+        "model['backbone'] = dict(type=OnVoxels, net=dict(type=MinkUNet, in_channels=4, num_classes=19, widths={}))\n"
+    )
+    return {
+        "minkunet": write_spvcnn(folder / "minkunet.py", root, minkunet.format((48,) * 9)),
+        "spvcnn": write_spvcnn(folder / "spvcnn.py", root),
+        "supernet": write_spvnas(folder / "supernet.py", root),
+        "subnet": write_spvcnn(folder / "subnet.py", root, "subnet = None\nmodel['backbone'].pop('widths')"),
+    }
+
+
+def test_costs_on_a_split_are_the_oracles(toy):
+    cfg = load_config(toy["minkunet"])
+    cfg.model["backbone"]["net"].pop("widths")
+    costs = SplitCosts(load_config(toy["spvcnn"]), "sim_val", torch.device("cpu"))
+    for width in (1.0, 0.137):
+        found = costs.of_config(cfg, width=width)
+        assert found.gmacs == pytest.approx(oracle_gmacs(width), rel=1e-12)
+    assert costs.of_config(cfg).mparams == pytest.approx(21.723, abs=1e-3)
+
+
+class InProcess:
+    """Stands for `subprocess.Popen`: the tool runs here and now, as in a process of its own."""
+
+    commands: list[list[str]] = []
+    fails = ""
+
+    def __init__(self, command, *, stdout, **options):
+        self.commands.append(command)
+        tool = importlib.import_module(command[1].removesuffix(".py").replace("/", "."))
+        before, sys.argv = sys.argv, command[1:]
+        with redirect_stdout(stdout), redirect_stderr(stdout):
+            self.returncode = 7 if self.fails and self.fails in str(command) else run_tool(tool.main)
+        sys.argv = before
+
+    def poll(self):
+        return self.returncode
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    monkeypatch.setattr(InProcess, "commands", [])
+    monkeypatch.setattr(InProcess, "fails", "")
+    stub = SimpleNamespace(Popen=InProcess, DEVNULL=None, TimeoutExpired=TimeoutError)
+    monkeypatch.setattr(jobs, "subprocess", stub)
+    monkeypatch.setattr(jobs, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("pcperc.search.random_subnets.NEAR", 0.7)
+    return InProcess
+
+
+def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monkeypatch, capsys):
+    work = tmp_path / "work"
+    options = CompareOptions(
+        seeds=(3,), epochs=2, finetune_epochs=1, population=2, generations=1, random=2, limits=(0.004,), device="cpu",
+        work_dir=work, configs=toy,
+    )  # fmt: skip
+    in_process.fails = "search_seed3"  # the search fails: what needs it is left out, all else is done
+    with pytest.raises(
+        RuntimeError, match=r"4 runs failed, first search_seed3: ended with status 7, .*tries them again"
+    ):
+        compare_segmenters(options, simulate=None)
+    printed = capsys.readouterr().out
+    assert "subnet_seed3: FAILED, needs search_seed3" in printed and "NOT REACHED" not in printed
+    before = json.loads((work / segmenters.RESULTS_NAME).read_text())
+    assert {row["network"] for row in before["rows"]} == {"minkunet", "spvcnn", "scaled"}
+    weights = (work / "minkunet_seed3/epoch_2.pth").stat().st_mtime_ns
+    in_process.commands.clear()
+    in_process.fails = ""
+    found = compare_segmenters(options, simulate=None)
+    assert len(in_process.commands) == 4 and (work / "minkunet_seed3/epoch_2.pth").stat().st_mtime_ns == weights
+    check_results(found, work)
+    printed = capsys.readouterr().out
+    assert "Simulated SemanticKITTI, 2 scans of sim_val" in printed and printed.count("REACHED") == 5
+    in_process.commands.clear()
+    again = compare_segmenters(options, simulate=None)
+    assert not in_process.commands and again["rows"] == found["rows"]
+    check_speed(options, tmp_path, capsys)
+    # What was made otherwise is not taken for it.
+    for change, message in (
+        ({"epochs": 3}, r"supernet_seed3/epoch_1.pth: was trained otherwise, train_cfg.max_epochs: 2 here, 1 there"),
+        (
+            {"population": 3},
+            r"front.json: is of other settings, population: 3 here, 2 there; choose another --work-dir",
+        ),
+        ({"random": 3}, r"random.json: is of other settings, random: 3 here, 2 there"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compare_segmenters(replace(options, **change), simulate=None)
+
+
+def check_results(found: dict, work: Path) -> None:
+    rows = {row["network"]: row for row in found["rows"]}
+    assert len(rows) == len(found["rows"]) == 6
+    iterations = {name: row["iterations"] for name, row in rows.items()}
+    assert iterations == {"minkunet": 2, "spvcnn": 2, "scaled": 2, "finetuned": 2, "searched": 1, "random": 1}
+    limit = 0.2 * rows["minkunet"]["gmacs"]
+    assert rows["searched"]["gmacs"] == rows["finetuned"]["gmacs"] <= limit == found["limit_gmacs"]
+    assert rows["scaled"]["gmacs"] == pytest.approx(limit, rel=0.05) and rows["scaled"]["width"] < 1
+    drawn = rows["random"]["all"]
+    assert rows["random"]["miou"] == np.median([row["miou"] for row in drawn]) and len(drawn) == 2
+    assert all(0.7 * limit <= row["gmacs"] <= limit for row in drawn)
+    front = json.loads((work / "search_seed3/search/front.json").read_text())
+    assert (
+        front["settings"]["split"] == "sim_test"
+        and rows["searched"]["subnet"]
+        in [json.loads(json.dumps(row["subnet"], default=list)) for row in front["front"]]
+        or [row["subnet"] for row in front["front"]]
+    )
+    (at_limit,) = found["at_limits"]
+    assert at_limit["gmacs"] <= 0.004 and 0 <= at_limit["miou"] <= 1
+    assert len(found["verdicts"]) == 5
+
+
+def check_speed(options: CompareOptions, folder: Path, capsys) -> None:
+    scan_of(5).tofile(folder / "scan.bin")
+    found = compare_speed(replace(options, frames=folder / "scan.bin", runs=1))
+    modes = [(row["network"], row["mode"]) for row in found["rows"]]
+    assert modes == [(name, mode) for name in ("MinkUNet", "SPVCNN", "SPVNAS") for mode in ("plain", "fused")]
+    assert found["rows"][0]["ratio_to_plain"] == 1 and found["num_points"] == 60
+    assert json.loads((options.work_dir / "frames.json").read_text())["rows"] == found["rows"]
+    assert capsys.readouterr().out.count("REACHED on cpu") == 2
+    with pytest.raises(ConfigError, match="minkunet_seed9: no finished training; the same command without --frames"):
+        compare_speed(replace(options, frames=folder / "scan.bin", seeds=(9,)))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"seeds": ()}, "--seeds must be one or more different numbers"),
+        ({"seeds": (1, 1)}, "--seeds must be one or more different numbers"),
+        ({"finetune_epochs": 10}, r"--finetune-epochs must be in \[1, --epochs\), got 10 of 10"),
+        ({"jobs": 0}, "--jobs must be 1 or more, got 0"),
+        ({"limits": (20, 0)}, "--limits must be > 0"),
+        ({"search_split": "sim_val"}, "--search-split must not be sim_val"),
+    ],
+)
+def test_options_out_of_range(toy, tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        compare_segmenters(
+            replace(CompareOptions(work_dir=tmp_path, configs=toy, device="cpu"), **change), simulate=None
+        )
+
+
+def rows_of(**by_network) -> list[dict]:
+    """Rows of seeds 0, 1, ... from lists of (mIoU in percent, GMACs)."""
+    return [
+        {"network": name, "seed": seed, "iterations": 10, "miou": miou / 100, "gmacs": gmacs, "mparams": 1.0}
+        for name, values in by_network.items()
+        for seed, (miou, gmacs) in enumerate(values)
+    ]
+
+
+def test_verdicts_are_of_mean_differences_of_seeds():
+    rows = rows_of(
+        minkunet=[(50.0, 100), (60.0, 100)],
+        scaled=[(49.0, 20), (59.2, 20)],
+        finetuned=[(51.0, 19), (59.4, 20)],  # +1, -0.6 beside MinkUNet: mean 0.2; +2, +0.2 beside the scaled one: 1.1
+        searched=[(40.0, 19), (41.0, 20)],
+        random=[(39.0, 19), (40.0, 19)],  # exactly one point below: not more than one
+    )
+    found = {verdict["claim"]: verdict for verdict in verdicts(rows, share=0.2)}
+    assert [verdict["met"] for verdict in found.values()] == [True, True, True, False, True]
+    differences = [verdict["values"] for verdict in found.values()]
+    assert differences[0] == [0.19, 0.2]
+    for got, wanted in zip(differences[1:], ([1, -0.6], [2, 0.2], [1, 1], [12, 19.4]), strict=True):
+        assert got == pytest.approx(wanted)
+    rows[0]["gmacs"] = 94  # 19 of 94 is more than a fifth
+    assert not verdicts(rows, share=0.2)[0]["met"]
+    (share, _, _, random, _) = verdicts([row for row in rows if row["seed"] == 0], share=0.2)
+    assert len(share["values"]) == 1 and random["values"] == pytest.approx([1])
+    assert verdicts([row for row in rows if row["network"] == "random"], share=0.2) == []
+
+
+def test_tables_say_what_is_simulated_and_what_is_missing():
+    rows = rows_of(minkunet=[(50.0, 100), (60.0, 100)], searched=[(40.0, 19)])
+    found = {"options": {"seeds": [0, 1]}, "rows": rows, "verdicts": verdicts(rows, share=0.2), "split": "sim_val"}
+    found |= {"scans": 20, "at_limits": [{"limit": 25.0, "gmacs": 24.9, "mparams": 4.2, "miou": 0.3}]}
+    text = format_comparison(found)
+    (line,) = (line for line in text.splitlines() if line.startswith("│ MinkUNet  "))
+    assert "55.0 +- 7.1" in line and "100.00" in line
+    assert "simulated, REACHED (so far 1 of 2 seeds): multiply-adds" in text
+    (line,) = (line for line in text.splitlines() if "24.90" in line)
+    assert [cell.strip() for cell in line.strip("│ ").split("│")] == [
+        "25",
+        "24.90",
+        "4.20",
+        "30.0",
+        "24.6",
+        "4.5",
+        "62.9",
+    ]
+    assert text.count("imulated") >= 4
+
+
+def test_ratios_of_frames_a_second():
+    times = {
+        ("MinkUNet", "plain"): 80.0,
+        ("MinkUNet", "fused"): 60.0,
+        ("SPVNAS", "plain"): 30.0,
+        ("SPVNAS", "fused"): 20.0,
+    }
+    rows = [{"network": n, "mode": m, "device": "cpu", "median_ms": t, "p5_ms": t} for (n, m), t in times.items()]
+    found = with_ratios(rows)
+    assert [row["ratio"] for row in found] == pytest.approx([1, 1, 80 / 30, 3])
+    assert [row["ratio_to_plain"] for row in found] == pytest.approx([1, 80 / 60, 80 / 30, 4])
+    assert found[-1]["frames_per_s"] == 50
+    text = format_frames({"scan": "a/scan.bin", "num_points": 1000, "rows": found})
+    assert "NOT REACHED on cpu: SPVNAS (layer by layer, float32) over MinkUNet layer by layer: 2.67" in text
+    assert "\nREACHED on cpu: SPVNAS (fused, float32) over MinkUNet layer by layer: 4.00, the talk's 3.6" in text
+
+
+def test_help_of_the_command_is_the_options():
+    tool = importlib.import_module("tools.compare_segmenters")
+    before, sys.argv = sys.argv, ["compare_segmenters.py", "--limits", "--seeds", "1", "2", "--cfg-options", "a.b=1"]
+    with redirect_stdout(io.StringIO()):
+        options = CompareOptions(**vars(tool.parse_arguments()))
+    sys.argv = before
+    assert options == CompareOptions(seeds=[1, 2], limits=[], overrides={"a.b": 1})

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train MinkUNet, SPVCNN and a searched SPVNAS alike, score and time them on the same scans. See tools/README.md."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pcperc.engine.messages import run_tool  # noqa: E402
+
+
+def parse_arguments() -> argparse.Namespace:
+    from tools.train import ConfigOptions
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=10, help="that all weights see, default %(default)s")
+    parser.add_argument(
+        "--finetune-epochs", type=int, default=4, help="of these, for the subnet after the super network's; %(default)s"
+    )
+    parser.add_argument("--population", type=int, default=50, help="of each search, default %(default)s")
+    parser.add_argument("--generations", type=int, default=20, help="after the first, default %(default)s")
+    parser.add_argument("--search-split", default="sim_test", help="on which subnets are chosen, default %(default)s")
+    parser.add_argument("--random", type=int, default=20, help="random subnets a seed, default %(default)s")
+    parser.add_argument(
+        "--limits",
+        type=float,
+        nargs="*",
+        default=[20, 25, 35, 65],
+        help="GMACs of subnets beside the published ones, of the first seed; nothing behind it leaves them out",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, spread over the GPUs; default in turn")
+    parser.add_argument("--amp", action="store_true", help="train in half precision, as of train.py")
+    parser.add_argument(
+        "--frames", type=Path, metavar="SCAN", help="only time the networks of the first seed, trained before, on SCAN"
+    )
+    parser.add_argument("--runs", type=int, default=20, help="timed rounds of --frames, default %(default)s")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/segmenters"), help="default %(default)s")
+    parser.add_argument(
+        "--cfg-options",
+        dest="overrides",
+        nargs="+",
+        action=ConfigOptions,
+        default={},
+        metavar="KEY=VALUE",
+        help="of all trainings",
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: all GPUs, or the CPU where there is none")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = vars(parse_arguments())
+    from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, compare_speed
+    from tools.train import simulate
+
+    options = CompareOptions(**options)
+    if options.frames is not None:
+        compare_speed(options)
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by another program: its runs end too
+    compare_segmenters(options, simulate=simulate)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main, when_stopped="stopped; the same command goes on with what is not finished"))
