@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison of segmentation networks: widths and verdicts against oracles; all of it at toy size, resumed."""
 
+import copy
 import importlib
 import io
 import json
@@ -16,11 +17,15 @@ import torch
 
 from pcperc.benchmark import jobs, segmenters
 from pcperc.benchmark.segmenter_costs import SplitCosts, width_with_cost
-from pcperc.benchmark.segmenter_frames import format_frames, with_ratios
+from pcperc.benchmark.segmenter_frames import format_frames, predict, with_ratios
 from pcperc.benchmark.segmenter_report import format_comparison, verdicts
 from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, compare_speed
+from pcperc.datasets import collate
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.messages import run_tool
+from pcperc.engine.raw_files import raw_sample
+from pcperc.nn import fuse
+from pcperc.registry import MODELS
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
 from tests.oracles_macs import minkunet_macs
 from tests.semantickitti_root import scan_of, write_root
@@ -96,9 +101,11 @@ class InProcess:
     """Stands for `subprocess.Popen`: the tool runs here and now, as in a process of its own."""
 
     commands: list[list[str]] = []
-    fails = ""
+    fails = stopped = ""
 
     def __init__(self, command, *, stdout, **options):
+        if self.stopped and self.stopped in str(command):
+            raise KeyboardInterrupt
         self.commands.append(command)
         tool = importlib.import_module(command[1].removesuffix(".py").replace("/", "."))
         before, sys.argv = sys.argv, command[1:]
@@ -114,6 +121,7 @@ class InProcess:
 def in_process(monkeypatch):
     monkeypatch.setattr(InProcess, "commands", [])
     monkeypatch.setattr(InProcess, "fails", "")
+    monkeypatch.setattr(InProcess, "stopped", "")
     stub = SimpleNamespace(Popen=InProcess, DEVNULL=None, TimeoutExpired=TimeoutError)
     monkeypatch.setattr(jobs, "subprocess", stub)
     monkeypatch.setattr(jobs, "SECONDS_BETWEEN_LOOKS", 0)
@@ -127,7 +135,12 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
         seeds=(3,), epochs=2, finetune_epochs=1, population=2, generations=1, random=2, limits=(0.004,), device="cpu",
         work_dir=work, configs=toy,
     )  # fmt: skip
-    in_process.fails = "search_seed3"  # the search fails: what needs it is left out, all else is done
+    in_process.fails = "search_seed3"
+    in_process.stopped = "spvcnn_seed3"  # by Ctrl-C
+    with pytest.raises(KeyboardInterrupt):
+        compare_segmenters(options, simulate=None)
+    weights = (work / "minkunet_seed3/epoch_2.pth").stat().st_mtime_ns
+    in_process.stopped = ""  # now the search fails: what needs it is left out, all else is done
     with pytest.raises(
         RuntimeError, match=r"4 runs failed, first search_seed3: ended with status 7, .*tries them again"
     ):
@@ -136,7 +149,6 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
     assert "subnet_seed3: FAILED, needs search_seed3" in printed and "NOT REACHED" not in printed
     before = json.loads((work / segmenters.RESULTS_NAME).read_text())
     assert {row["network"] for row in before["rows"]} == {"minkunet", "spvcnn", "scaled"}
-    weights = (work / "minkunet_seed3/epoch_2.pth").stat().st_mtime_ns
     in_process.commands.clear()
     in_process.fails = ""
     found = compare_segmenters(options, simulate=None)
@@ -145,6 +157,8 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
     printed = capsys.readouterr().out
     assert "Simulated SemanticKITTI, 2 scans of sim_val" in printed and printed.count("REACHED") == 5
     in_process.commands.clear()
+    costs = segmenters.count_costs(options, torch.device("cpu"), None)
+    monkeypatch.setattr(segmenters, "count_costs", lambda *arguments: costs)
     again = compare_segmenters(options, simulate=None)
     assert not in_process.commands and again["rows"] == found["rows"]
     check_speed(options, tmp_path, capsys)
@@ -280,6 +294,20 @@ def test_ratios_of_frames_a_second():
     text = format_frames({"scan": "a/scan.bin", "num_points": 1000, "rows": found})
     assert "NOT REACHED on cpu: SPVNAS (layer by layer, float32) over MinkUNet layer by layer: 2.67" in text
     assert "\nREACHED on cpu: SPVNAS (fused, float32) over MinkUNet layer by layer: 4.00, the talk's 3.6" in text
+
+
+@pytest.mark.parametrize("role", ["minkunet", "spvcnn"])
+def test_the_engine_predicts_what_plain_layers_do(toy, role, device):
+    torch.manual_seed(0)
+    cfg = load_config(toy[role])
+    model = MODELS.build(cfg.model).to(device).eval()
+    batch = collate([raw_sample(np.pad(scan_of(0), ((0, 0), (0, 1))), Path("a.bin"), None)])
+    fused = copy.deepcopy(model)
+    fused.backbone = fuse(fused.backbone)
+    (plain,), (engine,) = (predict(net, batch, device, half=net is fused) for net in (model, fused))
+    assert engine.labels.device.type == device.type and len(engine.labels) == 60
+    assert (plain.scores - engine.scores).abs().max() < 0.02
+    assert (plain.labels == engine.labels).float().mean() > 0.9
 
 
 def test_help_of_the_command_is_the_options():

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from pcperc.engine.messages import EXPECTED_ERRORS, one_line, say
 
@@ -91,24 +90,24 @@ class JobQueue:
             self._fail(job, one_line(error))
             return
         self.logs.mkdir(parents=True, exist_ok=True)
-        log = open(self.logs / f"{job.name}.log", "a")  # noqa: SIM115  (open as long as the process runs)
-        print("$", *command, file=log, flush=True)
         threads = max(num_cores() // self.side_by_side, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
-        self._running.append(_Run(job, device, process, log, time.monotonic()))
-        say(f"[{self._count}/{self._total}] {job.name}: begins on {device}, {log.name}")
+        path = self.logs / f"{job.name}.log"
+        with open(path, "a") as log:
+            print("$", *command, file=log, flush=True)
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        self._running.append(_Run(job, device, process, path, time.monotonic()))
+        say(f"[{self._count}/{self._total}] {job.name}: begins on {device}, {path}")
 
     def _collect(self) -> None:
         for run in [run for run in self._running if run.process.poll() is not None]:
             self._running.remove(run)
-            run.log.close()
             status, seconds = run.process.returncode, time.monotonic() - run.started
             if status == 0 and run.job.is_done():
                 self._count += 1
                 say(f"[{self._count}/{self._total}] {run.job.name}: finished in {seconds:.0f} s")
             else:
-                self._fail(run.job, f"ended with status {status}, {_last_line(run.log.name)} ({run.log.name})")
+                self._fail(run.job, f"ended with status {status}, {_last_line(run.log)} ({run.log})")
 
     def _fail(self, job: Job, reason: str) -> None:
         self.failed[job.name] = reason
@@ -124,7 +123,6 @@ class JobQueue:
             except subprocess.TimeoutExpired:
                 run.process.kill()
                 run.process.wait()
-            run.log.close()
         self._running.clear()
 
 
@@ -133,12 +131,12 @@ class _Run:
     job: Job
     device: str
     process: subprocess.Popen
-    log: TextIO
+    log: Path
     started: float
 
 
-def _last_line(path: str) -> str:
-    lines = [line.strip() for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+def _last_line(path: Path) -> str:
+    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1]  # the command at the least
 
 

@@ -21,6 +21,7 @@ from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.raw_files import raw_sample, read_points
 from pcperc.files import write_text
+from pcperc.geometry import PointLabels
 from pcperc.nn import fuse
 
 FRAMES_NAME = "frames.json"
@@ -67,7 +68,7 @@ def _time_on(
         fused.backbone = fuse(fused.backbone)
         for mode in MODES if device.type == "cuda" else ("plain", "fused"):
             network = model if mode == "plain" else fused
-            functions[name, mode] = partial(_predict, network, collate([sample]), device, half=mode == "engine")
+            functions[name, mode] = partial(predict, network, collate([sample]), device, half=mode == "engine")
     times = time_in_turns(functions, device=device, runs=runs)
     return with_ratios(
         [{"device": device.type, "network": name, "mode": mode, **found} for (name, mode), found in times.items()]
@@ -75,7 +76,8 @@ def _time_on(
 
 
 @torch.inference_mode()
-def _predict(model: nn.Module, batch: dict, device: torch.device, *, half: bool) -> object:
+def predict(model: nn.Module, batch: dict, device: torch.device, *, half: bool) -> list[PointLabels]:
+    """Return the classes of the points of a batch on the host; ``half`` lets torch's autocast take float16."""
     with torch.autocast(device.type, torch.float16 if half else torch.bfloat16, enabled=half):
         return model(**model.data_preprocessor(batch, False), mode="predict")
 

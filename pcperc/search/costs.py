@@ -14,45 +14,56 @@ from pcperc.models.spvcnn import SPVCNN
 from pcperc.models.spvnas import SPVNAS, Subnet
 from pcperc.sparse import PointTensor
 
-_FEW = 64  # points; every layer has a kernel map on them
-
 
 class SubnetCosts:
     """Costs of the subnets of one super network.
 
-    The kernel maps of a layer are the same in every subnet, so they are counted once, on the largest. A subnet's own
-    pass over a few points then tells the channels of its layers: ``macs = pairs on the scans x macs on the few points /
-    pairs on the few points``, without rounding, in milliseconds.
+    The kernel maps of a layer are the same in every subnet, so they are counted once, in the largest. What a layer
+    multiplies is proportional to its weights: ``macs = macs of the largest x weights / weights of the largest``,
+    without rounding and without a pass.
 
     Args:
-        net: the super network; it is left as the subnet that was asked for last.
+        net: the super network; it is left as its largest subnet.
         scans: what it reads; multiply-adds are the mean over them.
     """
 
     def __init__(self, net: SPVNAS, scans: Sequence[PointTensor]):
         self._net, self._num_scans = net, len(scans)
-        generator = torch.Generator().manual_seed(0)
-        coords = torch.cat([torch.zeros(_FEW, 1), torch.rand(_FEW, 3, generator=generator) * 8], 1)
-        feats = torch.zeros(_FEW, scans[0].num_channels)
-        self._few = PointTensor(coords, feats, 1).to(scans[0].device)
-        self._few_of_largest = self._count(net.largest(), self._few)
-        self._of_largest = sum((self._count(net.largest(), scan) for scan in scans), Counter())
+        self._known: dict[Subnet, tuple[int, int]] = {}
+        net.set_subnet(net.largest())
+        self._of_largest = sum((Counter(_macs_by_layer(net, scan)) for scan in scans), Counter())
+        self._weights_of_largest, _ = self._weights(net.largest())
 
     def gmacs(self, subnet: Subnet) -> float:
         """Return 10^9 multiply-adds a scan."""
-        few, whole, own = self._few_of_largest, self._of_largest, self._count(subnet, self._few)
-        return sum(own[name] * whole[name] // few[name] for name in own) / self._num_scans / 1e9
+        return self._macs_and_parameters(subnet)[0] / self._num_scans / 1e9
 
     def mparams(self, subnet: Subnet) -> float:
         """Return 10^6 parameters."""
+        return self._macs_and_parameters(subnet)[1] / 1e6
+
+    def _macs_and_parameters(self, subnet: Subnet) -> tuple[int, int]:
+        if subnet not in self._known:
+            weights, parameters = self._weights(subnet)
+            whole = self._weights_of_largest
+            macs = sum(
+                weights[name] * macs // whole[name] for name, macs in self._of_largest.items() if name in weights
+            )
+            self._known[subnet] = macs, parameters
+        return self._known[subnet]
+
+    def _weights(self, subnet: Subnet) -> tuple[dict[str, int], int]:
+        """Return how many weights each layer has, and how many parameters all have."""
+        self._net.space.check(subnet, op="SPVNAS")
         with torch.device("meta"):
             net = SPVCNN(**self._net.head_options, **subnet.options)
-        return count_parameters(net) / 1e6
+        suffix = ".weight"
+        named = {name.removesuffix(suffix): w.numel() for name, w in net.named_parameters() if name.endswith(suffix)}
+        return named, count_parameters(net)
 
-    def _count(self, subnet: Subnet, points: PointTensor) -> Counter:
-        self._net.set_subnet(subnet)
-        cost = count_macs(self._net, points)
-        return Counter({layer.name: layer.macs for layer in cost.layers})
+
+def _macs_by_layer(net: SPVNAS, points: PointTensor) -> dict[str, int]:
+    return {layer.name: layer.macs for layer in count_macs(net, points).layers}
 
 
 def latency_ms(net: SPVCNN, points: PointTensor, *, runs: int = 5) -> float:

@@ -15,7 +15,7 @@ from pcperc.engine.loading import LoadedCheckpoint, build_model
 from pcperc.models.spvnas import SPVNAS, Subnet
 from pcperc.search.costs import SubnetCosts, latency_ms
 from pcperc.search.scores import SubnetScores
-from pcperc.search.state import Member
+from pcperc.search.state import COSTS, Member
 
 
 class LimitedSubnets:
@@ -73,12 +73,7 @@ class LimitedSubnets:
         return ", ".join(f"{name} <= {value:g}" for name, value in self.limits.items())
 
     def is_allowed(self, subnet: Subnet) -> bool:
-        """Look at the cheapest cost to find first."""
-        if self.costs.mparams(subnet) > self.limits.get("mparams", float("inf")):
-            return False
-        if "gmacs" in self.limits and self.costs.gmacs(subnet) > self.limits["gmacs"]:
-            return False
-        return "latency_ms" not in self.limits or self.latency(subnet) <= self.limits["latency_ms"]
+        return all(self.cost(name, subnet) <= self.limits[name] for name in COSTS if name in self.limits)  # time last
 
     def cost(self, name: str, subnet: Subnet) -> float:
         """Return one of the costs, by its name in `pcperc.search.state.COSTS`."""

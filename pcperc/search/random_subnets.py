@@ -48,7 +48,8 @@ def draw_near_limit(subnets: LimitedSubnets, rng: np.random.Generator, *, count:
     found: list[Subnet] = []
     for _ in range(MAX_DRAWS * count):
         subnet = sample_sized(subnets.net.space, rng)
-        if subnet not in found and subnets.is_allowed(subnet) and subnets.cost(name, subnet) >= NEAR * limit:
+        is_near = NEAR * limit <= subnets.cost(name, subnet) <= limit
+        if is_near and subnet not in found and subnets.is_allowed(subnet):
             found.append(subnet)
             if len(found) == count:
                 return found
