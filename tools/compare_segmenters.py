@@ -36,7 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--frames", type=Path, metavar="SCAN", help="only time the networks of the first seed, trained before, on SCAN"
     )
-    parser.add_argument("--runs", type=int, default=20, help="timed rounds of --frames, default %(default)s")
+    parser.add_argument(
+        "--runs", type=int, default=20, help="timed rounds of --frames, on a CPU at most 5; %(default)s"
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/segmenters"), help="default %(default)s")
     parser.add_argument(
         "--cfg-options",

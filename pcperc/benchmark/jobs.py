@@ -38,7 +38,8 @@ class JobQueue:
 
     Args:
         devices: such as "cuda:0", for ``--device``.
-        side_by_side: how many run at once, >= 1. Each may use its part of the cores (``OMP_NUM_THREADS``, unless set).
+        side_by_side: how many run at once, >= 1; of several each has its part of the cores (``OMP_NUM_THREADS``, unless
+            that is set).
         logs: folder that receives ``<name>.log`` with the command and all that it printed.
     """
 
@@ -90,8 +91,9 @@ class JobQueue:
             self._fail(job, one_line(error))
             return
         self.logs.mkdir(parents=True, exist_ok=True)
-        threads = max(num_cores() // self.side_by_side, 1)
-        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        environment = dict(os.environ)
+        if self.side_by_side > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(num_cores() // self.side_by_side, 1)))
         path = self.logs / f"{job.name}.log"
         with open(path, "a") as log:
             print("$", *command, file=log, flush=True)

@@ -25,6 +25,7 @@ from pcperc.geometry import PointLabels
 from pcperc.nn import fuse
 
 FRAMES_NAME = "frames.json"
+CPU_RUNS = 5  # a frame of MinkUNet takes seconds there
 TALK = {"plain": 2.7, "engine": 3.6}  # SPVNAS over MinkUNet layer by layer; of 15.0 and 114 GMACs, on other hardware
 MODES = {
     "plain": "layer by layer, float32",
@@ -43,7 +44,7 @@ def compare_frames(
     Args:
         checkpoints: by name, in the order of the rows; ratios are to the first.
         scan: what tools/infer.py reads, with intensities as the data set has them.
-        runs: timed rounds.
+        runs: timed rounds, on a CPU at most `CPU_RUNS`.
     """
     points = read_points(scan)
     rows = [row for device in devices for row in _time_on(checkpoints, scan, points, device, runs)]
@@ -69,7 +70,8 @@ def _time_on(
         for mode in MODES if device.type == "cuda" else ("plain", "fused"):
             network = model if mode == "plain" else fused
             functions[name, mode] = partial(predict, network, collate([sample]), device, half=mode == "engine")
-    times = time_in_turns(functions, device=device, runs=runs)
+    rounds = runs if device.type == "cuda" else min(runs, CPU_RUNS)
+    times = time_in_turns(functions, device=device, runs=rounds)
     return with_ratios(
         [{"device": device.type, "network": name, "mode": mode, **found} for (name, mode), found in times.items()]
     )
