@@ -46,6 +46,20 @@ def test_options_of_infer_that_would_be_ignored(options, message, monkeypatch):
         tool("infer").main()
 
 
+@pytest.mark.parametrize("more, folder", [("", "work/epoch_1"), (" --work-dir other", "other")])
+def test_a_checkpoint_alone_is_tested_by_its_own_config(more, folder, monkeypatch):
+    given = []
+    monkeypatch.setattr("pcperc.engine.testing.test", given.append)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("sys.argv", ["test.py", *f"work/epoch_1/model.safetensors{more}".split()])
+    tool("test").main()
+    assert given[0].config is None and given[0].checkpoint == Path("work/epoch_1/model.safetensors")
+    assert given[0].work_dir == Path(folder)
+    monkeypatch.setattr("sys.argv", ["test.py", "a.pth", "b.pth"])
+    with pytest.raises(ValueError, match="CONFIG must be a .py file, got a.pth"):
+        tool("test").main()
+
+
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
     module = tool("demo")
