@@ -3,7 +3,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,41 +11,13 @@ from typing import Any
 from pcperc.benchmark.comparison import trained_checkpoint
 from pcperc.benchmark.jobs import Job, num_cores
 from pcperc.benchmark.segmenter_costs import Cost, SplitCosts
+from pcperc.benchmark.segmenter_options import CompareOptions
 from pcperc.engine.checkpoint import finished_checkpoint
 from pcperc.engine.config import ConfigError, first_difference, load_config
 from pcperc.engine.subnet import subnet_overrides
 from pcperc.models.spvnas import Subnet
 
 SCORES_NAME = "segmentation_scores.json"  # what tools/test.py writes
-FOLDER = Path("configs/spvnas")
-CONFIGS = {
-    "minkunet": FOLDER / "minkunet_simulated.py",
-    "spvcnn": FOLDER / "spvcnn_simulated.py",
-    "supernet": FOLDER / "spvnas_supernet_simulated.py",
-    "subnet": FOLDER / "spvnas_subnet_simulated.py",
-}
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """What the command line says; see tools/README.md. ``configs`` are of other data at the same roles."""
-
-    seeds: Sequence[int] = (0, 1, 2)
-    epochs: int = 10
-    finetune_epochs: int = 4
-    population: int = 50
-    generations: int = 20
-    search_split: str = "sim_test"
-    random: int = 20
-    limits: Sequence[float] = (20, 25, 35, 65)
-    jobs: int = 1
-    amp: bool = False
-    frames: Path | None = None
-    runs: int = 20
-    work_dir: Path = Path("work_dirs/segmenters")
-    overrides: dict = field(default_factory=dict)
-    device: str | None = None
-    configs: dict[str, Path] = field(default_factory=lambda: dict(CONFIGS))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pcperc.benchmark.jobs import Job, JobQueue
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import compare_frames
-from pcperc.benchmark.segmenter_jobs import Chosen, CompareOptions, Search, Training, read_scores, scoring
+from pcperc.benchmark.segmenter_jobs import Chosen, Search, Training, read_scores, scoring
+from pcperc.benchmark.segmenter_options import CompareOptions
 from pcperc.benchmark.segmenter_report import format_comparison, verdicts
 from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
 from pcperc.engine.config import ConfigError, load_config
