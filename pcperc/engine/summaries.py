@@ -16,6 +16,7 @@ from pcperc.evaluation import (
     MapMetric,
     NuScenesMetric,
     NuScenesTrackingMetric,
+    S3DISMetric,
     SegmentationMetric,
     ShapeNetPartMetric,
     WaymoMetric,
@@ -29,6 +30,7 @@ from pcperc.evaluation import (
 from pcperc.evaluation.nuscenes_tracking import TRACKING_SUMMARY_NAME
 from pcperc.evaluation.nuscenes_tracking_results import TRACKING_RESULTS_NAME
 from pcperc.evaluation.report import REPORT_NAME
+from pcperc.evaluation.room_metrics import SCANNET_FOLDER
 from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.visualization.cluster_curves import draw_cluster_curves
 
@@ -63,11 +65,25 @@ def _print_report(scored: Scored) -> None:
 
 
 def _print_segmentation(scored: Scored) -> None:
+    _print_classes(scored)
+    say(f"scores and predictions of every point: {scored.work_dir}")
+
+
+def _print_rooms(scored: Scored) -> None:
+    """Print the accuracy too, by which rooms are compared; of S3DIS, which has no server, nothing but scores is
+    written."""
+    _print_classes(scored)
+    if "accuracy" in scored.metrics:
+        say(f"accuracy {scored.metrics['accuracy']:.3f}: the share of all points that were given their class")
+    has_files = (scored.work_dir / SCANNET_FOLDER).is_dir()
+    say(f"scores{f' and {SCANNET_FOLDER}/*.txt' if has_files else ''}: {scored.work_dir}")
+
+
+def _print_classes(scored: Scored) -> None:
     say(f"\n{scored.title}")
     if not scored.evaluator.get("format_only"):
         found = json.loads((scored.work_dir / SCORES_NAME).read_text())
         say(format_scores(np.array(found["confusion"]), found["classes"], title=found["title"], absent=found["absent"]))
-    say(f"scores and predictions of every point: {scored.work_dir}")
 
 
 def _print_detection(scored: Scored) -> None:
@@ -113,4 +129,5 @@ _OF_KINDS: dict[type, Callable[[Scored], None]] = {
     CalorimeterMetric: _print_clusters,
     NuScenesTrackingMetric: _print_tracking,
     NuScenesMetric: _print_detection,
+    S3DISMetric: _print_rooms,
 }

@@ -17,6 +17,8 @@ from pcperc.files import write_text
 from pcperc.geometry import IGNORED, PointLabels
 from pcperc.registry import METRICS
 
+SCANNET_FOLDER = "scannet"  # of the output folder: a file for each scan
+
 
 @METRICS.register_module()
 class S3DISMetric(SegmentationMetric):
@@ -45,6 +47,7 @@ class S3DISMetric(SegmentationMetric):
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[PointLabels]) -> None:
         """Take the predictions of a batch of blocks, one entry a sample of ``data_batch["samples"]``."""
         op, samples = type(self).__name__, data_batch["samples"]
+        self._check_format()
         if len(samples) != len(data_samples):
             raise ValueError(f"{op}: data_samples must have {len(samples)} entries, got {len(data_samples)}")
         for sample, prediction in zip(samples, data_samples, strict=True):
@@ -66,8 +69,7 @@ class S3DISMetric(SegmentationMetric):
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Score (sample_token, room, points of the room, rows, truth, labels, scores) of each block."""
         rooms, num_classes = defaultdict(list), len(self._classes())
-        if self.format_only and "numbers" not in (self.dataset_meta or {}):
-            raise ValueError("S3DISMetric: format_only is for ScanNet: other data sets of rooms take no files")
+        self._check_format()
         for _, room, *block in results:
             rooms[room].append(block)
         confusions = []
@@ -83,6 +85,11 @@ class S3DISMetric(SegmentationMetric):
             confusions.append((room, confusion_matrix(room_truth, labels, num_classes=num_classes)))
         return super().compute_metrics(confusions)
 
+    def _check_format(self) -> None:
+        """Require a data set whose results are files; before a long test, not behind it."""
+        if self.format_only and "numbers" not in (self.dataset_meta or {}):
+            raise ValueError("S3DISMetric: format_only is for ScanNet: other data sets of rooms take no files")
+
     def _write_numbers(self, room: str, labels: np.ndarray) -> None:
         """Write the numbers of a scan's vertices, where its data set has numbers."""
         numbers = (self.dataset_meta or {}).get("numbers")
@@ -90,4 +97,4 @@ class S3DISMetric(SegmentationMetric):
             return
         table = np.zeros(IGNORED + 1, np.int64)
         table[: len(numbers)] = numbers
-        write_text(self.output_dir / "scannet" / f"{room}.txt", "\n".join(map(str, table[labels].tolist())) + "\n")
+        write_text(self.output_dir / SCANNET_FOLDER / f"{room}.txt", "\n".join(map(str, table[labels].tolist())) + "\n")

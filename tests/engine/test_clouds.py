@@ -12,7 +12,7 @@ from pcperc.engine.config import ConfigError
 from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
-from pcperc.simulation import shapes
+from pcperc.simulation import rooms, shapes
 from pcperc.simulation.data_set import simulate
 from tests import kitti_root
 from tests.engine.helpers import read_losses
@@ -21,16 +21,16 @@ COMMON = """
 from mmengine.optim import ConstantLR
 from torch.optim import Adam
 
-from pcperc.datasets import EpochSampler, KITTIFrustums, ShapeNetPart, collate
+from pcperc.datasets import S3DIS, EpochSampler, KITTIFrustums, ShapeNetPart, collate
 from pcperc.engine.hooks import SafeCheckpointHook
 from pcperc.engine.loop import EpochLoop
 from pcperc.engine.optim_wrapper import CheckedOptimWrapper
-from pcperc.evaluation import KITTIMetric, ShapeNetPartMetric
+from pcperc.evaluation import KITTIMetric, S3DISMetric, ShapeNetPartMetric
 from pcperc.models import (
-    CloudSegmentor, FrustumDetector, FrustumLoss, FrustumPreprocessor, ShapePreprocessor
+    CloudSegmentor, FrustumDetector, FrustumLoss, FrustumPreprocessor, RoomPreprocessor, ShapePreprocessor
 )
 from pcperc.models.cloud_segmentor import SHAPENET_PARTS
-from pcperc.models.pvcnn import KITTI_SIZE_TEMPLATES, frustum_pvcnn_kitti, pvcnn_shapenet
+from pcperc.models.pvcnn import KITTI_SIZE_TEMPLATES, frustum_pvcnn_kitti, pvcnn_s3dis, pvcnn_shapenet
 
 data_root = {root!r}
 
@@ -61,6 +61,16 @@ model = dict(
     parts=SHAPENET_PARTS,
 )
 """
+ROOMS = """
+train_dataloader = loader(S3DIS, "sim_train", 2, True)
+test_dataloader = loader(S3DIS, "sim_val", 3, False)
+test_evaluator = dict(type=S3DISMetric)
+model = dict(
+    type=CloudSegmentor,
+    data_preprocessor=dict(type=RoomPreprocessor, num_points=64, block=None),
+    backbone=dict(type=pvcnn_s3dis, width=0.125, resolution_scale=0.125),
+)
+"""
 FRUSTUMS = """
 train_dataloader = loader(KITTIFrustums, "sim_train", 4, True)
 test_dataloader = loader(KITTIFrustums, "sim_val", 4, False)
@@ -88,6 +98,13 @@ def parts(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rooms") / "root"
+    simulate(root, rooms.Settings(6, "tiny", 0))
+    return root, *trained_on(root, tmp_path_factory.mktemp("blocks"), ROOMS)
+
+
+@pytest.fixture(scope="module")
 def frustums(tmp_path_factory):
     root = kitti_root.write_root(tmp_path_factory.mktemp("frames"))
     return root, *trained_on(root, tmp_path_factory.mktemp("frustums"), FRUSTUMS)
@@ -107,6 +124,20 @@ def test_votes_change_what_is_scored(parts, tmp_path):
     once = test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu"))
     assert once == test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu"))  # the same clouds are drawn
     assert once != test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu", votes=5))
+
+
+def test_blocks_of_rooms_are_trained_and_whole_rooms_scored(blocks, tmp_path, capsys):
+    root, config, checkpoint = blocks
+    found = test(TestOptions(config, checkpoint, evaluation="s3dis", work_dir=tmp_path, device="cpu"))
+    saved = json.loads((tmp_path / "segmentation_scores.json").read_text())
+    assert saved["scores"] == pytest.approx(found) and saved["num_samples"] == 1  # one room of several blocks
+    recorded = np.load(root / "Area_5_sim_room_1.npy")[:, 6].astype(int)
+    assert np.array(saved["confusion"]).sum(1).tolist() == np.bincount(recorded, minlength=13).tolist()
+    printed = capsys.readouterr().out
+    assert f"accuracy {found['accuracy']:.3f}: " in printed and f"\nscores: {tmp_path}" in printed.replace("\r", "\n")
+    only_files = TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu", format_only=True)
+    with pytest.raises(ValueError, match="format_only is for ScanNet"):
+        test(only_files)
 
 
 def test_parts_of_a_file(parts, tmp_path):

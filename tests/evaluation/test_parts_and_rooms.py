@@ -178,8 +178,9 @@ def test_blocks_without_a_place_are_rooms_of_their_own():
     with pytest.raises(ValueError, match="votes must be one of sum, highest"):
         S3DISMetric(votes="most")
     files = S3DISMetric(format_only=True, output_dir="x", classes=("floor", "wall"))
-    with pytest.raises(ValueError, match="format_only is for ScanNet"):
-        files.evaluate(0)
+    for refused in (lambda: files.process({"samples": samples[:1]}, []), lambda: files.evaluate(0)):
+        with pytest.raises(ValueError, match="format_only is for ScanNet"):
+            refused()
 
 
 def test_files_of_scannet_hold_numbers_of_nyu40(tmp_path):
