@@ -42,6 +42,9 @@ def parse_arguments() -> argparse.Namespace:
         help="detection: also mirror images, each turned by +-DEG too, and merge the boxes",
     )
     parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16 (by autocast)")
+    parser.add_argument(
+        "--detections", metavar="PATH", help="KITTI's frustums: a detector's 2D boxes in place of the labelled ones"
+    )
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
     parser.add_argument("--fuse", action="store_true", help="fold norms into the layers before them (pcperc.nn.fuse)")
     parser.add_argument(

@@ -2,8 +2,8 @@
 # ruff: noqa: F401  (what a config imports becomes part of it)
 """F-PVCNN of KITTI's object benchmark: 3.358M parameters; published 3D AP of moderate cars 72.12 on val.
 
-Trained on frustums of the labelled 2D boxes. Published scores are of a detector's 2D boxes: the file goes into
-``test_dataloader.dataset.detections``.
+Trained on frustums of the labelled 2D boxes. Published scores are of a detector's 2D boxes: tools/test.py --detections
+FILE.
 """
 
 from mmengine.config import read_base

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from pcperc.datasets import KITTIFrustums
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
@@ -25,7 +26,7 @@ from pcperc.evaluation import MapMetric, NuScenesMetric, SegmentationMetric
 from pcperc.files import only_writer
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
 from pcperc.models.bevfusion.captured import capture_frame
-from pcperc.registry import METRICS, MODELS, TRANSFORMS, resolve_type
+from pcperc.registry import DATASETS, METRICS, MODELS, TRANSFORMS, resolve_type
 from pcperc.tracking import TRACKERS
 
 
@@ -47,6 +48,7 @@ class TestOptions:
     tta: Sequence[float] | None = None
     precision: str = "float32"
     format_only: bool = False
+    detections: str | None = None  # of KITTI's frustums: 2D boxes of a detector in place of the labelled ones
     device: str | None = None
     fuse: bool = False
     cuda_graph: int | None = None  # voxels of a batch at most, for BEVFusion's parts as CUDA graphs
@@ -113,6 +115,10 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
         if "camera" not in cfg.model.get("encoders", {}):
             raise ConfigError(f"{opened.path}: --blank-images is for models with cameras, its model looks at none")
         dataset["transforms"] = [*dataset.get("transforms", []), {"type": "BlankImages"}]
+    if options.detections is not None:
+        if resolve_type(dataset["type"], DATASETS) is not KITTIFrustums:
+            raise ConfigError(f"{opened.path}: --detections is for frustums of KITTI, it has {dataset['type']}")
+        dataset["detections"] = str(options.detections)
     _track_detections(cfg, options)
     evaluators = _evaluators_to_run(opened, cfg, options.evaluation)
     cfg.test_evaluator = evaluators if len(evaluators) > 1 else evaluators[0]

@@ -57,6 +57,8 @@ class KITTIMetric(MetricBySample):
         samples = data_batch["samples"]
         if len(samples) != len(data_samples):
             raise ValueError(f"KITTIMetric: data_samples must have {len(samples)} entries, got {len(data_samples)}")
+        if not self.results:
+            self._check_labels()
         classes = self._meta("classes")
         for sample, found in zip(samples, data_samples, strict=True):
             objects = detections_to_objects(
@@ -81,7 +83,7 @@ class KITTIMetric(MetricBySample):
             folder = self.output_dir / RESULTS_NAME
             print_log(f"results of {len(frames)} frames written to {folder}", logger="current")
             return {}
-        labels = Path(self._meta("folder")) / "label_2"
+        labels = self._check_labels()
         truth = [read_objects(labels / f"{frame}.txt") for frame in frames]
         scores = kitti_scores(truth, found, classes=self._meta("classes"))
         split = str(self._meta("split"))
@@ -91,6 +93,15 @@ class KITTIMetric(MetricBySample):
         if self.output_dir is not None:
             write_report(self.output_dir, title=title, scores=flat, table=table, num_frames=len(frames))
         return flat
+
+    def _check_labels(self) -> Path:
+        """Return the folder of labels, which scores need; asked before a long test and not behind it."""
+        labels = Path(self._meta("folder")) / "label_2"
+        if not (self.format_only or labels.is_dir()):
+            raise FileNotFoundError(
+                f"KITTIMetric: {labels} is missing, so there is no score; format_only has files alone"
+            )
+        return labels
 
     def _meta(self, key: str) -> Any:
         """Return what the data set says of itself."""

@@ -2,6 +2,7 @@
 """The tools with PVCNN, from simulated shapes and frames to scores, files and pictures, at toy size."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -162,6 +163,29 @@ def test_frustums_are_trained_and_scored(frustums, tmp_path):
     frames = {sample.split("/")[0] for sample in KITTIFrustums(root=root, split="sim_val").tokens}
     written = {path.stem for path in (tmp_path / "kitti_results").glob("*.txt") if path.read_text()}
     assert written and written <= frames
+
+
+def test_frustums_of_a_detectors_boxes_are_scored(frustums, parts, tmp_path):
+    """Of a split without labels, too, files alone are written; the checkpoint was trained on labelled boxes."""
+    root, config, checkpoint = frustums
+    boxes = tmp_path / "boxes.txt"
+    boxes.write_text("000001.png 3 0.7 190 40 250 110\n")
+    options = dict(detections=boxes, device="cpu")
+    test(TestOptions(config, checkpoint, evaluation="kitti", work_dir=tmp_path / "val", **options))
+    written = {path.stem: path.read_text() for path in (tmp_path / "val/kitti_results").glob("*.txt")}
+    rows = {frame: text.split() for frame, text in written.items() if text}
+    assert set(written) == {"000000", "000001", "000002"} and rows["000001"][4:8] == [
+        f"{v:.4f}" for v in (190, 40, 250, 110)
+    ]
+    assert len(rows) == 1 and rows["000001"][0] == "Cyclist"
+    shutil.copytree(root / "training", root / "testing")
+    shutil.rmtree(root / "testing/label_2")
+    with pytest.raises(FileNotFoundError, match=r"testing.label_2 is missing, so there is no score; format_only"):
+        test(TestOptions(config, checkpoint, work_dir=tmp_path / "a", split="testing", **options))
+    assert test(TestOptions(config, checkpoint, work_dir=tmp_path, split="testing", format_only=True, **options)) == {}
+    assert (tmp_path / "kitti_results/000001.txt").read_text() == written["000001"]
+    with pytest.raises(ConfigError, match="--detections is for frustums of KITTI, it has ShapeNetPart"):
+        test(TestOptions(*parts[1:], work_dir=tmp_path, **options))
 
 
 def test_a_box_of_a_file_is_in_its_frame(frustums, tmp_path):
