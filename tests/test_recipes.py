@@ -133,3 +133,17 @@ def test_the_published_recipe_of_parts():
     rooms = load_config("configs/pvcnn/s3dis_c1.py")
     assert rooms.train_cfg.max_epochs == 50 and rooms.optim_wrapper.optimizer.weight_decay == 1e-5
     assert rooms.model.data_preprocessor.blocks * rooms.train_dataloader.batch_size == 32
+    for name in ("s3dis_pvcnn2_c0p5", "s3dis_pvcnn2_c1", "s3dis_c0p125", "s3dis_c0p25"):
+        cfg, points = load_config(f"configs/pvcnn/{name}.py"), 8192 if "pvcnn2" in name else 4096
+        assert cfg.train_cfg.max_epochs == 50 and cfg.optim_wrapper.optimizer.weight_decay == 1e-5
+        assert cfg.model.data_preprocessor.num_points == points and cfg.train_dataloader.batch_size == 4
+
+
+def test_the_published_recipe_of_frustums():
+    cfg = load_config("configs/pvcnn/kitti_frustum.py")
+    optimizer, train = cfg.optim_wrapper.optimizer, cfg.train_dataloader
+    assert (cfg.train_cfg.max_epochs, train.batch_size, optimizer.lr) == (209, 32, 1e-3)
+    model = MODELS.build(cfg.model)
+    network, points = model.network, model.data_preprocessor.num_points
+    assert (points, network.object_points, network.num_headings, network.num_sizes) == (1024, 512, 12, 8)
+    assert model.data_preprocessor.flip and cfg.train_dataloader.dataset.min_height == 25

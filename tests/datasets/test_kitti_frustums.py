@@ -9,6 +9,7 @@ import torch
 
 from pcperc.datasets import KITTIFrustums, KITTIObject, collate
 from pcperc.datasets.kitti_files import CLASSES, read_detections_2d
+from pcperc.datasets.kitti_frustums import in_frustum
 from pcperc.geometry import transform_boxes, transform_points
 from pcperc.geometry.kitti import alpha_of, boxes_from_kitti, boxes_on_image, lidar_to_upright
 from pcperc.ops import points_in_boxes_mask
@@ -43,6 +44,17 @@ def test_frustums_hold_what_the_camera_sees_in_the_box(root):
         assert (inside.numpy() == sample["point_labels"]).mean() > 0.98  # the box of the sample is rounded to float32
         # The middle of the box lies straight ahead.
         assert abs(math.atan2(sample["box"][1], sample["box"][0])) < 0.03
+
+
+def test_what_a_camera_does_not_see_is_in_no_frustum(root):
+    """Points by hand: straight ahead, on the car itself, behind it, and beside the image in a box that reaches out."""
+    calibration = KITTIFrustums(root=root, split="sim_train")[0]["calibration"]
+    xyz = np.array([[10.0, 0, 0], [1.9, 0, 0], [2.1, 0, 0], [-10, 0, 0], [10, -7.5, 0]], np.float32)
+    box, (height, width) = np.array([-900.0, -900, 900, 900]), tiny.SIZE
+    pixels, _ = calibration.project(xyz[[4]].astype(np.float64))
+    assert width < pixels[0, 0] < 900 and 0 < pixels[0, 1] < height
+    assert in_frustum(xyz, box, calibration, image_size=tiny.SIZE).tolist() == [True, False, True, False, False]
+    assert in_frustum(xyz, box, calibration, image_size=(height, 900))[4]
 
 
 def test_frustums_by_height_and_class(root):

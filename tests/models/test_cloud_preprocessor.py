@@ -63,6 +63,15 @@ def test_draws():
     assert any(len(set(view.tolist())) < 7 for view in twice) and set(twice.flatten().tolist()) == set(rows.tolist())
 
 
+def test_shapes_are_drawn_with_replacement_where_that_is_asked_for():
+    rows = {}
+    for replace in (True, False):
+        torch.manual_seed(0)
+        preprocessor = ShapePreprocessor(40, replace=replace)
+        rows[replace] = prepare(preprocessor, shape(50), training=True).point[0].tolist()
+    assert len(set(rows[False])) == 40 and len(set(rows[True])) < 38
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_shapes_fill_the_unit_sphere(training, device):
     samples = shape(50, 0), shape(20, 1)

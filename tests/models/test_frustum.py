@@ -164,8 +164,31 @@ def test_detections_are_in_the_recorded_frame(device):
         assert detections.scores.item() == pytest.approx(0.5 * sure, rel=1e-3)
 
 
+def test_scores_are_products_of_what_is_sure():
+    """Mean probability of the object's points, best heading bin, best template and the 2D box's score, by hand."""
+    model = FrustumDetector(FrustumPreprocessor(4), Answer(), FrustumLoss(KITTI_SIZE_TEMPLATES))
+    model.network.truth = torch.from_numpy(frustum(0)["box"])[None]
+    model.network.heading_logit, model.network.size_logit = math.log(11), math.log(21)  # 11 of 22, 21 of 28
+    found = model(**model.data_preprocessor(collate([frustum(0)])), mode="predict")[0]
+    assert found.scores.item() == pytest.approx(0.5 * 0.5 * 0.75 / (1 + math.exp(-2)), rel=1e-6)
+
+
+def test_a_frustum_tilted_against_the_lidar_keeps_its_heading_upright_in_its_own_frame():
+    """As KITTI's labels stand upright in the rectified camera frame and not in that of the LiDAR."""
+    tilt = np.eye(4)
+    tilt[:3, :3] = [[1, 0, 0], [0, math.cos(0.3), -math.sin(0.3)], [0, math.sin(0.3), math.cos(0.3)]]
+    sample = frustum(2) | {"frustum2lidar": tilt}
+    model = FrustumDetector(FrustumPreprocessor(32), Answer(), FrustumLoss(KITTI_SIZE_TEMPLATES))
+    model.network.truth = torch.from_numpy(sample["box"])[None]
+    found = model(**model.data_preprocessor(collate([sample])), mode="predict")[0].boxes[0]
+    along = tilt[:3, :3] @ (math.cos(sample["box"][6]), math.sin(sample["box"][6]), 0)
+    assert math.cos(found[6].item() - math.atan2(along[1], along[0])) == pytest.approx(1, abs=1e-6)
+
+
 class Answer(torch.nn.Module):
     """FrustumBoxes that say what ``truth`` (B, 7) says."""
+
+    heading_logit = size_logit = 50.0
 
     def forward(self, points, categories):
         center, heading = to_network(self.truth[:, :3]), turned_heading(self.truth[:, 6])
@@ -173,9 +196,9 @@ class Answer(torch.nn.Module):
         bins, rest = heading_bins(heading, 12)
         rows = torch.arange(count, device=center.device)
         headings, residuals, sizes = center.new_zeros(3, count, 12).unbind()
-        headings[rows, bins], residuals[rows, bins] = 50.0, rest
+        headings[rows, bins], residuals[rows, bins] = self.heading_logit, rest
         sizes = sizes[:, :8].clone()
-        sizes[:, 0] = 50.0
+        sizes[:, 0] = self.size_logit
         size = center.new_zeros(count, 8, 3)
         size[:, 0] = self.truth[:, 3:6] / torch.tensor(KITTI_SIZE_TEMPLATES[0], device=center.device) - 1
         logits = center.new_tensor([0.0, 2.0]).expand(len(points), 2)
