@@ -10,6 +10,7 @@ import torch
 
 from pcperc.datasets import KITTIFrustums, KITTIObject
 from pcperc.datasets.kitti_files import CLASSES, DONT_CARE
+from pcperc.evaluation import score_kitti_files
 from pcperc.geometry.kitti import alpha_of, boxes_on_image
 from pcperc.ops import points_in_boxes_mask
 from pcperc.simulation.data_set import simulate
@@ -75,6 +76,16 @@ def test_frustums_hold_the_points_of_their_objects(root):
         if counts[own] > 5:
             shares.append(sample["point_labels"].sum() / counts[own])
     assert len(shares) > 3 and np.median(shares) > 0.95  # those of cut objects miss what is beside the image
+
+
+@pytest.mark.large
+def test_the_truth_scores_100_with_41_objects_or_more(tmp_path):
+    """As the benchmark's own program does; with 40, of which each is found, precision is read at 40 of 41 recalls."""
+    assert simulate(tmp_path / "kitti", Settings(160, "tiny", 0), workers=2)
+    truth = tmp_path / "kitti/training/label_2"
+    scores = score_kitti_files(tmp_path / "kitti", "trainval", truth)
+    assert len(scores) == 18 and min(found.num_objects for found in scores.values()) >= 41
+    assert all((found.r40, found.r11) == pytest.approx((100.0, 100.0)) for found in scores.values())
 
 
 def test_bytes_repeat():
