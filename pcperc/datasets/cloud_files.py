@@ -71,6 +71,14 @@ def check_finite(path: str | Path, what: str, table: np.ndarray) -> None:
         raise ValueError(f"{what} {path} must have finite numbers, got {table[first].tolist()} in row {first}")
 
 
+def check_colors(path: str | Path, what: str, colors: np.ndarray) -> None:
+    """Raise ValueError naming the first row of (N, 3) that is no colour of 0 to 255."""
+    bad = ~((colors >= 0) & (colors <= 255)).all(axis=1)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{what} {path} must have colours of 0 to 255, got {colors[first].tolist()} in row {first}")
+
+
 def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:
     """Read the vertices of a ply file, ascii or binary: (N,) arrays by the names of the properties.
 

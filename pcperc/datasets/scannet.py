@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import check_finite, read_npy, read_ply_vertices
+from pcperc.datasets.cloud_files import check_colors, check_finite, read_npy, read_ply_vertices
 from pcperc.datasets.room_labels import SCANNET_CLASSES, SCANNET_NUMBERS
 from pcperc.datasets.rooms import Room, RoomBlocks
 from pcperc.datasets.transformed import read_file
@@ -77,6 +77,7 @@ class ScanNet(RoomBlocks):
         if table.ndim != 2 or table.shape[1] != 6 or table.dtype.kind not in "fiu":
             raise ValueError(f"scan {ply} must be (N, 6) numbers, got {table.shape} {table.dtype}")
         check_finite(ply, "scan", table)
+        check_colors(ply, "scan", table[:, 3:6])
         labels = None if numbers is None else to_train_ids(path, numbers, len(table))
         return Room(table[:, :3], table[:, 3:6] / 255, labels)
 

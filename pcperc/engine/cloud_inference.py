@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pcperc.datasets import S3DIS, KITTIFrustums, LabelMap, ModelNet40, S3DISBlocks, ScanNet, ShapeNetPart
-from pcperc.datasets.cloud_files import check_finite, read_npy, read_table
+from pcperc.datasets.cloud_files import check_colors, check_finite, read_npy, read_table
 from pcperc.datasets.kitti_files import CLASSES as KITTI_CLASSES
 from pcperc.datasets.modelnet40 import CATEGORIES as MODELNET_CATEGORIES
 from pcperc.datasets.rooms import Room, room_columns
@@ -126,4 +126,6 @@ def _read(path: Path, columns: Sequence[str], *, frustum: bool) -> np.ndarray:
         raise ValueError(f"{path}: must hold rows of {', '.join(columns)}, got {table.shape} {table.dtype}")
     table = np.asarray(table[:, : len(columns)], np.float64)
     check_finite(path, "cloud", table)
+    if "red" in columns:
+        check_colors(path, "cloud", table[:, 3:6])
     return table

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a collated batch of clouds of any size to the clouds of fixed size that the networks of PVCNN read."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from pcperc.models.sampling import block_views, draw_view, whole_views
 from pcperc.registry import MODELS
 from pcperc.sparse import PointTensor
+
+FARTHEST = 2.0**24  # of coordinates, from which on float32 does not tell whole numbers apart
 
 # Of the indoor data sets: metres, [0, 1], and where in the extent of the room.
 ROOM_COLUMNS = ("x", "y", "z", "red", "green", "blue", "x_part", "y_part", "z_part")
@@ -79,8 +82,8 @@ class CloudPreprocessor(BaseDataPreprocessor):
         Returns:
             The same layout on the device, with ``inputs["clouds"]``, the Clouds.
         Raises:
-            ValueError: no points, too few columns, a value that is not finite, a category that is missing or unknown;
-                in training a cloud without points. The message names the sample.
+            ValueError: no points, too few columns, a value that is not finite, a coordinate beyond 2^24, a category
+                that is missing or unknown; in training a cloud without points. The message names the sample.
         """
         data = self.cast_data(data)
         inputs = data["inputs"] = dict(data["inputs"])
@@ -133,6 +136,11 @@ class CloudPreprocessor(BaseDataPreprocessor):
         if bad.any():
             row = int(bad.int().argmax())
             raise ValueError(f"{op}: points of sample {name} must be finite, got {cloud[row].tolist()} at point {row}")
+        far = (cloud[:, :3].abs() > FARTHEST).any(1)
+        if far.any():
+            row = int(far.int().argmax())
+            got = f"{cloud[row, :3].tolist()} at point {row}"
+            raise ValueError(f"{op}: points of sample {name} must lie within {FARTHEST:g} of the origin, got {got}")
         if self.num_categories:
             category = sample.get(self.category_key)
             if category is None or not 0 <= int(category) < self.num_categories:
@@ -172,8 +180,8 @@ class ShapePreprocessor(CloudPreprocessor):
         columns = ("x", "y", "z", *(("nx", "ny", "nz") if normals else ()))
         options = dict(votes=votes, columns=columns, num_categories=num_categories, non_blocking=non_blocking)
         super().__init__(num_points, **options)
-        if min(jitter) < 0:
-            raise ValueError(f"ShapePreprocessor: jitter must be >= 0, got {jitter}")
+        if len(jitter) != 2 or not all(0 <= value < math.inf for value in jitter):
+            raise ValueError(f"ShapePreprocessor: jitter must be >= 0, a deviation and the most of it, got {jitter}")
         self.replace, self.jitter = replace, tuple(jitter)
 
     def views(self, cloud: Tensor, training: bool) -> Tensor:
@@ -221,7 +229,7 @@ class RoomPreprocessor(CloudPreprocessor):
         non_blocking: bool = False,
     ):
         super().__init__(num_points, votes=votes, columns=ROOM_COLUMNS, non_blocking=non_blocking)
-        if not (block is None or block > 0):
+        if not (block is None or 0 < block < math.inf):
             raise ValueError(f"RoomPreprocessor: block must be > 0 or None, got {block}")
         if blocks < 1 or grids < 1:
             raise ValueError(f"RoomPreprocessor: blocks and grids must be >= 1, got {blocks} and {grids}")

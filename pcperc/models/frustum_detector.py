@@ -67,7 +67,7 @@ class FrustumPreprocessor(CloudPreprocessor):
         shift: float = 0.05,
         non_blocking: bool = False,
     ):
-        if not class_templates or shift < 0:
+        if not class_templates or not 0 <= shift < math.inf:
             raise ValueError(
                 "FrustumPreprocessor: class_templates must name one or more and shift be >= 0, "
                 f"got {class_templates} and {shift}"

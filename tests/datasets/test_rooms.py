@@ -121,7 +121,12 @@ def test_refusals(root):
         with pytest.raises(ValueError, match=message):
             S3DIS(root=root, **options)
     table = room_of(3)
-    for column, value, message in ((0, np.nan, "finite numbers"), (6, 13, "classes must be 0 to 12, got 13")):
+    for column, value, message in (
+        (0, np.nan, "finite numbers"),
+        (4, 256, r"Area_3_lobby_1.npy must have colours of 0 to 255, got \[.*, 256.0, .*\] in row 7"),
+        (5, -1, "must have colours of 0 to 255"),
+        (6, 13, "classes must be 0 to 12, got 13"),
+    ):
         broken = table.copy()
         broken[7, column] = value
         np.save(root / "Area_3_lobby_1.npy", broken)
@@ -213,6 +218,9 @@ def test_scannet_refusals(tmp_path):
     with pytest.raises(ValueError, match="must name at least one scan"):
         ScanNet(root=tmp_path, scans=[])
     np.save(tmp_path / "a_vert.npy", room_of(0)[:, :6])
+    np.save(tmp_path / "bright_vert.npy", room_of(0)[:, :6] + 256)
+    with pytest.raises(ValueError, match="bright_vert.npy must have colours of 0 to 255, got .* in row 0"):
+        ScanNet(root=tmp_path, scans=["bright"])
     np.save(tmp_path / "a_sem_label.npy", np.full(200, 41))
     with pytest.raises(ValueError, match="must be NYU40 numbers, 0 to 40, got 41"):
         ScanNet(root=tmp_path, scans=["a"])

@@ -224,6 +224,9 @@ def test_says_what_is_wrong(parts, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((3, 6), np.nan))
     with pytest.raises(ValueError, match="nan.npy must have finite numbers"):
         cloud_sample(tmp_path / "nan.npy", {"type": "ShapeNetPart"}, "Mug")
+    np.save(tmp_path / "dark.npy", np.full((3, 6), -1.0))
+    with pytest.raises(ValueError, match="dark.npy must have colours of 0 to 255, got .* in row 0"):
+        cloud_sample(tmp_path / "dark.npy", {"type": "S3DIS"}, None)
     with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, rows of x, y"):
         cloud_sample(tmp_path / "shape.obj", {"type": "ModelNet40"}, None)
     root, config, checkpoint = parts

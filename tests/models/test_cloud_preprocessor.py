@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcperc.datasets import collate
-from pcperc.models import RoomPreprocessor, ShapePreprocessor
+from pcperc.models import FrustumPreprocessor, RoomPreprocessor, ShapePreprocessor
 from pcperc.models.sampling import block_views, draw_view, whole_views
 
 
@@ -153,6 +153,11 @@ def test_says_what_is_wrong():
     nan = shape(5)
     nan["points"][3, 4] = np.nan
     wrong(nan, "points of sample s0 must be finite, got .* at point 3")
+    far = shape(5)
+    far["points"][2, 1] = 3e7
+    message = r"must lie within 1.67772e\+07 of the origin, got .* at point 2"
+    wrong(far, message)
+    wrong({"points": far["points"][:, :4], "class_index": 0}, message, preprocessor=FrustumPreprocessor(8))
     wrong(
         {"points": np.zeros((3, 4))}, r"points of sample 0 must be \(N, 6\) or wider, x, y, z, nx, ny, nz, got \(3, 4\)"
     )
@@ -167,6 +172,10 @@ def test_says_what_is_wrong():
         (lambda: ShapePreprocessor(0), "num_points must be >= 1, got 0"),
         (lambda: ShapePreprocessor(votes=0), "votes must be >= 1, got 0"),
         (lambda: ShapePreprocessor(jitter=(-1, 0)), "jitter must be >= 0"),
+        (lambda: ShapePreprocessor(jitter=(float("nan"), 0)), r"jitter must be >= 0, .* got \(nan, 0\)"),
+        (lambda: ShapePreprocessor(jitter=(0.1,)), "jitter must be >= 0, a deviation and the most of it"),
+        (lambda: RoomPreprocessor(block=float("inf")), "block must be > 0 or None, got inf"),
+        (lambda: FrustumPreprocessor(shift=float("nan")), "shift be >= 0, got .* and nan"),
         (lambda: RoomPreprocessor(block=0), "block must be > 0 or None, got 0"),
         (lambda: RoomPreprocessor(grids=0), "blocks and grids must be >= 1"),
     ):

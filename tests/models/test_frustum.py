@@ -252,5 +252,7 @@ def test_says_what_is_wrong():
         FrustumLoss([[1.0, 2.0]])
     with pytest.raises(ValueError, match="factors must be >= 0, got box 1.0, corners -1"):
         FrustumLoss(TEMPLATES, corners=-1)
+    with pytest.raises(ValueError, match="factors must be >= 0, got .* size_residual nan"):
+        FrustumLoss(TEMPLATES, size_residual=float("nan"))
     with pytest.raises(ValueError, match="class_templates must name one or more"):
         FrustumPreprocessor(class_templates=())

@@ -76,7 +76,7 @@ class FrustumLoss(nn.Module):
         super().__init__()
         if len(templates) == 0 or any(len(row) != 3 or not min(row) > 0 for row in templates):
             raise ValueError(f"FrustumLoss: templates must be (S, 3) and > 0, got {templates}")
-        if min(box, corners, heading_residual, size_residual) < 0:
+        if not all(0 <= factor < math.inf for factor in (box, corners, heading_residual, size_residual)):
             raise ValueError(
                 "FrustumLoss: factors must be >= 0, got "
                 f"box {box}, corners {corners}, heading_residual {heading_residual}, size_residual {size_residual}"
