@@ -24,7 +24,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--eval",
         dest="evaluation",
-        help="nuscenes (bbox), tracking, map, argoverse2, waymo, semantickitti, lidarseg, shapenet, s3dis, kitti, calo",
+        help="nuscenes (bbox), tracking, map, argoverse2, waymo, semantickitti, lidarseg, shapenet, s3dis, kitti, "
+        "modelnet, calo",
     )
     parser.add_argument("--tracker", help="with --eval tracking: greedy or kalman, the default")
     parser.add_argument("--split", help="default: the one that the checkpoint's config tests on")

@@ -75,7 +75,8 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None, *, as_configu
     root, version = Path(cfg.data_root), cfg.get("data_version", "")
     if not data_is_there(cfg):
         if cfg.get("simulation") is None or simulate is None:
-            or_else = ", or train at demonstration size with --profile demo" if simulate is not None else ""
+            has_demo = simulate is not None and "demo" in cfg.get("profiles", {})
+            or_else = ", or train at demonstration size with --profile demo" if has_demo else ""
             raise DataMissing(
                 f"{root / version} is missing: put the data set there (data/README.md shows the tree){or_else}"
             )

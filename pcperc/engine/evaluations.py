@@ -6,6 +6,7 @@ from pathlib import Path
 from pcperc.evaluation import (
     Argoverse2Metric,
     CalorimeterMetric,
+    ClassificationMetric,
     KITTIMetric,
     LidarSegMetric,
     MapMetric,
@@ -31,6 +32,7 @@ EVALUATIONS = {
     "shapenet": ShapeNetPartMetric,
     "s3dis": S3DISMetric,
     "kitti": KITTIMetric,
+    "modelnet": ClassificationMetric,
     "calo": CalorimeterMetric,
 }
 DEFAULT_CONFIGS = {
@@ -41,6 +43,7 @@ DEFAULT_CONFIGS = {
     "shapenet": Path("configs/pvcnn.py"),
     "s3dis": Path("configs/pvcnn/s3dis_c1.py"),
     "kitti": Path("configs/pvcnn/kitti_frustum.py"),
+    "modelnet": Path("configs/pvcnn/modelnet40.py"),
     "lidarseg": Path("configs/spvnas/spvcnn_lidarseg.py"),
     "calo": Path("configs/calo_spvcnn.py"),
 }

@@ -22,16 +22,17 @@ COMMON = """
 from mmengine.optim import ConstantLR
 from torch.optim import Adam
 
-from pcperc.datasets import S3DIS, EpochSampler, KITTIFrustums, ShapeNetPart, collate
+from pcperc.datasets import S3DIS, EpochSampler, KITTIFrustums, ModelNet40, ShapeNetPart, collate
 from pcperc.engine.hooks import SafeCheckpointHook
 from pcperc.engine.loop import EpochLoop
 from pcperc.engine.optim_wrapper import CheckedOptimWrapper
-from pcperc.evaluation import KITTIMetric, S3DISMetric, ShapeNetPartMetric
+from pcperc.evaluation import ClassificationMetric, KITTIMetric, S3DISMetric, ShapeNetPartMetric
 from pcperc.models import (
-    CloudSegmentor, FrustumDetector, FrustumLoss, FrustumPreprocessor, RoomPreprocessor, ShapePreprocessor
+    CloudClassifier, CloudSegmentor, FrustumDetector, FrustumLoss, FrustumPreprocessor, RoomPreprocessor,
+    ShapePreprocessor,
 )
 from pcperc.models.cloud_segmentor import SHAPENET_PARTS
-from pcperc.models.pvcnn import KITTI_SIZE_TEMPLATES, frustum_pvcnn_kitti, pvcnn_s3dis, pvcnn_shapenet
+from pcperc.models.pvcnn import KITTI_SIZE_TEMPLATES, frustum_pvcnn_kitti, pvcnn_modelnet, pvcnn_s3dis, pvcnn_shapenet
 
 data_root = {root!r}
 
@@ -60,6 +61,16 @@ model = dict(
     data_preprocessor=dict(type=ShapePreprocessor, num_points=64),
     backbone=dict(type=pvcnn_shapenet, width=0.125, resolution_scale=0.125),
     parts=SHAPENET_PARTS,
+)
+"""
+SHAPES = """
+train_dataloader = loader(ModelNet40, "train", 4, True)
+test_dataloader = loader(ModelNet40, "test", 3, False)
+test_evaluator = dict(type=ClassificationMetric)
+model = dict(
+    type=CloudClassifier,
+    data_preprocessor=dict(type=ShapePreprocessor, num_points=32, num_categories=0, replace=False),
+    backbone=dict(type=pvcnn_modelnet, width=0.125, resolution_scale=0.125),
 )
 """
 ROOMS = """
@@ -139,6 +150,25 @@ def test_blocks_of_rooms_are_trained_and_whole_rooms_scored(blocks, tmp_path, ca
     only_files = TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu", format_only=True)
     with pytest.raises(ValueError, match="format_only is for ScanNet"):
         test(only_files)
+
+
+def test_categories_of_shapes_are_trained_and_scored(tmp_path, capsys):
+    root, rng, names = tmp_path / "modelnet", np.random.default_rng(0), []
+    for number in range(8):
+        category, flat = (("chair", (1, 1, 1)), ("night_stand", (1, 1, 0.05)))[number % 2]
+        names.append(f"{category}_{number:04d}")
+        (root / category).mkdir(parents=True, exist_ok=True)
+        rows = np.concatenate([rng.normal(size=(60, 3)) * flat, rng.normal(size=(60, 3))], 1)
+        np.savetxt(root / category / f"{names[-1]}.txt", rows, delimiter=",", fmt="%.4f")
+    for split in ("train", "test"):
+        (root / f"modelnet40_{split}.txt").write_text("\n".join(names) + "\n")
+    config, checkpoint = trained_on(root, tmp_path, SHAPES)
+    options = dict(work_dir=tmp_path / "scores", device="cpu")
+    found = test(TestOptions(config, checkpoint, evaluation="modelnet", **options))
+    assert set(found) == {"accuracy", "mean_class_accuracy"}
+    assert 8 * found["accuracy"] in range(9) and f"\naccuracy: {found['accuracy']:.4f}" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--eval kitti: .* is evaluated by --eval modelnet"):
+        test(TestOptions(config, checkpoint, evaluation="kitti", **options))
 
 
 def test_parts_of_a_file(parts, tmp_path):

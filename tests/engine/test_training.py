@@ -75,8 +75,12 @@ def test_missing_data_takes_the_demo_profile_and_simulates(configs, tmp_path, ca
     assert "trained at demonstration size on simulated data" in printed
     meta = load_checkpoint(path)["meta"]
     assert (meta["profile"], meta["simulated"], meta["data_root"]) == ("demo", True, str(root))
-    with pytest.raises(DataMissing, match=re.escape(f"{tmp_path / 'real'} is missing: put the data set there")):
+    with pytest.raises(DataMissing, match=re.escape(f"{tmp_path / 'real'} is missing: put the data set there")) as said:
         train(options(full, tmp_path, profile="full"), simulate=simulate)
+    assert str(said.value).endswith("or train at demonstration size with --profile demo")
+    alone = configs("alone.py", f"data_root = {str(tmp_path / 'real')!r}")
+    with pytest.raises(DataMissing, match="shows the tree\\)$"):  # and no word of a profile that it has not
+        train(options(alone, tmp_path), simulate=simulate)
     (tmp_path / "real").mkdir()
     assert load_checkpoint(train(options(full, tmp_path)))["meta"]["profile"] == "full"
     with pytest.raises(DataMissing, match=r"has no profile 'small' \(known: full, demo\)"):
