@@ -185,6 +185,8 @@ def read_detections_2d(path: str | Path) -> dict[str, KITTIObjects]:
                 box = objects.boxes_2d[flat[0]].tolist()
                 raise ValueError(f"2D detections {path / frame}.txt: boxes must have area, got {box} in row {flat[0]}")
         return found
+    if not path.is_file():
+        raise FileNotFoundError(f"2D detections {path}: no such file or folder")
     rows: dict[str, list] = {}
     for number, line in enumerate(read_file(path, "2D detections").decode("utf-8", "replace").splitlines(), start=1):
         words = line.split()

@@ -14,6 +14,8 @@ from pcperc.datasets.s3dis import split_areas
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.registry import DATASETS
 
+MOST_ROWS = 2**28 - 1  # of a room; the largest of S3DIS has some 9 million, and scores keep a number a class of each
+
 
 @DATASETS.register_module()
 class S3DISBlocks(TransformedDataset):
@@ -73,13 +75,13 @@ class S3DISBlocks(TransformedDataset):
             labels = np.asarray(file["label_seg"][block, :count], np.int64)
             rows = file.get("indices_split_to_full")
             rows = None if rows is None else np.asarray(rows[block, :count], np.int64)
-        if points.ndim != 2 or points.shape[1] != 9 or len(labels) != len(points):
-            raise ValueError(
-                f"blocks {path}: data must be (B, P, 9) and label_seg (B, P), got {points.shape} in a block"
-            )
         check_finite(path, "blocks", points)
         if ((labels < 0) | (labels >= len(S3DIS_CLASSES))).any():
-            raise ValueError(f"blocks {path}: classes must be 0 to {len(S3DIS_CLASSES) - 1}, got {labels.max()}")
+            wrong = labels[(labels < 0) | (labels >= len(S3DIS_CLASSES))][0]
+            raise ValueError(f"blocks {path}: classes must be 0 to {len(S3DIS_CLASSES) - 1}, got {wrong}")
+        if rows is not None and ((rows < 0) | (rows > MOST_ROWS)).any():
+            wrong = rows[(rows < 0) | (rows > MOST_ROWS)][0]
+            raise ValueError(f"blocks {path}: indices_split_to_full must be 0 to {MOST_ROWS}, got {wrong}")
         room = self.tokens[index].partition(":")[0]
         sample = {
             "sample_token": self.tokens[index],
@@ -98,13 +100,19 @@ def read_block_sizes(path: str | Path) -> np.ndarray:
 
     Raises:
         ImportError: h5py is not installed.
-        ValueError: it is no h5 file, an array is missing, or a number is larger than its block.
+        ValueError: it is no h5 file, an array is missing or of another shape, or a number is larger than its block.
     """
     with _open(path) as file:
         missing = [name for name in ("data", "label_seg", "data_num") if name not in file]
         if missing:
             raise ValueError(f"blocks {path} must have an array {missing[0]}, got {sorted(file)}")
         sizes, room_for = np.asarray(file["data_num"]).reshape(-1), file["data"].shape
+        shapes = {name: file[name].shape for name in ("label_seg", "indices_split_to_full") if name in file}
+    if len(room_for) != 3 or room_for[2] != 9 or set(shapes.values()) != {room_for[:2]}:
+        raise ValueError(
+            f"blocks {path}: data must be (B, P, 9), and label_seg and indices_split_to_full (B, P), "
+            f"got {room_for} and {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"
+        )
     if len(sizes) != room_for[0] or (len(sizes) and (sizes.min() < 0 or sizes.max() > room_for[1])):
         raise ValueError(f"blocks {path}: data_num must be (B,) of 0 to P for data (B, P, 9) {room_for}")
     return sizes

@@ -80,6 +80,8 @@ def test_frustums_of_detections(root, tmp_path):
         (tmp_path / "list.txt").write_text(row + "\n")
         with pytest.raises(ValueError, match=message):
             read_detections_2d(tmp_path / "list.txt")
+    with pytest.raises(FileNotFoundError, match="2D detections .*nowhere.txt: no such file or folder"):
+        read_detections_2d(tmp_path / "nowhere.txt")
     results = tmp_path / "results"  # as a detector on images writes them: nothing is known in space
     results.mkdir()
     row = "Cyclist -1 -1 -10 50 20 90 100 -1 -1 -1 -1000 -1000 -1000 -10 0.7\n"

@@ -162,6 +162,22 @@ def test_h5_blocks(tmp_path):
     np.testing.assert_array_equal(blocks[1]["points"], data[1, :5])
     np.testing.assert_array_equal(blocks[1]["point_labels"], labels[1, :5])
     np.testing.assert_array_equal(blocks[1]["room_index"], rows[1, :5])
+    for change, message in (
+        ({"data": data[..., :6]}, r"zero_0.h5: data must be \(B, P, 9\), .* got \(2, 8, 6\) and label_seg \(2, 8\)"),
+        ({"data": data[0]}, r"zero_0.h5: data must be \(B, P, 9\), .* got \(8, 9\)"),
+        ({"label_seg": labels[:, :5]}, r"zero_0.h5: .* label_seg \(2, 5\)"),
+        ({"indices_split_to_full": rows[:1]}, r"zero_0.h5: .* indices_split_to_full \(1, 8\)"),
+        ({"data_num": np.array([9, 5])}, "zero_0.h5: data_num must be .* of 0 to P"),
+        ({"label_seg": labels - 13}, "zero_0.h5: classes must be 0 to 12, got -"),
+        ({"indices_split_to_full": rows - 16}, "zero_0.h5: indices_split_to_full must be 0 to 268435455, got -"),
+        ({"indices_split_to_full": rows + 2**40}, "zero_0.h5: indices_split_to_full must be 0 to 268435455, got 10995"),
+    ):
+        arrays = {"data": data, "label_seg": labels, "data_num": np.array([8, 5]), "indices_split_to_full": rows}
+        with h5py.File(folder / "zero_0.h5", "w") as file:
+            for name, array in (arrays | change).items():
+                file[name] = array
+        with pytest.raises(ValueError, match=message):
+            S3DISBlocks(root=tmp_path, split="val")[0]
     (folder / "half_0.h5").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="half_0.h5 cannot be read as h5"):
         S3DISBlocks(root=tmp_path, split="val")
