@@ -94,6 +94,9 @@ def test_the_metric_of_parts(tmp_path):
     assert scores["class_mIoU"] == pytest.approx((0.625 + 0.25) / 2)
     report = json.loads((tmp_path / "scores.json").read_text())
     assert report["scores"] == scores and "simulated" in report["title"] and "Cap" in report["table"]
+    thinned = {**samples[1], "point_labels": torch.tensor([6]), "recorded_labels": torch.tensor([6, 7, 7])}
+    metric.process({"samples": [thinned]}, [PointLabels(torch.tensor([6, 7, 6]), torch.ones(3))])
+    assert metric.evaluate(1)["instance_mIoU"] == pytest.approx((1 / 2 + 1 / 2) / 2)  # every recorded point is scored
     with pytest.raises(ValueError, match="sample c must have 2 predictions, got 1"):
         metric.process({"samples": samples[2:]}, [PointLabels(torch.tensor([36]), torch.ones(1))])
 

@@ -119,6 +119,16 @@ def test_blocks_of_rooms_and_their_features(device):
     assert set(prepare(preprocessor, sample).point.flatten().tolist()) == set(range(3000))
 
 
+@pytest.mark.parametrize(("grids", "votes"), [(1, 1), (3, 1), (1, 2), (2, 2)])
+def test_every_grid_and_vote_sees_every_point(grids, votes):
+    sample = room(400, size=(3.0, 3.0, 2.5))
+    clouds = prepare(RoomPreprocessor(8, block=1.5, grids=grids, votes=votes), sample)
+    times = torch.bincount(clouds.point.flatten(), minlength=400)
+    assert times.min() >= grids * votes and times.float().mean() < 1.2 * grids * votes
+    drawn = {tuple(sorted(view)) for view in clouds.point.tolist()}
+    assert len(drawn) == len(clouds.point)  # no vote repeats another
+
+
 def test_blocks_that_are_prepared_stay_as_they_are():
     points = np.random.default_rng(0).normal(size=(30, 9)).astype(np.float32)
     clouds = prepare(RoomPreprocessor(16, block=None), {"points": points})

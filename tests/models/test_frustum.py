@@ -185,6 +185,22 @@ def test_a_frustum_tilted_against_the_lidar_keeps_its_heading_upright_in_its_own
     assert math.cos(found[6].item() - math.atan2(along[1], along[0])) == pytest.approx(1, abs=1e-6)
 
 
+def test_a_size_below_nothing_is_a_centimetre():
+    model = FrustumDetector(FrustumPreprocessor(4), Answer(), FrustumLoss(KITTI_SIZE_TEMPLATES))
+    model.network.truth = torch.tensor([[12.0, 0, 0, -1, 2, 1.5, 0]])
+    found = model(**model.data_preprocessor(collate([frustum(0)])), mode="predict")[0]
+    torch.testing.assert_close(found.boxes[0, 3:6], torch.tensor([0.01, 2, 1.5]))
+
+
+def test_points_to_train_on_are_drawn_with_replacement():
+    batch, rows = collate([frustum(0)]), {}
+    torch.manual_seed(0)
+    for training in (True, False):
+        points = FrustumPreprocessor(200, flip=False, shift=0.0)(batch, training)["inputs"]["frustums"]
+        rows[training] = {tuple(row) for row in points.feats.tolist()}
+    assert len(rows[False]) == 200 and 90 < len(rows[True]) < 160  # 1 - 1 / e of them
+
+
 class Answer(torch.nn.Module):
     """FrustumBoxes that say what ``truth`` (B, 7) says."""
 

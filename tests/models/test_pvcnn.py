@@ -102,6 +102,24 @@ def test_pointnet_equals_the_formulas(name, device):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+def test_classifier_equals_the_formulas(training, device):
+    """A cloud without points too: its class is what the head makes of features 0."""
+    model = randomize(pvcnn.pvcnn_modelnet(width=0.125)).train(training).to(device)
+    points = cloud_of(50, 0, 20, channels=6, device=device)
+    options = dict(batch_size=3, normalize=False, training=training)
+    layers = oracles_pvcnn.point_layers(state_of(model), "point_layers", *arrays(points), SHAPENET, **options)
+    cloud = oracles_pvcnn.cloud_max(layers[-1], arrays(points)[1], 3)
+    expected = oracles_pvcnn.head(state_of(model), "head", cloud, training)
+    assert expected.shape == (3, 40)
+    assert_equals(model(points), expected)
+
+
+def test_the_classifiers_head_is_that_of_pointnet():
+    head = pvcnn.pvcnn_modelnet().head
+    assert [module.out_features for module in head.modules() if isinstance(module, torch.nn.Linear)] == [512, 256, 40]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
 def test_frustum_network_equals_the_formulas(training, device):
     model = randomize(pvcnn.frustum_pvcnn_kitti(width=0.125)).train(training).to(device)
     model.object_points = 9
