@@ -142,6 +142,9 @@ def test_refusals(root):
     with pytest.raises(ValueError, match="boat_1.txt must be named <class>_<n>.txt"):
         S3DIS(root=root, split="val")
     (root / "Area_5/WC_1/Annotations/boat_1.txt").rename(root / "Area_5/WC_1/Annotations/chair_9.txt")
+    (root / "Area_5/WC_1/Annotations/chair_9.txt").write_text("0 0 0 0 0 600\n")
+    with pytest.raises(ValueError, match="chair_9.txt must have colours of 0 to 255, got .* in row 0"):
+        prepare_s3dis(root)
     (root / "Area_5/WC_1/Annotations/chair_9.txt").write_text("0 0 0 0 0\x100 0\n")
     with pytest.raises(ValueError, match="chair_9.txt must hold rows of 6 numbers"):
         S3DIS(root=root, split="val")

@@ -265,3 +265,15 @@ def test_what_the_truth_scores_on_the_real_frames(realdata):
         for recalls, value in (("R40", 0.0), ("R11", 100 / 11))
     }
     assert scores == pytest.approx(expected)
+    frames = []
+    for sample in samples:
+        objects = sample["objects"]
+        fields = dict(type="types", truncation="truncation", occlusion="occlusion", box="boxes_2d", size="sizes")
+        fields |= dict(place="locations", turn="rotations_y")
+        truth = [{name: getattr(objects, key)[k] for name, key in fields.items()} for k in range(len(objects))]
+        frames.append((truth, [{**thing, "score": 0.9} for thing in truth if thing["type"] in CLASSES]))
+    for name in CLASSES:
+        for number, level in enumerate(LEVELS):
+            wanted = oracle.average_precision(frames, name, number, True)
+            found = tuple(scores.get(f"{name}/3D/{recalls}/{level}") for recalls in ("R40", "R11"))
+            assert found == ((None, None) if wanted is None else pytest.approx(wanted))
