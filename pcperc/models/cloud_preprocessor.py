@@ -132,15 +132,12 @@ class CloudPreprocessor(BaseDataPreprocessor):
         if cloud.ndim != 2 or cloud.shape[1] < len(self.columns):
             expected = f"(N, {len(self.columns)}) or wider, {', '.join(self.columns)}"
             raise ValueError(f"{op}: points of sample {name} must be {expected}, got {tuple(cloud.shape)}")
-        bad = ~cloud[:, : len(self.columns)].isfinite().all(1)
-        if bad.any():
+        finite = cloud[:, : len(self.columns)].isfinite().all(1)
+        bad = ~(finite & (cloud[:, :3].abs() <= FARTHEST).all(1))
+        if bad.any():  # the only answer of the device that is waited for
             row = int(bad.int().argmax())
-            raise ValueError(f"{op}: points of sample {name} must be finite, got {cloud[row].tolist()} at point {row}")
-        far = (cloud[:, :3].abs() > FARTHEST).any(1)
-        if far.any():
-            row = int(far.int().argmax())
-            got = f"{cloud[row, :3].tolist()} at point {row}"
-            raise ValueError(f"{op}: points of sample {name} must lie within {FARTHEST:g} of the origin, got {got}")
+            must = f"lie within {FARTHEST:g} of the origin" if finite[row] else "be finite"
+            raise ValueError(f"{op}: points of sample {name} must {must}, got {cloud[row].tolist()} at point {row}")
         if self.num_categories:
             category = sample.get(self.category_key)
             if category is None or not 0 <= int(category) < self.num_categories:
