@@ -6,26 +6,25 @@ import importlib
 import io
 import json
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from pcperc.benchmark import jobs, segmenters
+from pcperc.benchmark import segmenters
 from pcperc.benchmark.segmenter_costs import SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import predict
 from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, compare_speed
 from pcperc.datasets import collate
 from pcperc.engine.config import ConfigError, load_config
-from pcperc.engine.messages import run_tool
 from pcperc.engine.raw_files import raw_sample
 from pcperc.nn import fuse
 from pcperc.registry import MODELS
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
+from tests.in_process import run_in_process
 from tests.oracles_macs import minkunet_macs
 from tests.semantickitti_root import scan_of, write_root
 
@@ -96,36 +95,10 @@ def test_costs_on_a_split_are_the_oracles(toy):
     assert costs.of_config(cfg).mparams == pytest.approx(21.723, abs=1e-3)
 
 
-class InProcess:
-    """Stands for `subprocess.Popen`: the tool runs here and now, as in a process of its own."""
-
-    commands: list[list[str]] = []
-    fails = stopped = ""
-
-    def __init__(self, command, *, stdout, **options):
-        if self.stopped and self.stopped in str(command):
-            raise KeyboardInterrupt
-        self.commands.append(command)
-        tool = importlib.import_module(command[1].removesuffix(".py").replace("/", "."))
-        before, sys.argv = sys.argv, command[1:]
-        with redirect_stdout(stdout), redirect_stderr(stdout):
-            self.returncode = 7 if self.fails and self.fails in str(command) else run_tool(tool.main)
-        sys.argv = before
-
-    def poll(self):
-        return self.returncode
-
-
 @pytest.fixture
 def in_process(monkeypatch):
-    monkeypatch.setattr(InProcess, "commands", [])
-    monkeypatch.setattr(InProcess, "fails", "")
-    monkeypatch.setattr(InProcess, "stopped", "")
-    stub = SimpleNamespace(Popen=InProcess, DEVNULL=None, TimeoutExpired=TimeoutError)
-    monkeypatch.setattr(jobs, "subprocess", stub)
-    monkeypatch.setattr(jobs, "SECONDS_BETWEEN_LOOKS", 0)
     monkeypatch.setattr("pcperc.search.random_subnets.NEAR", 0.7)
-    return InProcess
+    return run_in_process(monkeypatch)
 
 
 def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 """Train networks of calorimeter hits alike, score them on the same events and time them. See tools/README.md."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -18,8 +19,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", type=Path, nargs="*", default=CONFIGS, help="default: both networks of configs/calo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="of every training; default: what its config says")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], help="events at once, for the speed")
-    parser.add_argument("--runs", type=int, default=5, help="timed rounds")
+    parser.add_argument("--runs", type=int, default=5, help="timed rounds, of the comparison on a CPU at most 2")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, spread over the GPUs; default in turn")
+    parser.add_argument("--amp", action="store_true", help="train in half precision, as of train.py")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="only time the first CONFIG's network of the first seed, trained before, on each FILE",
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/clusterers"), help="default %(default)s")
     parser.add_argument(
         "--cfg-options",
@@ -30,17 +41,22 @@ def parse_arguments() -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="of all",
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: all GPUs, or the CPU where there is none")
     return parser.parse_args()
 
 
 def main() -> None:
-    arguments = vars(parse_arguments())
-    from pcperc.benchmark.clusterers import CompareOptions, compare_clusterers
+    options = vars(parse_arguments())
+    from pcperc.benchmark.clusterers import CompareOptions, compare_clusterers, compare_speed
     from tools.train import simulate
 
-    compare_clusterers(CompareOptions(**arguments), simulate=simulate)
+    options = CompareOptions(**options)
+    if options.events is not None:
+        compare_speed(options)
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by another program: its runs end too
+    compare_clusterers(options, simulate=simulate)
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(main, when_stopped="stopped; the same command goes on with the runs that are not finished"))
+    sys.exit(run_tool(main, when_stopped="stopped; the same command goes on with what is not finished"))

@@ -2,7 +2,6 @@
 """tools/compare_clusterers.py: networks of calorimeter hits trained alike, scored on the same events, timed."""
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,21 +12,25 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pcperc.benchmark.comparison import mean_and_deviation, trained_checkpoint
+from pcperc.benchmark.clusterer_events import compare_events
+from pcperc.benchmark.comparison import mean_and_deviation
 from pcperc.benchmark.hits import load_network, time_batch
+from pcperc.benchmark.jobs import JobQueue, devices_of_jobs
 from pcperc.benchmark.report import environment
+from pcperc.benchmark.training_jobs import Training
 from pcperc.datasets import CalorimeterHits
 from pcperc.engine.checkpoint import finished_checkpoint
-from pcperc.engine.config import load_config
+from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import pick_device
+from pcperc.engine.memory import keep_freed_memory
 from pcperc.engine.messages import say
-from pcperc.engine.recipe import TrainOptions
-from pcperc.engine.testing import TestOptions, test
-from pcperc.engine.training import train
-from pcperc.files import write_text
+from pcperc.files import only_writer, write_text
 
 SCORES = tuple(f"{variant}/{quality}" for variant in ("hits", "energy") for quality in ("SQ", "RQ", "PQ"))
 RESULTS_NAME = "comparison.json"
+CPU_RUNS = 2
+EPOCHS_KEY = "train_cfg.max_epochs"
 TALK = {"Calo-SPVCNN": (92.1, 85.4, 79.8), "GravNet": (90.0, 82.6, 75.9)}  # SQ, RQ, PQ; 11.2 times the speed
 
 
@@ -37,68 +40,129 @@ class CompareOptions:
 
     configs: Sequence[Path]
     seeds: Sequence[int] = (0, 1, 2)
+    epochs: int | None = None
     batches: Sequence[int] = (1, 2, 4, 8)
     runs: int = 5
+    jobs: int = 1
+    amp: bool = False
+    events: Sequence[Path] | None = None
     work_dir: Path = Path("work_dirs/clusterers")
     overrides: dict = field(default_factory=dict)
     device: str | None = None
 
+    @property
+    def trained_with(self) -> dict[str, Any]:
+        """Overrides of every training."""
+        return self.overrides if self.epochs is None else {**self.overrides, EPOCHS_KEY: self.epochs}
+
 
 def compare_clusterers(options: CompareOptions, *, simulate: Callable[..., Any]) -> dict:
-    """Train each config with each seed, score it on its test split and time it there; what is finished is kept.
+    """Train each config with each seed and score it on its test split, then time each; what is finished is kept.
 
-    Nothing is chosen by a score: each network is trained once a seed, with what its config says, and the epoch that is
-    scored is the last. The events of all splits are those of the data set's own seed.
+    Nothing is chosen by a score: each network is trained once a seed, with what its config and the options say, and the
+    epoch that is scored is the last. The events of all splits are those of the data set's own seed. Trainings and tests
+    are runs of tools, ``options.jobs`` side by side; the speeds are taken in this process when none runs any more.
 
     Returns:
-        What is written to comparison.json in the work dir, after each run anew.
+        What is written to comparison.json in the work dir, after the scores and after the speeds of each network.
     Raises:
-        ConfigError: a network in the work dir was trained with another config or other overrides.
+        ConfigError: options out of range; a network in the work dir was trained with another config or other options.
+        RuntimeError: a run failed; all others were done, and what there is was printed and written.
     """
+    _check(options)
     device = pick_device(options.device)
-    found: dict[str, Any] = {
-        "environment": environment(device),
-        "overrides": options.overrides,
-        "runs": [],
-        "speed": [],
-    }
-    for seed in options.seeds:
-        for config in options.configs:
-            found["runs"].append(_run(options, config, seed, simulate))
-            write_text(options.work_dir / RESULTS_NAME, json.dumps(found, indent=1))
-    for config in options.configs:
-        for where in dict.fromkeys((device.type, "cpu")):
-            batches = options.batches if where == device.type else options.batches[:1]
-            found["speed"] += _speed(options, config, batches, torch.device(where))
-            write_text(options.work_dir / RESULTS_NAME, json.dumps(found, indent=1))
-    say(format_comparison(found))
+    with only_writer(options.work_dir, "comparing"):
+        simulation_asked_for = any(key.partition(".")[0] == "simulation" for key in options.overrides)
+        for config in options.configs:  # before several runs would each simulate it
+            cfg = load_config(config, dict(options.trained_with))
+            provide_data(cfg, simulate, as_configured=simulation_asked_for)
+        trainings = [_training(options, config, seed) for seed in options.seeds for config in options.configs]
+        queue = JobQueue(devices_of_jobs(options.device, device), options.jobs, options.work_dir / "logs")
+        failed = queue.run([job for training in trainings for job in training.jobs()])
+        found: dict[str, Any] = {"environment": environment(device), "overrides": options.trained_with}
+        found |= {"amp": options.amp, "side_by_side": options.jobs, "speed": []}
+        found["runs"] = [row for training in trainings for row in _rows(training, queue.seconds)]
+        _write(options, found)
+        for training in trainings[: len(options.configs)]:  # of the first seed
+            if training.checkpoint() is not None:
+                for where in dict.fromkeys((device, torch.device("cpu"))):
+                    found["speed"] += _speed(options, training, where)
+                    _write(options, found)
+        say(format_comparison(found))
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise RuntimeError(f"{len(failed)} runs failed, first {name}: {reason}; the same command tries them again")
     return found
 
 
-def _run(options: CompareOptions, config: Path, seed: int, simulate: Callable[..., Any]) -> dict:
-    folder = options.work_dir / f"{config.stem}_seed{seed}"
-    started = time.monotonic()
-    checkpoint = trained_checkpoint(folder, config, options.overrides, seed)
+def compare_speed(options: CompareOptions) -> dict:
+    """Time the network of the first config and the first seed, trained before, on the files ``options.events``.
+
+    See `compare_events` for what is returned.
+
+    Raises:
+        ConfigError: options out of range; it is not trained, or not clustered by condensation.
+        FileNotFoundError, ValueError: as of `read_event`.
+    """
+    _check(options)
+    folder = options.work_dir / f"{options.configs[0].stem}_seed{options.seeds[0]}"
+    checkpoint = finished_checkpoint(folder)
     if checkpoint is None:
-        arguments = {"work_dir": folder, "overrides": dict(options.overrides), "device": options.device, "seed": seed}
-        checkpoint = train(TrainOptions(config, **arguments), simulate=simulate)
-    trained = time.monotonic()
-    scores = test(TestOptions(None, checkpoint, evaluation="calo", work_dir=folder, device=options.device))
-    row = {"network": config.stem, "seed": seed, "checkpoint": str(checkpoint), "train_s": trained - started}
-    return row | {"test_s": time.monotonic() - trained, "scores": scores}
+        raise ConfigError(f"{folder}: no finished training; the same command without --events makes one")
+    devices = list(dict.fromkeys((pick_device(options.device), torch.device("cpu"))))
+    return compare_events(checkpoint, options.events, devices, runs=options.runs, work_dir=options.work_dir)
 
 
-def _speed(options: CompareOptions, config: Path, batches: Sequence[int], device: torch.device) -> list[dict]:
-    """Time the network of the first seed on test events, at each batch size."""
-    checkpoint = finished_checkpoint(options.work_dir / f"{config.stem}_seed{options.seeds[0]}")
-    model = load_network(checkpoint, device)
-    cfg = load_config(config, dict(options.overrides))
+def _check(options: CompareOptions) -> None:
+    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
+        raise ConfigError(f"compare: --seeds must be one or more different numbers, got {list(options.seeds)}")
+    names = [config.stem for config in options.configs]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"compare: CONFIG must be one or more files of different names, got {names}")
+    for name in ("jobs", "runs", "epochs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"compare: --{name} must be 1 or more, got {value}")
+    if min(options.batches, default=0) < 1:
+        raise ConfigError(f"compare: --batches must be one or more numbers >= 1, got {list(options.batches)}")
+    if options.epochs is not None and EPOCHS_KEY in options.overrides:
+        raise ConfigError(f"compare: --epochs and --cfg-options {EPOCHS_KEY} must not both be given")
+
+
+def _training(options: CompareOptions, config: Path, seed: int) -> Training:
+    folder = options.work_dir / f"{config.stem}_seed{seed}"
+    how = {"amp": options.amp, "side_by_side": options.jobs}
+    return Training(config, folder, seed, options.trained_with, "calo", **how)
+
+
+def _rows(training: Training, seconds: dict[str, float]) -> list[dict]:
+    """Return a row where the training is scored; its times are of this call's runs, beside others."""
+    scores = training.scores()
+    if scores is None:
+        return []
+    row = {"network": training.config.stem, "seed": training.seed, "checkpoint": str(training.checkpoint())}
+    row |= {"iterations": training.iterations(), "scores": scores}
+    names = {"train_s": training.name, "test_s": f"{training.name}_scores"}
+    return [row | {key: seconds.get(name) for key, name in names.items()}]
+
+
+def _write(options: CompareOptions, found: dict) -> None:
+    write_text(options.work_dir / RESULTS_NAME, json.dumps(found, indent=1, default=str))
+
+
+def _speed(options: CompareOptions, training: Training, device: torch.device) -> list[dict]:
+    """Time a network on test events, at each batch size."""
+    model = load_network(training.trained(), device)
+    cfg = load_config(training.config, dict(options.overrides))
     dataset = CalorimeterHits(root=cfg.data_root, split=cfg.test_dataloader.dataset["split"])
+    runs, facts = options.runs, {}
+    if device.type == "cpu":
+        keep_freed_memory()
+        runs, facts = min(options.runs, CPU_RUNS), {"threads": torch.get_num_threads()}
     rows = []
-    for batch in batches:
+    for batch in options.batches:
         events = [dataset.read_sample(index % len(dataset))["hits"] for index in range(batch)]
-        runs = options.runs if device.type != "cpu" else 2
-        row = {"network": config.stem, "device": device.type, "batch": batch}
+        row = {"network": training.config.stem, "device": device.type, "batch": batch, **facts}
         rows.append(row | time_batch(model, events, device=device, runs=runs))
     return rows
 
@@ -107,7 +171,11 @@ def format_comparison(found: dict) -> str:
     """Return mean and deviation of the scores over the seeds, and events a second, as plain text."""
     networks = list(dict.fromkeys(run["network"] for run in found["runs"]))
     seeds = len({run["seed"] for run in found["runs"]})
-    title = f"simulated (GFlash), mean +- deviation of {seeds} seeds; events/s with clustering: batch 1, best batch"
+    iterations = "/".join(str(value) for value in sorted({run["iterations"] for run in found["runs"]}))
+    title = (
+        f"simulated (GFlash), {iterations or 0} iterations, mean +- deviation of {seeds} seeds; events/s, clustering "
+        "included: batch 1, best batch"
+    )
     table = Table(title=title, title_justify="left")
     devices = list(dict.fromkeys(row["device"] for row in found["speed"]))
     for name in ("network", *SCORES, *(f"{device} 1" for device in devices), *(f"{d} best" for d in devices)):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from pcperc.engine.messages import EXPECTED_ERRORS, one_line, say
 
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -47,6 +49,7 @@ class JobQueue:
     side_by_side: int
     logs: Path
     failed: dict[str, str] = field(default_factory=dict)  # name to what was wrong
+    seconds: dict[str, float] = field(default_factory=dict)  # name to how long it took, of those that ran
     _running: "list[_Run]" = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job]) -> dict[str, str]:
@@ -107,6 +110,7 @@ class JobQueue:
             status, seconds = run.process.returncode, time.monotonic() - run.started
             if status == 0 and run.job.is_done():
                 self._count += 1
+                self.seconds[run.job.name] = seconds
                 say(f"[{self._count}/{self._total}] {run.job.name}: finished in {seconds:.0f} s")
             else:
                 self._fail(run.job, f"ended with status {status}, {_last_line(run.log)} ({run.log})")
@@ -140,6 +144,18 @@ class _Run:
 def _last_line(path: Path) -> str:
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1]  # the command at the least
+
+
+def devices_of_jobs(wanted: str | None, device: torch.device) -> list[str]:
+    """Return all GPUs, or the one that was named, or the CPU.
+
+    Args:
+        wanted: behind ``--device``, or None.
+        device: what `pick_device` made of it.
+    """
+    if device.type == "cuda" and ":" not in (wanted or ""):
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [str(device)]
 
 
 def num_cores() -> int:

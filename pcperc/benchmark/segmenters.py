@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pcperc.benchmark.jobs import Job, JobQueue
+from pcperc.benchmark.jobs import Job, JobQueue, devices_of_jobs
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import compare_frames
-from pcperc.benchmark.segmenter_jobs import Chosen, Search, Training, read_scores, scoring
 from pcperc.benchmark.segmenter_options import CompareOptions
 from pcperc.benchmark.segmenter_report import format_comparison, verdicts
-from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
+from pcperc.benchmark.segmenter_search import Chosen, Search
+from pcperc.benchmark.training_jobs import Training, read_scores, scoring
+from pcperc.engine.checkpoint import finished_checkpoint
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import pick_device
@@ -25,6 +26,7 @@ from pcperc.engine.messages import say
 from pcperc.files import only_writer, write_text
 
 RESULTS_NAME = "comparison.json"
+EVALUATION = "semantickitti"
 SHARE = 0.2  # of MinkUNet's multiply-adds, for the searched network
 
 
@@ -75,7 +77,7 @@ def compare_segmenters(options: CompareOptions, *, simulate: Callable[..., Any])
         costs = count_costs(options, device, simulate)
         runs = [_runs_of_seed(options, seed, costs) for seed in options.seeds]
         limits = _limits_search(options, runs[0], costs)
-        queue = JobQueue(_devices(options.device, device), options.jobs, options.work_dir / "logs")
+        queue = JobQueue(devices_of_jobs(options.device, device), options.jobs, options.work_dir / "logs")
         failed = queue.run(list(_jobs(options, runs, limits, costs)))
         found = _results(options, device, runs, limits, costs)
         write_text(options.work_dir / RESULTS_NAME, json.dumps(found, indent=1, default=str))
@@ -141,16 +143,13 @@ def _check(options: CompareOptions) -> None:
         raise ConfigError(f"compare: --limits must be > 0, got {list(options.limits)}")
 
 
-def _devices(wanted: str | None, device: torch.device) -> list[str]:
-    """Return all GPUs, or the one that was named, or the CPU."""
-    if device.type == "cuda" and ":" not in (wanted or ""):
-        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return [str(device)]
-
-
 def _runs_of_seed(options: CompareOptions, seed: int, costs: Costs) -> SeedRuns:
     def training(role: str, epochs: int, *, name: str | None = None, **more: Any) -> Training:
-        return Training(options, f"{name or role}_seed{seed}", role, seed, epochs, **more)
+        width = {"model.backbone.net.width": costs.width} if name == "scaled" else {}
+        overrides = {**options.overrides, "train_cfg.max_epochs": epochs, **width}
+        folder = options.work_dir / f"{name or role}_seed{seed}"
+        how = {"amp": options.amp, "side_by_side": options.jobs}
+        return Training(options.configs[role], folder, seed, overrides, EVALUATION, **how, **more)
 
     supernet = training("supernet", options.epochs - options.finetune_epochs)
     scans = len(costs.scored.scans)
@@ -161,10 +160,10 @@ def _runs_of_seed(options: CompareOptions, seed: int, costs: Costs) -> SeedRuns:
     return SeedRuns(
         supernet,
         search,
-        training("subnet", options.finetune_epochs, start=chosen, needs=(search.name,)),
+        training("subnet", options.finetune_epochs, start=lambda: chosen().weights, needs=(search.name,)),
         training("minkunet", options.epochs),
         training("spvcnn", options.epochs),
-        training("minkunet", options.epochs, name="scaled", width=costs.width),
+        training("minkunet", options.epochs, name="scaled"),
         Search(options, f"random_seed{seed}", supernet, costs.limit, costs.scored.split, scans, random=options.random),
         chosen,
     )
@@ -192,10 +191,11 @@ def _jobs(options: CompareOptions, runs: list[SeedRuns], limits: Search | None, 
     for run in runs:
         yield run.random.job()
         name = f"searched_seed{run.supernet.seed}_scores"
-        yield scoring(name, lambda run=run: run.searched().weights, needs=(run.search.name,))
+        yield scoring(name, lambda run=run: run.searched().weights, evaluation=EVALUATION, needs=(run.search.name,))
     for limit in options.limits if limits is not None else ():
         chosen = functools.cache(functools.partial(limits.chosen, limit, costs.scored))
-        yield scoring(f"limit{limit:g}_scores", lambda chosen=chosen: chosen().weights, needs=(limits.name,))
+        name = f"limit{limit:g}_scores"
+        yield scoring(name, lambda chosen=chosen: chosen().weights, evaluation=EVALUATION, needs=(limits.name,))
 
 
 def _results(
@@ -212,7 +212,7 @@ def _results(
             chosen = limits.chosen(limit, costs.scored)
         except ConfigError:  # the failed job said so
             continue
-        scores = read_scores(chosen.weights)
+        scores = read_scores(chosen.weights, EVALUATION)
         row = {"limit": limit, **asdict(chosen.cost), "subnet": asdict(chosen.subnet)}
         found["at_limits"].append(row | {"miou": None if scores is None else scores["mIoU"]})
     return found
@@ -225,21 +225,18 @@ def _rows_of_seed(run: SeedRuns, costs: Costs) -> Iterator[dict[str, Any]]:
         training = getattr(run, name)
         scores = training.scores()
         if scores is not None:
-            row = {"network": name, "seed": seed, "iterations": _iterations(training), **asdict(cost)}
-            yield row | {"width": training.width, "miou": scores["mIoU"], "scores": scores}
+            row = {"network": name, "seed": seed, "iterations": training.iterations(), **asdict(cost)}
+            width = costs.width if name == "scaled" else None
+            yield row | {"width": width, "miou": scores["mIoU"], "scores": scores}
     if run.search.rows() is None:
         return
-    before, chosen = _iterations(run.supernet), run.searched()
+    before, chosen = run.supernet.iterations(), run.searched()
     if (scores := run.subnet.scores()) is not None:
-        row = {"network": "finetuned", "seed": seed, "iterations": before + _iterations(run.subnet)}
+        row = {"network": "finetuned", "seed": seed, "iterations": before + run.subnet.iterations()}
         yield row | {**asdict(chosen.cost), "miou": scores["mIoU"], "scores": scores}
-    if (scores := read_scores(chosen.weights)) is not None:
+    if (scores := read_scores(chosen.weights, EVALUATION)) is not None:
         row = {"network": "searched", "seed": seed, "iterations": before, **asdict(chosen.cost)}
         yield row | {"subnet": asdict(chosen.subnet), "miou": scores["mIoU"], "scores": scores}
     if (drawn := run.random.rows()) is not None:
         row = {"network": "random", "seed": seed, "iterations": before, "all": drawn}
         yield row | {key: float(np.median([each[key] for each in drawn])) for key in ("miou", "gmacs", "mparams")}
-
-
-def _iterations(training: Training) -> int:
-    return load_checkpoint(training.trained())["meta"]["iter"]

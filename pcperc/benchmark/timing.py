@@ -47,7 +47,10 @@ def time_in_turns(
 
 def call_ms(function: Callable[[], object], device: torch.device) -> float:
     """Return how long one call takes, in milliseconds; a GPU is timed with events around the call."""
-    return _event_ms(function) if device.type == "cuda" else _clock_ms(function)
+    if device.type != "cuda":
+        return _clock_ms(function)
+    with torch.cuda.device(device):  # events are of the current one
+        return _event_ms(function)
 
 
 def graph_ms(function: Callable[[int], object], *, seconds: float) -> float:

@@ -80,7 +80,7 @@ class DiscriminativeEmbedding(nn.Module):
 
     def cluster(self, embedding: Tensor, xyz: Tensor, labels: Tensor, items: Tensor) -> Tensor:
         x = nn.functional.normalize(embedding.float(), dim=1)
-        return mean_shift(x, _by_class(labels, items), bandwidth=self.bandwidth)
+        return mean_shift(x, within_class(labels, items), bandwidth=self.bandwidth)
 
 
 @MODELS.register_module()
@@ -101,8 +101,9 @@ class CentreOffset(nn.Module):
         return {"loss_offset": self.weight * offset_loss(embedding, xyz / 100, objects)}
 
     def cluster(self, embedding: Tensor, xyz: Tensor, labels: Tensor, items: Tensor) -> Tensor:
-        return mean_shift(xyz + 100 * embedding.float(), _by_class(labels, items), bandwidth=self.bandwidth)
+        return mean_shift(xyz + 100 * embedding.float(), within_class(labels, items), bandwidth=self.bandwidth)
 
 
-def _by_class(labels: Tensor, items: Tensor) -> Tensor:
+def within_class(labels: Tensor, items: Tensor) -> Tensor:
+    """Return the group of each hit for `mean_shift`: hits of one item and class; -1 for noise."""
     return torch.where(labels == NOISE_CLASS, -1, items * len(HIT_CLASSES) + labels)
