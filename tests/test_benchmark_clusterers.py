@@ -159,6 +159,16 @@ def test_commands_of_trainings_side_by_side(tmp_path, monkeypatch):
     assert alone.jobs()[0].command()[-2:] == ["--seed", 1]  # four loader processes fit into a sixth of the cores
 
 
+def test_trainings_of_one_network_are_spread_over_the_devices(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(clusterers.JobQueue, "run", lambda queue, jobs: names.extend(job.name for job in jobs) or {})
+    options = CompareOptions([SPVCNN, GRAVNET], seeds=(1, 2), work_dir=tmp_path, overrides=write_events(tmp_path / "d"))
+    compare_clusterers(replace(options, device="cpu"), simulate=None)
+    assert [name for name in names if "scores" not in name] == [
+        f"{config.stem}_seed{seed}" for config in (SPVCNN, GRAVNET) for seed in (1, 2)
+    ]
+
+
 def test_mean_and_deviation_over_seeds():
     runs = [
         {"network": name, "seed": seed, "iterations": 480, "scores": {"hits/PQ": 0.5 + 0.1 * seed}}

@@ -78,7 +78,9 @@ def compare_clusterers(options: CompareOptions, *, simulate: Callable[..., Any])
             provide_data(cfg, simulate, as_configured=simulation_asked_for)
         trainings = [_training(options, config, seed) for seed in options.seeds for config in options.configs]
         queue = JobQueue(devices_of_jobs(options.device, device), options.jobs, options.work_dir / "logs")
-        failed = queue.run([job for training in trainings for job in training.jobs()])
+        # Those of one network in turn over the devices: they take alike long, and no device has all of the slower one.
+        in_turn = sorted(trainings, key=lambda training: options.configs.index(training.config))
+        failed = queue.run([job for training in in_turn for job in training.jobs()])
         found: dict[str, Any] = {"environment": environment(device), "overrides": options.trained_with}
         found |= {"amp": options.amp, "side_by_side": options.jobs, "speed": []}
         found["runs"] = [row for training in trainings for row in _rows(training, queue.seconds)]
