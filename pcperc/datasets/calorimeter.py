@@ -16,6 +16,10 @@ from pcperc.registry import DATASETS
 LAYERS = 52  # of the simulated endcap, numbered from 1
 ENDCAP_Z = (300.0, 560.0)  # cm, either side: a hit elsewhere is in no layer
 MAX_RADIUS = 400.0  # cm
+MAX_ENERGY, MAX_ETA = (
+    1e6,
+    20.0,
+)  # GeV, of one hit; far above, a network's numbers are not finite and no cluster is found
 # What a file calls the hits, and the particle of each hit; the first is what pcperc.simulation writes.
 HIT_NAMES = ("hits", "rechits", "recHitFeatures")
 CLUSTER_NAME = "recHitTruthClusterIdx"
@@ -86,8 +90,9 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
         ``fractions`` and the particles' arrays. The recHit layout knows clusters but no classes.
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no npz file, or lacks hits; an energy that is negative, NaN or infinite; a place outside the
-            endcaps; an unknown layer, class or particle; truth of another length. The message names the file.
+        ValueError: it is no npz file, or lacks hits; an energy that is negative, NaN, infinite or beyond any hit's; a
+            place outside the endcaps; an unknown layer, class or particle; truth of another length or no number. The
+            message names the file, the array, and of values the first wrong one.
     """
     arrays = _load(Path(path))
     name = next((name for name in HIT_NAMES if name in arrays), None)
@@ -106,20 +111,35 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
     _check_range(path, event, "layer", 1, LAYERS)
     _check_range(path, event, "class", 0, len(HIT_CLASSES) - 1)
     particles = {key: value for key, value in arrays.items() if key.startswith("particle")}
-    if len({len(value) for value in particles.values()}) > 1:
+    rows = {value.shape[:1] for value in particles.values()}
+    if len(rows) > 1 or () in rows:
         shapes = {key: value.shape for key, value in particles.items()}
         raise ValueError(f"event {path}: arrays of particles must have one row a particle, got {shapes}")
     last = len(particles["particles"]) - 1 if "particles" in particles else np.inf
     _check_range(path, event, "instance", NO_INSTANCE, last)
     if ("class" in event) != ("instance" in event):
-        raise ValueError(f"event {path} must have both class and instance or neither")
-    if "class" in event and ((event["class"] == NOISE_CLASS) != (event["instance"] == NO_INSTANCE)).any():
-        raise ValueError(f"event {path} must have instance {NO_INSTANCE} exactly where class is {NOISE_CLASS} (noise)")
+        only = "class" if "class" in event else "instance"
+        raise ValueError(f"event {path} must have both class and instance or neither, got {only} alone")
+    if "class" in event:
+        wrong = np.flatnonzero((event["class"] == NOISE_CLASS) != (event["instance"] == NO_INSTANCE))
+        if len(wrong):
+            got = f"class {event['class'][wrong[0]]} and instance {event['instance'][wrong[0]]} at hit {wrong[0]}"
+            rule = f"instance {NO_INSTANCE} exactly where class is {NOISE_CLASS} (noise)"
+            raise ValueError(f"event {path} must have {rule}, got {got}")
     for key in ("contributors", "fractions"):
         if key in arrays:
             if arrays[key].ndim != 2 or len(arrays[key]) != count:
                 raise ValueError(f"event {path}: {key} must be ({count}, K), a row a hit, got {arrays[key].shape}")
+            if arrays[key].dtype.kind not in "biuf":
+                raise ValueError(f"event {path}: {key} must be numbers, got {arrays[key].dtype}")
             event[key] = arrays[key]
+    if "contributors" in event:
+        _check_whole(path, "contributors", event["contributors"])
+        if "fractions" in event and event["fractions"].shape != event["contributors"].shape:
+            shapes = event["fractions"].shape, event["contributors"].shape
+            raise ValueError(
+                f"event {path}: fractions must be as many as contributors, got {shapes[0]} and {shapes[1]}"
+            )
     _check_range(path, event, "contributors", NO_INSTANCE, last)
     _check_range(path, event, "fractions", 0, 1)
     return {**event, **particles}
@@ -148,6 +168,8 @@ def _checked_hits(path: str | Path, name: str, hits: np.ndarray) -> np.ndarray:
     checks = (
         (finite, "must be finite"),
         (hits[:, 0] >= 0, "must have an energy >= 0"),
+        (hits[:, 0] <= MAX_ENERGY, f"must have an energy <= {MAX_ENERGY:g} GeV"),
+        (np.abs(hits[:, 1]) <= MAX_ETA, f"must have |eta| <= {MAX_ETA:g}"),
         ((depth >= ENDCAP_Z[0]) & (depth <= ENDCAP_Z[1]), f"must be in a layer, |z| in {ENDCAP_Z} cm"),
         (radius <= MAX_RADIUS, f"must be within {MAX_RADIUS:g} cm of the beam"),
     )
@@ -163,9 +185,18 @@ def _whole_numbers(path: str | Path, name: str, values: np.ndarray, count: int) 
     """Return one whole number a hit, (N,) int64."""
     if values.shape != (count,):
         raise ValueError(f"event {path}: {name} must be ({count},), one a hit, got {values.shape}")
-    if values.dtype.kind not in "iu" and not (values == np.floor(values)).all():
-        raise ValueError(f"event {path}: {name} must be whole numbers, got {values.dtype}")
+    _check_whole(path, name, values)
     return values.astype(np.int64)
+
+
+def _check_whole(path: str | Path, name: str, values: np.ndarray) -> None:
+    """Raise where an array, (N,) or (N, K), holds anything but whole numbers."""
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"event {path}: {name} must be whole numbers, got {values.dtype}")
+    wrong = np.argwhere(~((values == np.floor(values)) & np.isfinite(values)))
+    if len(wrong):
+        first = tuple(wrong[0])
+        raise ValueError(f"event {path}: {name} must be whole numbers, got {values[first]} at hit {first[0]}")
 
 
 def _check_range(path: str | Path, event: dict, name: str, low: float, high: float) -> None:

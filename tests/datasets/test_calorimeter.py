@@ -85,6 +85,8 @@ def changed(column, value):
     [
         (changed("E", -0.5), r"must have an energy >= 0, got \{'E': -0.5.* at hit 2 \(1 such"),
         (changed("E", np.nan), "must be finite"),
+        (changed("E", 3e38), r"must have an energy <= 1e\+06 GeV, got .* at hit 2 \(1 such"),
+        (changed("eta", -1e30), r"must have \|eta\| <= 20, got"),
         (changed("x", np.inf), "must be finite"),
         (changed("z", 100.0), "must be in a layer"),
         (changed("x", 900.0), "within 400 cm of the beam"),
@@ -93,11 +95,24 @@ def changed(column, value):
         ({"class": np.array([0, 0, 3, 1])}, r"class must be in \[0, 2\], got 3"),
         ({"instance": np.array([-1, -1, 0])}, r"instance must be \(4,\), one a hit, got \(3,\)"),
         ({"instance": np.array([-1, -1, 0, 7])}, r"instance must be in \[-1, 0\], got 7"),
-        ({"instance": np.array([-1, -1, 0, 0.5])}, "instance must be whole numbers"),
-        ({"instance": np.array([-1, 0, 0, 0])}, "exactly where class is 0"),
+        ({"instance": np.array([-1, -1, 0, 0.5])}, "instance must be whole numbers, got 0.5 at hit 3"),
+        ({"instance": np.array([-1, -1, np.inf, 0])}, "instance must be whole numbers, got inf at hit 2"),
+        ({"class": np.array(list("0022"))}, "class must be whole numbers, got <U1"),
+        ({"layer": np.array([1, 2, 3, np.nan])}, "layer must be whole numbers, got nan at hit 3"),
+        (
+            {"instance": np.array([-1, 0, 0, 0])},
+            "where class is 0 .noise., got class 0 and instance 0 at hit 1",
+        ),
         ({"instance": np.array([-1, -1, -2, 0])}, r"instance must be in \[-1, 0\], got -2 at hit 2"),
         ({"fractions": np.full((4, 4), np.nan)}, r"fractions must be in \[0, 1\], got nan at hit 0"),
         ({"contributors": np.full((4, 4), 9)}, r"contributors must be in \[-1, 0\], got 9"),
+        ({"contributors": np.full((4, 4), -0.5)}, "contributors must be whole numbers, got -0.5 at hit 0"),
+        ({"contributors": np.full((4, 4), "a")}, "contributors must be numbers, got <U1"),
+        (
+            {"contributors": np.full((4, 3), -1)},
+            r"as many as contributors, got \(4, 4\) and \(4, 3\)",
+        ),
+        ({"particle_pdg": np.array(11)}, r"must have one row a particle, got .*'particle_pdg': \(\)"),
         ({"particle_pdg": np.array([11, 22])}, "must have one row a particle"),
         ({"fractions": np.ones((3, 4))}, r"fractions must be \(4, K\)"),
         ({"hits": np.zeros((4, 8), np.float32)}, r"hits must be \(N, 9\) floats, got \(4, 8\)"),
@@ -129,7 +144,7 @@ def test_files_that_are_no_events_are_named(tmp_path):
         read_event(tmp_path / "objects.npz")
     with pytest.raises(ValueError, match="must have an array hits or rechits"):
         read_event(written(tmp_path / "other.npz", {"points": np.zeros(3)}))
-    with pytest.raises(ValueError, match="both class and instance or neither"):
+    with pytest.raises(ValueError, match="both class and instance or neither, got instance alone"):
         arrays = event()
         del arrays["class"]
         read_event(written(tmp_path / "half.npz", arrays))

@@ -96,6 +96,57 @@ def test_files_of_hits(trained, root, tmp_path):
     assert flipped == written[0]
 
 
+def test_events_with_next_to_nothing_in_them(trained, tmp_path):
+    """One hit of a shower, one of noise, noise alone, hits without energy: no clusters, and scores of what there is."""
+    _, checkpoint = trained
+    event = made_event(np.random.default_rng(2), 2)
+    silent = event["hits"].copy()
+    silent[:, 0] = 0
+    noise = event["instance"] < 0
+    root = tmp_path / "data/sim_test"
+    files = [
+        write_arrays(root / "noise.npz", **{key: values[noise] for key, values in event.items()}),
+        write_arrays(root / "one_of_noise.npz", **{key: values[:1] for key, values in event.items()}),
+        write_arrays(root / "one.npz", **{key: values[-1:] for key, values in event.items()}),
+        write_arrays(root / "silent.npz", **{**event, "hits": silent}),
+    ]
+    paths = infer(InferOptions(None, checkpoint, files, out=tmp_path / "out", device="cpu"))
+    sizes = [20, 1, 1, 60]
+    for path, size in zip(paths, sizes, strict=True):
+        clusters = json.loads(path.read_text())["clusters"]
+        assert sum(row["hits"] for row in clusters) <= size and (size > 1 or clusters == [])
+        assert all(np.isfinite([row["energy"], row["mean_score"], *row["center"]]).all() for row in clusters)
+        with np.load(path.with_name(f"{path.stem}.clusters.npz")) as arrays:
+            assert arrays["cluster"].shape == (size,) and np.isfinite(arrays["score"]).all()
+    scored = {"evaluation": "calo", "device": "cpu", "data_root": str(tmp_path / "data")}
+    found = test(TestOptions(None, checkpoint, work_dir=tmp_path / "all", **scored))
+    assert all(0 <= value <= 1 for name, value in found.items() if name.endswith(("SQ", "RQ", "PQ")))
+    for path in files[2:]:
+        path.unlink()
+    found = test(TestOptions(None, checkpoint, work_dir=tmp_path / "noise", **scored))
+    assert "efficiency" not in found  # no showers
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"instance": np.zeros(5, np.int64)}, r"instance must be \(60,\), one a hit, got \(5,\)"),
+        ({"layer": np.full(60, 53)}, r"layer must be in \[1, 52\], got 53 at hit 0"),
+        ({"class": np.full(60, "a")}, "class must be whole numbers, got <U1"),
+    ],
+)
+def test_damaged_events_of_a_split_are_named(trained, tmp_path, change, message):
+    _, checkpoint = trained
+    rng = np.random.default_rng(0)
+    write_arrays(tmp_path / "data/sim_test/a.npz", **made_event(rng, 2))
+    file = write_arrays(tmp_path / "data/sim_test/b.npz", **{**made_event(rng, 2), **change})
+    options = TestOptions(None, checkpoint, evaluation="calo", work_dir=tmp_path / "work", device="cpu")
+    with pytest.raises(ValueError, match=rf"b\.npz: {message}"):
+        test(replace(options, data_root=str(tmp_path / "data")))
+    with pytest.raises(ValueError, match=rf"b\.npz: {message}"):
+        infer(InferOptions(None, checkpoint, [file], out=tmp_path / "out", device="cpu"))
+
+
 def test_displays(trained, root, tmp_path):
     _, checkpoint = trained
     options = VisualizeOptions(None, checkpoint, save=tmp_path / "model", max_samples=2, device="cpu")
