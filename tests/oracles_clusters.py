@@ -53,3 +53,30 @@ def qualities(row: list[float]) -> list[float] | None:
     sq = iou / tp if tp else 0.0
     rq = tp / (tp + fp / 2 + fn / 2)
     return [sq, rq, sq * rq]
+
+
+def mean(rows: list[list[float] | None]) -> list[float] | None:
+    """Column by column over the rows that are there; None where none is."""
+    there = [row for row in rows if row is not None]
+    return [sum(column) / len(there) for column in zip(*there, strict=True)] if there else None
+
+
+def data_set_scores(events: list[tuple[list, ...]], classes: list[str]) -> dict[str, float]:
+    """Scores by name of events (truth class, instance, predicted class, instance, energy), one entry a hit."""
+    scores: dict[str, float] = {}
+    for variant, by_energy, weighted in (("hits", False, False), ("energy", True, False), ("weighted", True, True)):
+        how = {"num_classes": len(classes), "by_energy": by_energy, "weighted": weighted}
+        counts = [
+            panoptic_counts(segments_of(tc, ti), segments_of(pc, pi), energy, **how)[0]
+            for tc, ti, pc, pi, energy in events
+        ]
+        total = [[sum(event[c][i] for event in counts) for i in range(4)] for c in range(len(classes))]
+        by_class = [qualities(row) for row in total]
+        rows = {f"{variant}/{name}": row for name, row in zip(classes, by_class, strict=True)}
+        rows[variant] = mean(by_class)
+        rows[f"{variant}/event"] = mean([mean([qualities(row) for row in event]) for event in counts])
+        for name, row in rows.items():
+            scores |= {
+                f"{name}/{quality}": value for quality, value in zip(("SQ", "RQ", "PQ"), row or (), strict=False)
+            }
+    return scores

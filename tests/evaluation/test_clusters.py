@@ -67,6 +67,17 @@ def test_counts_and_qualities_are_those_of_the_definition(hits, by_energy, weigh
         assert np.isnan(mean_qualities(counts)).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(hit, max_size=8), max_size=4))
+def test_scores_of_a_data_set_are_those_of_the_definition(events):
+    """Events without hits, of noise alone and without a class among them."""
+    classes = ["noise", "a", "b", "never"]
+    events = [columns(hits) for hits in events]
+    found = cluster_scores([count_event(*event, num_classes=CLASSES) for event in events], classes)
+    expected = oracle.data_set_scores([tuple(column.tolist() for column in event) for event in events], classes)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 def by_hand():
     """Two true showers of 4 and 2 hits; the first loses a hit and gains one of noise, the second is split."""
     truth = [0, 0, 0, 0, 1, 1, -1]
