@@ -92,27 +92,27 @@ def test_comparison_that_is_stopped_fails_and_goes_on(tmp_path, in_process, caps
             compare_clusterers(replace(options, **change), simulate=None)
 
 
-def test_trained_network_on_files_of_events(tmp_path, in_process, capsys):
+def test_trained_network_on_files_of_events(tmp_path, in_process, capsys, device):
     work = tmp_path / "work"
     overrides = write_events(tmp_path / "data") | {"model.backbone.width": 0.0625}
     options = CompareOptions(
-        [SPVCNN], seeds=(0,), epochs=1, batches=(1,), runs=1, work_dir=work, overrides=overrides, device="cpu"
+        [SPVCNN], seeds=(0,), epochs=1, batches=(1,), runs=1, work_dir=work, overrides=overrides, device=device.type
     )
-    compare_clusterers(options, simulate=None)
+    devices = list(dict.fromkeys((device.type, "cpu")))
+    assert [row["device"] for row in compare_clusterers(options, simulate=None)["speed"]] == devices
     event = made_event(np.random.default_rng(1), 3)["hits"]
     files = [write_arrays(tmp_path / "rec.npz", rechits=event), write_arrays(tmp_path / "none.npz", rechits=event[:0])]
     capsys.readouterr()
     found = compare_speed(replace(options, events=files))
     assert [(row["device"], row["event"], row["hits"]) for row in found["rows"]] == [
-        ("cpu", "rec.npz", 80),
-        ("cpu", "none.npz", 0),
+        (kind, name, count) for kind in devices for name, count in (("rec.npz", 80), ("none.npz", 0))
     ]
     for row in found["rows"]:
         assert row["median_ms"] >= row["clustering_ms"] >= 0 and row["mean_shift_ms"] > 0
     assert found["rows"][1]["clusters"] == found["rows"][1]["mean_shift_clusters"] == 0
     assert json.loads((work / "events.json").read_text())["rows"] == found["rows"]
     printed = capsys.readouterr().out
-    assert "mean_shift_ms" in printed and "hits_per_s" in printed and printed.count("REACHED on cpu") == 1
+    assert "mean_shift_ms" in printed and "hits_per_s" in printed and printed.count("REACHED on ") == len(devices)
     with pytest.raises(
         ConfigError, match="calo_spvcnn_seed9: no finished training; the same command without --events makes one"
     ):
