@@ -12,11 +12,9 @@ from pcperc.benchmark.jobs import Job, num_cores
 from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.subnet import subnet_overrides
-from pcperc.evaluation.cluster_metric import SCORES_NAME as CLUSTER_SCORES_NAME
-from pcperc.evaluation.segmentation_metrics import SCORES_NAME as SEGMENTATION_SCORES_NAME
 
 # What tools/test.py writes, by the name of --eval.
-SCORES_NAMES = {"semantickitti": SEGMENTATION_SCORES_NAME, "calo": CLUSTER_SCORES_NAME}
+SCORES_NAMES = {"semantickitti": "segmentation_scores.json", "calo": "cluster_scores.json"}
 
 
 @dataclass
