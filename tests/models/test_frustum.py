@@ -266,6 +266,8 @@ def test_says_what_is_wrong():
         model(**unlabelled, mode="x")
     with pytest.raises(ValueError, match=r"templates must be \(S, 3\) and > 0"):
         FrustumLoss([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="templates must be .* got .*nan"):
+        FrustumLoss([[1.0, float("nan"), 2.0]])
     with pytest.raises(ValueError, match="factors must be >= 0, got box 1.0, corners -1"):
         FrustumLoss(TEMPLATES, corners=-1)
     with pytest.raises(ValueError, match="factors must be >= 0, got .* size_residual nan"):

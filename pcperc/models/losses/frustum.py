@@ -74,7 +74,8 @@ class FrustumLoss(nn.Module):
         size_residual: float = 20.0,
     ):
         super().__init__()
-        if len(templates) == 0 or any(len(row) != 3 or not min(row) > 0 for row in templates):
+        sizes = [size for row in templates for size in row]
+        if not sizes or any(len(row) != 3 for row in templates) or not all(0 < size < math.inf for size in sizes):
             raise ValueError(f"FrustumLoss: templates must be (S, 3) and > 0, got {templates}")
         if not all(0 <= factor < math.inf for factor in (box, corners, heading_residual, size_residual)):
             raise ValueError(
