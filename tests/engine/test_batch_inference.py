@@ -15,6 +15,7 @@ from pcperc.engine import batch_inference
 from pcperc.engine.batch_inference import BatchOptions, FrameSource, PartWriter, infer_on_ray, part_paths, read_parts
 from pcperc.engine.checkpoint import save_weights
 from pcperc.engine.config import ConfigError, load_config, plain_config
+from pcperc.nn.fuse import FusedConvBlock
 from pcperc.registry import MODELS
 from pcperc.tables import read_table
 from tests.engine.helpers import ENVIRONMENT, ROOT
@@ -52,6 +53,11 @@ def test_parts_of_one_worker_hold_every_frame_once(options, tmp_path):
     before = (tmp_path / "part-000000.parquet").stat().st_mtime_ns
     writer.write(0)  # is there already
     assert (tmp_path / "part-000000.parquet").stat().st_mtime_ns == before
+    fused = PartWriter(replace(few, out=tmp_path / "fused", fuse=True), "cpu")
+    assert any(isinstance(module, FusedConvBlock) for module in fused.model.modules())
+    fused.write(0)
+    scores = read_table(tmp_path / "fused/part-000000.parquet", ["score"])["score"]
+    np.testing.assert_allclose(scores[0], table["score"][0], atol=1e-4)
 
 
 def test_what_is_refused(options, tmp_path, monkeypatch):
@@ -98,7 +104,9 @@ def test_a_stopped_run_goes_on_with_what_is_missing(options, tmp_path, in_this_p
         infer_on_ray(replace(few, workers=0))
 
 
-@pytest.mark.parametrize("other", [{"columns": 5}, {"calibration": ("b.json",)}, {"intensity_scale": 255.0}])
+@pytest.mark.parametrize(
+    "other", [{"columns": 5}, {"calibration": ("b.json",)}, {"intensity_scale": 255.0}, {"fuse": True}]
+)
 def test_files_that_are_read_otherwise_are_another_run(options, tmp_path, in_this_process, monkeypatch, other):
     monkeypatch.setattr(FrameSource, "_check_files", lambda self: None)  # this detector has no cameras
     monkeypatch.setattr(

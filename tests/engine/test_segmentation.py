@@ -17,6 +17,7 @@ from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.evaluation import mean_iou, score_semantickitti_files
+from pcperc.nn.fuse import FusedConvBlock
 from tests.engine.helpers import read_losses
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
 from tests.semantickitti_root import write_root
@@ -135,3 +136,23 @@ def test_raw_files(trained, root, tmp_path):
         number: count for number, count in zip(*np.unique(numbers, return_counts=True), strict=True)
     }
     assert all(0 < row["mean_score"] <= 1 and row["class"] in SEGMENT_CLASSES for row in found["classes"])
+
+
+def test_fused_networks_predict_as_they_were_trained(trained, root, tmp_path, monkeypatch):
+    config, _, checkpoint = trained
+    built, init = [], FusedConvBlock.__init__
+    monkeypatch.setattr(FusedConvBlock, "__init__", lambda self, *arguments: built.append(init(self, *arguments)))
+    scan = root / "sequences/02/velodyne/000001.bin"
+    labels, counts = {}, [0]
+    for fuse in (False, True):
+        options = dict(device="cpu", fuse=fuse)
+        test(TestOptions(config, checkpoint, work_dir=tmp_path / f"scores{fuse}", **options))
+        counts.append(len(built))
+        (path,) = infer(InferOptions(config, checkpoint, [scan], out=tmp_path / f"out{fuse}", **options))
+        counts.append(len(built))
+        tested = tmp_path / f"scores{fuse}/sequences/02/predictions/000001.label"
+        labels[fuse] = [np.fromfile(file, "<u4") for file in (tested, path.with_name("000001.bin.label"))]
+    blocks = counts[3]
+    assert counts == [0, 0, 0, blocks, 2 * blocks] and blocks > 0
+    for plain, fused in zip(labels[False], labels[True], strict=True):
+        assert (plain == fused).mean() > 0.95
