@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,24 @@ def test_what_fails_and_what_needs_it(make, tmp_path, capsys):
     assert failed["after"] == "needs bad" and failed["after_that"] == "needs after"
     assert failed["empty"].startswith("ended with status 0, did nothing") and failed["none"] == "nothing to run"
     assert (tmp_path / "good").is_file() and "after: FAILED, needs bad" in capsys.readouterr().out
+
+
+def test_a_result_that_is_refused_fails_its_job_alone(make, tmp_path):
+    def other_settings() -> bool:
+        if (tmp_path / "odd").is_file():
+            raise ValueError("odd: is of other settings")
+        return False
+
+    odd = replace(make("odd", seconds=0), is_done=other_settings)
+    failed = JobQueue(["cpu"], 1, tmp_path / "logs").run([odd, make("after", "odd"), make("good", seconds=0)])
+    assert failed == {"odd": "odd: is of other settings", "after": "needs odd"} and (tmp_path / "good").is_file()
+
+
+def test_what_another_job_has_done_is_not_done_again(make, tmp_path, capsys):
+    """As of two limits that choose one subnet."""
+    same = replace(make("one", seconds=0), name="same", needs=("one",))
+    assert JobQueue(["cpu"], 2, tmp_path / "logs").run([make("one", seconds=0), same]) == {}
+    assert "[2/2] same: finished already" in capsys.readouterr().out and not (tmp_path / "logs/same.log").exists()
 
 
 QUEUE = """

@@ -9,13 +9,14 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from pcperc.benchmark import segmenters
-from pcperc.benchmark.segmenter_costs import SplitCosts, width_with_cost
+from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import predict
 from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, compare_speed
 from pcperc.datasets import collate
@@ -104,8 +105,8 @@ def in_process(monkeypatch):
 def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monkeypatch, capsys):
     work = tmp_path / "work"
     options = CompareOptions(
-        seeds=(3,), epochs=2, finetune_epochs=1, population=2, generations=1, random=2, limits=(0.004,), device="cpu",
-        work_dir=work, configs=toy,
+        seeds=(3,), epochs=2, finetune_epochs=1, population=2, generations=1, random=2, limits=(0.004, 0.00401),
+        device="cpu", work_dir=work, configs=toy,
     )  # fmt: skip
     in_process.fails = "search_seed3"
     in_process.stopped = "spvcnn_seed3"  # by Ctrl-C
@@ -120,7 +121,9 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
     printed = capsys.readouterr().out
     assert "subnet_seed3: FAILED, needs search_seed3" in printed and "NOT REACHED" not in printed
     before = json.loads((work / segmenters.RESULTS_NAME).read_text())
-    assert {row["network"] for row in before["rows"]} == {"minkunet", "spvcnn", "scaled"}
+    assert {row["network"] for row in before["rows"]} == {"minkunet", "spvcnn", "scaled", "random"}
+    tested = [command for command in in_process.commands if "tools/test.py" in command]
+    assert sum("limits_seed3" in str(command) for command in tested) == 1  # both limits choose one subnet
     in_process.commands.clear()
     in_process.fails = ""
     found = compare_segmenters(options, simulate=None)
@@ -159,14 +162,10 @@ def check_results(found: dict, work: Path) -> None:
     assert rows["random"]["miou"] == np.median([row["miou"] for row in drawn]) and len(drawn) == 2
     assert all(0.7 * limit <= row["gmacs"] <= limit for row in drawn)
     front = json.loads((work / "search_seed3/search/front.json").read_text())
-    assert (
-        front["settings"]["split"] == "sim_test"
-        and rows["searched"]["subnet"]
-        in [json.loads(json.dumps(row["subnet"], default=list)) for row in front["front"]]
-        or [row["subnet"] for row in front["front"]]
-    )
-    (at_limit,) = found["at_limits"]
-    assert at_limit["gmacs"] <= 0.004 and 0 <= at_limit["miou"] <= 1
+    assert front["settings"]["split"] == "sim_test"
+    assert json.loads(json.dumps(rows["searched"]["subnet"])) in [row["subnet"] for row in front["front"]]
+    at_limit, again = found["at_limits"]
+    assert at_limit["gmacs"] <= 0.004 and 0 <= at_limit["miou"] <= 1 and again == at_limit | {"limit": 0.00401}
     assert len(found["verdicts"]) == 5
 
 
@@ -182,6 +181,23 @@ def check_speed(options: CompareOptions, folder: Path, capsys) -> None:
         compare_speed(replace(options, frames=folder / "scan.bin", seeds=(9,)))
 
 
+def test_networks_beside_a_search_that_found_nothing():
+    """Random subnets are scored, but of the front none keeps the limit on the scored scans."""
+
+    def searched():
+        raise ConfigError("no subnet of the front keeps 1 GMACs")
+
+    nothing = SimpleNamespace(scores=lambda: None, width=None)
+    drawn = [{"miou": value, "gmacs": 1.0, "mparams": 2.0} for value in (0.1, 0.2, 0.6)]
+    run = SimpleNamespace(
+        supernet=SimpleNamespace(seed=3, iterations=lambda: 7), searched=searched,
+        random=SimpleNamespace(rows=lambda: drawn), minkunet=nothing, spvcnn=nothing, scaled=nothing,
+    )  # fmt: skip
+    cost = Cost(1.0, 1.0)
+    (row,) = segmenters._rows_of_seed(run, SimpleNamespace(minkunet=cost, spvcnn=cost, scaled=cost))
+    assert (row["network"], row["seed"], row["iterations"], row["miou"]) == ("random", 3, 7, 0.2)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -190,6 +206,9 @@ def check_speed(options: CompareOptions, folder: Path, capsys) -> None:
         ({"finetune_epochs": 10}, r"--finetune-epochs must be in \[1, --epochs\), got 10 of 10"),
         ({"jobs": 0}, "--jobs must be 1 or more, got 0"),
         ({"limits": (20, 0)}, "--limits must be > 0"),
+        ({"limits": (20, 20.0)}, "--limits must be > 0 and different"),
+        ({"runs": 0}, "--runs must be 1 or more, got 0"),
+        ({"overrides": {"train_cfg.max_epochs": 3}}, "--cfg-options train_cfg.max_epochs: --epochs says that"),
         ({"search_split": "sim_val"}, "--search-split must not be sim_val"),
     ],
 )

@@ -24,7 +24,8 @@ class Job:
     Attributes:
         name: unique; its log is called so.
         command: gives what stands behind ``python``, without ``--device``; it is called when the job begins.
-        is_done: whether its result is there; asked before anything runs, and when the command has ended.
+        is_done: whether its result is there; asked before anything runs, when its turn comes, and when the command has
+            ended.
         needs: names of jobs that must be done before.
     """
 
@@ -58,8 +59,8 @@ class JobQueue:
         Returns:
             ``failed``, one line for each job that did not come to its end.
         Raises:
-            Whatever ``is_done`` raises before the first job begins. After anything that stops it, such as Ctrl-C, no
-            process is left.
+            Whatever ``is_done`` raises before the first job begins; later that is a failure of its job. After anything
+            that stops it, such as Ctrl-C, no process is left.
         """
         waiting = [job for job in jobs if not job.is_done()]
         self._total, self._count = len(jobs), len(jobs) - len(waiting)
@@ -89,6 +90,10 @@ class JobQueue:
     def _start(self, job: Job) -> None:
         device = min(self.devices, key=lambda name: sum(run.device == name for run in self._running))
         try:
+            if job.is_done():  # by another job since
+                self._count += 1
+                say(f"[{self._count}/{self._total}] {job.name}: finished already")
+                return
             command = [sys.executable, *map(str, job.command()), "--device", device]
         except EXPECTED_ERRORS as error:
             self._fail(job, one_line(error))
@@ -108,7 +113,12 @@ class JobQueue:
         for run in [run for run in self._running if run.process.poll() is not None]:
             self._running.remove(run)
             status, seconds = run.process.returncode, time.monotonic() - run.started
-            if status == 0 and run.job.is_done():
+            try:
+                is_done = status == 0 and run.job.is_done()
+            except EXPECTED_ERRORS as error:
+                self._fail(run.job, one_line(error))
+                continue
+            if is_done:
                 self._count += 1
                 self.seconds[run.job.name] = seconds
                 say(f"[{self._count}/{self._total}] {run.job.name}: finished in {seconds:.0f} s")

@@ -94,8 +94,9 @@ def compare_speed(options: CompareOptions) -> dict:
     On a GPU, then on the CPU of the same machine. See `compare_frames` for what is returned.
 
     Raises:
-        ConfigError: one of them is not trained. FileNotFoundError, ValueError: no such scan.
+        ConfigError: options out of range; one of them is not trained. FileNotFoundError, ValueError: no such scan.
     """
+    _check(options)
     device = pick_device(options.device)
     names = {"MinkUNet": "minkunet", "SPVCNN": "spvcnn", "SPVNAS": "subnet"}
     folders = {name: options.work_dir / f"{folder}_seed{options.seeds[0]}" for name, folder in names.items()}
@@ -136,11 +137,14 @@ def _check(options: CompareOptions) -> None:
         raise ConfigError(
             f"compare: --finetune-epochs must be in [1, --epochs), got {options.finetune_epochs} of {options.epochs}"
         )
-    for name, low in (("jobs", 1), ("random", 1), ("population", 1), ("generations", 0)):
+    for name, low in (("jobs", 1), ("random", 1), ("population", 1), ("generations", 0), ("runs", 1)):
         if getattr(options, name) < low:
             raise ConfigError(f"compare: --{name} must be {low} or more, got {getattr(options, name)}")
-    if min(options.limits, default=1) <= 0:
-        raise ConfigError(f"compare: --limits must be > 0, got {list(options.limits)}")
+    if min(options.limits, default=1) <= 0 or len({f"{limit:g}" for limit in options.limits}) < len(options.limits):
+        raise ConfigError(f"compare: --limits must be > 0 and different, got {list(options.limits)}")
+    for key, why in (("train_cfg.max_epochs", "--epochs"), ("seed", "--seeds")):
+        if key in options.overrides:
+            raise ConfigError(f"compare: --cfg-options {key}: {why} says that")
 
 
 def _runs_of_seed(options: CompareOptions, seed: int, costs: Costs) -> SeedRuns:
@@ -192,10 +196,12 @@ def _jobs(options: CompareOptions, runs: list[SeedRuns], limits: Search | None, 
         yield run.random.job()
         name = f"searched_seed{run.supernet.seed}_scores"
         yield scoring(name, lambda run=run: run.searched().weights, evaluation=EVALUATION, needs=(run.search.name,))
-    for limit in options.limits if limits is not None else ():
-        chosen = functools.cache(functools.partial(limits.chosen, limit, costs.scored))
-        name = f"limit{limit:g}_scores"
-        yield scoring(name, lambda chosen=chosen: chosen().weights, evaluation=EVALUATION, needs=(limits.name,))
+    before: tuple[str, ...] = ()  # one after the other, the largest first: two limits may choose the same subnet
+    for limit in sorted(options.limits, reverse=True) if limits is not None else ():
+        chosen, name = functools.cache(functools.partial(limits.chosen, limit, costs.scored)), f"limit{limit:g}_scores"
+        needs = (limits.name, *before)
+        yield scoring(name, lambda chosen=chosen: chosen().weights, evaluation=EVALUATION, needs=needs)
+        before = (name,)
 
 
 def _results(
@@ -207,10 +213,9 @@ def _results(
     found["rows"] = [row for run in runs for row in _rows_of_seed(run, costs)]
     found["verdicts"] = verdicts(found["rows"], share=SHARE)
     found["at_limits"] = []
-    for limit in options.limits if limits is not None and limits.rows() is not None else ():
-        try:
-            chosen = limits.chosen(limit, costs.scored)
-        except ConfigError:  # the failed job said so
+    for limit in options.limits if limits is not None else ():
+        chosen = _chosen(functools.partial(limits.chosen, limit, costs.scored))
+        if chosen is None:
             continue
         scores = read_scores(chosen.weights, EVALUATION)
         row = {"limit": limit, **asdict(chosen.cost), "subnet": asdict(chosen.subnet)}
@@ -228,15 +233,22 @@ def _rows_of_seed(run: SeedRuns, costs: Costs) -> Iterator[dict[str, Any]]:
             row = {"network": name, "seed": seed, "iterations": training.iterations(), **asdict(cost)}
             width = costs.width if name == "scaled" else None
             yield row | {"width": width, "miou": scores["mIoU"], "scores": scores}
-    if run.search.rows() is None:
-        return
-    before, chosen = run.supernet.iterations(), run.searched()
-    if (scores := run.subnet.scores()) is not None:
-        row = {"network": "finetuned", "seed": seed, "iterations": before + run.subnet.iterations()}
-        yield row | {**asdict(chosen.cost), "miou": scores["mIoU"], "scores": scores}
-    if (scores := read_scores(chosen.weights, EVALUATION)) is not None:
-        row = {"network": "searched", "seed": seed, "iterations": before, **asdict(chosen.cost)}
-        yield row | {"subnet": asdict(chosen.subnet), "miou": scores["mIoU"], "scores": scores}
+    if (chosen := _chosen(run.searched)) is not None:
+        before = run.supernet.iterations()
+        if (scores := run.subnet.scores()) is not None:
+            row = {"network": "finetuned", "seed": seed, "iterations": before + run.subnet.iterations()}
+            yield row | {**asdict(chosen.cost), "miou": scores["mIoU"], "scores": scores}
+        if (scores := read_scores(chosen.weights, EVALUATION)) is not None:
+            row = {"network": "searched", "seed": seed, "iterations": before, **asdict(chosen.cost)}
+            yield row | {"subnet": asdict(chosen.subnet), "miou": scores["mIoU"], "scores": scores}
     if (drawn := run.random.rows()) is not None:
-        row = {"network": "random", "seed": seed, "iterations": before, "all": drawn}
+        row = {"network": "random", "seed": seed, "iterations": run.supernet.iterations(), "all": drawn}
         yield row | {key: float(np.median([each[key] for each in drawn])) for key in ("miou", "gmacs", "mparams")}
+
+
+def _chosen(choose: Callable[[], Chosen]) -> Chosen | None:
+    """Return the subnet, or None where there is none: a failed job said why."""
+    try:
+        return choose()
+    except ConfigError:
+        return None
