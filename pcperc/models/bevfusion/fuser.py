@@ -22,9 +22,9 @@ class ConvFuser(nn.Module):
         out_channels: channels of the fused map.
         passes: index of the modality whose map an untrained fuser hands on as if there were no other; None draws all
             weights at random, as published. The decoder and head of a LiDAR stage then go on from where they were:
-            with random weights a short second stage spends its time on finding them again. The map comes out as it went
-            in from the first batch in training mode on, which sets the norm's weight and bias (all processes the same).
-
+            with random weights a short second stage spends its time on finding them again. A map >= 0, as the fuser's
+            own ReLU leaves it, comes out as it went in from the first batch in training mode on, which sets the norm's
+            weight and bias (all processes the same).
     Raises:
         ValueError: a modality to pass on that has not out_channels channels.
     Source: Liu et al., BEVFusion, ICRA 2023, section III-C.
