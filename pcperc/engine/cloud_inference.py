@@ -35,16 +35,20 @@ def reads_clouds(dataset: dict) -> bool:
     return resolve_type(dataset["type"], DATASETS) in COLUMNS
 
 
+def told_categories(dataset: dict) -> tuple[str, ...] | None:
+    """Return what ``--category`` may say for the data set of a config; None where a network is told nothing."""
+    kind = resolve_type(dataset["type"], DATASETS) if reads_clouds(dataset) else None
+    known = _TOLD.get(kind)
+    return tuple(dataset.get("classes", known)) if kind is KITTIFrustums else known
+
+
 def check_category(dataset: dict, category: str | None) -> None:
     """Require what ``--category`` must say for the data set of a config.
 
     Raises:
         ConfigError: it is missing, unknown, or given where nothing is told.
     """
-    kind = resolve_type(dataset["type"], DATASETS) if reads_clouds(dataset) else None
-    known = _TOLD.get(kind)
-    if kind is KITTIFrustums:
-        known = tuple(dataset.get("classes", known))
+    known = told_categories(dataset)
     if known is None and category is not None:
         raise ConfigError(f"--category: the checkpoint is told nothing of what files show, got '{category}'")
     if known is not None and category not in known:

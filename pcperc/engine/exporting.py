@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcperc.datasets import CAMERAS, NuScenesDataset
+from pcperc.engine.cloud_inference import told_categories
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.messages import say
@@ -50,6 +51,10 @@ def export_samples(options: ExportOptions) -> list[Path]:
             sample = dataset.read_sample(index)
             written += write_raw_sample(sample, options.out, f"{index:04d}", cameras=cameras)
             display.advance(sample.get("sample_token", ""))
-    calibration = f" --calibration {options.out}/*.json" if any(path.suffix == ".json" for path in written) else ""
-    say(f"detect in them: python tools/infer.py {options.config} CHECKPOINT {options.out}/*.npy{calibration}")
+    files, more = f"{options.out}/*.npy", ""
+    if any(path.suffix == ".json" for path in written):
+        more = f" --calibration {options.out}/*.json"
+    if known := told_categories(cfg.test_dataloader.dataset):
+        files, more = written[-1], f" --category {known[sample['category']] if 'category' in sample else 'NAME'}"
+    say(f"predict {'one' if known else 'them'}: python tools/infer.py {options.config} CHECKPOINT {files}{more}")
     return written

@@ -21,6 +21,7 @@ from pcperc.engine.config import (
     with_data_root,
 )
 from pcperc.engine.subnet import without_subnet
+from pcperc.models.spvnas import SPVNAS
 from pcperc.nn import fuse
 from pcperc.registry import MODELS
 
@@ -92,8 +93,10 @@ def fused(model: nn.Module) -> nn.Module:
     """Return ``pcperc.nn.fuse`` of a model in eval mode.
 
     Raises:
-        ConfigError: there is nothing in it to fuse.
+        ConfigError: there is nothing in it to fuse, or it is a super network, whose layers must stay as they are.
     """
+    if any(isinstance(module, SPVNAS) for module in model.modules()):
+        raise ConfigError("--fuse: a super network cannot be fused; fine-tune a subnet that tools/search.py found")
     try:
         return fuse(model)
     except ValueError as error:

@@ -90,7 +90,8 @@ def _score(
     record = _record(opened, cfg)
     load = dict(load_from=opened.path, after_load=partial(_prepare, options=options, device=device))
     runner = Runner(cfg, work_dir=work_dir, device=device, record=record, **load)
-    say(f"testing {opened.path} on {_data_name(cfg)}{', images blanked' if options.blank_images else ''}")
+    changes = (", images blanked" if options.blank_images else "") + (", norms folded" if options.fuse else "")
+    say(f"testing {opened.path} on {_data_name(cfg)}{changes}")
     metrics = runner.test()
     if is_main():
         title = _title(opened, cfg)

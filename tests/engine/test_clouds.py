@@ -2,98 +2,25 @@
 """The tools with PVCNN, from simulated shapes and frames to scores, files and pictures, at toy size."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 from pcperc.datasets import KITTIFrustums, ShapeNetPart
+from pcperc.datasets.shapenet_part_labels import SYNSETS
 from pcperc.engine.cloud_inference import check_category, cloud_sample
 from pcperc.engine.config import ConfigError
+from pcperc.engine.exporting import ExportOptions, export_samples
 from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.simulation import rooms, shapes
 from pcperc.simulation.data_set import simulate
 from tests import kitti_root
+from tests.engine.cloud_configs import COMMON, FRUSTUMS, PARTS, ROOMS, SHAPES
 from tests.engine.helpers import read_losses
-
-COMMON = """
-from mmengine.optim import ConstantLR
-from torch.optim import Adam
-
-from pcperc.datasets import S3DIS, EpochSampler, KITTIFrustums, ModelNet40, ShapeNetPart, collate
-from pcperc.engine.hooks import SafeCheckpointHook
-from pcperc.engine.loop import EpochLoop
-from pcperc.engine.optim_wrapper import CheckedOptimWrapper
-from pcperc.evaluation import ClassificationMetric, KITTIMetric, S3DISMetric, ShapeNetPartMetric
-from pcperc.models import (
-    CloudClassifier, CloudSegmentor, FrustumDetector, FrustumLoss, FrustumPreprocessor, RoomPreprocessor,
-    ShapePreprocessor,
-)
-from pcperc.models.cloud_segmentor import SHAPENET_PARTS
-from pcperc.models.pvcnn import KITTI_SIZE_TEMPLATES, frustum_pvcnn_kitti, pvcnn_modelnet, pvcnn_s3dis, pvcnn_shapenet
-
-data_root = {root!r}
-
-
-def loader(kind, split, size, shuffle):
-    return dict(
-        dataset=dict(type=kind, root=data_root, split=split, transforms=[]),
-        sampler=dict(type=EpochSampler, shuffle=shuffle),
-        batch_size=size,
-        collate_fn=dict(type=collate),
-    )
-
-
-test_cfg = dict()
-train_cfg = dict(type=EpochLoop, max_epochs=2)
-optim_wrapper = dict(type=CheckedOptimWrapper, optimizer=dict(type=Adam, lr=1e-2))
-default_hooks = dict(checkpoint=dict(type=SafeCheckpointHook))
-seed = 0
-"""
-PARTS = """
-train_dataloader = loader(ShapeNetPart, "sim_train", 8, True)
-test_dataloader = loader(ShapeNetPart, "sim_test", 8, False)
-test_evaluator = dict(type=ShapeNetPartMetric)
-model = dict(
-    type=CloudSegmentor,
-    data_preprocessor=dict(type=ShapePreprocessor, num_points=64),
-    backbone=dict(type=pvcnn_shapenet, width=0.125, resolution_scale=0.125),
-    parts=SHAPENET_PARTS,
-)
-"""
-SHAPES = """
-train_dataloader = loader(ModelNet40, "train", 4, True)
-test_dataloader = loader(ModelNet40, "test", 3, False)
-test_evaluator = dict(type=ClassificationMetric)
-model = dict(
-    type=CloudClassifier,
-    data_preprocessor=dict(type=ShapePreprocessor, num_points=32, num_categories=0, replace=False),
-    backbone=dict(type=pvcnn_modelnet, width=0.125, resolution_scale=0.125),
-)
-"""
-ROOMS = """
-train_dataloader = loader(S3DIS, "sim_train", 2, True)
-test_dataloader = loader(S3DIS, "sim_val", 3, False)
-test_evaluator = dict(type=S3DISMetric)
-model = dict(
-    type=CloudSegmentor,
-    data_preprocessor=dict(type=RoomPreprocessor, num_points=64, block=None),
-    backbone=dict(type=pvcnn_s3dis, width=0.125, resolution_scale=0.125),
-)
-"""
-FRUSTUMS = """
-train_dataloader = loader(KITTIFrustums, "sim_train", 4, True)
-test_dataloader = loader(KITTIFrustums, "sim_val", 4, False)
-test_evaluator = dict(type=KITTIMetric)
-model = dict(
-    type=FrustumDetector,
-    data_preprocessor=dict(type=FrustumPreprocessor, num_points=64),
-    network=dict(type=frustum_pvcnn_kitti, width=0.125),
-    loss=dict(type=FrustumLoss, templates=KITTI_SIZE_TEMPLATES),
-)
-"""
 
 
 def trained_on(root, folder, config):
@@ -129,6 +56,16 @@ def test_parts_are_trained_and_scored(parts, tmp_path, capsys):
     saved = json.loads((tmp_path / "scores.json").read_text())
     assert saved["scores"] == pytest.approx(found) and saved["num_samples"] == 16
     assert "Skateboard" in capsys.readouterr().out
+
+
+def test_an_exported_shape_comes_with_the_command_that_predicts_it(parts, tmp_path, capsys):
+    root, config, checkpoint = parts
+    written = export_samples(ExportOptions(config, out=tmp_path))
+    command = re.search(
+        r"predict one: python tools/infer\.py \S+ CHECKPOINT (\S+) --category (\w+)", capsys.readouterr().out
+    )
+    assert command[1] == str(written[-1]) and command[2] in SYNSETS
+    infer(InferOptions(config, checkpoint, written, out=tmp_path / "out", category=command[2], device="cpu"))
 
 
 def test_votes_change_what_is_scored(parts, tmp_path):

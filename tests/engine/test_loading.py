@@ -12,12 +12,13 @@ from torch import nn
 
 from pcperc.engine import load_model, open_checkpoint, testing
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_finished_marker
-from pcperc.engine.config import ConfigError
+from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.loading import build_model, run_in
 from pcperc.engine.runner import _free_folder_name
 from pcperc.engine.testing import BlankImages, TestOptions, _title, test, test_config
 from pcperc.engine.training import TrainOptions, train
 from pcperc.nn.fuse import FusedConvBlock
+from pcperc.registry import MODELS
 from tests.engine.helpers import TOY, run_tool
 
 
@@ -160,6 +161,13 @@ def test_the_fused_model_is_the_one_that_is_tested(trained, monkeypatch):
     monkeypatch.setattr(testing, "fused", fused)
     test(TestOptions(config=Path(TOY), work_dir=trained.parent, device="cpu", fuse=True, precision="bfloat16"))
     assert len(runs) == 2  # 8 samples in batches of 4
+
+
+def test_a_super_network_is_not_fused():
+    config = load_config(Path("configs/spvnas/spvnas_supernet_demo.py"))
+    model = MODELS.build(config["model"]).eval()
+    with pytest.raises(ConfigError, match="^--fuse: a super network cannot be fused; fine-tune a subnet that"):
+        testing.fused(model)
 
 
 def test_a_checkpoint_is_built_fused():
