@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import pcperc
 import pcperc.nn as spnn
 from pcperc import SparseTensor
 from pcperc.foreign_names import ATTRIBUTES, LAYERS, OF_THE_SAME_NAME, layer_for
@@ -96,3 +97,25 @@ def test_every_attribute_of_the_page_is_here_or_answered_with_what_the_page_says
             said[name] = said.get(name, "") + ours
     assert said.keys() >= {"features", "indices", "replace_feature", "F", "C"}
     assert not {name for name, ours in said.items() if ATTRIBUTES[name] not in ours}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("SparseSequential", "torch.nn.Sequential"),
+        ("SubMConv3d", "pcperc.nn.SubMConv3d"),
+        ("ConvBlock", "pcperc.nn.ConvBlock"),
+    ],
+)
+def test_the_top_of_the_package_leads_to_layers_too(name, answer):
+    wanted = rf"^pcperc.{name}: no such name; use {re.escape(answer)} \(docs/migrate.md\)$"
+    with pytest.raises(AttributeError, match=wanted):
+        getattr(pcperc, name)
+    with pytest.raises(ImportError, match=wanted):
+        exec(f"from pcperc import {name}")
+
+
+def test_other_names_at_the_top_are_plain_errors():
+    with pytest.raises(AttributeError, match="^module 'pcperc' has no attribute 'Nothing'$"):
+        _ = pcperc.Nothing
+    assert not hasattr(pcperc, "nothing")
