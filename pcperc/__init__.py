@@ -2,9 +2,8 @@
 """Perception on sparse 3D point clouds, the same on CPU and GPU."""
 
 import importlib
-import sys
 
-from pcperc.foreign_names import layer_for
+from pcperc.foreign_names import layer_for, lead_on
 from pcperc.sparse import PointTensor, SparseTensor, cat, collate, crop, load, prune, save, union
 
 __version__ = "0.1.0"
@@ -18,8 +17,4 @@ def __getattr__(name: str):
         answer = f"pcperc.nn.{name}"
     if answer is None:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    # Of `from pcperc import name` Python forgets an AttributeError, and what it said.
-    is_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"
-    raise (ImportError if is_import else AttributeError)(
-        f"{__name__}.{name}: no such name; use {answer} (docs/migrate.md)"
-    )
+    lead_on(__name__, name, answer, kind="name")

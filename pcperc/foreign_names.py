@@ -2,6 +2,8 @@
 """What spconv, torchsparse, MinkowskiEngine and torch call otherwise. docs/migrate.md explains what stands here."""
 
 import re
+import sys
+from typing import NoReturn
 
 from torch.nn.modules import activation
 
@@ -70,6 +72,17 @@ def layer_for(name: str) -> str | None:
         name = name.removeprefix("Minkowski")
         return f"torch.nn.{name} on x.feats, as a layer: class {name}(pcperc.nn.OnFeats, torch.nn.{name}): pass"
     return None
+
+
+def lead_on(module: str, name: str, answer: str, *, kind: str) -> NoReturn:
+    """Refuse a name of a module, from the module's ``__getattr__``, and say what to use.
+
+    Raises:
+        AttributeError; ImportError in ``from module import name``, where Python forgets the former and what it said.
+    """
+    is_import = sys._getframe(2).f_code.co_name == "_handle_fromlist"
+    error = ImportError if is_import else AttributeError
+    raise error(f"{module}.{name}: no such {kind}; use {answer} (docs/migrate.md)")
 
 
 # Layers of torch that treat every row alone.

@@ -20,7 +20,7 @@ PROGRAM = """
 import json, os, sys, time
 begun = time.time()
 time.sleep(float(sys.argv[2]))
-values = [begun, time.time(), sys.argv[-1], os.environ["OMP_NUM_THREADS"]]
+values = [begun, time.time(), sys.argv[-1], os.environ.get("OMP_NUM_THREADS")]
 open(sys.argv[1] + ".partial", "w").write(json.dumps(values))
 os.rename(sys.argv[1] + ".partial", sys.argv[1])
 """

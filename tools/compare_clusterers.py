@@ -14,16 +14,13 @@ CONFIGS = (Path("configs/calo/spvcnn.py"), Path("configs/calo/gravnet.py"))
 
 
 def parse_arguments() -> argparse.Namespace:
-    from tools.train import ConfigOptions
+    from tools.comparison_options import add_comparison_options
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", type=Path, nargs="*", default=CONFIGS, help="default: both networks of configs/calo")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="of every training; default: what its config says")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], help="events at once, for the speed")
     parser.add_argument("--runs", type=int, default=5, help="timed rounds, of the comparison on a CPU at most 2")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, spread over the GPUs; default in turn")
-    parser.add_argument("--amp", action="store_true", help="train in half precision, as of train.py")
     parser.add_argument(
         "--events",
         type=Path,
@@ -31,17 +28,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="only time the first CONFIG's network of the first seed, trained before, on each FILE",
     )
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/clusterers"), help="default %(default)s")
-    parser.add_argument(
-        "--cfg-options",
-        dest="overrides",
-        nargs="+",
-        action=ConfigOptions,
-        default={},
-        metavar="KEY=VALUE",
-        help="of all",
-    )
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: all GPUs, or the CPU where there is none")
+    add_comparison_options(parser, work_dir="work_dirs/clusterers")
     return parser.parse_args()
 
 

@@ -12,10 +12,9 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 
 
 def parse_arguments() -> argparse.Namespace:
-    from tools.train import ConfigOptions
+    from tools.comparison_options import add_comparison_options
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10, help="that all weights see, default %(default)s")
     parser.add_argument(
         "--finetune-epochs", type=int, default=4, help="of these, for the subnet after the super network's; %(default)s"
@@ -31,25 +30,13 @@ def parse_arguments() -> argparse.Namespace:
         default=[20, 25, 35, 65],
         help="GMACs of subnets beside the published ones, of the first seed; nothing behind it leaves them out",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, spread over the GPUs; default in turn")
-    parser.add_argument("--amp", action="store_true", help="train in half precision, as of train.py")
     parser.add_argument(
         "--frames", type=Path, metavar="SCAN", help="only time the networks of the first seed, trained before, on SCAN"
     )
     parser.add_argument(
         "--runs", type=int, default=20, help="timed rounds of --frames, on a CPU at most 5; %(default)s"
     )
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/segmenters"), help="default %(default)s")
-    parser.add_argument(
-        "--cfg-options",
-        dest="overrides",
-        nargs="+",
-        action=ConfigOptions,
-        default={},
-        metavar="KEY=VALUE",
-        help="of all trainings",
-    )
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: all GPUs, or the CPU where there is none")
+    add_comparison_options(parser, work_dir="work_dirs/segmenters")
     return parser.parse_args()
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pcperc.benchmark.clusterer_events import compare_events
-from pcperc.benchmark.comparison import mean_and_deviation
+from pcperc.benchmark.comparison import check_seeds, mean_and_deviation
 from pcperc.benchmark.hits import load_network, time_batch
-from pcperc.benchmark.jobs import JobQueue, devices_of_jobs
+from pcperc.benchmark.jobs import JobQueue, devices_of_jobs, require_none
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.training_jobs import Training
 from pcperc.datasets import CalorimeterHits
@@ -91,9 +91,7 @@ def compare_clusterers(options: CompareOptions, *, simulate: Callable[..., Any])
                     found["speed"] += _speed(options, training, where)
                     _write(options, found)
         say(format_comparison(found))
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise RuntimeError(f"{len(failed)} runs failed, first {name}: {reason}; the same command tries them again")
+    require_none(failed)
     return found
 
 
@@ -116,8 +114,7 @@ def compare_speed(options: CompareOptions) -> dict:
 
 
 def _check(options: CompareOptions) -> None:
-    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
-        raise ConfigError(f"compare: --seeds must be one or more different numbers, got {list(options.seeds)}")
+    check_seeds(options.seeds)
     names = [config.stem for config in options.configs]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"compare: CONFIG must be one or more files of different names, got {names}")

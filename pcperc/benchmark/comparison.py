@@ -12,6 +12,12 @@ from pcperc.engine.data import choose_profile
 from pcperc.engine.recipe import training_difference
 
 
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise ConfigError where there is none, or one twice."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"compare: --seeds must be one or more different numbers, got {list(seeds)}")
+
+
 def trained_checkpoint(folder: Path, config: Path, overrides: dict, seed: int, *, amp: bool = False) -> Path | None:
     """Return the checkpoint of the finished training in ``folder``, or None where there is none yet.
 

@@ -142,6 +142,13 @@ class JobQueue:
         self._running.clear()
 
 
+def require_none(failed: dict[str, str]) -> None:
+    """Raise RuntimeError where some of the runs of a queue failed; it names the first."""
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise RuntimeError(f"{len(failed)} runs failed, first {name}: {reason}; the same command tries them again")
+
+
 @dataclass(frozen=True)
 class _Run:
     job: Job

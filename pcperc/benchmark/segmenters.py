@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pcperc.benchmark.jobs import Job, JobQueue, devices_of_jobs
+from pcperc.benchmark.comparison import check_seeds
+from pcperc.benchmark.jobs import Job, JobQueue, devices_of_jobs, require_none
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import compare_frames
@@ -82,9 +83,7 @@ def compare_segmenters(options: CompareOptions, *, simulate: Callable[..., Any])
         found = _results(options, device, runs, limits, costs)
         write_text(options.work_dir / RESULTS_NAME, json.dumps(found, indent=1, default=str))
         say(format_comparison(found))
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise RuntimeError(f"{len(failed)} runs failed, first {name}: {reason}; the same command tries them again")
+    require_none(failed)
     return found
 
 
@@ -131,8 +130,7 @@ def count_costs(options: CompareOptions, device: torch.device, simulate: Callabl
 
 
 def _check(options: CompareOptions) -> None:
-    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
-        raise ConfigError(f"compare: --seeds must be one or more different numbers, got {list(options.seeds)}")
+    check_seeds(options.seeds)
     if not 1 <= options.finetune_epochs < options.epochs:
         raise ConfigError(
             f"compare: --finetune-epochs must be in [1, --epochs), got {options.finetune_epochs} of {options.epochs}"

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers over sparse tensors, usable in torch.nn.Sequential."""
 
-import sys
-
-from pcperc.foreign_names import layer_for
+from pcperc.foreign_names import layer_for, lead_on
 from pcperc.nn.activation import (
     ELU,
     GELU,
@@ -176,9 +174,7 @@ __all__ = [
 def __getattr__(name: str):
     """Lead on who looks for a layer of another library."""
     answer = layer_for(name)
-    called = f"{__name__}.{name}"
     if answer is None:
+        called = f"{__name__}.{name}"
         raise AttributeError(f"{called}: no such name")
-    # Of `from pcperc.nn import name` Python forgets an AttributeError, and what it said.
-    is_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"
-    raise (ImportError if is_import else AttributeError)(f"{called}: no such layer; use {answer} (docs/migrate.md)")
+    lead_on(__name__, name, answer, kind="layer")
