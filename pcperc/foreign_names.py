@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What spconv, torchsparse, MinkowskiEngine and torch call otherwise. docs/migrate.md explains what stands here."""
+"""What spconv, torchsparse, MinkowskiEngine, mit-han-lab/pvcnn and torch call otherwise; see docs/migrate.md."""
 
 import re
 import sys
@@ -56,6 +56,8 @@ LAYERS = {
     **dict.fromkeys(("ToDense", "ToDenseTensor"), "x.dense()"),
     "ToSparseTensor": "pcperc.SparseTensor.from_dense(grid)",
     **dict.fromkeys(("ConvTensor", "Tensor"), "pcperc.SparseTensor(coords, feats, batch_size, spatial_shape=...)"),
+    "PointNetSAModule": "pcperc.nn.SetAbstraction, or pcperc.nn.GlobalAbstraction where all points are one group",
+    "PointNetFPModule": "pcperc.nn.FeaturePropagation",
     "PointToVoxel": "pcperc.ops.voxelize_mean or pcperc.ops.voxelize_hard",
 }
 _NAME = re.compile(r"(?:Minkowski|Sparse)?(?P<stem>.*?)(?P<axes>[1-4]d)?")

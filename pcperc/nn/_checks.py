@@ -28,9 +28,10 @@ class TellsArguments:
     """A layer that answers an argument which it has not with those that it has.
 
     People who come from another library give names of that library. They are checked here, before ``__init__``, so that
-    its signature stays what it is.
+    its signature stays what it is. ``advice`` ends the message.
     """
 
+    advice = "docs/migrate.md says what other libraries' arguments become"
     __signature__ = _SignatureOfInit()
 
     def __new__(cls, *args, **kwargs):
@@ -42,8 +43,7 @@ class TellsArguments:
         except TypeError as error:
             own = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
             raise TypeError(
-                f"{cls.__name__}: {error}; its arguments are {inspect.Signature(own)}. "
-                "docs/migrate.md says what other libraries' arguments become"
+                f"{cls.__name__}: {error}; its arguments are {inspect.Signature(own)}. {cls.advice}"
             ) from None
         return super().__new__(cls)
 

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.nn._checks import check_points, check_rows
+from pcperc.nn._checks import TellsArguments, check_points, check_rows
 from pcperc.nn.shared_mlp import SharedMLP
 from pcperc.ops._checks import positive_int
 from pcperc.sparse import PointTensor
 
 
-class PVConv(nn.Module):
+class PVConv(TellsArguments, nn.Module):
     """Convolve a coarse dense grid around each cloud, read it at the points, and add a perceptron of each point.
 
     ``out = devoxelize(conv(conv(voxelize(x)))) + mlp(x)``, where conv is a 3 x 3 x 3 convolution of padding 1, batch
@@ -19,25 +19,28 @@ class PVConv(nn.Module):
 
     Args:
         in_channels, out_channels: channels of the points, >= 1.
-        resolution: R >= 1, voxels along each axis of the grid.
+        resolution: R >= 1, voxels along each axis of the grid; by name, since the published layer's third argument is
+            the size of the kernel, here always 3.
         with_se: whether the grid is weighted by channel behind the convolutions, :class:`SqueezeExcite3d`.
         normalize: whether each cloud is scaled to fill its grid, see ``pcperc.ops.make_dense_grid``.
         device, dtype: of the parameters, as in torch's layers.
     Shape: PointTensor with (N, in_channels) features to one of the same points with (N, out_channels). A cloud without
         points is an empty grid, which takes part in the statistics of batch norm.
     Raises:
-        TypeError: not a PointTensor, or an argument that is no whole number.
+        TypeError: not a PointTensor, an argument that is no whole number, or one that the layer does not have.
         ValueError: an argument; other channels, or points that have not 3 axes.
     Source: Liu, Tang, Lin and Han, "Point-Voxel CNN for Efficient 3D Deep Learning", NeurIPS 2019, section 4, and the
         code published with it for norms, slopes and squeeze-and-excitation.
     """
 
+    advice = "The published kernel_size is left out: it is 3 (docs/migrate.md)"
+
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        resolution: int,
         *,
+        resolution: int,
         with_se: bool = False,
         normalize: bool = True,
         device: torch.device | str | None = None,

@@ -35,6 +35,26 @@ def test_an_argument_that_a_layer_does_not_have_is_named_beside_those_it_has(nam
     assert "(in_channels, out_channels, kernel_size" in message or "(kernel_size" in message
 
 
+@pytest.mark.parametrize(
+    ("args", "kwargs", "said"),
+    [
+        ((6, 32, 3), {}, "too many positional arguments"),
+        ((6, 32, 3, 16), {"with_se": True}, "too many positional arguments"),
+        ((6, 32), {"kernel_size": 3, "resolution": 16}, "got an unexpected keyword argument 'kernel_size'"),
+        ((6, 32), {"resolution": 16, "eps": 1e-15}, "got an unexpected keyword argument 'eps'"),
+        ((6, 32), {}, "missing a required argument: 'resolution'"),
+    ],
+    ids=["three", "published", "kernel_size", "eps", "missing"],
+)
+def test_the_published_arguments_of_a_point_voxel_convolution(args, kwargs, said):
+    """PVConv(in, out, kernel_size, resolution): 3 was taken for the resolution."""
+    with pytest.raises(TypeError) as caught:
+        spnn.PVConv(*args, **kwargs)
+    message = str(caught.value)
+    assert message.startswith(f"PVConv: {said}; its arguments are (in_channels, out_channels, *, resolution, with_se=")
+    assert message.endswith("). The published kernel_size is left out: it is 3 (docs/migrate.md)")
+
+
 def test_a_missing_argument_is_named():
     with pytest.raises(TypeError, match=r"^SubMConv3d: missing .* 'kernel_size'; its arguments are \(in_channels, "):
         spnn.SubMConv3d(16, 32)

@@ -40,6 +40,7 @@ def rows_of(heading):
         ("AlphaDropout", ON_FEATS.format("AlphaDropout")),
         ("MaxPool2d", "pcperc.nn.SparseMaxPool2d"),
         ("MinkowskiAvgPooling", "pcperc.nn.SparseAvgPool3d"),
+        ("PointNetFPModule", "pcperc.nn.FeaturePropagation"),
         ("SparseGlobalMaxPool", 'pcperc.nn.GlobalPool("max")'),
     ],
 )

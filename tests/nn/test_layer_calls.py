@@ -231,7 +231,7 @@ def test_rows_that_torchs_own_arithmetic_refuses_are_named(layer, dtype):
 POINT_LAYERS = {
     "mlp": lambda points: spnn.SharedMLP(4, 8)(points),
     "rows": lambda points: spnn.SharedMLP(4, 8)(points.feats),
-    "grid": lambda points: spnn.PVConv(4, 8, 2)(points),
+    "grid": lambda points: spnn.PVConv(4, 8, resolution=2)(points),
     "up": lambda points: spnn.FeaturePropagation(8, [8])(points, points),
     "down": lambda points: spnn.SetAbstraction(4, [8], num_centers=2, radius=1.0, num_neighbors=2)(points),
 }

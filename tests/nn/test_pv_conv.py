@@ -18,14 +18,14 @@ def expected_of(layer, points, training):
 @pytest.mark.parametrize(("with_se", "normalize"), [(False, True), (True, False)], ids=["plain", "se_cube"])
 def test_equals_the_formulas(with_se, normalize, training, device):
     points = cloud_of(40, 0, 9, 1, channels=5, device=device)
-    layer = randomize(spnn.PVConv(5, 16, 6, with_se=with_se, normalize=normalize)).train(training).to(device)
+    layer = randomize(spnn.PVConv(5, 16, resolution=6, with_se=with_se, normalize=normalize)).train(training).to(device)
     expected = expected_of(layer, points, training)
     torch.testing.assert_close(layer(points).feats.cpu(), expected, rtol=1e-9, atol=1e-10)
 
 
 def test_gradients(device):
     points = cloud_of(7, 4, channels=3, device=device)
-    layer = randomize(spnn.PVConv(3, 2, 3, with_se=True)).to(device)
+    layer = randomize(spnn.PVConv(3, 2, resolution=3, with_se=True)).to(device)
     feats = points.feats.requires_grad_()
     parameters = [p for p in layer.parameters()]
     with torch.backends.cudnn.flags(deterministic=True):  # torch's dense convolution
@@ -34,14 +34,14 @@ def test_gradients(device):
 
 def test_layers_of_one_resolution_share_the_grid():
     points = cloud_of(9, 4, channels=3)
-    other = spnn.PVConv(3, 4, 3).double()(points)
+    other = spnn.PVConv(3, 4, resolution=3).double()(points)
     assert other.dense_grid(3) is points.dense_grid(3) and other.dense_grid(3) is not points.dense_grid(4)
     assert points.dense_grid(3, normalize=False) is not points.dense_grid(3)
 
 
 def test_clouds_do_not_see_each_other():
     points = cloud_of(12, 5, channels=3)
-    layer = randomize(spnn.PVConv(3, 4, 4, with_se=True)).eval()
+    layer = randomize(spnn.PVConv(3, 4, resolution=4, with_se=True)).eval()
     both = layer(points).feats
     for cloud in range(2):
         rows = (points.coords[:, 0] == cloud).nonzero().flatten()
@@ -52,21 +52,21 @@ def test_clouds_do_not_see_each_other():
 def test_points_that_coincide_get_equal_and_finite_features(device):
     coords = torch.tensor([[0, 2.0, 3, 4]] * 5, device=device)
     points = PointTensor(coords, torch.ones(5, 3, device=device))
-    out = spnn.PVConv(3, 4, 8).to(device)(points).feats
+    out = spnn.PVConv(3, 4, resolution=8).to(device)(points).feats
     assert out.isfinite().all() and torch.equal(out, out[:1].expand(5, 4))
 
 
 @pytest.mark.parametrize("batch_size", [None, 3])
 def test_no_points(batch_size, device):
     points = PointTensor(torch.zeros(0, 4, device=device), torch.zeros(0, 3, device=device), batch_size)
-    layer = spnn.PVConv(3, 4, 8).to(device)
+    layer = spnn.PVConv(3, 4, resolution=8).to(device)
     assert layer(points).feats.shape == (0, 4)
     assert all(buffer.isfinite().all() for buffer in layer.buffers())
 
 
 def test_half_precision_under_autocast(device):
     points = cloud_of(30, 10, channels=4, dtype=torch.float32, device=device)
-    layer = spnn.PVConv(4, 8, 4).to(device)
+    layer = spnn.PVConv(4, 8, resolution=4).to(device)
     exact = layer.eval()(points).feats
     with torch.autocast(device.type, dtype=torch.bfloat16):
         rough = layer(points).feats
@@ -76,7 +76,7 @@ def test_half_precision_under_autocast(device):
 
 def test_says_what_is_wrong():
     points = cloud_of(4, channels=3)
-    layer = spnn.PVConv(3, 4, 2)
+    layer = spnn.PVConv(3, 4, resolution=2)
     with pytest.raises(TypeError, match="PVConv: points must be a PointTensor, got Tensor"):
         layer(points.feats)
     with pytest.raises(ValueError, match="PVConv: input must have 3 channels, got 4"):
@@ -84,6 +84,6 @@ def test_says_what_is_wrong():
     with pytest.raises(ValueError, match="PVConv: points must have 3 axes, got 2"):
         layer(PointTensor(torch.zeros(2, 3), torch.zeros(2, 3)))
     with pytest.raises(ValueError, match="PVConv: resolution must be a whole number > 0, got 0"):
-        spnn.PVConv(3, 4, 0)
+        spnn.PVConv(3, 4, resolution=0)
     with pytest.raises(ValueError, match=r"PointTensor: coords must be finite, .* got row 1 = \[0.0, nan"):
         PointTensor(torch.tensor([[0, 1.0, 1, 1], [0, torch.nan, 1, 1]]), torch.zeros(2, 3))

@@ -34,7 +34,8 @@ def make_point_layers(
             if resolution is None:
                 layers.append(spnn.SharedMLP(in_channels, channels))
             else:
-                layers.append(spnn.PVConv(in_channels, channels, int(resolution_scale * resolution), **options))
+                size = int(resolution_scale * resolution)
+                layers.append(spnn.PVConv(in_channels, channels, resolution=size, **options))
             in_channels = channels
     return layers
 
