@@ -8,6 +8,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def read_table(path: str | Path, what: str, *, columns: int, delimiter: str | No
         raise ValueError(f"{what} {path} must hold rows of {columns} numbers: {error}") from error
     table = table.reshape(-1, columns) if table.size == 0 else table
     if table.shape[1] != columns:
-        raise ValueError(f"{what} {path} must hold rows of {columns} numbers, got {table.shape[1]} in a row")
+        got = f"got {table.shape[1]} in a row"
+        raise ValueError(f"{what} {path} must hold rows of {columns} numbers, {got}{_turned(table, columns)}")
     check_finite(path, what, table)
     return table
 
@@ -69,6 +71,36 @@ def check_finite(path: str | Path, what: str, table: np.ndarray) -> None:
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise ValueError(f"{what} {path} must have finite numbers, got {table[first].tolist()} in row {first}")
+
+
+def check_not_turned(path: str | Path, what: str, table: np.ndarray, columns: Sequence[str]) -> None:
+    """Raise ValueError where a table (N, C >= len(columns)), which may have further columns, has rows for columns.
+
+    That is so where it is wider than any list of columns is, and has fewer rows than columns.
+    """
+    if table.shape[1] > max(len(table), 32):
+        raise ValueError(
+            f"{what} {path} must hold rows of {', '.join(columns)}, one a point, got {len(table)} rows of "
+            f"{table.shape[1]} numbers: rows and columns are exchanged"
+        )
+
+
+def check_normals(path: str | Path, what: str, normals: np.ndarray) -> None:
+    """Raise ValueError naming the first row of (N, 3) longer than 1, beyond rounding: other columns stand there.
+
+    Published files have shorter ones, and such of length 0: means over faces, and faces without area.
+    """
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(normals.astype(np.float64), axis=1)
+    if (length > 1.01).any():
+        first = int(np.flatnonzero(length > 1.01)[0])
+        got = f"got {normals[first].tolist()}, of length {length[first]:.6g}, in row {first}"
+        raise ValueError(f"{what} {path} must have normals nx, ny, nz of length 1, {got}")
+
+
+def _turned(table: np.ndarray, columns: int) -> str:
+    """Say so where a table of a known number of columns has rows for columns."""
+    return ": rows and columns are exchanged" if len(table) == columns else ""
 
 
 def check_colors(path: str | Path, what: str, colors: np.ndarray) -> None:

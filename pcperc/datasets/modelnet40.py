@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import read_table
+from pcperc.datasets.cloud_files import check_normals, read_table
 from pcperc.datasets.transformed import TransformedDataset, read_file
 from pcperc.registry import DATASETS
 
@@ -25,7 +25,8 @@ class ModelNet40(TransformedDataset):
     """Shapes of one split, as docs/conventions.md lays samples out; never augments.
 
     ``<root>/modelnet40_<split>.txt`` lists names such as night_stand_0012, each of which is a file
-    ``<root>/night_stand/night_stand_0012.txt`` of rows ``x,y,z,nx,ny,nz``.
+    ``<root>/night_stand/night_stand_0012.txt`` of rows ``x,y,z,nx,ny,nz``, which stay as recorded; a normal that is
+    longer than 1 is an error.
 
     Args:
         root: folder of the data set.
@@ -80,6 +81,7 @@ class ModelNet40(TransformedDataset):
         table = read_table(path, "shape", columns=6, delimiter=",")
         if len(table) == 0:
             raise ValueError(f"shape {path} must have at least one point, but is empty")
+        check_normals(path, "shape", table[:, 3:6])
         return {
             "sample_token": token,
             "scene_name": category,

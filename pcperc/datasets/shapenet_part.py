@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import read_table
+from pcperc.datasets.cloud_files import check_normals, read_table
 from pcperc.datasets.shapenet_part_labels import CATEGORIES, CLASSES, PARTS, SYNSETS
 from pcperc.datasets.transformed import TransformedDataset, read_file
 from pcperc.registry import DATASETS
@@ -24,7 +24,8 @@ class ShapeNetPart(TransformedDataset):
 
     ``<root>/<synset>/<shape>.txt`` has rows ``x y z nx ny nz part``; the lists of the splits are
     ``<root>/train_test_split/shuffled_<split>_file_list.json``, of names ``shape_data/<synset>/<shape>``. Coordinates
-    stay as recorded; a shape whose points are all equal, or of one point, is a sample like every other.
+    and normals stay as recorded, as published readers leave them: some normals of the published files are shorter than
+    1, or 0. Longer ones are an error. A shape whose points are all equal, or of one point, is a sample like any other.
 
     Args:
         root: folder of the data set.
@@ -137,11 +138,13 @@ def read_shape(path: str | Path, *, category: str) -> tuple[np.ndarray, np.ndarr
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no point, other than 7 finite numbers in a row, or a part that the category does not have.
+        ValueError: no point, other than 7 finite numbers in a row, a normal that is longer than 1, or a part that the
+            category does not have.
     """
     table = read_table(path, "shape", columns=7)
     if len(table) == 0:
         raise ValueError(f"shape {path} must have at least one point, but is empty")
+    check_normals(path, "shape", table[:, 3:6])
     parts = table[:, 6]
     wrong = parts[~np.isin(parts, PARTS[category])]
     if len(wrong):

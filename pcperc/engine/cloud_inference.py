@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from pcperc.datasets import S3DIS, KITTIFrustums, LabelMap, ModelNet40, S3DISBlocks, ScanNet, ShapeNetPart
-from pcperc.datasets.cloud_files import check_colors, check_finite, read_npy, read_table
+from pcperc.datasets.cloud_files import (
+    check_colors,
+    check_finite,
+    check_normals,
+    check_not_turned,
+    read_npy,
+    read_table,
+)
 from pcperc.datasets.kitti_files import CLASSES as KITTI_CLASSES
 from pcperc.datasets.modelnet40 import CATEGORIES as MODELNET_CATEGORIES
 from pcperc.datasets.rooms import Room, room_columns
@@ -65,7 +72,8 @@ def cloud_sample(path: str | Path, dataset: dict, category: str | None) -> dict:
             left, z up, whose origin it starts from; it is turned so that its points lie straight ahead on average.
         dataset: of the checkpoint's config. category: checked by `check_category`.
     Raises:
-        FileNotFoundError, ValueError: no such file, too few columns, or what is not finite; the message names it.
+        FileNotFoundError, ValueError: no such file, too few columns, rows for columns, what is not finite, no colour or
+            no normal; the message names it.
     """
     path, kind = Path(path), resolve_type(dataset["type"], DATASETS)
     table = _read(path, COLUMNS[kind].split(), frustum=kind is KITTIFrustums)
@@ -128,8 +136,11 @@ def _read(path: Path, columns: Sequence[str], *, frustum: bool) -> np.ndarray:
         table = read_table(path, "cloud", columns=max(len(first.split()), len(columns)))
     if table.ndim != 2 or table.shape[1] < len(columns) or table.dtype.kind not in "fiu" or len(table) == 0:
         raise ValueError(f"{path}: must hold rows of {', '.join(columns)}, got {table.shape} {table.dtype}")
+    check_not_turned(path, "cloud", table, columns)
     table = np.asarray(table[:, : len(columns)], np.float64)
     check_finite(path, "cloud", table)
     if "red" in columns:
         check_colors(path, "cloud", table[:, 3:6])
+    if "nx" in columns:
+        check_normals(path, "cloud", table[:, 3:6])
     return table

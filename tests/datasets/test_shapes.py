@@ -50,6 +50,9 @@ def test_splits_and_categories(root):
         ("nan 0 0 0 0 1 6", r"shape0.txt must have finite numbers, got \[nan"),
         ("0 0 0 0 0 1 36", "parts of a Cap must be 6 to 7, got 36"),
         ("0 0 0 0 0 1 6.5", "parts of a Cap must be 6 to 7, got 6.5"),
+        ("0 0 0 0 1.02 0 6", r"shape0.txt must have normals nx, ny, nz of length 1, got \[0.0, 1.02.* in row 40"),
+        ("0 0 0 255 0 90 6", "of length 270.416, in row 40"),
+        ("0 0 0 1e200 0 1e200 6", "of length inf, in row 40"),
         ("0 0 0 6", r"must hold rows of 7 numbers"),
         ("0 0 0 0 0 one 6", r"must hold rows of 7 numbers"),
     ],
@@ -58,6 +61,20 @@ def test_broken_shapes_are_named(root, row, message):
     path = root / "02954340/shape0.txt"
     path.write_text(path.read_text() + row + "\n")
     with pytest.raises(ValueError, match=message):
+        ShapeNetPart(root=root, split="train")[0]
+
+
+def test_short_normals_stay_as_they_are(root):
+    path = root / "02954340/shape0.txt"
+    path.write_text("0 0 0 0 0 0 6\n0 0 1 0.3 0 0 6\n0 1 0 0 0 1.0001 7\n")
+    normals = ShapeNetPart(root=root, split="train")[0]["points"][:, 3:]
+    np.testing.assert_array_equal(normals, np.array([[0, 0, 0], [0.3, 0, 0], [0, 0, 1.0001]], np.float32))
+
+
+def test_rows_for_columns_are_named(root):
+    path = root / "02954340/shape0.txt"
+    np.savetxt(path, np.loadtxt(path).T)
+    with pytest.raises(ValueError, match="rows of 7 numbers, got 40 in a row: rows and columns are exchanged"):
         ShapeNetPart(root=root, split="train")[0]
 
 
@@ -101,7 +118,7 @@ def test_real_shapes(realdata, tmp_path):
 def test_modelnet40(tmp_path):
     (tmp_path / "modelnet40_test.txt").write_text("night_stand_0001\nxbox_0002\n")
     rng = np.random.default_rng(0)
-    table = rng.uniform(-1, 1, (10, 6)).round(6)
+    table = rng.uniform(-0.5, 0.5, (10, 6)).round(6)
     for name in ("night_stand/night_stand_0001", "xbox/xbox_0002"):
         path = tmp_path / f"{name}.txt"
         path.parent.mkdir()

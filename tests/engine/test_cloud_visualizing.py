@@ -87,7 +87,7 @@ def test_frustums_with_their_boxes(tmp_path):
 def test_whole_shapes(tmp_path):
     (tmp_path / "modelnet40_test.txt").write_text("xbox_0001\n")
     (tmp_path / "xbox").mkdir()
-    rows = np.random.default_rng(0).uniform(-1, 1, (50, 6))
+    rows = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 6))
     (tmp_path / "xbox/xbox_0001.txt").write_text("".join(",".join(f"{v:f}" for v in row) + "\n" for row in rows))
     data = ModelNet40(root=tmp_path, split="test")
     saved = save_cloud_pictures(

@@ -95,7 +95,7 @@ def test_categories_of_shapes_are_trained_and_scored(tmp_path, capsys):
         category, flat = (("chair", (1, 1, 1)), ("night_stand", (1, 1, 0.05)))[number % 2]
         names.append(f"{category}_{number:04d}")
         (root / category).mkdir(parents=True, exist_ok=True)
-        rows = np.concatenate([rng.normal(size=(60, 3)) * flat, rng.normal(size=(60, 3))], 1)
+        rows = np.concatenate([rng.normal(size=(60, 3)) * flat, rng.uniform(-0.5, 0.5, (60, 3))], 1)
         np.savetxt(root / category / f"{names[-1]}.txt", rows, delimiter=",", fmt="%.4f")
     for split in ("train", "test"):
         (root / f"modelnet40_{split}.txt").write_text("\n".join(names) + "\n")
@@ -188,6 +188,15 @@ def test_says_what_is_wrong(parts, tmp_path):
     np.save(tmp_path / "few.npy", np.zeros((3, 4)))
     with pytest.raises(ValueError, match=r"few.npy: must hold rows of x, y, z, nx, ny, nz, got \(3, 4\) float64"):
         cloud_sample(tmp_path / "few.npy", {"type": "ShapeNetPart"}, "Mug")
+    np.save(tmp_path / "turned.npy", np.zeros((7, 300)))
+    np.savetxt(tmp_path / "turned.txt", np.zeros((7, 300)))
+    for name in ("turned.npy", "turned.txt"):
+        message = rf"{name} must hold rows of x, y, z, nx, ny, nz, one a point, got 7 rows of 300 numbers: rows and col"
+        with pytest.raises(ValueError, match=message):
+            cloud_sample(tmp_path / name, {"type": "ShapeNetPart"}, "Mug")
+    np.save(tmp_path / "colours.npy", np.full((3, 6), 90.0))
+    with pytest.raises(ValueError, match=r"colours.npy must have normals .* of length 155.885, in row 0"):
+        cloud_sample(tmp_path / "colours.npy", {"type": "ModelNet40"}, None)
     np.save(tmp_path / "nan.npy", np.full((3, 6), np.nan))
     with pytest.raises(ValueError, match="nan.npy must have finite numbers"):
         cloud_sample(tmp_path / "nan.npy", {"type": "ShapeNetPart"}, "Mug")
