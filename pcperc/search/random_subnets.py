@@ -46,11 +46,13 @@ def draw_near_limit(subnets: LimitedSubnets, rng: np.random.Generator, *, count:
     """
     name, limit = next(iter(subnets.limits.items()))
     found: list[Subnet] = []
-    for _ in range(MAX_DRAWS * count):
-        subnet = sample_sized(subnets.net.space, rng)
-        is_near = NEAR * limit <= subnets.cost(name, subnet) <= limit
-        if is_near and subnet not in found and subnets.is_allowed(subnet):
-            found.append(subnet)
-            if len(found) == count:
-                return found
+    with ProgressDisplay("drawing subnets", count) as display:
+        for _ in range(MAX_DRAWS * count):
+            subnet = sample_sized(subnets.net.space, rng)
+            is_near = NEAR * limit <= subnets.cost(name, subnet) <= limit
+            if is_near and subnet not in found and subnets.is_allowed(subnet):
+                found.append(subnet)
+                display.advance(f"{name} {subnets.cost(name, subnet):.3g}")
+                if len(found) == count:
+                    return found
     raise ConfigError(f"search: --random {count}: only {len(found)} subnets were found with {name} at {limit:g}")

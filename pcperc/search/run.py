@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from pcperc.engine.checkpoint import finished_checkpoint
-from pcperc.engine.config import ConfigError
+from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.loading import newest_checkpoint, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.training import TrainOptions, default_work_dir, train
 from pcperc.files import only_writer
+from pcperc.models.spvnas import SPVNAS
+from pcperc.registry import MODELS, resolve_type
 from pcperc.search.evolution import next_subnets, survivors
 from pcperc.search.limited import LimitedSubnets
 from pcperc.search.random_subnets import score_random_subnets
@@ -62,7 +64,8 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
     Returns:
         The front, the cheapest first; the drawn subnets.
     Raises:
-        ConfigError: no limit or one that no subnet keeps; a model that is no super network; a state of other settings.
+        ConfigError: no limit or one that no subnet keeps; a model that is no super network, said before it is trained;
+            a state of other settings.
         CheckpointError, DataMissing, DeviceError: see there.
         OSError: another process is searching into the work dir.
     """
@@ -76,12 +79,7 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
     work_dir = options.work_dir or default_work_dir(options.config)
     path = options.checkpoint or finished_checkpoint(work_dir)
     if path is None:
-        say(f"{work_dir}: no trained super network yet, training it")
-        moved = {} if options.data_root is None else {"data_root": str(options.data_root)}
-        train(
-            TrainOptions(options.config, work_dir=work_dir, device=options.device, overrides=moved), simulate=simulate
-        )
-        path = newest_checkpoint(work_dir, options.config)
+        path = _train_super_network(options, work_dir, simulate)
     opened = open_checkpoint(path, options.config, data_root=options.data_root)
     folder = work_dir / "search"
     with only_writer(folder, "searching"):  # one state, one front
@@ -94,8 +92,35 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
             calibration_scans=options.calibration_scans,
         )
         if options.random:
-            return score_random_subnets(subnets, folder, count=options.random, seed=options.seed)
+            try:
+                return score_random_subnets(subnets, folder, count=options.random, seed=options.seed)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("stopped; random.json is written once all are scored") from None
         return Search(options, subnets, folder).run()
+
+
+def _train_super_network(options: SearchOptions, work_dir: Path, simulate: Callable[..., Any] | None) -> Path:
+    """Train ``options.config`` whole, saying beforehand what is to come, and return the checkpoint.
+
+    Raises:
+        ConfigError: its model is no super network; training it would be in vain.
+    """
+    cfg = load_config(options.config)
+    backbone = cfg["model"].get("backbone", {}).get("type")
+    kind = None if backbone is None else resolve_type(backbone, MODELS)
+    if not (isinstance(kind, type) and issubclass(kind, SPVNAS)):
+        got = "no backbone" if kind is None else kind.__name__
+        raise ConfigError(f"{options.config}: model must be a super network (spvnas_supernet*.py), has {got}")
+    then = f"{options.random} random subnets are scored" if options.random else "the search begins"
+    moved = {} if options.data_root is None else {"data_root": str(options.data_root)}
+    told = "".join(f" --cfg-options {key}={value}" for key, value in moved.items())
+    say(
+        f"{work_dir} has no trained super network, and no CHECKPOINT is given: {options.config} is trained first; how "
+        f"long that takes stands below once it runs. Then {then}. If it is stopped, tools/train.py {options.config} "
+        f"--work-dir {work_dir} --resume{told} goes on with the training"
+    )
+    train(TrainOptions(options.config, work_dir=work_dir, device=options.device, overrides=moved), simulate=simulate)
+    return newest_checkpoint(work_dir, options.config)
 
 
 class Search:

@@ -114,12 +114,14 @@ def test_limits(supernet, tmp_path):
     assert all(member.mparams <= 0.6 and member.latency_ms <= 1e4 for member in front)
 
 
-def test_random_subnets_at_the_limit(supernet, tmp_path, monkeypatch):
+def test_random_subnets_at_the_limit(supernet, tmp_path, monkeypatch, capsys):
     config, checkpoint = supernet
     options = SearchOptions(
         config, checkpoint, max_gmacs=0.0093, random=2, scans=2, calibration_scans=2, work_dir=tmp_path, device="cpu"
     )
     members = search(options)
+    printed = capsys.readouterr().out
+    assert "drawing subnets 2/2" in printed and "scoring 2/2" in printed
     assert len({member.subnet for member in members}) == 2
     assert all(0.9 * 0.0093 <= member.gmacs <= 0.0093 for member in members)
     found = json.loads((tmp_path / "search/random.json").read_text())
@@ -135,6 +137,14 @@ def test_random_subnets_at_the_limit(supernet, tmp_path, monkeypatch):
     assert scores(scores.calibrate(model.backbone.extract(members[0].subnet))) == members[0].miou
     with pytest.raises(ConfigError, match="--random must be 1 or more, and is no search that --resume could go on"):
         search(replace(options, resume=True))
+    with monkeypatch.context() as patch:
+
+        def stopped(*_, **__):
+            raise KeyboardInterrupt
+
+        patch.setattr("pcperc.search.run.score_random_subnets", stopped)
+        with pytest.raises(KeyboardInterrupt, match=r"random.json is written once all are scored"):
+            search(options)  # the tool would have advised --resume
     monkeypatch.setattr("pcperc.search.random_subnets.MAX_DRAWS", 2)
     with pytest.raises(ConfigError, match="--random 2: only 0 subnets were found with gmacs at 1e"):
         search(replace(options, max_gmacs=1e6))
@@ -144,13 +154,27 @@ def _train_split(cfg):
     return DATASETS.build({**cfg.test_dataloader.dataset, "split": "sim_train"})
 
 
-def test_a_super_network_is_trained_on_the_data_that_is_named(supernet, tmp_path, monkeypatch):
+def test_a_super_network_is_trained_on_the_data_that_is_named(supernet, tmp_path, monkeypatch, capsys):
     """It was trained on the config's own data, simulated where that is missing, and searched on the named one."""
     given = []
     monkeypatch.setattr("pcperc.search.run.train", lambda options, **_: given.append(options.overrides))
     with pytest.raises(CheckpointError):
         search(SearchOptions(supernet[0], max_gmacs=1.0, work_dir=tmp_path, data_root="/data/kitti", device="cpu"))
     assert given == [{"data_root": "/data/kitti"}]
+    printed = capsys.readouterr().out
+    assert f"{tmp_path} has no trained super network" in printed and f"{supernet[0]} is trained first" in printed
+    assert f"--work-dir {tmp_path} --resume --cfg-options data_root=/data/kitti goes on" in printed
+    with pytest.raises(CheckpointError):
+        search(SearchOptions(supernet[0], max_gmacs=1.0, random=7, work_dir=tmp_path, device="cpu"))
+    assert "Then 7 random subnets are scored" in capsys.readouterr().out
+
+
+def test_a_plain_network_is_not_trained_to_be_refused(root, tmp_path, monkeypatch):
+    """It was trained whole, and only then found to be none that is searched."""
+    monkeypatch.setattr("pcperc.search.run.train", lambda *_, **__: pytest.fail("trained"))
+    config = write_spvcnn(tmp_path / "tiny.py", root)
+    with pytest.raises(ConfigError, match=r"tiny.py: model must be a super network \(.*\), has SPVCNN"):
+        search(SearchOptions(config, max_gmacs=1.0, work_dir=tmp_path, device="cpu"))
 
 
 def test_one_search_at_a_time(supernet, tmp_path):
