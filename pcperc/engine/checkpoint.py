@@ -12,6 +12,7 @@ import errno
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -98,11 +99,15 @@ def load_checkpoint(path: str | Path) -> dict:
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the protocol of a pickle that is none of ours
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnpicklingError):  # torch's advice is to execute the file
             reason = "it holds other things"
+        elif isinstance(error, KeyError):  # torch's reader looks up a byte of what is no pickle
+            reason = "it is no pickle"
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected a '{FORMAT}' file, which train.py writes")

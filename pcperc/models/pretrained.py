@@ -7,10 +7,11 @@ of relative positions are the same in all of them.
 
 import logging
 import re
+import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -41,26 +42,49 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(f"read_weights: no such file: {file}")
+        what = "is a folder, not a file of weights" if file.is_dir() else "no such file"
+        raise FileNotFoundError(f"read_weights: {file}: {what}")
+    damaged = f"read_weights: {file} is truncated or no file of weights"
+    if file.suffix != ".safetensors":
+        _check_saved_by_torch(file, damaged)
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the protocol of a pickle
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except KeyError as error:  # torch's reader of pickles looks up what is no pickle; the key says nothing
-        raise ValueError(f"read_weights: {file} is truncated or no file of weights: it is no pickle") from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"read_weights: {file} is truncated or no file of weights: {error}") from error
-    except Exception as error:  # torch raises pickle.UnpicklingError for anything but tensors and plain values
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"read_weights: {file} must hold tensors and plain values only: {reason}") from error
+        raise ValueError(f"{damaged}: it is no pickle") from error
+    except UnpicklingError as error:  # of anything but tensors and plain values; torch's advice is to execute it
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise ValueError(
+            f"read_weights: {file} must hold tensors and plain values only, got {named[1] if named else 'others'}, "
+            "which is not executed; where you trust the file, save its state_dict alone"
+        ) from error
+    except Exception as error:  # a damaged file ends torch's reader anywhere
+        reason = str(error).strip() or type(error).__name__
+        raise ValueError(f"{damaged}: {reason.splitlines()[0]}") from error
     for key in _STATE_KEYS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
     if not tensors:
-        raise ValueError(f"read_weights: {file} must hold a dict of tensors, got {type(state).__name__}")
+        got = type(state).__name__
+        if isinstance(state, dict):
+            got = f"a dict without any, of the keys {_first(state)}" if state else "an empty dict"
+        raise ValueError(f"read_weights: {file} must hold a dict of tensors, got {got}")
     return tensors
+
+
+def _check_saved_by_torch(file: Path, damaged: str) -> None:
+    """Refuse what is no archive and no pickle, such as the web page that a download gave instead of the file."""
+    with open(file, "rb") as opened:
+        start = opened.read(24)
+    if not start:
+        raise ValueError(f"{damaged}: it is empty")
+    if start[:1].isascii() and not start.startswith(b"PK"):
+        raise ValueError(f"{damaged}: torch.save did not write it, it begins with {start.decode('latin-1')!r}")
 
 
 def convert_swin_weights(weights: dict[str, Tensor], *, last_stage: int) -> tuple[str, dict[str, Tensor]]:
@@ -153,4 +177,4 @@ def _first(keys, count: int = 4) -> str:
     """The first few of the keys, for a message."""
     keys = list(keys)
     more = f" and {len(keys) - count} more" if len(keys) > count else ""
-    return (", ".join(keys[:count]) or "none") + more
+    return (", ".join(map(str, keys[:count])) or "none") + more

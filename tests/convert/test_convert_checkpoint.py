@@ -48,6 +48,17 @@ def test_tool_tells_the_origin_and_writes_both_forms(convert, tmp_path):
     again = tmp_path / "own.pth"
     assert convert(ROOT / LIDAR, out, "--from", "pcperc", "--to", "pth", "--out", again)[0] in (0, None)
     assert load_checkpoint(again)["state_dict"].keys() == weights.keys()
+    # One of our own is known without being told, and nothing is written over that nobody named.
+    for arguments, message in (
+        ((out,), "lidar.safetensors: is a .safetensors file already; give --out, or --to pth"),
+        ((again, "--out", again), "--out must be a .safetensors file, got "),
+        ((out, "--to", "pth"), "lidar.pth: is there already; move it away, or name another by --out"),
+        ((out, "--to", "pth", "--from", "bevfusion"), f"--from bevfusion: {out} is of pcperc; --from pcperc, or none"),
+    ):
+        status, said = convert(ROOT / LIDAR, *arguments)
+        assert status == 1 and message in said.err, said.err
+    assert convert(ROOT / LIDAR, out, "--to", "pth", "--out", again)[0] == 0
+    assert convert(ROOT / LIDAR, again)[0] == 0 and (tmp_path / "own.safetensors").is_file()
 
 
 def test_a_checkpoint_of_unknown_origin(convert, tmp_path):
@@ -66,6 +77,7 @@ def test_a_checkpoint_of_unknown_origin(convert, tmp_path):
     assert status == 1 and "strange.pth: its origin is unknown" in said.err and len(said.err.splitlines()) == 1
     status, said = convert(ROOT / LIDAR, file, "--from", "bevfusion")
     assert status == 1 and "left over: img_backbone.a" in said.err and "the nearest is mmdet3d" in said.err
+    assert "rename=" not in said.err  # which the tool does not have
     assert [path.name for path in tmp_path.iterdir()] == ["strange.pth"]
 
 
@@ -89,11 +101,12 @@ def test_the_tool_writes_what_the_other_tools_read(convert, tmp_path):
     ("config", "file", "out", "message"),
     [
         ("net.py", "text", "a.safetensors", "text is truncated or no file of weights|text must hold tensors"),
-        ("net.py", "junk", "a.safetensors", "junk is truncated or no file of weights: it is no pickle$"),
-        ("net.py", "missing", "a.safetensors", "no such file: .*missing"),
+        ("net.py", "junk", "a.safetensors", "junk is truncated or no file of weights: .* begins with 'junk"),
+        ("net.py", "missing", "a.safetensors", "missing: no such file"),
         ("net.py", "init", "a.pth", "--out must be a .safetensors file, got .*a.pth"),
         ("net.py", "init", "a.safetensors", "init: .*missing: stem.0.norm.weight"),
-        ("linear.py", "init", "a.safetensors", "linear.py: model must hold one MinkUNet or SPVCNN, got 0"),
+        ("linear.py", "init", "a.safetensors", "model must hold one MinkUNet or SPVCNN, got 0; .*init is of spvnas"),
+        ("net.py", "lidar", "a.safetensors", "lidar: is not of spvnas, by its names it is of mmdet3d; as spvnas: "),
     ],
 )
 def test_the_tool_says_in_one_line_what_is_wrong(config, file, out, message, convert, tmp_path):
@@ -104,6 +117,7 @@ def test_the_tool_says_in_one_line_what_is_wrong(config, file, out, message, con
     (tmp_path / "text").write_text("no weights")
     (tmp_path / "junk").write_text("junk\n")
     torch.save({"stem.0.kernel": torch.zeros(27, 3, 4)}, tmp_path / "init")
+    torch.save({"bbox_head.a": torch.zeros(1)}, tmp_path / "lidar")
     status, said = convert(tmp_path / config, tmp_path / file, "--from", "spvnas", "--out", tmp_path / out)
     assert status == 1 and len(said.err.splitlines()) == 1 and re.search(message, said.err)
     assert not (tmp_path / out).exists()

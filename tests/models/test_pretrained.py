@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Swin weights of other libraries: made up in their names, run by their formulas, compared with ours."""
 
+import pickle
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -207,6 +209,26 @@ def test_objects_are_never_built(tmp_path):
     torch.save({"state_dict": make_weights("timm"), "hook": Stranger()}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match="a.pth must hold tensors and plain values only"):
         load_pretrained_backbone(make_model(), tmp_path / "a.pth")
-    torch.save({"epoch": 3}, tmp_path / "b.pth")
-    with pytest.raises(ValueError, match="b.pth must hold a dict of tensors, got dict"):
+    with pytest.raises(ValueError, match=r"got [\w.]*Stranger, which is not executed"):
+        load_pretrained_backbone(make_model(), tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file: torch.save({"epoch": 3, 1: 2}, file), "a dict of tensors, got a dict .* the keys epoch, 1$"),
+        (lambda file: torch.save({"state_dict": {}}, file), "must hold a dict of tensors, got an empty dict$"),
+        (lambda file: torch.save([1, 2], file), "must hold a dict of tensors, got list$"),
+        (lambda file: file.write_bytes(b""), "no file of weights: it is empty$"),
+        (lambda file: file.write_text("<!DOCTYPE html><html>"), "torch.save did not write it, .* with '<!DOCTYPE"),
+        (lambda file: file.write_bytes(pickle.dumps([print], 4)), "must hold tensors and plain values only, got "),
+        (lambda file: file.write_bytes(b"\x80\x02junk"), "no file of weights|must hold tensors and plain values only"),
+        (lambda file: file.mkdir(), "is a folder, not a file of weights"),
+    ],
+    ids=["none", "empty_dict", "list", "empty", "web_page", "pickle", "junk", "folder"],
+)  # fmt: skip
+def test_files_that_hold_something_else(write, message, tmp_path):
+    write(tmp_path / "b.pth")
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"b.pth.*{message}") as caught:
         load_pretrained_backbone(make_model(), tmp_path / "b.pth")
+    assert "arbitrary code" not in str(caught.value)  # torch's advice is to execute the file
