@@ -34,7 +34,8 @@ def test_every_config_is_read_and_survives_a_checkpoint(path):
         for transform in dataset.transforms:
             assert str(transform.get("database", root)).startswith(root)
     # A stage, profile or file that a config names exists beside it.
-    named = [cfg.get("first_stage"), *cfg.get("profiles", {}).values()]
+    first = cfg.get("first_stage") or {}
+    named = [*(first.values() if isinstance(first, dict) else [first]), *cfg.get("profiles", {}).values()]
     assert all((Path(path).parent / name).is_file() for name in named if name)
 
 

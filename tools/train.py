@@ -35,7 +35,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="continue the last run of the work dir")
     parser.add_argument("--amp", action="store_true", help="half precision: float16 on a GPU, bfloat16 on a CPU")
     parser.add_argument("--profile", help="full, or a name in the config's profiles (demo)")
-    parser.add_argument("--load-from", type=Path, help="start from these weights and skip the first stage")
+    parser.add_argument(
+        "--load-from",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="start from these weights and skip the first stages; a second one gives the encoders that the first lacks",
+    )
     parser.add_argument("--pretrained-backbone", type=Path, help="Swin weights of mmdet, torchvision or timm")
     parser.add_argument("--subnet", type=Path, help="JSON of tools/search.py, for configs/spvnas/spvnas_subnet.py")
     parser.add_argument(
@@ -57,6 +63,7 @@ def main() -> None:
         raise ValueError(f"--seed must be in 0 .. 2**32 - 1, got {arguments['seed']}")
     from pcperc.engine.training import TrainOptions, train
 
+    arguments["load_from"] = tuple(arguments["load_from"] or ())
     train(TrainOptions(overrides=arguments.pop("cfg_options"), **arguments), simulate=simulate)
 
 

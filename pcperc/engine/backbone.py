@@ -19,13 +19,13 @@ def check_backbone_option(cfg: Config, config: Path, file: Path | None) -> None:
         return
     if not file.is_file():
         raise ConfigError(f"--pretrained-backbone {file}: no such file")
-    if not _has_cameras(cfg):
+    if not has_cameras(cfg):
         raise ConfigError(f"--pretrained-backbone: {config} has no camera encoder")
 
 
 def warn_of_random_backbone(cfg: Config) -> None:
     """Say in one line, before days are spent, that a camera model on real data starts without pretrained weights."""
-    if _has_cameras(cfg) and cfg.get("simulation") is None:
+    if has_cameras(cfg) and cfg.get("simulation") is None:
         say(
             "warning: the camera backbone starts from random weights, the published figures from a Swin-T trained on "
             "nuImages: --pretrained-backbone FILE (tools/README.md says where to get one)"
@@ -52,5 +52,6 @@ def backbone_starter(file: Path | None, *, has_weights: bool) -> Callable[[nn.Mo
     return start
 
 
-def _has_cameras(cfg: Config) -> bool:
+def has_cameras(cfg: Config) -> bool:
+    """True where the model of a config has a camera encoder."""
     return "camera" in cfg.get("model", {}).get("encoders", {})

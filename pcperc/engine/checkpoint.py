@@ -13,7 +13,7 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -166,6 +166,43 @@ def load_weights(model: torch.nn.Module, state_dict: dict, *, source: str | Path
         raise CheckpointError(f"{source}: is a checkpoint of another model, {_difference(own, state_dict)}")
     model.load_state_dict(state_dict, strict=not partial)
     return missing
+
+
+def load_stages(model: torch.nn.Module, paths: Sequence[Path], *, partial: bool = False) -> list[str]:
+    """Put the weights of checkpoints of several stages into ``model``.
+
+    Args:
+        paths: the first gives all that it has; each further one the encoders of modalities (``encoders.<modality>.*``)
+            that those before it lack: its own decoder and heads read another map.
+        partial: the model may have parts that no file has.
+    Returns:
+        Names of the model's tensors that no file has; empty unless ``partial``.
+    Raises:
+        CheckpointError: a file is of another model, or a further one has no such encoder.
+    """
+    missing, present = set(model.state_dict()), set()
+    for number, path in enumerate(paths):
+        weights = load_checkpoint(path)["state_dict"]
+        if number > 0:
+            found = {_encoder(key) for key in weights} - {""}
+            weights = {key: value for key, value in weights.items() if _encoder(key) in found - present}
+            if not weights:
+                before = ", ".join(map(str, paths[:number]))
+                raise CheckpointError(
+                    f"{path}: must have an encoder that {before} lacks, got {', '.join(sorted(found)) or 'none'}"
+                )
+        missing.intersection_update(load_weights(model, weights, source=path, partial=partial or len(paths) > 1))
+        present |= {_encoder(key) for key in weights}
+    if missing and not partial:
+        files = ", ".join(map(str, paths))
+        raise CheckpointError(f"{files}: lack {len(missing)} tensors of the model (first: '{min(missing)}')")
+    return sorted(missing)
+
+
+def _encoder(key: str) -> str:
+    """Return "encoders.<modality>" of a tensor's name, "" for one of another part."""
+    parts = key.split(".")
+    return ".".join(parts[:2]) if parts[0] == "encoders" else ""
 
 
 def _difference(own: dict, given: dict) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runs that a training is made of: a config, what the command line changes in it, and the stage before it."""
+"""The runs that a training is made of: a config, what the command line changes in it, and the stages before it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ class TrainOptions:
     resume: bool = False
     amp: bool = False
     profile: str | None = None
-    load_from: Path | None = None
+    load_from: Path | tuple[Path, ...] | None = None
     pretrained_backbone: Path | None = None
     subnet: Path | None = None
     overrides: dict = field(default_factory=dict)
@@ -34,14 +34,20 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run of a recipe."""
+    """One training run of a recipe.
+
+    Attributes:
+        load_from: checkpoints to begin with; empty: of the stages in ``before``, if any.
+        before: the stages whose weights this one begins with.
+    """
 
     name: str
     cfg: Config
     file: Path
     work_dir: Path
     profile: str
-    load_from: Path | None
+    load_from: tuple[Path, ...] = ()
+    before: tuple["Stage", ...] = ()
 
 
 def default_work_dir(config: Path) -> Path:
@@ -50,22 +56,34 @@ def default_work_dir(config: Path) -> Path:
 
 
 def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: TrainOptions) -> list[Stage]:
-    """Return the runs of a recipe in order: the first stage in its own folder, the last directly in ``work_dir``."""
-    load_from = options.load_from
-    if load_from is None and cfg.get("load_from"):
-        load_from = file.parent / cfg.load_from
-        if not load_from.is_file():
+    """Return the runs of a recipe in order: first stages in folders of their own, the last directly in ``work_dir``.
+
+    ``first_stage`` of a config names the config of one stage, or is a dict from folder to config of several.
+    """
+    load_from = options.load_from or ()
+    load_from = load_from if isinstance(load_from, tuple) else (load_from,)
+    if not load_from and cfg.get("load_from"):
+        load_from = (file.parent / cfg.load_from,)
+        if not load_from[0].is_file():
             raise ConfigError(
-                f"{file}: load_from names {load_from}, which is missing; --load-from FILE takes other weights"
+                f"{file}: load_from names {load_from[0]}, which is missing; --load-from FILE takes other weights"
             )
-        say(f"starting from {load_from}")
-    stages = []
-    if cfg.get("first_stage") and load_from is None:
-        first_file = file.parent / cfg.first_stage
+        say(f"starting from {load_from[0]}")
+    before = []
+    for folder, name in _first_stages(cfg, file).items() if not load_from else ():
+        first_file = file.parent / name
         first = load_config(first_file, _applicable(options.overrides, first_file))
-        folder = work_dir / FIRST_STAGE_FOLDER
-        stages.append(Stage(first_file.stem, _adjusted(first, options), first_file, folder, profile, None))
-    return [*stages, Stage(file.stem, _adjusted(cfg, options), file, work_dir, profile, load_from)]
+        before.append(Stage(first_file.stem, _adjusted(first, options), first_file, work_dir / folder, profile))
+    return [*before, Stage(file.stem, _adjusted(cfg, options), file, work_dir, profile, load_from, tuple(before))]
+
+
+def _first_stages(cfg: Config, file: Path) -> dict[str, str]:
+    """Return folder to config of each first stage."""
+    named = cfg.get("first_stage") or {}
+    named = {FIRST_STAGE_FOLDER: named} if isinstance(named, str) else named
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise ConfigError(f"{file}: first_stage must be the name of a config or a dict of folder=name, got {named!r}")
+    return dict(named.items())
 
 
 def _adjusted(cfg: Config, options: TrainOptions) -> Config:

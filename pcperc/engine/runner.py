@@ -29,6 +29,7 @@ from pcperc.engine import random_state
 from pcperc.engine.checkpoint import (
     CheckpointError,
     load_checkpoint,
+    load_stages,
     load_weights,
     save_checkpoint,
     save_text,
@@ -71,7 +72,8 @@ class Runner(MMEngineRunner):
         record: stored in every checkpoint.
         label: what the progress display says.
         resume_from: a checkpoint to continue from.
-        load_from: weights to begin with; in training, the model may have parts that the file lacks.
+        load_from: checkpoints with the weights to begin with. Of the first one all are taken, of each further one
+            the encoders that those before it lack. In training, the model may have parts that no file has.
         after_load: called with the model before it trains or is tested, not where a run is resumed; a model that it
             returns takes the place of that one.
     """
@@ -85,16 +87,16 @@ class Runner(MMEngineRunner):
         record: RunRecord,
         label: str = "training",
         resume_from: Path | None = None,
-        load_from: Path | None = None,
+        load_from: Path | tuple[Path, ...] | None = None,
         after_load: Callable[[nn.Module], nn.Module | None] | None = None,
     ) -> None:
         self.device, self.record, self.label = device, record, label
         self._resume_from, self._after_load = resume_from, after_load
+        self._begin_with = load_from if isinstance(load_from, tuple) else (load_from,) if load_from else ()
         super().__init__(
             model=cfg["model"],
             work_dir=str(work_dir),
             **{key: copy.deepcopy(cfg.get(key)) for key in _PASSED_ON},
-            load_from=str(load_from) if load_from else None,
             resume=resume_from is not None,
             launcher="pytorch" if torch.distributed.is_initialized() else "none",
             randomness={"seed": cfg.get("seed", 0)},
@@ -212,12 +214,10 @@ class Runner(MMEngineRunner):
         if self._resume_from is not None:
             self._restore(load_checkpoint(self._resume_from), self._resume_from)
             return
-        if self._load_from is not None:
-            checkpoint = load_checkpoint(self._load_from)
-            missing = load_weights(
-                self.bare_model, checkpoint["state_dict"], source=self._load_from, partial=self._train_loop is not None
-            )
-            self.logger.info(f"weights from {self._load_from}; {len(missing)} tensors of the model are not in it")
+        if self._begin_with:
+            missing = load_stages(self.bare_model, self._begin_with, partial=self._train_loop is not None)
+            files = ", ".join(map(str, self._begin_with))
+            self.logger.info(f"weights from {files}; {len(missing)} tensors of the model are not in it")
         if self._after_load is not None:
             replacement = self._after_load(self.bare_model)
             self.model = self.model if replacement is None else replacement

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pcperc.engine.backbone import backbone_starter, check_backbone_option, warn_of_random_backbone
+from pcperc.engine.backbone import backbone_starter, check_backbone_option, has_cameras, warn_of_random_backbone
 from pcperc.engine.checkpoint import finished_checkpoint, last_checkpoint, load_checkpoint, set_aside_earlier_run
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import choose_profile, provide_data
@@ -34,8 +34,9 @@ from pcperc.files import only_writer
 def train(options: TrainOptions, *, simulate: Callable[..., Any] | None = None) -> Path:
     """Train every stage of the config's recipe.
 
-    A recipe is the config itself, preceded by its ``first_stage``, unless weights to start from are given. Each stage
-    begins with the weights of the one before. Under torchrun, a run that was restarted resumes by itself.
+    A recipe is the config itself, preceded by what its ``first_stage`` names, unless weights to start from are given.
+    First stages begin with random weights, one after the other; the last stage begins with theirs (see ``Runner``).
+    Under torchrun, a run that was restarted resumes by itself.
 
     Args:
         simulate: makes the data set of a config that has ``simulation``; called with its entries and ``root``.
@@ -85,7 +86,7 @@ def _run_stages(
     resume: bool,
 ) -> Path:
     """Provide the data of all stages and run one after the other; return the finished checkpoint."""
-    called, path = time.time(), None
+    called, finished = time.time(), {}
     try:
         if is_main():
             for stage in stages:
@@ -99,10 +100,13 @@ def _run_stages(
         for number, stage in enumerate(stages, 1):
             label = f"stage {number}/{len(stages)} {stage.name}" if len(stages) > 1 else f"training {stage.name}"
             work_dirs = [later.work_dir for later in stages[number - 1 :]]
-            path = run_stage(stage, options, device, label, resume=resume, previous=path, work_dirs=work_dirs)
+            given = stage.load_from or tuple(finished[earlier.work_dir] for earlier in stage.before)
+            finished[stage.work_dir] = run_stage(
+                stage, options, device, label, resume=resume, load_from=given, work_dirs=work_dirs
+            )
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_what_is_saved(stages, 0.0 if resume else called)) from error
-    return path
+    return finished[stages[-1].work_dir]
 
 
 def _what_is_saved(stages: list[Stage], since: float) -> str:
@@ -122,13 +126,13 @@ def run_stage(
     label: str,
     *,
     resume: bool,
-    previous: Path | None,
+    load_from: tuple[Path, ...],
     work_dirs: list[Path],
 ) -> Path:
     """Run one stage to its end, from where its last checkpoint is if ``resume``; return its finished checkpoint.
 
     Args:
-        previous: the checkpoint of the stage before.
+        load_from: checkpoints whose weights it begins with.
         work_dirs: of this stage and those after it; where it begins anew, earlier runs are moved out of them.
     """
     record = RunRecord(
@@ -144,10 +148,12 @@ def run_stage(
     if begin is not None and load_checkpoint(begin)["meta"]["finished"] and finished_checkpoint(stage.work_dir):
         say(f"{label}: finished already, {begin}")
         return begin
-    start_backbone = backbone_starter(options.pretrained_backbone, has_weights=stage.load_from is not None)
+    trained_before = any(has_cameras(earlier.cfg) for earlier in stage.before)
+    start_backbone = backbone_starter(options.pretrained_backbone, has_weights=bool(stage.load_from))
 
     def before_training(model: torch.nn.Module) -> None:
-        start_backbone(model)
+        if not trained_before:
+            start_backbone(model)
         _set_aside(
             work_dirs
         )  # as late as this: a start that fails disturbs nothing, and its weights may come from there
@@ -159,7 +165,7 @@ def run_stage(
         record=record,
         label=label,
         resume_from=begin,
-        load_from=None if begin else stage.load_from or previous,
+        load_from=() if begin else load_from,
         after_load=before_training,
     )
     parameters = sum(p.numel() for p in runner.bare_model.parameters()) / 1e6

@@ -38,6 +38,24 @@ def test_load_from_skips_the_first_stage(configs, tmp_path):
     assert not (tmp_path / "b/lidar_only").exists()
 
 
+def test_several_first_stages(configs, tmp_path, capsys):
+    """Each begins with random weights; the last takes all of the first, of the second the encoders that it lacks."""
+    for name in ("lidar.py", "camera.py"):
+        configs(name, "")
+    text = "first_stage = dict(lidar_only='lidar.py', camera_only='camera.py')\nmodel.merge(dict(dropout=0.0))"
+    recipe = configs("recipe.py", text)
+    with pytest.raises(CheckpointError, match="camera_only/epoch_1.pth: must have an encoder that .* lacks, got none"):
+        train(options(recipe, tmp_path))
+    printed = capsys.readouterr().out
+    assert [f"stage {n}/3 {name}: 0.00M" in printed for n, name in ((1, "lidar"), (2, "camera"))] == [True, True]
+    first, second = (load_checkpoint(tmp_path / f"work/{name}_only/epoch_1.pth") for name in ("lidar", "camera"))
+    assert first["meta"]["finished"] and second["meta"]["finished"]
+    log = next((tmp_path / "work/camera_only").glob("*/*.log")).read_text()
+    assert "weights from" not in log
+    with pytest.raises(ConfigError, match=r"first_stage must be the name of a config or a dict .*, got 3"):
+        train(options(configs("wrong.py", "first_stage = 3"), tmp_path))
+
+
 def test_weights_that_a_config_names(configs, tmp_path, capsys):
     configs("first.py", "")
     recipe = configs("recipe.py", "first_stage = 'first.py'\nload_from = 'shipped.safetensors'")
