@@ -17,7 +17,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--results",
         type=Path,
-        help="results_nusc.json, results_tracking.json, or the folder of sequences/, that tools/test.py wrote",
+        help="results_nusc.json, results_tracking.json or the folder of sequences/ that tools/test.py wrote; or "
+        "<file>.json of tools/infer.py, or its folder, to look at files without a data set",
     )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write PNG files there instead of opening a window")
     parser.add_argument("--gif", type=Path, metavar="FILE", help="write a scene, seen from above, as an animation")

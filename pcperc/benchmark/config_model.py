@@ -21,8 +21,9 @@ from pcperc.datasets import collate
 from pcperc.engine.cloud_inference import made_up_sample, reads_clouds
 from pcperc.engine.config import load_config
 from pcperc.engine.distributed import pick_device
-from pcperc.engine.inference import raw_sample, raw_transforms
+from pcperc.engine.inference import raw_transforms
 from pcperc.engine.progress import ProgressDisplay
+from pcperc.engine.raw_files import raw_sample
 from pcperc.models.bevfusion import BEVFusion, capture_frame
 from pcperc.ops._checks import positive_int
 from pcperc.registry import MODELS, resolve_type

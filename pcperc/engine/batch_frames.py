@@ -12,7 +12,8 @@ from mmengine.config import Config
 
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset
-from pcperc.engine.inference import classes_of, raw_transforms
+from pcperc.engine.file_samples import classes_of
+from pcperc.engine.inference import raw_transforms
 from pcperc.engine.loading import open_checkpoint
 from pcperc.engine.raw_files import raw_sample, read_points
 

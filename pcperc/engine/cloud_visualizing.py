@@ -12,6 +12,7 @@ from pcperc.datasets import KITTIFrustums, ModelNet40, S3DISBlocks, ShapeNetPart
 from pcperc.datasets.rooms import RoomBlocks
 from pcperc.datasets.shapenet_part_labels import CATEGORIES, PART_NAMES, PARTS
 from pcperc.engine.config import ConfigError
+from pcperc.engine.inferred_files import kind_of
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.evaluation import RoomVotes
@@ -29,7 +30,8 @@ def save_cloud_pictures(
     """Write a picture of each shape, room or frustum; rooms that are samples block by block are drawn whole.
 
     Args:
-        dataset: one of ``CLOUDS``. predict: from index and recorded sample to what a model says, or None.
+        dataset: one of ``CLOUDS``, or files of one.
+        predict: from index and recorded sample to what a model says, or None.
         folder: receives the pictures. max_samples: the most of them, spread over the split; 0 is all.
         simulated: the pictures say so.
     Returns:
@@ -90,15 +92,16 @@ def _picture(dataset: Any, sample: dict, found: Any, simulated: bool) -> np.ndar
     """Draw one sample."""
     found = None if found is None else found.numpy()
     points, title, truth = sample["points"], sample["sample_token"], sample.get("point_labels")
-    if isinstance(dataset, KITTIFrustums):
+    kind = kind_of(dataset)
+    if kind is KITTIFrustums:
         return _frustum(dataset, sample, found, simulated)
-    if isinstance(dataset, ModelNet40):
-        name = dataset.categories[sample["category"]]
-        said = "" if found is None else f", predicted {dataset.categories[found.label]} ({found.score:.2f})"
+    if kind is ModelNet40:
+        name = kind.categories[sample["category"]] if "category" in sample else "points"
+        said = "" if found is None else f", predicted {kind.categories[found.label]} ({found.score:.2f})"
         whole = np.zeros(len(points), np.int64)
         return draw_parts(points, names={0: name}, truth=whole, title=f"{title}{said}", simulated=simulated)
     said = None if found is None else found.labels
-    if isinstance(dataset, ShapeNetPart):
+    if kind is ShapeNetPart:
         category = CATEGORIES[sample["category"]]
         names, title = dict(zip(PARTS[category], PART_NAMES[category], strict=True)), f"{category} {title}"
         return draw_parts(points, names=names, truth=truth, predicted=said, title=title, simulated=simulated)

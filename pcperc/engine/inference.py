@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions for files that belong to no data set: raw points and, where the model has cameras, images; hits."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,26 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pcperc.datasets import (
-    LABEL_MAPS,
-    MAP_CLASSES,
-    LabelMap,
-    NuScenesLidarSeg,
-    SemanticKITTI,
-    collate,
-)
-from pcperc.datasets.nuscenes_lidarseg import CHALLENGE_MAP
-from pcperc.engine.cloud_inference import check_category, cloud_label_map, cloud_sample, describe_class, reads_clouds
+from pcperc.datasets import MAP_CLASSES, LabelMap, collate
+from pcperc.engine.cloud_inference import check_category, describe_class
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
-from pcperc.engine.hit_inference import clusters_hits, describe_clusters, hits_sample, write_clusters
+from pcperc.engine.file_samples import Reading, classes_of, file_sample, label_map_of
+from pcperc.engine.hit_inference import clusters_hits, describe_clusters, write_clusters
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
-from pcperc.engine.raw_files import raw_sample, read_points, row_by_row
+from pcperc.engine.raw_files import row_by_row
 from pcperc.files import write_text, written_whole
 from pcperc.geometry import IGNORED, CloudClass, Detections, HitClusters, MapPrediction, PointLabels
-from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
+from pcperc.registry import TRANSFORMS, resolve_type
 from pcperc.transforms import DrawMapMasks
 
 
@@ -80,25 +72,18 @@ def infer(options: InferOptions) -> list[Path]:
     classes, label_map = classes_of(dataset), label_map_of(dataset)
     of_hits = clusters_hits(opened.cfg["model"])
     check_category(dataset, options.category)
-
-    def recorded(points: np.ndarray) -> dict:
-        return {} if label_map is None else {"num_recorded_points": len(points)}
-
     written = []
     with ProgressDisplay("inferring", len(options.files)) as display:
         for path, calibration in zip(options.files, calibrations, strict=True):
-            if of_hits:
-                sample = hits_sample(path)
-            elif reads_clouds(dataset):
-                sample = cloud_sample(path, dataset, options.category)
-            else:
-                points = read_points(path, columns=options.columns, intensity_scale=options.intensity_scale)
-                sample = {**raw_sample(points, path, calibration), **recorded(points)}
+            beside = None if calibration is None else str(calibration)
+            reading = Reading(options.columns, options.intensity_scale, options.category, beside)
+            sample = file_sample(path, dataset, reading, of_hits=of_hits)
             for transform in transforms:
                 sample = transform(sample)
             found = predict(model, sample)
             head = {
                 "file": str(path),
+                **reading.told(),
                 "checkpoint": str(options.checkpoint),
                 "trained_on_simulated_data": opened.simulated,
             }
@@ -212,22 +197,6 @@ def raw_transforms(dataset: dict) -> list:
     """Return the transforms of a data set's config, without the one that draws a map: raw samples have none."""
     transforms = dataset.get("transforms", ())
     return [TRANSFORMS.build(t) for t in transforms if resolve_type(t["type"], TRANSFORMS) is not DrawMapMasks]
-
-
-def classes_of(dataset: dict) -> Sequence[str]:
-    """Return the class names of the boxes of a config's data set: those that it names, else the data set's own."""
-    kind = resolve_type(dataset["type"], DATASETS)
-    argument = inspect.signature(kind).parameters.get("classes")
-    own = getattr(kind, "classes", ()) if argument is None else argument.default
-    return dataset.get("classes", own)
-
-
-def label_map_of(dataset: dict) -> LabelMap | None:
-    """Return how the data set of a config numbers the classes of points in files; None where it is of boxes."""
-    kind = resolve_type(dataset["type"], DATASETS)
-    if kind is SemanticKITTI:
-        return LABEL_MAPS[dataset.get("label_map", "official")]
-    return CHALLENGE_MAP if kind is NuScenesLidarSeg else cloud_label_map(dataset)
 
 
 def _calibrations(options: InferOptions, needs_images: bool) -> list[Path | None]:

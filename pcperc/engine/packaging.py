@@ -16,7 +16,7 @@ from torch import Tensor
 from pcperc import nn as spnn
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
-from pcperc.engine.inference import classes_of
+from pcperc.engine.file_samples import classes_of
 from pcperc.engine.loading import PRECISIONS, build_model, open_checkpoint
 from pcperc.engine.messages import say
 from pcperc.files import write_text, written_whole

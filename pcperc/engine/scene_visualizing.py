@@ -103,7 +103,7 @@ def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height", map
     with ProgressDisplay("drawing", len(frames)) as display:
         for position, index in enumerate(frames.indices):
             frame = frames[position]
-            stem = f"{index:04d}_{frame.file_name if '/' in frame.token else frame.token[:8]}"
+            stem = f"{index:04d}_{frame.short_name}"
             saved.append(save_png(folder / f"{stem}_birds_eye.png", draw_birds_eye(frame, color_by=color_by)))
             if frame.images:
                 saved.append(save_png(folder / f"{stem}_cameras.png", draw_camera_mosaic(frame)))

@@ -12,6 +12,7 @@ from pcperc.datasets import CalorimeterHits
 from pcperc.engine.cloud_visualizing import CLOUDS, save_cloud_pictures
 from pcperc.engine.config import ConfigError
 from pcperc.engine.event_visualizing import EventFrames, show_events
+from pcperc.engine.inferred_files import InferredFiles, find_results, kind_of, open_results
 from pcperc.engine.prediction_sources import Predict, TrackPredictions, open_predictions
 from pcperc.engine.scene_visualizing import (
     Frames,
@@ -67,6 +68,29 @@ def visualize(options: VisualizeOptions) -> list[Path]:
         raise ConfigError("visualize: --save or --gif must be given, not both")
     if options.max_samples < 0:
         raise ConfigError(f"visualize: --max-samples must be 0 (all) or more, got {options.max_samples}")
+    view = _open_files(options) or _open_samples(options)
+    show = next((show for kinds, show in _SHOWN_BY if issubclass(kind_of(view.dataset), kinds)), _show_scenes)
+    return show(view, options)
+
+
+def _open_files(options: VisualizeOptions) -> _View | None:
+    """Return the files that infer.py read, where the results are its own."""
+    found = [] if options.results is None else find_results(options.results)
+    if not found:
+        if options.results is not None and options.results.is_dir() and not (options.results / "sequences").is_dir():
+            kinds = "<file>.json of tools/infer.py, or sequences/ of tools/test.py for SemanticKITTI"
+            raise ConfigError(f"visualize: --results {options.results}: a folder must hold {kinds}")
+        return None
+    for name in ("split", "scene", "data_root", "gif"):
+        if getattr(options, name) is not None:
+            given = name.replace("_", "-")
+            raise ConfigError(f"visualize: --{given} is for samples of a data set, {options.results} is of files")
+    cfg, files = open_results(found, options.config)
+    return _View(files, cfg.test_dataloader.dataset, files.predict, simulated=False)
+
+
+def _open_samples(options: VisualizeOptions) -> _View:
+    """Return the samples of the config's data set, and what gives their predictions."""
     cfg, dataset, predict = open_predictions(
         options.config,
         checkpoint=options.checkpoint,
@@ -77,8 +101,7 @@ def visualize(options: VisualizeOptions) -> list[Path]:
     )
     description = cfg.test_dataloader.dataset
     simulated = "sim" in f"{cfg.get('data_version', '')} {description.get('split', '')}"
-    show = next((show for kinds, show in _SHOWN_BY if isinstance(dataset, kinds)), _show_scenes)
-    return show(_View(dataset, description, predict, simulated), options)
+    return _View(dataset, description, predict, simulated)
 
 
 def _show_clouds(view: _View, options: VisualizeOptions) -> list[Path]:
@@ -104,7 +127,7 @@ def _show_scenes(view: _View, options: VisualizeOptions) -> list[Path]:
         view.predict,
         score_threshold=options.score_threshold,
         simulated=view.simulated,
-        draw_masks=mask_drawing(view.description),
+        draw_masks=None if isinstance(view.dataset, InferredFiles) else mask_drawing(view.description),
         **({"trails": view.predict.trails} if isinstance(view.predict, TrackPredictions) else {}),
     )
     color_by = options.color_by or default_coloring(frames[0])

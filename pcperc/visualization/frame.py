@@ -171,6 +171,11 @@ class Frame:
         """The token as part of a file's name."""
         return self.token.replace("/", "_")
 
+    @property
+    def short_name(self) -> str:
+        """The same, of nuScenes' long tokens the first eight letters."""
+        return self.file_name if set(self.token) & set("/.") else self.token[:8]
+
     def title(self) -> str:
         """Return scene and sample in one line."""
         return "  ".join(part for part in (self.scene_name, self.token) if part)

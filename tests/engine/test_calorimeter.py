@@ -94,6 +94,9 @@ def test_files_of_hits(trained, root, tmp_path):
     # The other endcap is this one mirrored.
     flipped = [{**row, "center": [*row["center"][:2], -row["center"][2]]} for row in written[1]]
     assert flipped == written[0]
+    drawn = visualize(VisualizeOptions(CONFIG, results=tmp_path / "out", save=tmp_path / "pictures"))
+    flat = [path.name for path in drawn if path.name.endswith("_event.png")]
+    assert flat == [f"000{k}_{name}.npz_event.png" for k, name in enumerate(("event_empty", "rec", "sim"))]
 
 
 def test_events_with_next_to_nothing_in_them(trained, tmp_path):

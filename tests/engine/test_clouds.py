@@ -16,6 +16,7 @@ from pcperc.engine.exporting import ExportOptions, export_samples
 from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
+from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.simulation import rooms, shapes
 from pcperc.simulation.data_set import simulate
 from tests import kitti_root
@@ -116,7 +117,8 @@ def test_parts_of_a_file(parts, tmp_path):
     result = json.loads(path.read_text())
     labels = np.fromfile(path.with_suffix(".label"), "<u4")
     assert set(labels.tolist()) <= {36, 37} and sum(row["points"] for row in result["classes"]) == len(labels)
-    assert all(row["class"].startswith("Mug/") for row in result["classes"])
+    assert all(row["class"].startswith("Mug/") for row in result["classes"]) and result["category"] == "Mug"
+    assert len(visualize(VisualizeOptions(config, results=path, save=tmp_path / "pictures"))) == 1
     with pytest.raises(ConfigError, match="--category must say what the files show, one of Airplane, .*; got none"):
         infer(InferOptions(config, checkpoint, [root / f"{token}.txt"], out=out, device="cpu"))
 
@@ -166,6 +168,7 @@ def test_a_box_of_a_file_is_in_its_frame(frustums, tmp_path):
     files = [tmp_path / "ahead.npy", tmp_path / "aside.bin"]
     options = InferOptions(config, checkpoint, files, out=tmp_path, min_score=0.0, category="Car", device="cpu")
     ahead, aside = (json.loads(path.read_text())["detections"][0] for path in infer(options))
+    assert len(visualize(VisualizeOptions(config, results=tmp_path, save=tmp_path / "pictures"))) == 2
     x, y, z = ahead["center"]
     assert ahead["class"] == "Car" and aside["center"] == pytest.approx([-y, x, z], abs=1e-2)
     assert aside["size_lwh"] == pytest.approx(ahead["size_lwh"], abs=1e-2)

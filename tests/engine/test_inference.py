@@ -15,7 +15,8 @@ import torch
 from pcperc.datasets import CLASSES, argoverse2, kitti_files, waymo
 from pcperc.engine.config import ConfigError
 from pcperc.engine.exporting import ExportOptions, export_samples
-from pcperc.engine.inference import InferOptions, classes_of, describe, infer
+from pcperc.engine.file_samples import classes_of
+from pcperc.engine.inference import InferOptions, describe, infer
 from pcperc.engine.raw_files import read_cameras, read_points
 from pcperc.geometry import Detections
 from pcperc.registry import DATASETS
@@ -75,7 +76,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_commands_of_the_page_run(folder):
-    """Those of tools/README.md that export samples and detect objects in them."""
+    """Those of tools/README.md that export samples, detect objects in them and draw these."""
     page = (ROOT / "tools/README.md").read_text()
     commands = re.search(r"```bash\n(python tools/export_samples.*?)```", page, re.S)[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{ENVIRONMENT['PATH']}"
@@ -87,7 +88,9 @@ def test_the_commands_of_the_page_run(folder):
     assert [path.name for path in results] == ["0000.npy.json", "0002.npy.json"]
     record = json.loads(results[0].read_text())
     assert record["file"] == "samples/0000.npy" and record["trained_on_simulated_data"]
-    assert isinstance(record["detections"], list)
+    assert isinstance(record["detections"], list) and record["calibration"] == "samples/0000.json"
+    pictures = {path.name for path in (folder / "pictures").iterdir()}
+    assert {f"000{k}_000{2 * k}.npy_{kind}.png" for k in (0, 1) for kind in ("birds_eye", "cameras")} <= pictures
 
 
 def test_an_exported_sample_is_read_as_it_was_recorded(folder, tmp_path, monkeypatch, capsys):

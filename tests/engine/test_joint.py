@@ -83,3 +83,5 @@ def test_files_get_boxes_and_a_map(trained, tmp_path):
     probabilities = np.load(written.with_suffix(".map.npy"), allow_pickle=False)
     assert probabilities.shape == (6, 100, 100) and probabilities.dtype == np.float32
     assert found["map"][0]["square_metres"] == (probabilities[0] >= 0.5).sum()
+    drawn = visualize(VisualizeOptions(CONFIG, results=written, save=tmp_path / "pictures"))
+    assert {"0000_scan.bin_birds_eye.png", "0000_scan.bin_map.png"} <= {path.name for path in drawn}

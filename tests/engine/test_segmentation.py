@@ -136,6 +136,8 @@ def test_raw_files(trained, root, tmp_path):
         number: count for number, count in zip(*np.unique(numbers, return_counts=True), strict=True)
     }
     assert all(0 < row["mean_score"] <= 1 and row["class"] in SEGMENT_CLASSES for row in found["classes"])
+    drawn = visualize(VisualizeOptions(config, results=path, save=tmp_path / "pictures"))
+    assert drawn[0].name == "0000_000001.bin_birds_eye.png" and cv2.imread(str(drawn[0])).std() > 1
 
 
 def test_fused_networks_predict_as_they_were_trained(trained, root, tmp_path, monkeypatch):
