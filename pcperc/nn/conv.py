@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pcperc.nn import peer_backends
 from pcperc.nn._checks import TellsArguments, check_dtype, check_input
+from pcperc.nn._parts import own_parameter
 from pcperc.ops._checks import positive_int, to_tuple
 from pcperc.ops._layer_calls import layer_conv
 from pcperc.ops.unique_coords import conv_output_shape
@@ -100,7 +101,7 @@ class SparseConvBase(TellsArguments, nn.Module):
         needs_both = torch.is_grad_enabled() and feats.requires_grad
         tables = kernel_map.convolution_tables(with_reverse=needs_both)
         try:
-            feats = layer_conv(feats, self.tap_weights, *tables, self.bias, self.groups)
+            feats = layer_conv(feats, self.tap_weights, *tables, own_parameter(self, "bias"), self.groups)
         except ValueError:
             check_dtype(self, x.feats)
             raise
@@ -109,7 +110,7 @@ class SparseConvBase(TellsArguments, nn.Module):
     @property
     def tap_weights(self) -> Tensor:
         """(K, in_channels / groups, out_channels): the weight with a row for each tap, last axis fastest."""
-        weight = self.weight
+        weight = own_parameter(self, "weight")
         return weight if weight.ndim == 3 else weight.flatten(0, self.dims - 1)  # 3: of one axis, or fused
 
     def _check_target(self, x: SparseTensor, target: SparseTensor, *, tensor_stride: tuple) -> None:

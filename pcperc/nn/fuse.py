@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from pcperc.nn._checks import check_dtype
+from pcperc.nn._parts import own_layer, own_parameter
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import SparseConvBase
 from pcperc.nn.fold import RECTIFIERS, NormedLayer, fold_norm, in_place, takes_up
@@ -134,7 +135,7 @@ class FusedConvBlock(nn.Module):
         self.eval()
 
     def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
-        conv = self.conv
+        conv = own_layer(self, "conv")
         kernel_map = conv.kernel_map(x)
         if residual is not None:
             check_residual(residual, kernel_map.target, channels=conv.out_channels)
@@ -142,10 +143,10 @@ class FusedConvBlock(nn.Module):
         try:
             feats = layer_conv_fused(
                 x.feats,
-                conv.weight,
+                own_parameter(conv, "weight"),
                 tables.neighbors,
                 tables.row_order,
-                conv.bias,
+                own_parameter(conv, "bias"),
                 None if residual is None else residual.feats,
                 conv.groups,
                 self.negative_slope,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.nn._checks import Rows, check_dtype, check_input, check_rows
+from pcperc.nn._parts import own_buffer, own_parameter
 from pcperc.nn.activation import OnFeats
 from pcperc.ops._checks import positive_int, sum_dtype
 from pcperc.ops._layer_calls import layer_batch_norm
@@ -22,19 +23,20 @@ class _RowNorm(nn.BatchNorm1d):
     def normalise(self, feats: Tensor, residual: Tensor | None = None, negative_slope: float = 1.0) -> Tensor:
         """Normalise (M, C), then add a residual and apply a (leaky) ReLU, as :func:`pcperc.ops.batch_norm` does."""
         try:
-            mean, var = self.running_mean, self.running_var
+            mean, var = own_buffer(self, "running_mean"), own_buffer(self, "running_var")
+            weight, bias = own_parameter(self, "weight"), own_parameter(self, "bias")
             is_given = mean is not None and not self.training
             if not is_given and feats.shape[0] < 2:
                 is_given, (mean, var) = True, self._stand_in(feats)
             if is_given:
-                return layer_batch_norm(feats, mean, var, self.weight, self.bias, residual, self.eps, negative_slope)
+                return layer_batch_norm(feats, mean, var, weight, bias, residual, self.eps, negative_slope)
             is_recorded = self.training and self.track_running_stats
             return ops.batch_norm(
                 feats,
                 mean if is_recorded else None,
                 var if is_recorded else None,
-                self.weight,
-                self.bias,
+                weight,
+                bias,
                 residual,
                 training=True,
                 num_batches_tracked=self.num_batches_tracked if is_recorded else None,

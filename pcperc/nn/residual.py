@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pcperc.nn._checks import check_dtype, check_input, has_hooks
+from pcperc.nn._parts import own_buffer, own_layer, own_parameter
 from pcperc.nn.activation import LeakyReLU, ReLU
 from pcperc.nn.conv import PerAxis, SparseConv, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
 from pcperc.nn.norm import BatchNorm
@@ -46,12 +47,14 @@ class ConvBlock(nn.Module):
             out = self._train_in_one_step(x, residual)
             if out is not None:
                 return out
-        return norm_and_activation(self.conv(x), self.norm, self.activation, residual)
+        return norm_and_activation(
+            own_layer(self, "conv")(x), own_layer(self, "norm"), own_layer(self, "activation"), residual
+        )
 
     def _train_in_one_step(self, x: SparseTensor, residual: SparseTensor | None) -> SparseTensor | None:
         """The same by ``ops.sparse_conv_norm``; None where that computes something else."""
-        conv, norm = self.conv, self.norm
-        slope = _one_pass_slope(norm, self.activation)
+        conv, norm = own_layer(self, "conv"), own_layer(self, "norm")
+        slope = _one_pass_slope(norm, own_layer(self, "activation"))
         if slope is None or not norm.training or norm.num_features != conv.out_channels or not _is_one_operator(conv):
             return None
         kernel_map = conv.kernel_map(x)
@@ -64,17 +67,18 @@ class ConvBlock(nn.Module):
         tables = kernel_map.convolution_tables(with_reverse=torch.is_grad_enabled() and x.feats.requires_grad)
         running = None, None, None
         if norm.track_running_stats:
-            running = norm.running_mean, norm.running_var, norm.num_batches_tracked
+            mean, var = own_buffer(norm, "running_mean"), own_buffer(norm, "running_var")
+            running = mean, var, own_buffer(norm, "num_batches_tracked")
         try:
             feats = layer_conv_norm(
                 x.feats,
-                conv.weight,
+                own_parameter(conv, "weight"),
                 tables,
-                conv.bias,
+                own_parameter(conv, "bias"),
                 conv.groups,
                 None if residual is None else residual.feats,
-                norm.weight,
-                norm.bias,
+                own_parameter(norm, "weight"),
+                own_parameter(norm, "bias"),
                 (*running, norm.momentum),
                 norm.eps,
                 slope,
@@ -95,7 +99,8 @@ def norm_and_activation(
     slope = _one_pass_slope(norm, activation)
     if slope is not None and (residual is None or residual.dtype == x.dtype):
         check_input(norm, x, channels=norm.num_features)
-        return x.replace(feats=norm.normalise(x.feats, None if residual is None else residual.feats, slope))
+        feats = norm.normalise(x.feats, None if residual is None else residual.feats, slope)
+        return SparseTensor.on_topology(x.topology, feats, x.kernel_maps, check=False)
     if norm is not None:
         x = norm(x)
     if residual is not None:
@@ -181,8 +186,9 @@ class ResidualBlock(nn.Module):
         return block
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        residual = x if self.shortcut is None else self.shortcut(x)
-        return self.block2(self.block1(x), residual)
+        shortcut = own_layer(self, "shortcut")
+        residual = x if shortcut is None else shortcut(x)
+        return own_layer(self, "block2")(own_layer(self, "block1")(x), residual)
 
 
 def check_residual(residual: SparseTensor, topology: Topology, *, channels: int) -> None:

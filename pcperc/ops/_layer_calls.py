@@ -13,10 +13,15 @@ from torch import Tensor
 
 from pcperc.ops._checks import check_float_matrix
 from pcperc.ops._conv_arguments import allow_tf32, autocast, check_conv, check_residual, is_autocast
+from pcperc.ops._library import direct
 from pcperc.ops.batch_norm import are_plain_numbers, batch_norm, check_batch_norm
 from pcperc.ops.sparse_conv import sparse_conv, sparse_conv_fused
 from pcperc.ops.sparse_conv_norm import ConvNorm, check_conv_norm, sparse_conv_norm
 from pcperc.ops.tap_pairs import TapPairs
+
+_sparse_conv = direct("sparse_conv")
+_sparse_conv_fused = direct("sparse_conv_fused")
+_batch_norm_inference = direct("batch_norm_inference")
 
 
 def layer_conv(
@@ -37,7 +42,7 @@ def layer_conv(
         options = groups, allow_tf32(feats), row_order, None
         try:
             with torch._C._AutoDispatchBelowAutograd():  # its way to gradients costs as much as the operator
-                return torch.ops.pcperc.sparse_conv(feats, weight, neighbors, None, bias, *options)
+                return _sparse_conv(feats, weight, neighbors, None, bias, *options)
         except RuntimeError:
             check_conv("sparse_conv", feats, weight, neighbors, bias, groups)
             raise
@@ -62,7 +67,7 @@ def layer_conv_fused(
             residual = residual.to(feats.dtype) if residual is not None and is_autocast(feats) else residual
         options = groups, allow_tf32(feats), negative_slope, row_order
         try:
-            return torch.ops.pcperc.sparse_conv_fused(feats, weight, neighbors, bias, residual, *options)
+            return _sparse_conv_fused(feats, weight, neighbors, bias, residual, *options)
         except RuntimeError:
             check_conv("sparse_conv_fused", feats, weight, neighbors, bias, groups)
             if residual is not None:
@@ -85,7 +90,7 @@ def layer_batch_norm(
     """:func:`pcperc.ops.batch_norm` with given statistics, for a layer."""
     if not _must_check(feats) and are_plain_numbers(None, eps, negative_slope):
         try:
-            return torch.ops.pcperc.batch_norm_inference(feats, residual, mean, var, weight, bias, eps, negative_slope)
+            return _batch_norm_inference(feats, residual, mean, var, weight, bias, eps, negative_slope)
         except RuntimeError:
             check_float_matrix("batch_norm", "feats", feats, columns="(M, C)", least=0)
             running, affine = (mean, var, None, None), {"weight": weight, "bias": bias}

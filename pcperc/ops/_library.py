@@ -2,7 +2,9 @@
 """Load the compiled operators: ``_C`` always, ``_C_cuda`` where it was built and torch has CUDA."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +23,13 @@ if not _load("_C"):
         f"pcperc in {Path(__file__).parent.parent} has no compiled operators; build them there (`make build`, or "
         "`pip install --no-build-isolation -e .`), or run from another folder if an installed pcperc is meant"
     )
+
+
+def direct(name: str) -> Callable[..., Any]:
+    """The operator without the Python of torch.ops (0.4 us a call), for calls that no compiler traces."""
+    operator = getattr(torch.ops.pcperc, name)
+    return getattr(operator, "_op", operator)
+
 
 HAS_CUDA_OPS = torch.version.cuda is not None and _load("_C_cuda")
 
