@@ -5,9 +5,9 @@ from pcperc.models import bevfusion as bevfusion
 from pcperc.models import calorimeter as calorimeter
 from pcperc.models import pvcnn as pvcnn
 from pcperc.models.cloud_classifier import CloudClassifier as CloudClassifier
-from pcperc.models.cloud_preprocessor import RoomPreprocessor as RoomPreprocessor
-from pcperc.models.cloud_preprocessor import ShapePreprocessor as ShapePreprocessor
+from pcperc.models.cloud_rooms import RoomPreprocessor as RoomPreprocessor
 from pcperc.models.cloud_segmentor import CloudSegmentor as CloudSegmentor
+from pcperc.models.cloud_shapes import ShapePreprocessor as ShapePreprocessor
 from pcperc.models.frustum_detector import FrustumDetector as FrustumDetector
 from pcperc.models.frustum_detector import FrustumPreprocessor as FrustumPreprocessor
 from pcperc.models.losses import FrustumLoss as FrustumLoss

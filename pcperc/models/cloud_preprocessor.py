@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a collated batch of clouds of any size to the clouds of fixed size that the networks of PVCNN read."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,14 +8,9 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from pcperc.models.sampling import block_views, draw_view, whole_views
-from pcperc.registry import MODELS
 from pcperc.sparse import PointTensor
 
 FARTHEST = 2.0**24  # of coordinates, from which on float32 does not tell whole numbers apart
-
-# Of the indoor data sets: metres, [0, 1], and where in the extent of the room.
-ROOM_COLUMNS = ("x", "y", "z", "red", "green", "blue", "x_part", "y_part", "z_part")
 
 
 class Clouds(NamedTuple):
@@ -144,113 +138,3 @@ class CloudPreprocessor(BaseDataPreprocessor):
                 raise ValueError(
                     f"{op}: {self.category_key} of sample {name} must be in [0, {self.num_categories}), got {category}"
                 )
-
-
-@MODELS.register_module()
-class ShapePreprocessor(CloudPreprocessor):
-    """Shapes: drawn from all of their points, centred and scaled to the unit sphere.
-
-    The mean of all recorded points becomes the origin and the one furthest from it lies at distance 1; where all points
-    are equal they are at the origin. Features are x, y, z as the network sees them and the normal.
-
-    Args:
-        num_points, votes, num_categories, non_blocking: as in ``CloudPreprocessor``.
-        normals: whether points have columns nx, ny, nz.
-        replace: whether in training points are drawn with replacement, as published for ShapeNet-Part.
-        jitter: standard deviation of what is added to each coordinate in training, and the most of it.
-    Raises:
-        ValueError: as ``CloudPreprocessor``; a negative jitter.
-    Source: Liu, Tang, Lin and Han, "Point-Voxel CNN", NeurIPS 2019, section 5.1, and the code published with it.
-    """
-
-    def __init__(
-        self,
-        num_points: int = 2048,
-        *,
-        votes: int = 1,
-        num_categories: int = 16,
-        normals: bool = True,
-        replace: bool = True,
-        jitter: tuple[float, float] = (0.01, 0.05),
-        non_blocking: bool = False,
-    ):
-        columns = ("x", "y", "z", *(("nx", "ny", "nz") if normals else ()))
-        options = dict(votes=votes, columns=columns, num_categories=num_categories, non_blocking=non_blocking)
-        super().__init__(num_points, **options)
-        if len(jitter) != 2 or not all(0 <= value < math.inf for value in jitter):
-            raise ValueError(f"ShapePreprocessor: jitter must be >= 0, a deviation and the most of it, got {jitter}")
-        self.replace, self.jitter = replace, tuple(jitter)
-
-    def views(self, cloud: Tensor, training: bool) -> Tensor:
-        if training:
-            rows = torch.arange(len(cloud), device=cloud.device)
-            return draw_view(rows, self.num_points, replace=self.replace)[None]
-        return whole_views(len(cloud), self.num_points, votes=self.votes, device=cloud.device)
-
-    def encode(self, cloud: Tensor, views: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        xyz = cloud[:, :3] - cloud[:, :3].mean(0)
-        largest = xyz.square().sum(1).amax().sqrt() if len(xyz) else xyz.new_ones(())
-        xyz = (xyz / torch.where(largest > 0, largest, 1))[views]
-        if training and self.jitter[0]:
-            sigma, most = self.jitter
-            xyz = xyz + (sigma * torch.randn_like(xyz)).clamp(-most, most)
-        return xyz, torch.cat([xyz, cloud[:, 3 : len(self.columns)][views]], 2)
-
-
-@MODELS.register_module()
-class RoomPreprocessor(CloudPreprocessor):
-    """Rooms: square columns of ``block`` metres, drawn anywhere in training and from shifted grids in testing.
-
-    Features are the nine columns of the indoor data sets: x, y, z in metres, red, green, blue, and where in the room
-    the point lies. x and y are from half a block above the lowest of the block's points.
-
-    Args:
-        num_points, votes, non_blocking: as in ``CloudPreprocessor``.
-        block: edge length in metres; None where samples are blocks already, which stay as they are.
-        blocks: drawn of each room in training: blocks around points that are drawn at random.
-        grids: in testing each vote lays so many grids of blocks, each a part ``block / grids`` further along x and y.
-    Raises:
-        ValueError: as ``CloudPreprocessor``; a block not > 0; blocks or grids < 1.
-    Source: Liu, Tang, Lin and Han, "Point-Voxel CNN", NeurIPS 2019, section 5.2; blocks and features as PointCNN (Li et
-        al., NeurIPS 2018) prepares S3DIS. There small blocks join a neighbour; here their points are repeated.
-    """
-
-    def __init__(
-        self,
-        num_points: int = 4096,
-        *,
-        block: float | None = 1.5,
-        blocks: int = 1,
-        grids: int = 2,
-        votes: int = 1,
-        non_blocking: bool = False,
-    ):
-        super().__init__(num_points, votes=votes, columns=ROOM_COLUMNS, non_blocking=non_blocking)
-        if not (block is None or 0 < block < math.inf):
-            raise ValueError(f"RoomPreprocessor: block must be > 0 or None, got {block}")
-        if blocks < 1 or grids < 1:
-            raise ValueError(f"RoomPreprocessor: blocks and grids must be >= 1, got {blocks} and {grids}")
-        self.block, self.blocks, self.grids = block, int(blocks), int(grids)
-
-    def views(self, cloud: Tensor, training: bool) -> Tensor:
-        if not training:
-            if self.block is None:
-                return whole_views(len(cloud), self.num_points, votes=self.votes, device=cloud.device)
-            options = dict(block=self.block, grids=self.grids, votes=self.votes)
-            return block_views(cloud[:, :2], self.num_points, **options)
-        if self.block is None:
-            rows = torch.arange(len(cloud), device=cloud.device)
-            return draw_view(rows, self.num_points)[None]
-        views = []
-        for _ in range(self.blocks):
-            middle = cloud[torch.randint(len(cloud), (1,), device=cloud.device), :2]
-            inside = ((cloud[:, :2] - middle).abs() <= self.block / 2).all(1).nonzero().squeeze(1)
-            views.append(draw_view(inside, self.num_points))
-        return torch.stack(views)
-
-    def encode(self, cloud: Tensor, views: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        feats = cloud[views][..., : len(self.columns)]
-        if self.block is not None and len(views):
-            xy = feats[..., :2] - feats[..., :2].amin(1, keepdim=True) - self.block / 2
-            feats = torch.cat([xy, feats[..., 2:]], 2)
-        return feats[..., :3], feats
