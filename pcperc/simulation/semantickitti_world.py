@@ -24,7 +24,8 @@ from pcperc.simulation.driving.background import (
     sign,
     tree,
 )
-from pcperc.simulation.driving.road import PAVEMENT_WIDTH, Road
+from pcperc.simulation.driving.ground import PAVEMENT_WIDTH
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.driving.shapes import FOLIAGE, Primitives, Shape
 from pcperc.simulation.driving.traffic import HEAVY, Traffic
 from pcperc.simulation.driving.vehicles import paint

@@ -9,8 +9,8 @@ import pytest
 from pcperc.datasets.nuscenes_map import MAP_CLASSES, expansion_path, read_vector_map
 from pcperc.geometry import BEVGrid
 from pcperc.simulation.driving import generate
+from pcperc.simulation.driving.ground import CARPARK, CURB, PAVEMENT, WHITE, YELLOW, ground_kind
 from pcperc.simulation.driving.maps import add_layers
-from pcperc.simulation.driving.road import CARPARK, CURB, PAVEMENT, WHITE, YELLOW, ground_kind
 from pcperc.simulation.nuscenes_map import MapLayers
 
 GRID = BEVGrid((-50.0, 50.0, 1.0), (-50.0, 50.0, 1.0))

@@ -9,7 +9,8 @@ import pytest
 from pcperc.geometry import rigid_matrix, rotation_z
 from pcperc.simulation.driving import intersect as rays
 from pcperc.simulation.driving import lidar
-from pcperc.simulation.driving.road import CURB_HEIGHT, Road, to_road
+from pcperc.simulation.driving.ground import CURB_HEIGHT, to_road
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.driving.shapes import Primitives, Shape
 
 STEP, REACH = 0.01, 28.0

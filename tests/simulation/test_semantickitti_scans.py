@@ -12,7 +12,8 @@ from pcperc.datasets.semantickitti_labels import RECORDED_NAMES
 from pcperc.datasets.semantickitti_poses import read_poses, read_times
 from pcperc.simulation import semantickitti_sequence as sequences
 from pcperc.simulation.driving import labels
-from pcperc.simulation.driving.road import CURB_HEIGHT, STEEPEST, Road, ground_hit
+from pcperc.simulation.driving.ground import CURB_HEIGHT, STEEPEST, ground_hit
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.semantickitti_calibration import BANDS, compare
 from pcperc.simulation.semantickitti_lidar import COLUMNS, ELEVATION_DEG
 from pcperc.simulation.semantickitti_world import build_world

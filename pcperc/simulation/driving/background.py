@@ -8,7 +8,8 @@ import math
 import numpy as np
 
 from pcperc.simulation.driving import labels
-from pcperc.simulation.driving.road import CURB_HEIGHT, PAVEMENT_WIDTH, Road, to_road
+from pcperc.simulation.driving.ground import CURB_HEIGHT, PAVEMENT_WIDTH, to_road
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.driving.shapes import FACADE, FOLIAGE, LAMP, SLATS, Primitives, Shape
 from pcperc.simulation.driving.vehicles import AMBER, DARK, RED, STEEL, paint
 

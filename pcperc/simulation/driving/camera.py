@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from pcperc.geometry import invert_rigid
+from pcperc.simulation.driving.ground import CURB_HEIGHT, OFF, ground_hit
 from pcperc.simulation.driving.intersect import FRUSTUM, intersect, normal_at
-from pcperc.simulation.driving.road import CURB_HEIGHT, OFF, Road, ground_hit
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.driving.shading import paint_ground, paint_sky, paint_surface
 from pcperc.simulation.driving.shapes import Primitives
 from pcperc.simulation.driving.visibility import depth_order, find_visible

@@ -11,8 +11,9 @@ import math
 
 import numpy as np
 
+from pcperc.simulation.driving.ground import OFF, WHITE, YELLOW, ground_hit
 from pcperc.simulation.driving.intersect import FRUSTUM, MISS, hash_unit, intersect, normal_at
-from pcperc.simulation.driving.road import OFF, WHITE, YELLOW, Road, ground_hit
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.driving.shapes import CABIN, FOLIAGE, GLASS, Primitives
 from pcperc.simulation.driving.vehicles import ego_body
 from pcperc.simulation.jit import cached_njit

@@ -11,15 +11,15 @@ import math
 import cv2
 import numpy as np
 
-from pcperc.simulation.driving.road import (
+from pcperc.simulation.driving.ground import (
     CORNER_RADIUS,
     CROSSING_FAR,
     CROSSING_NEAR,
     PAVEMENT_WIDTH,
     STOP_LINE,
     STOP_LINE_WIDTH,
-    Road,
 )
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.nuscenes_map import MapLayers
 
 TILE = 320.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 
+from pcperc.simulation.driving.ground import CARPARK, CURB, PAVEMENT, VERGE, WHITE, YELLOW
 from pcperc.simulation.driving.intersect import hash_unit, value_noise
-from pcperc.simulation.driving.road import CARPARK, CURB, PAVEMENT, VERGE, WHITE, YELLOW
 from pcperc.simulation.driving.shapes import (
     BANDS,
     CABIN,

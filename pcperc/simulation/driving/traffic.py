@@ -13,7 +13,8 @@ import numpy as np
 from pcperc.simulation.driving import street_users as users
 from pcperc.simulation.driving import vehicles
 from pcperc.simulation.driving.actors import STILL, Actor, Flow, Path
-from pcperc.simulation.driving.road import PAVEMENT_WIDTH, STOP_LINE, Road
+from pcperc.simulation.driving.ground import PAVEMENT_WIDTH, STOP_LINE
+from pcperc.simulation.driving.road import Road
 
 REACH = 105.0  # metres of street on each side with traffic
 LENGTH = {"car": 4.9, "truck": 8.2, "bus": 12.0, "trailer": 13.0, "construction_vehicle": 6.6, "motorcycle": 2.3}

@@ -11,7 +11,8 @@ import numpy as np
 from pcperc.geometry import rigid_matrix
 from pcperc.simulation.driving.actors import Actor, Path
 from pcperc.simulation.driving.background import furnish
-from pcperc.simulation.driving.road import CURB_HEIGHT, PAVEMENT_WIDTH, STOP_LINE, Road
+from pcperc.simulation.driving.ground import CURB_HEIGHT, PAVEMENT_WIDTH, STOP_LINE
+from pcperc.simulation.driving.road import Road
 from pcperc.simulation.driving.shapes import Primitives
 from pcperc.simulation.driving.traffic import Traffic
 
