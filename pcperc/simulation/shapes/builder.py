@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pcperc.simulation.shapes.solids import Ball, Prism, Ring, Solid, Tube, frame_along
+from pcperc.simulation.shapes.round_solids import Ball, Ring, Tube
+from pcperc.simulation.shapes.solids import Prism, Solid, frame_along
 
 AXES = {"x": (0, 1, 2), "y": (1, 2, 0), "z": (2, 0, 1)}
 
