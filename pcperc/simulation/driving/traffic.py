@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is on the street: fills lanes, parking strips, pavements, car parks and a building site around the ego car.
+"""Who is on the street: fills lanes, parking strips, car parks and a building site around the ego car; `people.py`, who
+walks and cycles.
 
 Every scene gets at least one object of each of the ten classes close enough to be scored.
 """
@@ -13,7 +14,8 @@ import numpy as np
 from pcperc.simulation.driving import street_users as users
 from pcperc.simulation.driving import vehicles
 from pcperc.simulation.driving.actors import STILL, Actor, Flow, Path
-from pcperc.simulation.driving.ground import PAVEMENT_WIDTH, STOP_LINE
+from pcperc.simulation.driving.ground import STOP_LINE
+from pcperc.simulation.driving.people import add_person, place_cyclists, place_people
 from pcperc.simulation.driving.road import Road
 
 REACH = 105.0  # metres of street on each side with traffic
@@ -53,8 +55,8 @@ class Traffic:
         self._lanes()
         self._carparks()
         self._cross_street()
-        self._cyclists()
-        self._people()
+        place_cyclists(self)
+        place_people(self)
 
     def add(
         self, name: str, path: Path, *, resting: str = "", rider: bool | None = None, shape=None, category: str = ""
@@ -120,7 +122,7 @@ class Traffic:
         self.must["construction_vehicle"] -= 1
         for _ in range(int(rng.integers(1, 4))):
             s = start + rng.choice((0.1, 0.85, 0.95)) * length + rng.uniform(-1, 1)
-            self._person(Path("main", s, middle + rng.uniform(-0.6, 0.6), turn=rng.uniform(0, 6)), worker=True)
+            add_person(self, Path("main", s, middle + rng.uniform(-0.6, 0.6), turn=rng.uniform(0, 6)), worker=True)
 
     def _parking_strips(self) -> None:
         """Parked vehicles beside the outer lanes; what must be seen stands nearest."""
@@ -230,62 +232,3 @@ class Traffic:
                     s -= LENGTH[name] / 2
                     self.add(name, Path("cross", way * s, d, way, flow), resting="vehicle.stopped", rider=True)
                     s -= LENGTH[name] / 2 + rng.uniform(1.2, 9)
-
-    def _cyclists(self) -> None:
-        """Riders between traffic and parked cars, bicycles left on the pavement."""
-        rng, road = self.rng, self.road
-        strip = road.lanes * road.lane_width + 0.6
-        riders: list[tuple[float, int]] = []
-        for i in range(int(rng.integers(3, 8))):
-            way = int(rng.choice((-1, 1)))
-            s = rng.uniform(-30, 30) if i < 2 else rng.uniform(-70, 70)
-            on_site = -way == self.site_side and self.site[0] - 12 < s < self.site[1] + 12
-            if on_site and i < 2:
-                way, on_site = -way, False
-            beside = any(abs(s - other) < 6.0 and way == direction for other, direction in riders)
-            if not on_site and not beside and not (self.waiting and self.near_junction(s, 25)):
-                riders.append((s, way))
-                self.add("bicycle", Path("main", s, -way * strip, way, Flow(rng.uniform(2.5, 5.5))), rider=True)
-        for _ in range(int(rng.integers(2, 6))):
-            self._stand_bicycle(rng.uniform(-35, 35))
-
-    def _stand_bicycle(self, s: float) -> None:
-        side = int(self.rng.choice((-1, 1)))
-        if self.near_junction(s, 4):
-            s = self.road.cross_at + math.copysign(self.road.cross_half_width + 6, s - self.road.cross_at)
-        d = side * (self.road.half_width + self.rng.uniform(2.3, 2.8))
-        turn = self.rng.choice((0.0, math.pi)) + self.rng.normal(0, 0.15)
-        x, y, heading = self.road.to_world(s, d)
-        if all(math.hypot(x - a, y - b) > 1.2 + r for a, b, r in self.occupied):
-            self.occupied.append((float(x), float(y), 1.0))
-            self.add("bicycle", Path("place", float(x), float(y), turn=float(heading) + turn), rider=False)
-
-    def _person(self, path: Path, *, worker: bool = False) -> None:
-        walking = path.flow.mean > 0 or path.drift != 0
-        shape = users.pedestrian(self.rng, worker=worker, walking=walking)
-        category = "human.pedestrian.construction_worker" if worker else ""
-        self.add("pedestrian", path, shape=shape, category=category)
-
-    def _people(self) -> None:
-        """Walkers on both pavements, people who stand, and some who cross where traffic waits."""
-        rng, road = self.rng, self.road
-        for i in range(int(rng.integers(8, 26))):
-            s = rng.uniform(-28, 28) if i < 5 else rng.uniform(-75, 75)
-            side, way = rng.choice((-1, 1)), int(rng.choice((-1, 1)))
-            d = side * (road.half_width + rng.uniform(0.5, 1.9))
-            standing = rng.random() < 0.25
-            flow = STILL if standing else Flow(rng.uniform(0.8, 1.7))
-            self._person(Path("main", s, d, way, flow, turn=rng.uniform(-3, 3) if standing else 0.0))
-            if rng.random() < 0.3:  # a companion
-                self._person(Path("main", s + rng.uniform(-0.2, 0.2), d + side * 0.65, way, flow))
-        for _ in range(int(rng.integers(0, 5))):
-            speed = rng.choice((-1, 1)) * rng.uniform(0.9, 1.6)
-            corner = rng.choice((-1, 1))
-            if self.waiting:
-                s = road.cross_at + corner * (road.cross_half_width + rng.uniform(2.0, 4.5))
-                half = road.half_width - PAVEMENT_WIDTH
-                self._person(Path("main", s, rng.uniform(-half, half), drift=float(speed)))
-            else:
-                s = corner * (road.half_width + rng.uniform(2.0, 4.5))
-                half = road.cross_half_width
-                self._person(Path("cross", s, rng.uniform(-half, half), drift=float(speed)))
