@@ -5,7 +5,8 @@ import pytest
 import torch
 from swin_oracle import concatenate_four, swin_forward
 
-from pcperc.models.bevfusion.swin import DropPath, SwinBlock, SwinTransformer, shifted_window_mask
+from pcperc.models.bevfusion.swin import DropPath, SwinBlock, SwinTransformer
+from pcperc.models.bevfusion.window_attention import shifted_window_mask
 
 TINY = dict(embed_channels=8, depths=(2, 2), num_heads=(2, 4), window_size=4, out_stages=(0, 1))
 
