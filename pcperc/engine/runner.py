@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.dist import get_dist_info
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import IterTimerHook, LoggerHook, ParamSchedulerHook, RuntimeInfoHook
-from mmengine.logging import HistoryBuffer, MMLogger
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.visualization import TensorboardVisBackend, Visualizer
@@ -27,10 +27,8 @@ from torch import nn
 
 from pcperc.engine import random_state
 from pcperc.engine.checkpoint import (
-    CheckpointError,
     load_checkpoint,
     load_stages,
-    load_weights,
     save_checkpoint,
     save_text,
     save_weights,
@@ -41,13 +39,12 @@ from pcperc.engine.config import plain_config
 from pcperc.engine.distributed import gather_objects, is_main
 from pcperc.engine.hooks import LossLogHook, ProgressHook, SafeCheckpointHook
 from pcperc.engine.loop import build_dataloader
+from pcperc.engine.run_state import progress_of, restore, state_of
 from pcperc.nn.sync_norm import convert_sync_batchnorm
 from pcperc.registry import HOOKS, METRICS, MODELS
 
 # One process may run several stages, and MMEngine finds loggers and hubs by name: names must not repeat.
 _run_numbers = itertools.count(1)
-# Enough for every smoothing window; the curves themselves are in TensorBoard and losses.jsonl.
-_KEPT_HISTORY = 10_000
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ class Runner(MMEngineRunner):
             return
         self._has_loaded = True
         if self._resume_from is not None:
-            self._restore(load_checkpoint(self._resume_from), self._resume_from)
+            restore(self, load_checkpoint(self._resume_from), self._resume_from)
             return
         if self._begin_with:
             missing = load_stages(self.bare_model, self._begin_with, partial=self._train_loop is not None)
@@ -238,68 +235,14 @@ class Runner(MMEngineRunner):
         path = Path(self.work_dir) / f"{stem}.pth"
         if not is_main():
             return path
-        meta = {
-            **asdict(self.record),
-            "epoch": epoch,
-            "iter": iteration,
-            "batches_per_epoch": len(self.train_dataloader),
-            "finished": epoch >= self.max_epochs,
-            "seed": self.seed,
-            "torch": str(torch.__version__),
-            "time": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        checkpoint = {
-            "meta": meta,
-            "state_dict": dict(self.bare_model.state_dict()),
-            "optimizer": self.optim_wrapper.state_dict(),
-            "param_schedulers": [scheduler.state_dict() for scheduler in self.param_schedulers or []],
-            "message_hub": self._hub_state(),
-            "random_states": states,
-        }
+        meta = {**asdict(self.record), **progress_of(self, epoch=epoch, iteration=iteration)}
+        checkpoint = {"meta": meta, **state_of(self), "random_states": states}
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         save_checkpoint(checkpoint, path)
         if with_weights:
             save_weights(to_plain(checkpoint["state_dict"]), path.with_suffix(".safetensors"), meta=meta)
         write_last_marker(Path(self.work_dir), path)
         return path
-
-    def _restore(self, checkpoint: dict, path: Path) -> None:
-        """Bring everything to where ``write_checkpoint`` found it."""
-        meta = checkpoint["meta"]
-        if "random_states" not in checkpoint:
-            raise CheckpointError(f"{path}: has weights only and cannot be resumed; use --load-from")
-        made_with = (meta["batches_per_epoch"], len(checkpoint["random_states"]))
-        here = (len(self.train_dataloader), self.world_size)
-        if made_with != here:
-            raise CheckpointError(
-                f"{path}: was made with {made_with[0]} batches an epoch in {made_with[1]} process(es), this run has "
-                f"{here[0]} in {here[1]}; resume with the same data, batch size and number of processes, or start anew "
-                "with --load-from"
-            )
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        load_weights(self.bare_model, checkpoint["state_dict"], source=path)
-        self.train_loop.start_at(epoch=meta["epoch"], iteration=meta["iter"])
-        self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        for scheduler, state in zip(self.param_schedulers or [], checkpoint["param_schedulers"], strict=True):
-            scheduler.load_state_dict(state)
-        self._load_hub_state(checkpoint["message_hub"])
-        self.logger.info(f"resumed {path} after epoch {meta['epoch']}, iteration {meta['iter']}")
-        random_state.restore(checkpoint["random_states"][self.rank], self.device)
-
-    def _hub_state(self) -> dict:
-        scalars = {}
-        for key, history in self.message_hub.log_scalars.items():
-            values, counts = (array[-_KEPT_HISTORY:] for array in history.data)
-            scalars[key] = {"values": values, "counts": counts}
-        skipped = {"cfg", "experiment_name", "loop_stage", "dataset_meta"}
-        info = {key: value for key, value in self.message_hub.runtime_info.items() if key not in skipped}
-        return {"scalars": scalars, "info": info}
-
-    def _load_hub_state(self, state: dict) -> None:
-        for key, history in state["scalars"].items():
-            self.message_hub.log_scalars[key] = HistoryBuffer(history["values"].numpy(), history["counts"].numpy())
-        for key, value in state["info"].items():
-            self.message_hub.update_info(key, value)
 
 
 _PASSED_ON = (
