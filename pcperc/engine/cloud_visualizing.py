@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of shapes, rooms and frustums, true beside predicted."""
+"""Shapes, rooms and frustums, true beside predicted: an interactive window, or pictures in a folder."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ import torch
 from pcperc.datasets import KITTIFrustums, ModelNet40, S3DISBlocks, ShapeNetPart
 from pcperc.datasets.rooms import RoomBlocks
 from pcperc.datasets.shapenet_part_labels import CATEGORIES, PART_NAMES, PARTS
-from pcperc.engine.config import ConfigError
 from pcperc.engine.inferred_files import kind_of
 from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
@@ -19,42 +18,92 @@ from pcperc.evaluation import RoomVotes
 from pcperc.geometry import CloudClass, Detections, PointLabels, transform_boxes
 from pcperc.ops import points_in_boxes_mask
 from pcperc.visualization import draw_frustum, draw_parts, draw_room, save_png
+from pcperc.visualization.cloud_viewer import HELP, CloudFrame, CloudViewer
 
 CLOUDS = (ShapeNetPart, ModelNet40, RoomBlocks, S3DISBlocks, KITTIFrustums)
 Predict = Callable[[int, dict], PointLabels | Detections | CloudClass | None]
 
 
-def save_cloud_pictures(
-    dataset: Any, predict: Predict, folder: Path | None, *, max_samples: int, simulated: bool
-) -> list[Path]:
-    """Write a picture of each shape, room or frustum; rooms that are samples block by block are drawn whole.
+class Drawing(NamedTuple):
+    """What is to be drawn: "parts", "room" or "frustum", its points and the other arguments of that function."""
+
+    what: str
+    points: np.ndarray
+    arguments: dict
+
+
+_PICTURES = {"parts": draw_parts, "room": draw_room, "frustum": draw_frustum}
+_FRAMES = {"parts": CloudFrame.of_parts, "room": CloudFrame.of_room, "frustum": CloudFrame.of_frustum}
+
+
+class CloudDrawings(Sequence):
+    """Shapes, rooms and frustums of a data set, each read when it is asked for; rooms that are samples block by block
+    are whole.
 
     Args:
         dataset: one of ``CLOUDS``, or files of one.
         predict: from index and recorded sample to what a model says, or None.
-        folder: receives the pictures. max_samples: the most of them, spread over the split; 0 is all.
-        simulated: the pictures say so.
+        max_samples: the most of them, spread over the split; 0 is all.
+        simulated: the drawings say so.
+    """
+
+    def __init__(self, dataset: Any, predict: Predict, *, max_samples: int = 0, simulated: bool) -> None:
+        self.dataset, self.predict, self.simulated = dataset, predict, simulated
+        self.by_room = isinstance(dataset, RoomBlocks) and dataset.block is not None
+        groups = _blocks_by_room(dataset) if self.by_room else [(t, [k]) for k, t in enumerate(dataset.tokens)]
+        count = min(max_samples, len(groups)) if max_samples else len(groups)
+        numbers = np.linspace(0, len(groups) - 1, count).round().astype(int).tolist()
+        self.groups = [(number, *groups[number]) for number in numbers]  # place in the split, name, samples
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, position: int) -> Drawing:
+        _, name, indices = self.groups[position]
+        if self.by_room:
+            return _room(self.dataset, name, indices, self.predict, self.simulated)
+        sample = self.dataset.read_sample(indices[0])
+        return _drawing(self.dataset, sample, self.predict(indices[0], sample), self.simulated)
+
+
+class CloudFrames(Sequence):
+    """The same, for the window."""
+
+    def __init__(self, drawings: CloudDrawings) -> None:
+        self.drawings = drawings
+
+    def __len__(self) -> int:
+        return len(self.drawings)
+
+    def __getitem__(self, position: int) -> CloudFrame:
+        what, points, arguments = self.drawings[position]
+        return _FRAMES[what](points, **arguments)
+
+
+def show_clouds(
+    dataset: Any, predict: Predict, folder: Path | None, *, max_samples: int, simulated: bool
+) -> list[Path]:
+    """Write a picture of each shape, room or frustum into ``folder``, or without one open a window over all of them.
+
+    Arguments: as of `CloudDrawings`; ``max_samples`` is of pictures.
+
     Returns:
         The pictures that were saved.
     Raises:
-        ConfigError: no folder; such clouds have pictures alone.
+        SceneError: there is no display and no folder.
     """
     if folder is None:
-        raise ConfigError("visualize: --save DIR must be given for shapes, rooms and frustums, which have no window")
-    by_room = isinstance(dataset, RoomBlocks) and dataset.block is not None
-    groups = _blocks_by_room(dataset) if by_room else [(token, [k]) for k, token in enumerate(dataset.tokens)]
-    count = min(max_samples, len(groups)) if max_samples else len(groups)
-    chosen = np.linspace(0, len(groups) - 1, count).round().astype(int)
-    saved = []
-    with ProgressDisplay("drawing", len(chosen)) as display:
-        for position, number in enumerate(chosen):
-            name, indices = groups[number]
-            picture = _room(dataset, name, indices, predict, simulated) if by_room else None
-            if picture is None:
-                sample = dataset.read_sample(indices[0])
-                picture = _picture(dataset, sample, predict(indices[0], sample), simulated)
+        frames = CloudFrames(CloudDrawings(dataset, predict, simulated=simulated))
+        viewer = CloudViewer(frames, color_by="prediction", report=say)
+        say(HELP)
+        viewer.run()
+        return []
+    drawings, saved = CloudDrawings(dataset, predict, max_samples=max_samples, simulated=simulated), []
+    with ProgressDisplay("drawing", len(drawings)) as display:
+        for position, (number, name, _) in enumerate(drawings.groups):
+            what, points, arguments = drawings[position]
             stem = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
-            saved.append(save_png(folder / f"{number:04d}_{stem}.png", picture))
+            saved.append(save_png(folder / f"{number:04d}_{stem}.png", _PICTURES[what](points, **arguments)))
             display.update(position + 1)
     say(f"{len(saved)} pictures in {folder}")
     return saved
@@ -68,8 +117,8 @@ def _blocks_by_room(dataset: RoomBlocks) -> list[tuple[str, list[int]]]:
     return list(rooms.items())
 
 
-def _room(dataset: RoomBlocks, name: str, indices: Sequence[int], predict: Predict, simulated: bool) -> np.ndarray:
-    """Draw a whole room from the votes of its blocks, or from the truth alone."""
+def _room(dataset: RoomBlocks, name: str, indices: Sequence[int], predict: Predict, simulated: bool) -> Drawing:
+    """A whole room with the votes of its blocks, or the truth alone."""
     votes, points, truth = None, None, None
     for index in indices:
         sample = dataset.read_sample(index)
@@ -85,31 +134,33 @@ def _room(dataset: RoomBlocks, name: str, indices: Sequence[int], predict: Predi
             votes = votes or RoomVotes(len(points), len(dataset.classes))
             votes.add(found.numpy().labels, found.numpy().scores, rows)
     said = None if votes is None else votes.labels()
-    return draw_room(points, classes=dataset.classes, truth=truth, predicted=said, title=name, simulated=simulated)
+    told = dict(classes=dataset.classes, truth=truth, predicted=said, title=name, simulated=simulated)
+    return Drawing("room", points, told)
 
 
-def _picture(dataset: Any, sample: dict, found: Any, simulated: bool) -> np.ndarray:
-    """Draw one sample."""
+def _drawing(dataset: Any, sample: dict, found: Any, simulated: bool) -> Drawing:
+    """One sample."""
     found = None if found is None else found.numpy()
     points, title, truth = sample["points"], sample["sample_token"], sample.get("point_labels")
     kind = kind_of(dataset)
     if kind is KITTIFrustums:
         return _frustum(dataset, sample, found, simulated)
+    told = dict(truth=truth, predicted=None if found is None else getattr(found, "labels", None), simulated=simulated)
     if kind is ModelNet40:
         name = kind.categories[sample["category"]] if "category" in sample else "points"
-        said = "" if found is None else f", predicted {kind.categories[found.label]} ({found.score:.2f})"
-        whole = np.zeros(len(points), np.int64)
-        return draw_parts(points, names={0: name}, truth=whole, title=f"{title}{said}", simulated=simulated)
-    said = None if found is None else found.labels
+        title += "" if found is None else f", predicted {kind.categories[found.label]} ({found.score:.2f})"
+        return Drawing(
+            "parts", points, told | dict(names={0: name}, truth=np.zeros(len(points), np.int64), title=title)
+        )
     if kind is ShapeNetPart:
         category = CATEGORIES[sample["category"]]
-        names, title = dict(zip(PARTS[category], PART_NAMES[category], strict=True)), f"{category} {title}"
-        return draw_parts(points, names=names, truth=truth, predicted=said, title=title, simulated=simulated)
-    return draw_room(points, classes=dataset.classes, truth=truth, predicted=said, title=title, simulated=simulated)
+        names = dict(zip(PARTS[category], PART_NAMES[category], strict=True))
+        return Drawing("parts", points, told | dict(names=names, title=f"{category} {title}"))
+    return Drawing("room", points, told | dict(classes=dataset.classes, title=title))
 
 
-def _frustum(dataset: KITTIFrustums, sample: dict, found: Detections | None, simulated: bool) -> np.ndarray:
-    """Draw a frustum with its true and its estimated box; the points inside the estimate, or the truth, stand out."""
+def _frustum(dataset: KITTIFrustums, sample: dict, found: Detections | None, simulated: bool) -> Drawing:
+    """A frustum with its true and its estimated box; the points inside the estimate, or the truth, stand out."""
     points, truth, estimate = sample["points"], sample.get("box"), None
     title = f"{dataset.classes[sample['class_index']]} {sample['sample_token']}"
     if found is not None and len(found):
@@ -120,4 +171,5 @@ def _frustum(dataset: KITTIFrustums, sample: dict, found: Detections | None, sim
     if box is not None:
         boxes = torch.from_numpy(np.asarray(box, np.float64)[None])
         mask = points_in_boxes_mask(torch.from_numpy(points), boxes)[:, 0].numpy()
-    return draw_frustum(points, truth=truth, predicted=estimate, mask=mask, title=title, simulated=simulated)
+    told = dict(truth=truth, predicted=estimate, mask=mask, title=title, simulated=simulated)
+    return Drawing("frustum", points, told)

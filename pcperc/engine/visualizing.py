@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcperc.datasets import CalorimeterHits
-from pcperc.engine.cloud_visualizing import CLOUDS, save_cloud_pictures
+from pcperc.engine.cloud_visualizing import CLOUDS, show_clouds
 from pcperc.engine.config import ConfigError
 from pcperc.engine.event_visualizing import EventFrames, show_events
 from pcperc.engine.inferred_files import InferredFiles, find_results, kind_of, open_results
@@ -108,7 +108,7 @@ def _show_clouds(view: _View, options: VisualizeOptions) -> list[Path]:
     if options.gif is not None or options.scene is not None:
         raise ConfigError("visualize: --gif and --scene are for scenes, shapes, rooms and frustums have none")
     most, sim = options.max_samples, view.simulated
-    return save_cloud_pictures(view.dataset, view.predict, options.save, max_samples=most, simulated=sim)
+    return show_clouds(view.dataset, view.predict, options.save, max_samples=most, simulated=sim)
 
 
 def _show_events(view: _View, options: VisualizeOptions) -> list[Path]:

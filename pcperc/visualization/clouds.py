@@ -15,6 +15,9 @@ from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
 
 HEAD = 46  # pixels above the views for titles
 UP_AXES = {"y": (2, 0, 1), "z": (0, 1, 2)}  # columns that become ahead, left and up
+TURN_DEG, TILT_DEG = 35.0, {"y": 25.0, "z": 50.0}  # of the direction from which shapes and rooms are looked at
+Views = dict[str, np.ndarray]  # name of a view to (N, 3) uint8
+Legend = Mapping[str, tuple[int, int, int]]
 
 
 def draw_cloud(
@@ -23,7 +26,7 @@ def draw_cloud(
     *,
     size: int = 420,
     up: str = "z",
-    turn_deg: float = 35.0,
+    turn_deg: float = TURN_DEG,
     tilt_deg: float = 25.0,
     radius: int | None = None,
 ) -> np.ndarray:
@@ -92,20 +95,8 @@ def draw_parts(
     Raises:
         ValueError: neither truth nor prediction, or not one number a point.
     """
-    table = {number: PART_COLORS[k % len(PART_COLORS)] for k, number in enumerate(names)}
-    legend = {names[number]: color for number, color in table.items()}
-    return _draw_labelled(
-        "draw_parts",
-        points[:, :3],
-        table,
-        legend,
-        truth,
-        predicted,
-        title=title,
-        simulated=simulated,
-        size=size,
-        up="y",
-    )
+    views, legend = views_of_parts(points, names=names, truth=truth, predicted=predicted)
+    return _beside(points[:, :3], views, legend, title=title, simulated=simulated, size=size, up="y")
 
 
 def draw_room(
@@ -130,6 +121,28 @@ def draw_room(
     Raises:
         ValueError: neither truth nor prediction, or not one label a point.
     """
+    views, legend, shown = views_of_room(points, classes=classes, truth=truth, predicted=predicted)
+    views = {name: colors[shown] for name, colors in views.items()}
+    return _beside(points[shown, :3], views, legend, title=title, simulated=simulated, size=size, up="z")
+
+
+def views_of_parts(
+    points: np.ndarray,
+    *,
+    names: Mapping[int, str],
+    truth: np.ndarray | None = None,
+    predicted: np.ndarray | None = None,
+) -> tuple[Views, Legend]:
+    """Return the colours of each view of `draw_parts`, "truth", "prediction" and "error", and what they stand for."""
+    table = {number: PART_COLORS[k % len(PART_COLORS)] for k, number in enumerate(names)}
+    legend = {names[number]: color for number, color in table.items()}
+    return _views("draw_parts", len(points), table, legend, truth, predicted)
+
+
+def views_of_room(
+    points: np.ndarray, *, classes: Sequence[str], truth: np.ndarray | None = None, predicted: np.ndarray | None = None
+) -> tuple[Views, Legend, np.ndarray]:
+    """Return the same of `draw_room`, with a view "colour" where points have colours, and (N,) bool which are shown."""
     table = {number: class_color(name, number) for number, name in enumerate(classes)}
     given = [labels for labels in (truth, predicted) if labels is not None]
     occurring = set(np.unique(np.concatenate(given)).tolist()) if given else set()
@@ -138,19 +151,13 @@ def draw_room(
     if given and "ceiling" in classes and len(given[0]) == len(points):
         shown = np.asarray(given[0]) != classes.index("ceiling")
     rgb = np.clip(255 * points[:, 3:6], 0, 255).astype(np.uint8) if points.shape[1] >= 6 else None
-    return _draw_labelled(
-        "draw_room", points[:, :3], table, legend, truth, predicted,
-        title=title, simulated=simulated, size=size, up="z", rgb=rgb, shown=shown,
-    )  # fmt: skip
+    return *_views("draw_room", len(points), table, legend, truth, predicted, rgb=rgb), shown
 
 
-def _draw_labelled(
-    op, xyz, table, legend, truth, predicted, *, title, simulated, size, up, rgb=None, shown=None
-) -> np.ndarray:
-    """Return the views beside each other, titles above them and the legend at the right."""
+def _views(op, count: int, table, legend, truth, predicted, *, rgb=None) -> tuple[Views, Legend]:
     for name, labels in (("truth", truth), ("predicted", predicted)):
-        if labels is not None and np.shape(labels) != (len(xyz),):
-            raise ValueError(f"{op}: {name} must be ({len(xyz)},), one a point, got {np.shape(labels)}")
+        if labels is not None and np.shape(labels) != (count,):
+            raise ValueError(f"{op}: {name} must be ({count},), one a point, got {np.shape(labels)}")
     if truth is None and predicted is None:
         raise ValueError(f"{op}: truth or predicted must be given, got neither")
     views = {} if rgb is None else {"colour": rgb}
@@ -161,15 +168,19 @@ def _draw_labelled(
         right = np.where(np.asarray(truth) == np.asarray(predicted), 1, 0)
         views["error"] = np.array([WRONG, RIGHT, UNSCORED], np.uint8)[np.where(np.asarray(truth) == IGNORED, 2, right)]
         legend = {**legend, "right": RIGHT, "wrong": WRONG}
-    shown = slice(None) if shown is None else shown
-    tilt = 25.0 if up == "y" else 50.0
-    panels = [draw_cloud(xyz[shown], colors[shown], size=size, up=up, tilt_deg=tilt) for colors in views.values()]
+    return views, legend
+
+
+def _beside(xyz, views: Views, legend: Legend, *, title, simulated, size, up) -> np.ndarray:
+    """Return the views beside each other, titles above them and the legend at the right."""
+    tilt = TILT_DEG[up]
+    panels = [draw_cloud(xyz, colors, size=size, up=up, tilt_deg=tilt) for colors in views.values()]
     head = np.full((HEAD, size * len(panels), 3), BACKGROUND, np.uint8)
     draw_text(head, title, (10, 18), TEXT)
     for column, name in enumerate(views):
         draw_text(head, name, (10 + column * size, 40), MUTED, scale=0.42)
     picture = np.concatenate([head, np.concatenate(panels, axis=1)])
-    return np.concatenate([picture, _legend(legend, len(picture), simulated=simulated)], axis=1)
+    return np.concatenate([picture, draw_legend(legend, len(picture), simulated=simulated)], axis=1)
 
 
 def _colors_of(labels: np.ndarray, table: Mapping[int, tuple[int, int, int]]) -> np.ndarray:
@@ -180,9 +191,8 @@ def _colors_of(labels: np.ndarray, table: Mapping[int, tuple[int, int, int]]) ->
     return colors
 
 
-def _legend(
-    entries: Mapping[str, tuple[int, int, int]], height: int, *, width: int = 170, simulated: bool
-) -> np.ndarray:
+def draw_legend(entries: Legend, height: int, *, width: int = 170, simulated: bool) -> np.ndarray:
+    """Return a panel (height, width, 3) uint8 with a square and a name for each entry."""
     panel, y = np.full((height, width, 3), BACKGROUND, np.uint8), 28
     if simulated:
         draw_text(panel, "SIMULATED DATA", (10, y), SIMULATED, scale=0.45)

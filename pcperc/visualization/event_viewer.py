@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pcperc.visualization.drawing import save_png
 from pcperc.visualization.event_display import COLORINGS, EventFrame, colors_of_hits, point_of_view, upright
 from pcperc.visualization.scene import import_open3d
 from pcperc.visualization.scene_viewer import SceneViewer
@@ -24,25 +22,18 @@ class EventViewer(SceneViewer):
     """
 
     frame: EventFrame
+    kind = "event"
 
     def change_colors(self) -> None:
         """Colour the hits by cluster or by class."""
         self.color_by = COLORINGS[(COLORINGS.index(self.color_by) + 1) % len(COLORINGS)]
         self._redraw()
 
-    def screenshot(self, path: str | Path | None = None) -> Path:
-        """Save what the window shows; return the file's path.
+    def _short_name(self) -> str:
+        return self.frame.file_name
 
-        Args:
-            path: None makes a name of the frame's number and sample in ``screenshot_folder``.
-        """
-        if path is None:
-            path = self.screenshot_folder / f"event_{self.index:04d}_{self.frame.file_name}.png"
-        self.refresh()
-        picture = np.asarray(self._window.capture_screen_float_buffer(do_render=True))
-        saved = save_png(path, np.rint(picture * 255).astype(np.uint8))
-        self.report(f"saved {saved}")
-        return saved
+    def _with_legend(self, picture: np.ndarray) -> np.ndarray:
+        return picture
 
     def _redraw(self, *, reset_view: bool = False) -> None:
         self._window.clear_geometries()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pcperc.geometry import BOX_EDGES, box_corners
@@ -46,11 +48,7 @@ def draw_frustum(
         if np.shape(box) != (7,):
             raise ValueError(f"draw_frustum: boxes must be (7,), got {np.shape(box)}")
     xyz = np.asarray(points, np.float64)[:, :3]
-    if boxes:
-        middle, reach = np.asarray(boxes[0][0][:3], np.float64), 1.5 * float(np.max(boxes[0][0][3:6]))
-    else:
-        middle = np.median(xyz, axis=0) if len(xyz) else np.zeros(3)
-        reach = float(np.abs(xyz - middle).max()) if len(xyz) else 1.0
+    middle, reach = sight(xyz, [box for box, _ in boxes])
     scale = size / (2 * max(reach if extent is None else extent, 0.5))
     taken = np.zeros(len(xyz), bool) if mask is None else np.asarray(mask, bool)
     # From above: u grows to the right (-y), v down (-x). From the right: u grows ahead (x), v down (-z).
@@ -71,6 +69,14 @@ def draw_frustum(
     if simulated:
         draw_text(head, "SIMULATED DATA", (2 * size - 130, 18), SIMULATED, scale=0.42)
     return np.concatenate([head, np.concatenate(views, axis=1)])
+
+
+def sight(xyz: np.ndarray, boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """Return what to look at, (3,), and how far around it: the first box, or else the points."""
+    if boxes:
+        return np.asarray(boxes[0][:3], np.float64), 1.5 * float(np.max(boxes[0][3:6]))
+    middle = np.median(xyz, axis=0) if len(xyz) else np.zeros(3)
+    return middle, float(np.abs(xyz - middle).max()) if len(xyz) else 1.0
 
 
 def _view(xyz, taken, boxes, middle, columns, scale: float, size: int) -> np.ndarray:

@@ -56,6 +56,8 @@ class SceneViewer:
         SceneError: Open3D cannot be loaded, or there is no display.
     """
 
+    kind = "scene"  # with which names of screenshots begin
+
     def __init__(
         self,
         frames: Sequence[Frame],
@@ -129,17 +131,16 @@ class SceneViewer:
         self._redraw()
 
     def screenshot(self, path: str | Path | None = None) -> Path:
-        """Save what the window shows beside a legend; return the file's path.
+        """Save what the window shows, with its legend where it has one; return the file's path.
 
         Args:
             path: None makes a name of the frame's number and sample in ``screenshot_folder``.
         """
         if path is None:
-            path = self.screenshot_folder / f"scene_{self.index:04d}_{self.frame.file_name[:12]}.png"
+            path = self.screenshot_folder / f"{self.kind}_{self.index:04d}_{self._short_name()}.png"
         self.refresh()
         picture = np.asarray(self._window.capture_screen_float_buffer(do_render=True))
-        picture = np.rint(picture * 255).astype(np.uint8)
-        saved = save_png(path, beside_legend(picture, self._visible_frame(), color_by=self.color_by))
+        saved = save_png(path, self._with_legend(np.rint(picture * 255).astype(np.uint8)))
         self.report(f"saved {saved}")
         return saved
 
@@ -157,6 +158,12 @@ class SceneViewer:
     def close(self) -> None:
         """Close the window."""
         self._window.destroy_window()
+
+    def _short_name(self) -> str:
+        return self.frame.file_name[:12]
+
+    def _with_legend(self, picture: np.ndarray) -> np.ndarray:
+        return beside_legend(picture, self._visible_frame(), color_by=self.color_by)
 
     def _visible_frame(self) -> Frame:
         return replace(self.frame, **dict.fromkeys(self._hidden))

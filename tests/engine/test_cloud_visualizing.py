@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pcperc.datasets import S3DIS, KITTIFrustums, ModelNet40
-from pcperc.engine.cloud_visualizing import save_cloud_pictures
+from pcperc.engine import cloud_visualizing
+from pcperc.engine.cloud_visualizing import show_clouds
 from pcperc.engine.config import ConfigError
 from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.geometry import CloudClass, Detections, PointLabels, transform_boxes
@@ -38,10 +39,27 @@ def test_truth_of_shapes_by_the_tool(tmp_path):
         saved = visualize(VisualizeOptions(config, save=tmp_path / split, max_samples=2))
         assert [path.name[:4] for path in saved] == ["0000", "0002"]
         assert all(has(path, SIMULATED) == simulated for path in saved)
-    with pytest.raises(ConfigError, match="--save DIR must be given"):
-        visualize(VisualizeOptions(config))
     with pytest.raises(ConfigError, match="--gif and --scene are for scenes"):
         visualize(VisualizeOptions(config, gif=tmp_path / "a.gif"))
+
+
+def test_the_window_has_what_the_pictures_have(tmp_path, monkeypatch):
+    shown = []
+
+    class Viewer:
+        def __init__(self, frames, *, color_by, report):
+            shown.extend(frames)
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(cloud_visualizing, "CloudViewer", Viewer)
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.format(root=str(shapenet_root.write_root(tmp_path / "shapes")), split="val"))
+    assert visualize(VisualizeOptions(config, max_samples=1)) == []  # which is of pictures
+    names = ["Cap 02954340/shape2", "Mug 03797390/shape1", "Airplane 02691156/shape0"]
+    assert [frame.title() for frame in shown] == names
+    assert [list(frame.views) for frame in shown] == [["truth"]] * 3
 
 
 def test_rooms_are_drawn_whole_from_the_votes_of_their_blocks(tmp_path):
@@ -57,13 +75,13 @@ def test_rooms_are_drawn_whole_from_the_votes_of_their_blocks(tmp_path):
         labels[sample["room_index"] < 50] = 8  # chairs, wrong
         return PointLabels(labels, torch.ones(len(labels)))
 
-    saved = save_cloud_pictures(data, predict, tmp_path / "out", max_samples=0, simulated=False)
+    saved = show_clouds(data, predict, tmp_path / "out", max_samples=0, simulated=False)
     assert [path.name for path in saved] == ["0000_Area_5_office_1.png", "0001_Area_5_office_2.png"]
     assert asked == list(range(len(data)))
     picture = cv2.imread(str(saved[0]))
     assert picture.shape[1] == 4 * 480 + 170  # colour, truth, prediction, error
     assert has(saved[0], RIGHT) and has(saved[0], WRONG) and has(saved[0], class_color("chair"))
-    truth = save_cloud_pictures(data, lambda index, sample: None, tmp_path / "t", max_samples=1, simulated=False)
+    truth = show_clouds(data, lambda index, sample: None, tmp_path / "t", max_samples=1, simulated=False)
     assert cv2.imread(str(truth[0])).shape[1] == 2 * 480 + 170
 
 
@@ -78,7 +96,7 @@ def test_frustums_with_their_boxes(tmp_path):
         boxes = torch.from_numpy(np.concatenate([box, np.zeros((1, 2))], 1))
         return Detections(boxes, torch.tensor([0.8]), torch.tensor([sample["class_index"]]))
 
-    saved = save_cloud_pictures(data, predict, tmp_path / "out", max_samples=0, simulated=True)
+    saved = show_clouds(data, predict, tmp_path / "out", max_samples=0, simulated=True)
     assert [path.name for path in saved] == ["0000_000000_0.png", "0001_000000_1.png", "0002_000001_0.png"]
     assert [has(path, ESTIMATED_BOX) for path in saved] == [True, False, True]
     assert all(has(path, OBJECT) for path in saved)
@@ -90,7 +108,7 @@ def test_whole_shapes(tmp_path):
     rows = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 6))
     (tmp_path / "xbox/xbox_0001.txt").write_text("".join(",".join(f"{v:f}" for v in row) + "\n" for row in rows))
     data = ModelNet40(root=tmp_path, split="test")
-    saved = save_cloud_pictures(
+    saved = show_clouds(
         data, lambda index, sample: CloudClass(0, 0.5), tmp_path / "out", max_samples=5, simulated=False
     )
     assert len(saved) == 1

@@ -130,8 +130,6 @@ def test_parts_of_a_file(tmp_path):
     (saved,) = visualize(VisualizeOptions(config, results=result, save=tmp_path / "pictures"))
     expected = draw_parts(points.astype(np.float32), names=names, predicted=parts, title="Mug mug.txt")
     assert saved.name == "0000_mug_txt.png" and (cv2.imread(str(saved))[..., ::-1] == expected).all()
-    with pytest.raises(ConfigError, match="--save DIR must be given for shapes"):
-        visualize(VisualizeOptions(config, results=result))
 
 
 def test_rooms_shapes_and_frustums(tmp_path):
