@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from pcperc import datasets, evaluation, models, transforms
-from pcperc.engine.checkpoint import CheckpointError, finished_checkpoint, load_checkpoint, load_weights
+from pcperc.engine.checkpoint import CheckpointError, finished_checkpoint, load_checkpoint
 from pcperc.engine.config import (
     ConfigError,
     first_difference,
@@ -21,6 +21,7 @@ from pcperc.engine.config import (
     with_data_root,
 )
 from pcperc.engine.subnet import without_subnet
+from pcperc.engine.weights import load_weights
 from pcperc.models.spvnas import SPVNAS
 from pcperc.nn import fuse
 from pcperc.registry import MODELS

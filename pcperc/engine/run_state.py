@@ -11,7 +11,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from pcperc.engine import random_state
-from pcperc.engine.checkpoint import CheckpointError, load_weights
+from pcperc.engine.checkpoint import CheckpointError
+from pcperc.engine.weights import load_weights
 
 if TYPE_CHECKING:
     from pcperc.engine.runner import Runner

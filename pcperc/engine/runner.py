@@ -28,7 +28,6 @@ from torch import nn
 from pcperc.engine import random_state
 from pcperc.engine.checkpoint import (
     load_checkpoint,
-    load_stages,
     save_checkpoint,
     save_text,
     save_weights,
@@ -40,6 +39,7 @@ from pcperc.engine.distributed import gather_objects, is_main
 from pcperc.engine.hooks import LossLogHook, ProgressHook, SafeCheckpointHook
 from pcperc.engine.loop import build_dataloader
 from pcperc.engine.run_state import progress_of, restore, state_of
+from pcperc.engine.weights import load_stages
 from pcperc.nn.sync_norm import convert_sync_batchnorm
 from pcperc.registry import HOOKS, METRICS, MODELS
 

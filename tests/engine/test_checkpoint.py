@@ -15,6 +15,7 @@ from torch import nn
 from pcperc.engine import checkpoint as ckpt
 from pcperc.engine import random_state
 from pcperc.engine.checkpoint import CheckpointError
+from pcperc.engine.weights import load_weights
 
 CONTENT = {
     "meta": {"epoch": 2, "config": {"a": [1, (2, 3), None, "x", True]}},
@@ -127,16 +128,16 @@ def test_weights_of_another_model():
     }
     for message, weights in cases.items():
         with pytest.raises(CheckpointError, match=re.escape(f"f.pth: is a checkpoint of another model, {message}")):
-            ckpt.load_weights(model, weights, source="f.pth")
+            load_weights(model, weights, source="f.pth")
 
 
 def test_partial_weights_fill_what_they_have():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     weights = {"0.weight": torch.ones(3, 2), "0.bias": torch.ones(3)}
-    assert ckpt.load_weights(model, weights, source="f.pth", partial=True) == ["1.weight", "1.bias"]
+    assert load_weights(model, weights, source="f.pth", partial=True) == ["1.weight", "1.bias"]
     assert model[0].weight.tolist() == [[1, 1]] * 3
     with pytest.raises(CheckpointError, match="another model"):
-        ckpt.load_weights(model, {}, source="f.pth", partial=True)
+        load_weights(model, {}, source="f.pth", partial=True)
 
 
 def test_markers(tmp_path):

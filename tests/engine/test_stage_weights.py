@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from pcperc.engine.checkpoint import CheckpointError, load_stages, save_weights
+from pcperc.engine.checkpoint import CheckpointError, save_weights
+from pcperc.engine.weights import load_stages
 from pcperc.registry import MODELS
 from tests.models.bevfusion_small import small_config
 
