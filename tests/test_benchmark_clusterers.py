@@ -16,12 +16,14 @@ import torch
 from pcperc.benchmark import clusterers
 from pcperc.benchmark.clusterer_events import format_events
 from pcperc.benchmark.clusterers import CompareOptions, compare_clusterers, compare_speed, format_comparison
+from pcperc.benchmark.scores import Test
 from pcperc.benchmark.timing import call_ms
 from pcperc.benchmark.training_jobs import Training
 from pcperc.engine.config import ConfigError
 from tests.calorimeter_events import made_event, write_arrays
 from tests.in_process import run_in_process
 
+CALO = Test(("calo",))
 SPVCNN, GRAVNET = Path("configs/calo_spvcnn.py"), Path("configs/calo/gravnet.py")
 
 
@@ -145,7 +147,7 @@ def test_options_out_of_range(tmp_path, change, message):
 def test_commands_of_trainings_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr("pcperc.benchmark.training_jobs.num_cores", lambda: 32)
     overrides = {"data_root": "a/b", "train_cfg.max_epochs": 7, "model.data_preprocessor.voxel_size": [1.0, 2.0, 4.0]}
-    training = Training(GRAVNET, tmp_path / "gravnet_seed1", 1, overrides, "calo", amp=True, side_by_side=12)
+    training = Training(GRAVNET, tmp_path / "gravnet_seed1", 1, overrides, (CALO,), amp=True, side_by_side=12)
     (train, test) = training.jobs()
     assert train.command() == [
         "tools/train.py", GRAVNET, "--resume", "--work-dir", tmp_path / "gravnet_seed1", "--seed", 1, "--amp",
@@ -155,7 +157,7 @@ def test_commands_of_trainings_side_by_side(tmp_path, monkeypatch):
     assert test.needs == ("gravnet_seed1",) and not test.is_done()
     with pytest.raises(ConfigError, match="gravnet_seed1: no finished training yet"):
         test.command()
-    alone = Training(GRAVNET, tmp_path / "gravnet_seed1", 1, {}, "calo", side_by_side=6)
+    alone = Training(GRAVNET, tmp_path / "gravnet_seed1", 1, {}, (CALO,), side_by_side=6)
     assert alone.jobs()[0].command()[-2:] == ["--seed", 1]  # four loader processes fit into a sixth of the cores
 
 

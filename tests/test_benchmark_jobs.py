@@ -64,6 +64,15 @@ def test_one_after_the_other(make, tmp_path):
     assert times(tmp_path, "b")[0] >= times(tmp_path, "a")[1] and times(tmp_path, "a")[2] == "cpu"
 
 
+def test_what_needs_no_device_takes_no_place_of_those_that_do(make, tmp_path, capsys):
+    without = [replace(make(name), on_device=False) for name in "ab"]
+    assert JobQueue(["cuda:0"], 1, tmp_path / "logs").run([*without, make("c")]) == {}
+    a, b, c = (times(tmp_path, name) for name in "abc")
+    assert max(a[0], c[0]) < min(a[1], c[1]) and b[0] >= a[1]  # beside each other, those without one by one
+    assert (a[2], c[2]) == ("0.3", "cuda:0")  # the last word of the command
+    assert "a: begins, " in capsys.readouterr().out
+
+
 def test_what_fails_and_what_needs_it(make, tmp_path, capsys):
     def no_command() -> list:
         raise ValueError("nothing to run")

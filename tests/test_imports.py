@@ -27,7 +27,7 @@ ALLOWED = {
     "engine": {"models", "datasets", "transforms", "tracking", "evaluation", "visualization", "convert", "nn", "sparse"}
     | {"ops"}
     | LOW,
-    "benchmark": {"engine", "models", "datasets", "nn", "sparse", "ops"} | LOW,
+    "benchmark": {"engine", "models", "datasets", "evaluation", "tracking", "nn", "sparse", "ops"} | LOW,
     "search": {"benchmark", "engine", "models", "datasets", "evaluation", "nn", "sparse", "ops"} | LOW,
     "simulation": {"ops"} | LOW,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that the comparisons of trained networks share: compare_segmenters.py, compare_clusterers.py."""
+"""Options that the comparisons of trained networks share: of segmenters, of clusterers, of detectors."""
 
 import argparse
 from pathlib import Path

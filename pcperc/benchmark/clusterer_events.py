@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from pcperc.benchmark.comparison import plain_table
 from pcperc.benchmark.hits import load_network, time_batch
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.timing import call_ms
@@ -97,10 +97,7 @@ def format_events(found: dict[str, Any]) -> str:
         table.add_column(name, justify="right" if form else "left", no_wrap=True)
     for row in found["rows"]:
         table.add_row(*(format(row[name], form) for name, form in COLUMNS.items()))
-    console = Console(width=200)
-    with console.capture() as capture:
-        console.print(table)
-    lines = [capture.get()]
+    lines = [plain_table(table, width=200)]
     for device, facts in found["environment"].items():
         slowest = max(row["median_ms"] for row in found["rows"] if row["device"] == device)
         word = "REACHED" if slowest <= LIMITS[device] else "NOT REACHED"

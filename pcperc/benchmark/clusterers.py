@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from pcperc.benchmark.clusterer_events import compare_events
-from pcperc.benchmark.comparison import check_seeds, mean_and_deviation
+from pcperc.benchmark.comparison import check_seeds, mean_and_deviation, plain_table
 from pcperc.benchmark.hits import load_network, time_batch
 from pcperc.benchmark.jobs import JobQueue, devices_of_jobs, require_none
 from pcperc.benchmark.report import environment
+from pcperc.benchmark.scores import Test
 from pcperc.benchmark.training_jobs import Training
 from pcperc.datasets import CalorimeterHits
 from pcperc.engine.checkpoint import finished_checkpoint
@@ -131,7 +131,7 @@ def _check(options: CompareOptions) -> None:
 def _training(options: CompareOptions, config: Path, seed: int) -> Training:
     folder = options.work_dir / f"{config.stem}_seed{seed}"
     how = {"amp": options.amp, "side_by_side": options.jobs}
-    return Training(config, folder, seed, options.trained_with, "calo", **how)
+    return Training(config, folder, seed, options.trained_with, (Test(("calo",)),), **how)
 
 
 def _rows(training: Training, seconds: dict[str, float]) -> list[dict]:
@@ -194,8 +194,5 @@ def format_comparison(found: dict) -> str:
                 ]
                 cells.append(f"{max(rates):.2f}" if rates else "-")
         table.add_row(network, *cells)
-    console = Console(width=200)
-    with console.capture() as capture:
-        console.print(table)
     talk = "; ".join(f"{name} SQ {s}, RQ {r}, PQ {p}" for name, (s, r, p) in TALK.items())
-    return f"{capture.get()}\nthe talk, on other data: {talk}; 11.2 times the events/s"
+    return f"{plain_table(table, width=200)}\nthe talk, on other data: {talk}; 11.2 times the events/s"

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
 from pcperc.engine.config import ConfigError, plain_config
@@ -45,3 +47,11 @@ def mean_and_deviation(values: Sequence[float], form: str = ".1f") -> str:
         return "-"
     spread = f" +- {format(np.std(values, ddof=1), form)}" if len(values) > 1 else ""
     return f"{format(np.mean(values), form)}{spread}"
+
+
+def plain_table(table: Table, *, width: int = 160) -> str:
+    """Return a table as it is printed, ``width`` columns wide."""
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()

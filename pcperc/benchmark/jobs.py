@@ -27,12 +27,14 @@ class Job:
         is_done: whether its result is there; asked before anything runs, when its turn comes, and when the command has
             ended.
         needs: names of jobs that must be done before.
+        on_device: whether it is given a ``--device``. One that is not takes no place of those that are.
     """
 
     name: str
     command: Callable[[], Sequence[str]]
     is_done: Callable[[], bool]
     needs: tuple[str, ...] = ()
+    on_device: bool = True
 
 
 @dataclass
@@ -41,8 +43,8 @@ class JobQueue:
 
     Args:
         devices: such as "cuda:0", for ``--device``.
-        side_by_side: how many run at once, >= 1; of several each has its part of the cores (``OMP_NUM_THREADS``, unless
-            that is set).
+        side_by_side: how many run at once on devices, and as many without beside them, >= 1; of several each has its
+            part of the cores (``OMP_NUM_THREADS``, unless that is set).
         logs: folder that receives ``<name>.log`` with the command and all that it printed.
     """
 
@@ -84,20 +86,26 @@ class JobQueue:
             if lost := [name for name in job.needs if name in self.failed]:
                 waiting.remove(job)
                 self._fail(job, f"needs {lost[0]}")
-            elif len(self._running) < self.side_by_side and not unmet.intersection(job.needs):
+            elif self._has_place(job) and not unmet.intersection(job.needs):
                 yield job
 
+    def _has_place(self, job: Job) -> bool:
+        return sum(run.job.on_device == job.on_device for run in self._running) < self.side_by_side
+
     def _start(self, job: Job) -> None:
-        device = min(self.devices, key=lambda name: sum(run.device == name for run in self._running))
         try:
             if job.is_done():  # by another job since
                 self._count += 1
                 say(f"[{self._count}/{self._total}] {job.name}: finished already")
                 return
-            command = [sys.executable, *map(str, job.command()), "--device", device]
+            command = [sys.executable, *map(str, job.command())]
         except EXPECTED_ERRORS as error:
             self._fail(job, one_line(error))
             return
+        device = None
+        if job.on_device:
+            device = min(self.devices, key=lambda name: sum(run.device == name for run in self._running))
+            command += ["--device", device]
         self.logs.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
         if self.side_by_side > 1:
@@ -107,7 +115,7 @@ class JobQueue:
             print("$", *command, file=log, flush=True)
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         self._running.append(_Run(job, device, process, path, time.monotonic()))
-        say(f"[{self._count}/{self._total}] {job.name}: begins on {device}, {path}")
+        say(f"[{self._count}/{self._total}] {job.name}: begins{f' on {device}' if device else ''}, {path}")
 
     def _collect(self) -> None:
         for run in [run for run in self._running if run.process.poll() is not None]:
@@ -152,7 +160,7 @@ def require_none(failed: dict[str, str]) -> None:
 @dataclass(frozen=True)
 class _Run:
     job: Job
-    device: str
+    device: str | None
     process: subprocess.Popen
     log: Path
     started: float

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from pcperc.benchmark.comparison import plain_table
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.timing import time_in_turns
 from pcperc.datasets import collate
@@ -123,10 +123,7 @@ def format_frames(found: dict[str, Any]) -> str:
         times = (f"{row[key]:.1f}" for key in ("median_ms", "p5_ms", "frames_per_s"))
         ratios = (f"{row[key]:.2f}" for key in ("ratio", "ratio_to_plain"))
         table.add_row(row["device"], row["network"], MODES[row["mode"]], *times, *ratios)
-    console = Console(width=160)
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join([capture.get(), *_verdicts(found["rows"])])
+    return "\n".join([plain_table(table), *_verdicts(found["rows"])])
 
 
 def _verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from pcperc.benchmark.comparison import mean_and_deviation
+from pcperc.benchmark.comparison import mean_and_deviation, plain_table
 
 NETWORKS = {  # rows of the table, and how they were made
     "minkunet": "MinkUNet",
@@ -99,7 +98,7 @@ def _networks_table(found: dict[str, Any], num_seeds: int) -> str:
         costs = [mean_and_deviation([row[key] for row in rows], ".2f") for key in ("gmacs", "mparams")]
         scores = mean_and_deviation([100 * row["miou"] for row in rows])
         table.add_row(words + width, str(len(rows)), iterations or "-", *costs, scores)
-    return _plain(table)
+    return plain_table(table)
 
 
 def _limits_table(found: dict[str, Any]) -> str:
@@ -117,11 +116,4 @@ def _limits_table(found: dict[str, Any]) -> str:
         table.add_row(f"{row['limit']:g}", f"{row['gmacs']:.2f}", f"{row['mparams']:.2f}", score, *theirs)
     own = [row["gmacs"] for row in found["rows"] if row["network"] == "minkunet"]
     note = f"MinkUNet at full width has {PUBLISHED_MINKUNET} GMACs there" + (f", {own[0]:.1f} here" if own else "")
-    return f"{_plain(table)}{note}"
-
-
-def _plain(table: Table) -> str:
-    console = Console(width=160)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get()
+    return f"{plain_table(table)}{note}"

@@ -13,12 +13,13 @@ import torch
 from pcperc.benchmark.comparison import check_seeds
 from pcperc.benchmark.jobs import Job, JobQueue, devices_of_jobs, require_none
 from pcperc.benchmark.report import environment
+from pcperc.benchmark.scores import Test
 from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import compare_frames
 from pcperc.benchmark.segmenter_options import CompareOptions
 from pcperc.benchmark.segmenter_report import format_comparison, verdicts
 from pcperc.benchmark.segmenter_search import Chosen, Search
-from pcperc.benchmark.training_jobs import Training, read_scores, scoring
+from pcperc.benchmark.training_jobs import Training
 from pcperc.engine.checkpoint import finished_checkpoint
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.data import provide_data
@@ -27,7 +28,7 @@ from pcperc.engine.messages import say
 from pcperc.files import only_writer, write_text
 
 RESULTS_NAME = "comparison.json"
-EVALUATION = "semantickitti"
+TEST = Test(("semantickitti",))
 SHARE = 0.2  # of MinkUNet's multiply-adds, for the searched network
 
 
@@ -146,14 +147,14 @@ def _check(options: CompareOptions) -> None:
 
 
 def _runs_of_seed(options: CompareOptions, seed: int, costs: Costs) -> SeedRuns:
-    def training(role: str, epochs: int, *, name: str | None = None, **more: Any) -> Training:
+    def training(role: str, epochs: int, *, name: str | None = None, tests: tuple = (TEST,), **more: Any) -> Training:
         width = {"model.backbone.net.width": costs.width} if name == "scaled" else {}
         overrides = {**options.overrides, "train_cfg.max_epochs": epochs, **width}
         folder = options.work_dir / f"{name or role}_seed{seed}"
         how = {"amp": options.amp, "side_by_side": options.jobs}
-        return Training(options.configs[role], folder, seed, overrides, EVALUATION, **how, **more)
+        return Training(options.configs[role], folder, seed, overrides, tests, **how, **more)
 
-    supernet = training("supernet", options.epochs - options.finetune_epochs)
+    supernet = training("supernet", options.epochs - options.finetune_epochs, tests=())
     scans = len(costs.scored.scans)
     search = Search(
         options, f"search_seed{seed}", supernet, costs.search_limit, options.search_split, costs.search_scans
@@ -162,7 +163,9 @@ def _runs_of_seed(options: CompareOptions, seed: int, costs: Costs) -> SeedRuns:
     return SeedRuns(
         supernet,
         search,
-        training("subnet", options.finetune_epochs, start=lambda: chosen().weights, needs=(search.name,)),
+        training(
+            "subnet", options.finetune_epochs, start=(lambda: chosen().weights,), subnet=True, needs=(search.name,)
+        ),
         training("minkunet", options.epochs),
         training("spvcnn", options.epochs),
         training("minkunet", options.epochs, name="scaled"),
@@ -182,7 +185,7 @@ def _limits_search(options: CompareOptions, first: SeedRuns, costs: Costs) -> Se
 def _jobs(options: CompareOptions, runs: list[SeedRuns], limits: Search | None, costs: Costs) -> Iterator[Job]:
     """What others wait for first, then what takes long."""
     for run in runs:
-        yield from run.supernet.jobs(scored=False)
+        yield from run.supernet.jobs()
     for run in runs:
         yield run.search.job()
     if limits is not None:
@@ -193,12 +196,12 @@ def _jobs(options: CompareOptions, runs: list[SeedRuns], limits: Search | None, 
     for run in runs:
         yield run.random.job()
         name = f"searched_seed{run.supernet.seed}_scores"
-        yield scoring(name, lambda run=run: run.searched().weights, evaluation=EVALUATION, needs=(run.search.name,))
+        yield TEST.job(name, lambda run=run: run.searched().weights, needs=(run.search.name,))
     before: tuple[str, ...] = ()  # one after the other, the largest first: two limits may choose the same subnet
     for limit in sorted(options.limits, reverse=True) if limits is not None else ():
         chosen, name = functools.cache(functools.partial(limits.chosen, limit, costs.scored)), f"limit{limit:g}_scores"
         needs = (limits.name, *before)
-        yield scoring(name, lambda chosen=chosen: chosen().weights, evaluation=EVALUATION, needs=needs)
+        yield TEST.job(name, lambda chosen=chosen: chosen().weights, needs=needs)
         before = (name,)
 
 
@@ -215,7 +218,7 @@ def _results(
         chosen = _chosen(functools.partial(limits.chosen, limit, costs.scored))
         if chosen is None:
             continue
-        scores = read_scores(chosen.weights, EVALUATION)
+        scores = TEST.scores(chosen.weights)
         row = {"limit": limit, **asdict(chosen.cost), "subnet": asdict(chosen.subnet)}
         found["at_limits"].append(row | {"miou": None if scores is None else scores["mIoU"]})
     return found
@@ -236,7 +239,7 @@ def _rows_of_seed(run: SeedRuns, costs: Costs) -> Iterator[dict[str, Any]]:
         if (scores := run.subnet.scores()) is not None:
             row = {"network": "finetuned", "seed": seed, "iterations": before + run.subnet.iterations()}
             yield row | {**asdict(chosen.cost), "miou": scores["mIoU"], "scores": scores}
-        if (scores := read_scores(chosen.weights, EVALUATION)) is not None:
+        if (scores := TEST.scores(chosen.weights)) is not None:
             row = {"network": "searched", "seed": seed, "iterations": before, **asdict(chosen.cost)}
             yield row | {"subnet": asdict(chosen.subnet), "miou": scores["mIoU"], "scores": scores}
     if (drawn := run.random.rows()) is not None:

@@ -49,10 +49,7 @@ def measure_stages(options: ModelOptions) -> Report:
             if options.cuda_graph is not None:
                 capture_frame(model, capacity=options.cuda_graph)
             where = {"dtype": dtype, "copies": copies, "library": Pcperc.name}
-            modules = [name for name, _ in model.named_modules()]
-            heads = [name for name in modules if name.startswith("heads.") and name.count(".") == 1]
-            names = [name for name in STAGES if name in modules] + heads
-            report.rows += [where | row for row in _stage_rows(model, predict, names, options, dtype == "tf32")]
+            report.rows += [where | row for row in stage_rows(model, predict, options, dtype == "tf32")]
             if options.cuda_graph is not None:
                 continue
             peak = report.peaks[dtype]["peak_gflops"]
@@ -61,10 +58,15 @@ def measure_stages(options: ModelOptions) -> Report:
     return report
 
 
-def _stage_rows(
-    model: nn.Module, predict: Callable, names: list[str], options: ModelOptions, tf32: bool
-) -> Iterable[dict[str, Any]]:
+def stage_rows(model: nn.Module, predict: Callable, options: ModelOptions, tf32: bool) -> Iterable[dict[str, Any]]:
+    """Yield a row for each stage of a prediction, the rest and the total; see `measure_stages`.
+
+    Args:
+        model, predict: of `build_prediction`.
+    """
     modules = dict(model.named_modules())
+    heads = [name for name in modules if name.startswith("heads.") and name.count(".") == 1]
+    names = [name for name in STAGES if name in modules] + heads
     runs = _time_modules({name: modules[name] for name in names}, predict, options, tf32)
     names = [name for name in names if name in runs[0]]  # without those inside a graph
     middle = sorted(runs, key=lambda run: run[TOTAL])[len(runs) // 2]

@@ -70,15 +70,19 @@ def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: 
             )
         say(f"starting from {load_from[0]}")
     before = []
-    for folder, name in _first_stages(cfg, file).items() if not load_from else ():
+    for folder, name in first_stages(cfg, file).items() if not load_from else ():
         first_file = file.parent / name
         first = load_config(first_file, _applicable(options.overrides, first_file))
         before.append(Stage(first_file.stem, _adjusted(first, options), first_file, work_dir / folder, profile))
     return [*before, Stage(file.stem, _adjusted(cfg, options), file, work_dir, profile, load_from, tuple(before))]
 
 
-def _first_stages(cfg: Config, file: Path) -> dict[str, str]:
-    """Return folder to config of each first stage."""
+def first_stages(cfg: Config, file: Path) -> dict[str, str]:
+    """Return folder to config of each first stage of ``cfg``, which was read from ``file``.
+
+    Raises:
+        ConfigError: ``first_stage`` is neither the name of a config nor a dict of such.
+    """
     named = cfg.get("first_stage") or {}
     named = {FIRST_STAGE_FOLDER: named} if isinstance(named, str) else named
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
