@@ -20,6 +20,7 @@ from pcperc.benchmark.scores import Test
 from pcperc.benchmark.timing import call_ms
 from pcperc.benchmark.training_jobs import Training
 from pcperc.engine.config import ConfigError
+from pcperc.files import only_writer
 from tests.calorimeter_events import made_event, write_arrays
 from tests.in_process import run_in_process
 
@@ -92,6 +93,14 @@ def test_comparison_that_is_stopped_fails_and_goes_on(tmp_path, in_process, caps
             ConfigError, match=rf"seed3/epoch_1.pth: was trained otherwise, {difference}.*another --work"
         ):
             compare_clusterers(replace(options, **change), simulate=None)
+    # Nor are scores on other events: test.py goes by the checkpoint's own config.
+    elsewhere = {**options.overrides, "test_dataloader.dataset.split": "sim_train"}
+    message = r"seed3/epoch_1.pth: is tested otherwise, test_dataloader.dataset.split: 'sim_train' here, 'sim_test' th"
+    with pytest.raises(ConfigError, match=message):
+        compare_clusterers(replace(options, overrides=elsewhere), simulate=None)
+    faster = {**options.overrides, "test_dataloader.num_workers": 1}
+    compare_clusterers(replace(options, overrides=faster), simulate=None)
+    assert not in_process.commands
 
 
 def test_trained_network_on_files_of_events(tmp_path, in_process, capsys, device):
@@ -121,6 +130,8 @@ def test_trained_network_on_files_of_events(tmp_path, in_process, capsys, device
         compare_speed(replace(options, events=files, seeds=(9,)))
     with pytest.raises(FileNotFoundError, match=r"absent\.npz is missing"):
         compare_speed(replace(options, events=[tmp_path / "absent.npz"]))
+    with only_writer(work, "comparing"), pytest.raises(OSError, match="another process is comparing there"):
+        compare_speed(replace(options, events=files))
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def compare_speed(options: CompareOptions) -> dict:
     Raises:
         ConfigError: options out of range; it is not trained, or not clustered by condensation.
         FileNotFoundError, ValueError: as of `read_event`.
+        OSError: another process is comparing in the work dir.
     """
     _check(options)
     folder = options.work_dir / f"{options.configs[0].stem}_seed{options.seeds[0]}"
@@ -110,7 +111,8 @@ def compare_speed(options: CompareOptions) -> dict:
     if checkpoint is None:
         raise ConfigError(f"{folder}: no finished training; the same command without --events makes one")
     devices = list(dict.fromkeys((pick_device(options.device), torch.device("cpu"))))
-    return compare_events(checkpoint, options.events, devices, runs=options.runs, work_dir=options.work_dir)
+    with only_writer(options.work_dir, "comparing"):
+        return compare_events(checkpoint, options.events, devices, runs=options.runs, work_dir=options.work_dir)
 
 
 def _check(options: CompareOptions) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from pcperc.engine.checkpoint import finished_checkpoint, load_checkpoint
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import choose_profile
-from pcperc.engine.recipe import training_difference
+from pcperc.engine.recipe import testing_difference, training_difference
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -26,7 +26,7 @@ def trained_checkpoint(folder: Path, config: Path, overrides: dict, seed: int, *
     Args:
         config, overrides, seed, amp: how it would be trained now.
     Raises:
-        ConfigError: it was trained otherwise; the message names the first difference.
+        ConfigError: it was trained, or is tested, otherwise; the message names the first difference.
     """
     checkpoint = finished_checkpoint(folder)
     if checkpoint is None:
@@ -35,9 +35,13 @@ def trained_checkpoint(folder: Path, config: Path, overrides: dict, seed: int, *
     cfg["seed"] = seed
     if amp:
         cfg.optim_wrapper["amp"] = True
-    difference = training_difference(plain_config(cfg), load_checkpoint(checkpoint)["meta"]["config"])
+    now, then = plain_config(cfg), load_checkpoint(checkpoint)["meta"]["config"]
+    difference = training_difference(now, then)
     if difference is not None:
         raise ConfigError(f"{checkpoint}: was trained otherwise, {difference}; choose another --work-dir")
+    difference = testing_difference(now, then)  # a checkpoint is tested by its own config
+    if difference is not None:
+        raise ConfigError(f"{checkpoint}: is tested otherwise, {difference}; choose another --work-dir")
     return checkpoint
 
 

@@ -95,6 +95,7 @@ def compare_speed(options: CompareOptions) -> dict:
 
     Raises:
         ConfigError: options out of range; one of them is not trained. FileNotFoundError, ValueError: no such scan.
+        OSError: another process is comparing in the work dir.
     """
     _check(options)
     device = pick_device(options.device)
@@ -105,7 +106,8 @@ def compare_speed(options: CompareOptions) -> dict:
         if path is None:
             raise ConfigError(f"{folders[name]}: no finished training; the same command without --frames makes one")
     devices = [torch.device(kind) for kind in dict.fromkeys((str(device), "cpu"))]
-    return compare_frames(checkpoints, options.frames, devices, runs=options.runs, work_dir=options.work_dir)
+    with only_writer(options.work_dir, "comparing"):
+        return compare_frames(checkpoints, options.frames, devices, runs=options.runs, work_dir=options.work_dir)
 
 
 def count_costs(options: CompareOptions, device: torch.device, simulate: Callable[..., Any] | None) -> Costs:

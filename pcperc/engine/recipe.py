@@ -12,6 +12,7 @@ from pcperc.engine.messages import say
 FIRST_STAGE_FOLDER = "lidar_only"
 # What must be the same for a run to be resumed: a checkpoint brings its own rates and counts, whatever the config says.
 RESUMED_KEYS = ("model", "train_dataloader", "optim_wrapper", "param_scheduler", "train_cfg", "custom_hooks", "seed")
+TESTED_KEYS = ("test_dataloader", "test_evaluator", "test_cfg")
 LOADING_KEYS = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor")  # how fast, not what
 
 
@@ -116,9 +117,20 @@ def training_difference(ours: dict, theirs: dict) -> str | None:
     return first_difference(_what_trains(ours), _what_trains(theirs))
 
 
+def testing_difference(ours: dict, theirs: dict) -> str | None:
+    """Name the first place where two plain configs are tested differently, or return None, as `training_difference`."""
+    return first_difference(_parts(ours, TESTED_KEYS), _parts(theirs, TESTED_KEYS))
+
+
 def _what_trains(plain: dict) -> dict:
     """Return the parts of a plain config that decide how the weights change, wherever the data is."""
-    parts = {key: plain[key] for key in RESUMED_KEYS if key in plain}
+    return _parts(plain, RESUMED_KEYS)
+
+
+def _parts(plain: dict, keys: tuple[str, ...]) -> dict:
+    """Return some parts of a plain config, wherever the data is and however fast it is loaded."""
+    parts = {key: plain[key] for key in keys if key in plain}
     parts = with_data_root(parts, plain.get("data_root") or "data_root", "data_root")
-    parts["train_dataloader"] = {k: v for k, v in parts["train_dataloader"].items() if k not in LOADING_KEYS}
+    for key in [key for key in parts if key.endswith("_dataloader")]:
+        parts[key] = {name: value for name, value in parts[key].items() if name not in LOADING_KEYS}
     return parts
