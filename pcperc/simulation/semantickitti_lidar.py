@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from pcperc.simulation.driving import labels, road
+from pcperc.simulation.driving import labels
+from pcperc.simulation.driving.ground import ASPHALT, CARPARK, CURB, PAVEMENT, VERGE, WHITE, YELLOW
 from pcperc.simulation.driving.lidar import cast
 from pcperc.simulation.driving.road import Road
 from pcperc.simulation.driving.shapes import CABIN, GLASS, REFLECTIVITY_MEDIAN, REFLECTIVITY_SPREAD, Primitives, Shape
@@ -31,7 +32,7 @@ GRAIN = 0.7  # metres of ground of one reflectivity
 ROOF_X, ROOF_Y, ROOF_DROP = (-0.72, 0.6), (-0.5, 0.5), 0.26
 
 _GROUND = np.full(8, labels.UNLABELED)
-_GROUND[[road.ASPHALT, road.PAVEMENT, road.VERGE, road.CARPARK, road.WHITE, road.YELLOW, road.CURB]] = (
+_GROUND[[ASPHALT, PAVEMENT, VERGE, CARPARK, WHITE, YELLOW, CURB]] = (
     *(labels.ROAD, labels.SIDEWALK, labels.TERRAIN, labels.PARKING),
     *(labels.LANE_MARKING, labels.LANE_MARKING, labels.SIDEWALK),
 )
