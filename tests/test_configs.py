@@ -39,6 +39,21 @@ def test_every_config_is_read_and_survives_a_checkpoint(path):
     assert all((Path(path).parent / name).is_file() for name in named if name)
 
 
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "\nfirst_stage = " in Path(path).read_text()])
+def test_the_stages_of_a_recipe_fit(path):
+    """The last one's model has every tensor of the first stage, and of further ones the encoders, with these shapes."""
+    cfg, shapes = load_config(path), []
+    names = [cfg.first_stage] if isinstance(cfg.first_stage, str) else list(cfg.first_stage.values())
+    with torch.device("meta"):
+        for config in (cfg, *(load_config(Path(path).parent / name) for name in names)):
+            shapes.append({key: value.shape for key, value in MODELS.build(config.model).state_dict().items()})
+    joined = {}
+    for stage in shapes[1:]:
+        joined |= {key: shape for key, shape in stage.items() if not joined or key.startswith("encoders.")}
+    assert joined and joined.items() <= shapes[0].items()
+    assert all(key.startswith(("encoders.camera.", "fuser.", "heads.")) for key in shapes[0].keys() - joined.keys())
+
+
 @pytest.mark.parametrize("config", ["configs/bevfusion.py", "configs/bevfusion/demo_weights.py"])
 def test_the_shipped_weights_fit(config):
     """By the config's demonstration profile, and as they were made; `make demo` and the pages need it."""

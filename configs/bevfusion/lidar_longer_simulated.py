@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: F401  (what a config imports becomes part of it)
-"""LiDAR alone through both stages of simulated.py: what camera + LiDAR is to be compared with.
+"""LiDAR alone through the LiDAR stage and the last stage of simulated.py: what camera + LiDAR is to be compared with.
 
-The second stage has the same samples, epochs and rate as there, and no pasted objects either.
+The last stage has the same samples, epochs and rate as there, and no pasted objects either.
 """
 
 from mmengine.config import read_base
@@ -22,6 +22,6 @@ with read_base():
 
 train_dataloader.merge(dict(batch_size=8))
 train_dataloader.dataset.merge(dict(transforms=train_dataloader.dataset.transforms[1:]))
-train_cfg.merge(dict(max_epochs=4))
+train_cfg.merge(dict(max_epochs=2))
 optim_wrapper.optimizer.merge(dict(lr=6e-4))
 first_stage = "lidar_only_simulated.py"
