@@ -130,7 +130,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--input", nargs="+", type=Path, required=True, metavar="FILE", help="events as of tools/infer.py")
     add("--hits", nargs="+", type=int, default=(), metavar="N", help="so many hits, made of the first event, instead")
     add("--runs", type=int, default=3, help="timed rounds")
-    add("--max-seconds", type=float, default=60.0, help="a network that takes longer is given no more hits")
+    add(
+        "--max-seconds",
+        type=float,
+        default=60.0,
+        help="leave out a row that takes longer by the network's last one, if time grows like the hits",
+    )
     add("--device", help="cpu, cuda or cuda:N; without it the GPU where there is one")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     return parser.parse_args()

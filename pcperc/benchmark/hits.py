@@ -2,7 +2,7 @@
 """tools/benchmark.py hits: time of networks of calorimeter hits, clustering apart, by file or number of hits."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from pcperc.models.minkunet import MinkUNet
 from pcperc.nn import fuse
 from pcperc.registry import MODELS
 
+FEW_HITS = 10_000  # below, the launches of a GPU and other fixed costs are most of the time
 COLUMNS = {
     "network": "",
     "event": "",
@@ -53,6 +54,8 @@ class HitsOptions:
 def measure_hits(options: HitsOptions) -> Report:
     """Time every model on every event: the files as they are, or, with ``hits``, that many hits made of the first file.
 
+    The JSON is written anew after each row, and what stops the run, Ctrl-C too, ends with a table of the rows so far.
+
     Raises:
         FileNotFoundError, ValueError: as of `read_event`.
     """
@@ -62,22 +65,42 @@ def measure_hits(options: HitsOptions) -> Report:
         pool = next(iter(events.values()))
         events = {f"{count} hits": crowded(pool, count) for count in sorted(options.hits)}
     report = Report("hits", environment(device), {"events": ", ".join(map(str, options.input))})
-    with ProgressDisplay("measuring", len(options.models) * len(events)) as display:
-        for path in options.models:
-            model = load_network(path, device)
-            slow = False
-            for name, hits in events.items():
-                row = {"network": path.parent.name if path.suffix != ".py" else path.stem, "event": name}
-                if slow:
-                    reason = f"more hits than took {options.max_seconds:g} s"
-                    report.not_measured.append({"library": row["network"], "reason": reason, **row})
-                else:
-                    row |= time_batch(model, [hits], device=device, runs=options.runs)
-                    report.rows.append(row)
-                    slow = row["median_ms"] > 1e3 * options.max_seconds
-                display.advance(name)
-    report.finish(COLUMNS, options.json)
+    try:
+        with ProgressDisplay("measuring", len(options.models) * len(events)) as display:
+            for path in options.models:
+                for name in _measure_model(path, events, options, device, report):
+                    report.save(options.json)
+                    display.advance(name)
+    finally:
+        report.finish(COLUMNS, options.json)
     return report
+
+
+def _measure_model(
+    path: Path, events: dict[str, np.ndarray], options: HitsOptions, device: torch.device, report: Report
+) -> Iterator[str]:
+    """Add a row for each event, or why it has none, and yield the event's name."""
+    model = load_network(path, device)
+    network, last = path.parent.name if path.suffix != ".py" else path.stem, None
+    for name, hits in events.items():
+        row = {"network": network, "event": name}
+        seconds = 0.0 if last is None else expected_seconds(last, len(hits), runs=options.runs)
+        if seconds > options.max_seconds:
+            reason = f"expected to take {seconds:.3g} s, more than --max-seconds {options.max_seconds:g}"
+            report.not_measured.append({"library": network, "reason": reason, **row})
+        else:
+            last = time_batch(model, [hits], device=device, runs=options.runs)
+            report.rows.append(row | last)
+        yield name
+
+
+def expected_seconds(row: dict[str, float | int], hits: int, *, runs: int) -> float:
+    """Return how long a row of ``hits`` hits takes by an earlier one of the same model, if time grows like the hits.
+
+    All passes of `time_batch` count. `FEW_HITS` take no longer than fewer.
+    """
+    passes = (2 + runs) * row["median_ms"] + runs * row["network_ms"]
+    return passes / 1e3 * max(hits, FEW_HITS) / max(row["hits"], FEW_HITS)
 
 
 def load_network(path: Path, device: torch.device) -> nn.Module:

@@ -61,6 +61,10 @@ class Report:
     def finish(self, columns: dict[str, str], path: Path | None) -> None:
         """Print the report and, where asked for, write it as JSON."""
         self.show(columns)
+        self.save(path)
+
+    def save(self, path: Path | None) -> None:
+        """Write the report as it is by now as JSON, where asked for."""
         if path is not None:
             save_text(json.dumps(asdict(self), indent=1), path)
 
