@@ -104,6 +104,17 @@ def test_the_networks_that_are_compared_are_trained_alike():
         assert plain_config(ours.model[key]) == plain_config(baseline.model[key])
 
 
+def test_the_published_values_of_groupings():
+    """Of CMS's SPVCNN (thresholds), of pytorch_cmspepr (charges; GravNet's radius) and of calo-cluster (the others)."""
+    for name, radius in (("spvcnn", 0.7), ("gravnet", 0.7)):
+        grouping = MODELS.build(load_config(f"configs/calo/{name}.py").model.grouping)
+        assert (grouping.channels, grouping.q_min, grouping.noise_weight, grouping.weight) == (7, 1.0, 0.1, 1.0)
+        assert (grouping.radius, grouping.min_beta) == (radius, 0.1)
+    embedding = MODELS.build(load_config("configs/calo/spvcnn_mean_shift.py").model.grouping)
+    assert (embedding.channels, embedding.pull_margin, embedding.push_margin, embedding.weight) == (8, 0.5, 1.5, 1.0)
+    assert MODELS.build(load_config("configs/calo/spvcnn_offset.py").model.grouping).weight == 0.1
+
+
 def test_the_published_recipe_of_segmentation():
     cfg = load_config("configs/spvcnn.py")
     optimizer = cfg.optim_wrapper.optimizer

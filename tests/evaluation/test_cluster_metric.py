@@ -62,6 +62,20 @@ def test_scores_are_those_of_the_events():
     assert nothing["hits/PQ"] == nothing["efficiency"] == 0 and "fake_rate" not in nothing
 
 
+def test_efficiency_and_fake_rate_are_by_energy():
+    """A cluster of one hit out of 20 that has all but a little of the shower's energy is no match by hits."""
+    data = batch(1)
+    shower = data["samples"][0]["instance"] == 0
+    hits = data["inputs"]["hits"][0]
+    hits[:, 0] = 0.01
+    first = torch.zeros_like(shower)
+    first[shower.nonzero()[0]] = True
+    hits[first, 0] = 10.0
+    labels = torch.where(first, data["samples"][0]["class"], 0)
+    scores = score(data, [HitClusters(labels, torch.where(first, 0, -1), torch.ones(len(labels)))])
+    assert (scores["efficiency"], scores["fake_rate"], scores["hits/PQ"], scores["energy/RQ"]) == (1, 0, 0, 1)
+
+
 def test_events_of_noise_have_no_score():
     data = batch(0)
     assert score(data, [HitClusters.all_noise(20)]) == {}

@@ -158,21 +158,25 @@ def test_too_few_classes_are_named():
 def table_by_hand(**options):
     tc, ti, pc, pi, energy = by_hand()
     matches = match_clusters(tc, ti, pc, pi, energy)
-    xyz = np.column_stack([[0, 0, 0, 0, 10, 10, 50], np.zeros(7)]).astype(float)
+    xyz = np.column_stack([[0, 0, 0, 0, 10, 10, 5], np.zeros(7)]).astype(float)
     centres = [segment_centres(s, c, i, energy, xyz) for s, c, i in ((matches[0], tc, ti), (matches[1], pc, pi))]
     return matches, centres, cluster_table(matches, *centres, **options)
 
 
 def test_table_has_response_fakes_and_distances():
     _, centres, table = table_by_hand()
-    assert centres[0].tolist() == [[0, 0], [10, 0]] and centres[1][0] == pytest.approx(
-        [20.0, 0.0]
-    )  # 2 of 5 GeV at 50 cm
+    assert centres[0].tolist() == [[0, 0], [10, 0]]
+    assert centres[1][0] == pytest.approx([2.0, 0.0])  # 2 of 5 GeV at 5 cm
     assert table.energy.tolist() == [12, 4] and table.nearest.tolist() == [10, 10]
     assert table.found.tolist() == [True, False]
     assert table.response[0] == pytest.approx(5 / 12) and math.isnan(table.response[1])
     assert table.fake.tolist() == [False, True, True, True] and table.fake_energy.tolist() == [5, 9, 3, 1]
-    assert table.fake_nearest.tolist() == [10, 0, 0, 0]  # the first but for the shower that it matches
+    assert table.fake_nearest.tolist() == [
+        8,
+        0,
+        0,
+        0,
+    ]  # the first is 2 from the shower that it matches, 8 from the other
     none = table_by_hand(label=1)[2]
     assert len(none.energy) == len(none.fake) == 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from pcperc.simulation.calorimeter.comparison import compare, draw, real_events, simulated_events
 from pcperc.simulation.calorimeter.event import SIZES, record, simulate_event
-from pcperc.simulation.calorimeter.geometry import cell_of, cells_by_ring
+from pcperc.simulation.calorimeter.geometry import MIP_GEV, cell_of, cells_by_ring
 from pcperc.simulation.calorimeter.particles import Generated, draw_pile_up, draw_signal
 from pcperc.simulation.calorimeter.showers import ELECTRON, PHOTON, PION, Deposits, Particles
 from tests.simulation.particle_gun import gun
@@ -51,6 +51,25 @@ def test_an_event_of_noise_alone_has_the_expected_rate():
     assert (event["hits"][:, 0] > 0).all()
 
 
+@pytest.mark.parametrize("layer, sigma_mips", [(3, 0.22), (30, 0.13), (45, 0.13)])
+def test_cells_are_read_with_their_noise_above_their_threshold(layer, sigma_mips):
+    """Half of what is left exactly at 3.5 deviations is kept; what is far above fluctuates by one deviation."""
+    sigma = sigma_mips * MIP_GEV[layer]
+    places = [(80.0 + 2 * i, 2.0 * j) for i in range(20) for j in range(-10, 10)]
+    cells = np.unique([cell_of(layer, *place) for place in places])
+    assert len(cells) == 400
+    for energy in (3.5 * sigma, 100 * sigma):
+        deposits = Deposits(cells, np.zeros(400, np.int64), np.full(400, energy))
+        event = record(deposits, one_particle(PION), np.random.default_rng(0))
+        read = event["hits"][event["contributors"][:, 0] == 0, 0]
+        assert read.min() > 3.5 * sigma * (1 - 1e-6)
+        if energy < 4 * sigma:
+            assert 150 < len(read) < 250
+        else:
+            assert len(read) == 400 and read.std() == pytest.approx(sigma, rel=0.15)
+            assert read.mean() == pytest.approx(energy, rel=0.005)
+
+
 def test_products_of_taus_overlap_and_share_a_parent():
     signal = draw_signal(300, np.random.default_rng(3))
     taus = np.flatnonzero(signal.parent_pdg == 15)
@@ -67,6 +86,10 @@ def test_pile_up_follows_its_density():
     sizes = [len(draw_pile_up(20.0, np.random.default_rng(seed)).pdg) for seed in range(20)]
     assert np.mean(sizes) == pytest.approx(20 * 1.525 * 12, rel=0.1)
     assert len(draw_pile_up(0.0, np.random.default_rng(0)).pdg) == 0
+    crowd = draw_pile_up(2000.0, np.random.default_rng(0))
+    pt = crowd.energy / np.cosh(crowd.eta)
+    # Of charged particles and of photons; a little above 0.55 and 0.30, since the softest are left out.
+    assert [pt[crowd.pdg == pdg].mean() for pdg in (PION, PHOTON)] == pytest.approx([0.56, 0.32], abs=0.015)
 
 
 def test_events_of_the_simulator_look_like_those_of_the_real_geometry(realdata, tmp_path):

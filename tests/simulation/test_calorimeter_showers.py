@@ -9,6 +9,7 @@ import pytest
 from pcperc.simulation.calorimeter import gflash, hadrons
 from pcperc.simulation.calorimeter.geometry import DEPTH_LAMBDA, DEPTH_X0, MIP_GEV, cell_centres
 from pcperc.simulation.calorimeter.showers import ELECTRON, PHOTON, PION, axes, energy_by_layer, simulate_showers
+from tests import oracles_showers as oracle
 from tests.simulation.particle_gun import gun
 
 
@@ -20,6 +21,46 @@ def sums(particles, seed=0):
 def test_moliere_radius_is_that_of_the_detector():
     assert gflash.MOLIERE_CM == pytest.approx(2.8, rel=0.1)
     assert gflash.CRITICAL_MEV == pytest.approx(8.0, rel=0.05)
+
+
+@pytest.mark.parametrize("energy", [1.0, 20.0, 200.0])
+def test_profiles_are_those_of_the_published_formulas(energy):
+    peak, shape, *_ = oracle.longitudinal(energy)
+    found = gflash.mean_longitudinal(np.array([energy]))
+    assert (found.peak[0], found.shape[0]) == pytest.approx((peak, shape))
+    taus = [0.2, 0.7, 1.0, 2.5]
+    for found, expected in zip(
+        gflash.lateral(np.array([energy]), np.array([taus])),
+        zip(*(oracle.lateral(energy, tau) for tau in taus), strict=True),
+        strict=True,
+    ):
+        assert found[0] == pytest.approx(expected)
+
+
+def test_profiles_fluctuate_as_published():
+    """Logarithms of depth and shape: means, deviations and correlation; errors of 100,000 draws are below 0.005."""
+    peak, shape, *spreads, correlation = oracle.longitudinal(20.0)
+    found = gflash.draw_longitudinal(np.full(100_000, 20.0), np.random.default_rng(0))
+    logs = np.log(found.peak), np.log(found.shape)
+    assert [values.mean() for values in logs] == pytest.approx([math.log(peak), math.log(shape)], abs=0.005)
+    assert [values.std() for values in logs] == pytest.approx(spreads, rel=0.02)
+    assert np.corrcoef(*logs)[0, 1] == pytest.approx(correlation, abs=0.02)
+
+
+@pytest.mark.parametrize("start, slant", [(0.0, 1.0), (1.2, 0.96)])
+def test_shares_of_a_pion_are_those_of_the_published_profile(start, slant):
+    """From the interaction on, along the path; the two parts side by side, in X0 and in interaction lengths."""
+    energy, em_part, layers = 50.0, 0.4, (12, 27, 30, 45)
+    shape, b, d = oracle.pion(energy)
+    found = hadrons.shower_shares(*(np.array([value]) for value in (energy, start, slant, em_part)))
+    start_x0 = np.interp(start * slant, DEPTH_LAMBDA, DEPTH_X0) / slant
+    for layer in layers:
+        for shares, scale, depths, begin, part in (
+            (found[0], b, DEPTH_X0, start_x0, em_part),
+            (found[1], d, DEPTH_LAMBDA, start, 1 - em_part),
+        ):
+            ends = (max(depths[i] / slant - begin, 0.0) for i in (layer, layer + 1))
+            assert shares[0, layer] == pytest.approx(part * oracle.gamma_part(shape, scale, *ends), abs=1e-5)
 
 
 def test_depth_of_the_shower_maximum_grows_with_the_logarithm_of_the_energy():
