@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: F401  (what a config imports becomes part of it)
-"""Calo-SPVCNN with offsets to the middle of each shower, clustered by mean shift within each predicted class."""
+"""Calo-SPVCNN with offsets to the middle of each shower, clustered by mean shift within each predicted class.
+
+At half width as the others of this folder; published at full width.
+"""
 
 from mmengine.config import read_base
 

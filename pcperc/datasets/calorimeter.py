@@ -16,10 +16,8 @@ from pcperc.registry import DATASETS
 LAYERS = 52  # of the simulated endcap, numbered from 1
 ENDCAP_Z = (300.0, 560.0)  # cm, either side: a hit elsewhere is in no layer
 MAX_RADIUS = 400.0  # cm
-MAX_ENERGY, MAX_ETA = (
-    1e6,
-    20.0,
-)  # GeV, of one hit; far above, a network's numbers are not finite and no cluster is found
+# Of one hit, GeV and no unit; far above, a network's numbers are not finite and no cluster is found.
+MAX_ENERGY, MAX_ETA = 1e6, 20.0
 # What a file calls the hits, and the particle of each hit; the first is what pcperc.simulation writes.
 HIT_NAMES = ("hits", "rechits", "recHitFeatures")
 CLUSTER_NAME = "recHitTruthClusterIdx"
@@ -105,17 +103,29 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
             clusters = _whole_numbers(path, CLUSTER_NAME, arrays[CLUSTER_NAME].reshape(-1), count)
             event["instance"] = np.where(clusters < 0, NO_INSTANCE, clusters)
         return event
-    for key in ("layer", "class", "instance"):
-        if key in arrays:
-            event[key] = _whole_numbers(path, key, arrays[key], count)
-    _check_range(path, event, "layer", 1, LAYERS)
-    _check_range(path, event, "class", 0, len(HIT_CLASSES) - 1)
+    particles = _particles(path, arrays)
+    last = len(particles["particles"]) - 1 if "particles" in particles else np.inf
+    return {**event, **_read_truth(path, arrays, count, last), **particles}
+
+
+def _particles(path: str | Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays that have a row a particle."""
     particles = {key: value for key, value in arrays.items() if key.startswith("particle")}
     rows = {value.shape[:1] for value in particles.values()}
     if len(rows) > 1 or () in rows:
         shapes = {key: value.shape for key, value in particles.items()}
         raise ValueError(f"event {path}: arrays of particles must have one row a particle, got {shapes}")
-    last = len(particles["particles"]) - 1 if "particles" in particles else np.inf
+    return particles
+
+
+def _read_truth(path: str | Path, arrays: dict[str, np.ndarray], count: int, last: float) -> dict[str, np.ndarray]:
+    """Return layer, class and instance, contributors and fractions of ``count`` hits; ``last`` is the last particle."""
+    event = {}
+    for key in ("layer", "class", "instance"):
+        if key in arrays:
+            event[key] = _whole_numbers(path, key, arrays[key], count)
+    _check_range(path, event, "layer", 1, LAYERS)
+    _check_range(path, event, "class", 0, len(HIT_CLASSES) - 1)
     _check_range(path, event, "instance", NO_INSTANCE, last)
     if ("class" in event) != ("instance" in event):
         only = "class" if "class" in event else "instance"
@@ -126,6 +136,12 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
             got = f"class {event['class'][wrong[0]]} and instance {event['instance'][wrong[0]]} at hit {wrong[0]}"
             rule = f"instance {NO_INSTANCE} exactly where class is {NOISE_CLASS} (noise)"
             raise ValueError(f"event {path} must have {rule}, got {got}")
+    return event | _read_shares(path, arrays, count, last)
+
+
+def _read_shares(path: str | Path, arrays: dict[str, np.ndarray], count: int, last: float) -> dict[str, np.ndarray]:
+    """Return who gave each hit its energy, and which parts of it."""
+    event = {}
     for key in ("contributors", "fractions"):
         if key in arrays:
             if arrays[key].ndim != 2 or len(arrays[key]) != count:
@@ -142,7 +158,7 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
             )
     _check_range(path, event, "contributors", NO_INSTANCE, last)
     _check_range(path, event, "fractions", 0, 1)
-    return {**event, **particles}
+    return event
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ class ObjectCondensation(nn.Module):
 
     Args:
         dims: of the space. weight: of the loss. q_min, noise_weight: as of `object_condensation_loss`.
-        radius, min_beta: as of `condense`.
+        radius, min_beta: as of `condense`; those of CMS's SPVCNN. Published with GravNet: 1.0 and 0.1.
     """
 
     def __init__(

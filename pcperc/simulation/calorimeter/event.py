@@ -13,7 +13,8 @@ from pcperc.simulation.calorimeter.geometry import COMPARTMENT, MIP_GEV, cell_ce
 from pcperc.simulation.calorimeter.particles import Generated, draw_pile_up, draw_signal
 from pcperc.simulation.calorimeter.showers import PION, Deposits, simulate_showers
 
-NOISE_MIPS = np.array([0.22, 0.13, 0.13])  # standard deviation of a cell, by compartment
+# Standard deviation of a cell, by compartment, in MIPs: our choice, as are the threshold and the times.
+NOISE_MIPS = np.array([0.22, 0.13, 0.13])
 THRESHOLD_SIGMAS = 3.5
 CONTRIBUTORS = 4  # as many contributions to a hit are kept
 MIN_HITS = 3  # a particle that dominates fewer hits is no object
