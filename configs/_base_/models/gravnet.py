@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GravNet at its published size, trained and clustered by object condensation."""
+"""GravNet at its published size, trained by object condensation and clustered by it at the radius published with it."""
 
 from pcperc.models import SegmentationLoss
 from pcperc.models.calorimeter import GravNet, HitClusterer, HitPreprocessor, ObjectCondensation
@@ -8,6 +8,6 @@ model = dict(
     type=HitClusterer,
     data_preprocessor=dict(type=HitPreprocessor),
     backbone=dict(type=GravNet, in_channels=5, num_classes=3, embedding_channels=7),
-    grouping=dict(type=ObjectCondensation, dims=6),
+    grouping=dict(type=ObjectCondensation, dims=6, radius=1.0),
     loss=dict(type=SegmentationLoss, cross_entropy=1.0, lovasz=1.0),
 )
