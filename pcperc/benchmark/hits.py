@@ -86,7 +86,7 @@ def _measure_model(
         row = {"network": network, "event": name}
         seconds = 0.0 if last is None else expected_seconds(last, len(hits), runs=options.runs)
         if seconds > options.max_seconds:
-            reason = f"expected to take {seconds:.3g} s, more than --max-seconds {options.max_seconds:g}"
+            reason = f"{name}: expected to take {seconds:.3g} s, more than --max-seconds {options.max_seconds:g}"
             report.not_measured.append({"library": network, "reason": reason, **row})
         else:
             last = time_batch(model, [hits], device=device, runs=options.runs)
