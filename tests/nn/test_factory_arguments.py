@@ -18,7 +18,7 @@ LAYERS = {f"{family}{dims}d": (4, 4, 3) for family in FAMILIES for dims in (1, 2
     "LayerNorm": (4,),
     "Linear": (4, 4),
     "PReLU": (4,),
-    "PVConv": (4, 6, 2),
+    "PVConv": (4, 6),
     "ResidualBlock": (4, 6),
     "RowBatchNorm": (4,),
     "SetAbstraction": (4, 6),
@@ -27,7 +27,11 @@ LAYERS = {f"{family}{dims}d": (4, 4, 3) for family in FAMILIES for dims in (1, 2
     "SqueezeExcite3d": (4,),
     "SyncBatchNorm": (4,),
 }
-OPTIONS = {"InstanceNorm": {"affine": True}, "SetAbstraction": {"num_centers": 2, "radius": 1, "num_neighbors": 2}}
+OPTIONS = {
+    "InstanceNorm": {"affine": True},
+    "PVConv": {"resolution": 2},
+    "SetAbstraction": {"num_centers": 2, "radius": 1, "num_neighbors": 2},
+}
 
 
 @pytest.mark.parametrize("name", LAYERS)
