@@ -5,6 +5,8 @@
 
 STABLE_TORCH_LIBRARY(pcperc, m) {
   // Sparse convolution: topology, then features. Rows of coords whose batch index is -1 are padding: all operators pass over them.
+  // The lowest value of each column of coords (N, 1 + D), then the highest: 2 + 2 D numbers, for which a GPU is waited.
+  m.def("coords_extent(Tensor coords) -> int[]");
   // The distinct rows of coords (N, 1 + D) sorted by key; for each row of coords its row in them; how often each occurs.
   m.def("unique_coords(Tensor coords) -> (Tensor, Tensor, Tensor)");
   // The output coordinates of a strided convolution, sorted by key; those outside output_shape are dropped unless it is empty.

@@ -10,6 +10,8 @@ from pcperc.ops.box_iou import box_iou_3d as box_iou_3d
 from pcperc.ops.box_iou import box_iou_bev as box_iou_bev
 from pcperc.ops.box_iou import circle_nms as circle_nms
 from pcperc.ops.box_iou import nms_bev as nms_bev
+from pcperc.ops.coords_extent import CoordsExtent as CoordsExtent
+from pcperc.ops.coords_extent import coords_extent as coords_extent
 from pcperc.ops.cpu_capability import cpu_capability as cpu_capability
 from pcperc.ops.cpu_capability import set_cpu_capability as set_cpu_capability
 from pcperc.ops.dense_grid import DenseGrid as DenseGrid

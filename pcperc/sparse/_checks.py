@@ -38,8 +38,10 @@ def check_habits(coords: Tensor, feats: object, **per_axis: object) -> None:
             ) from None
 
 
-def check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...] | None) -> None:
-    """Raise for the first row outside the batch or the bounded lattice."""
+def check_bounds(
+    coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...] | None, extent: ops.CoordsExtent | None
+) -> None:
+    """Raise for the first row outside the batch or the bounded lattice; ``extent`` is None where nobody looked."""
     sizes = [min(size, 2**31 - 1) for size in spatial_shape or ()]  # what an index can reach
 
     def outside() -> Tensor:
@@ -52,7 +54,7 @@ def check_bounds(coords: Tensor, batch_size: int, spatial_shape: tuple[int, ...]
     if torch.compiler.is_compiling():  # the graph keeps the check; to name the row, tracing would have to stop
         where = f"batch_size {batch_size}, spatial_shape {spatial_shape}"
         torch._assert_async(~outside().any(), f"SparseTensor: coords must be inside {where}")
-    elif len(coords) and not _are_inside(coords, [batch_size, *sizes]):
+    elif extent is not None and not _is_inside(extent, [batch_size, *sizes]):
         row = int(outside().int().argmax())
         raise ValueError(
             f"SparseTensor: coords row {row} = {coords[row].tolist()} is outside batch_size {batch_size}, "
@@ -133,7 +135,6 @@ def _values(name: str, first: Topology, other: Topology) -> str:
     return f"{name} {getattr(first, name)} and {getattr(other, name)}"
 
 
-def _are_inside(coords: Tensor, sizes: list[int]) -> bool:
-    """Whether the first columns are in [0, size): three launches and a wait, far fewer than to look row by row."""
-    lowest, highest = torch.stack(coords[:, : len(sizes)].aminmax(dim=0)).tolist()
-    return min(lowest) >= 0 and all(high < size for high, size in zip(highest, sizes, strict=True))
+def _is_inside(extent: ops.CoordsExtent, sizes: list[int]) -> bool:
+    """Whether the first columns are in [0, size)."""
+    return all(low >= 0 and high < size for low, high, size in zip(*extent, sizes, strict=False))

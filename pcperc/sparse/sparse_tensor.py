@@ -7,6 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from pcperc import ops
 from pcperc.foreign_names import ATTRIBUTES
 from pcperc.ops._checks import (
     FLOAT_DTYPES,
@@ -69,21 +70,20 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
         except ValueError:
             check_habits(coords, feats, spatial_shape=spatial_shape, tensor_stride=tensor_stride)
             raise
+        is_traced = torch.compiler.is_compiling()
+        extent = None if is_traced or not len(coords) else ops.coords_extent(coords)  # the one wait
         if batch_size is None:
-            if torch.compiler.is_compiling():
+            if is_traced:
                 raise ValueError("SparseTensor: batch_size must be given under torch.compile, got None")
-            lowest, highest = torch.stack(coords[:, 0].aminmax()).tolist() if len(coords) else (0, -1)  # one wait
-            batch_size, is_inside = max(highest + 1, 0), lowest >= 0 and spatial_shape is None
+            batch_size = 0 if extent is None else max(extent.highest[0] + 1, 0)
         else:
-            is_inside = False
             batch_size = positive_int("SparseTensor", "batch_size", batch_size)
         check_batch_size("SparseTensor", batch_size, dims)
         _check_feats(coords, feats)
-        if not is_inside:
-            check_bounds(coords, batch_size, spatial_shape)
+        check_bounds(coords, batch_size, spatial_shape, extent)
         if kernel_maps is not None and not isinstance(kernel_maps, KernelMapCache):
             raise TypeError(f"SparseTensor: kernel_maps must be a KernelMapCache or None, got {describe(kernel_maps)}")
-        is_written = coords.is_contiguous() and not torch.compiler.is_compiling()  # then the look at them waited
+        is_written = coords.is_contiguous() and not is_traced  # then the look at them waited
         self._topology = Topology(coords.contiguous(), batch_size, spatial_shape, tensor_stride, is_written=is_written)
         self._feats = feats
         self._kernel_maps = KernelMapCache() if kernel_maps is None else kernel_maps
