@@ -23,6 +23,8 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "upsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
       "SymInt[] output_shape) -> Tensor");
+  // Copy rows into buffers of as many or more rows, and -1 behind them into those of to_coords.
+  m.def("pad_rows(Tensor coords, Tensor feats, Tensor(a!) to_coords, Tensor(b!) to_feats) -> ()");
   // Neighbour table (K, M_out): the input row under each tap of each output row, or -1. Without `check` a GPU does not wait to
   // learn whether rows are repeated or out of range.
   m.def(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pcperc import ops
 from pcperc.nn._checks import check_input
 from pcperc.nn.cuda_graph import CudaGraph, number_settings, require_cuda, require_eval
 from pcperc.ops._checks import positive_int
@@ -154,6 +155,4 @@ class _Graph:
         return done.result(x, padded)
 
     def _fill(self, x: SparseTensor) -> None:
-        self._coords[: len(x)].copy_(x.coords)
-        self._coords[len(x) :].fill_(PADDING)
-        self._feats[: len(x)].copy_(x.feats)
+        ops.pad_rows(x.coords, x.feats, to_coords=self._coords, to_feats=self._feats)

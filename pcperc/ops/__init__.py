@@ -27,6 +27,7 @@ from pcperc.ops.neighbors import make_three_nearest_plan as make_three_nearest_p
 from pcperc.ops.neighbors import three_nearest as three_nearest
 from pcperc.ops.order_rows import OrderedRows as OrderedRows
 from pcperc.ops.order_rows import order_rows as order_rows
+from pcperc.ops.pad_rows import pad_rows as pad_rows
 from pcperc.ops.points_in_boxes import points_in_boxes as points_in_boxes
 from pcperc.ops.points_in_boxes import points_in_boxes_mask as points_in_boxes_mask
 from pcperc.ops.segment_mean import segment_mean as segment_mean
