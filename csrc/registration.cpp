@@ -19,6 +19,14 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def(
       "downsample_coords_padded(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
       "SymInt[] output_shape, SymInt capacity) -> (Tensor, Tensor)");
+  // The same where windows do not overlap (no kernel_size above its stride, dilation 1) and rows are distinct, with the tables of
+  // the kernel map: that of build_kernel_map and that of reverse_kernel_map. On a CPU they are built by these.
+  m.def(
+      "downsample_with_map(Tensor coords, int[] kernel_size, int[] stride, int[] padding, SymInt[] output_shape) -> "
+      "(Tensor, Tensor, Tensor)");
+  m.def(
+      "downsample_with_map_padded(Tensor coords, int[] kernel_size, int[] stride, int[] padding, SymInt[] output_shape, "
+      "SymInt capacity) -> (Tensor, Tensor, Tensor, Tensor)");
   // The coordinates that the taps of a transposed convolution reach, in the same way.
   m.def(
       "upsample_coords(Tensor coords, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "

@@ -84,41 +84,62 @@ static __global__ void list_keys_kernel(DeviceKeySet set, KeyLayout layout, int6
 
 // The rows that keys were made of, where it is asked which of the sorted ones each became.
 struct SourceRows {
-  int64_t num_rows;
-  const int32_t* slots;       // (num_rows,) slot of the key of each in the set, -1 without a key
-  int64_t *inverse, *counts;  // (num_rows,) row of that key, or -1; for each row of a key, how often it occurs
+  int64_t num_rows = 0;
+  const int32_t* slots = nullptr;  // (num_rows,) slot of the key of each in the set, -1 without a key
+
+  // Call visit(source, row) with the sorted row that each became, or -1, on all threads of all blocks of a sort. Several
+  // sources at a time, so that their reads are under way together.
+  template <class Visit>
+  __device__ void visit(const int32_t* row_of_slot, const Visit& visit) const {
+    constexpr int kAtATime = 4;
+    const int64_t step = int64_t{gridDim.x} * kSortThreads;
+    for (int64_t first = int64_t{blockIdx.x} * kSortThreads + threadIdx.x; first < num_rows; first += kAtATime * step) {
+      int32_t found[kAtATime], rows[kAtATime];
+      PCPERC_DEVICE_UNROLL
+      for (int i = 0; i < kAtATime; ++i) found[i] = first + i * step < num_rows ? slots[first + i * step] : -1;
+      PCPERC_DEVICE_UNROLL
+      for (int i = 0; i < kAtATime; ++i) rows[i] = found[i] < 0 ? -1 : row_of_slot[found[i]];
+      PCPERC_DEVICE_UNROLL
+      for (int i = 0; i < kAtATime; ++i) {
+        if (first + i * step < num_rows) visit(first + i * step, rows[i]);
+      }
+    }
+  }
+};
+
+// What is written of the sources beside the sorted rows: clear(row) for each of these first, then, when all are done,
+// write(sources, row_of_slot).
+struct NothingBeside {
+  __device__ void clear(int64_t) const {}
+  __device__ void write(const SourceRows&, const int32_t*) const {}
+};
+
+struct InverseAndCounts {
+  int64_t *inverse, *counts;  // for each source its row or -1; for each row how many sources it has
+
+  __device__ void clear(int64_t row) const { counts[row] = 0; }
+  __device__ void write(const SourceRows& sources, const int32_t* row_of_slot) const {
+    sources.visit(row_of_slot, [&](int64_t source, int32_t row) {
+      inverse[source] = row;
+      if (row >= 0) atomicAdd(reinterpret_cast<unsigned long long*>(counts + row), 1ULL);
+    });
+  }
 };
 
 // What a sorted list of keys becomes.
+template <class Beside>
 struct KeyRows {
   int64_t num_rows;  // rows behind the keys are padding, keys behind the rows are left out
   int32_t* coords;   // (num_rows, 1 + D)
   bool* incomplete;  // null, or whether anything was left out
   SourceRows sources;
+  Beside beside;
   int32_t* row_of_slot;  // null without sources; -1 before
 };
 
-// inverse, and counts, zero before. Several rows at a time, so that their reads are under way together.
-__device__ inline void write_inverse(const SourceRows& sources, const int32_t* row_of_slot) {
-  constexpr int kAtATime = 4;
-  const int64_t step = int64_t{gridDim.x} * kSortThreads;
-  for (int64_t first = int64_t{blockIdx.x} * kSortThreads + threadIdx.x; first < sources.num_rows; first += kAtATime * step) {
-    int32_t slots[kAtATime], rows[kAtATime];
-    PCPERC_DEVICE_UNROLL
-    for (int i = 0; i < kAtATime; ++i) slots[i] = first + i * step < sources.num_rows ? sources.slots[first + i * step] : -1;
-    PCPERC_DEVICE_UNROLL
-    for (int i = 0; i < kAtATime; ++i) rows[i] = slots[i] < 0 ? -1 : row_of_slot[slots[i]];
-    PCPERC_DEVICE_UNROLL
-    for (int i = 0; i < kAtATime; ++i) {
-      if (first + i * step < sources.num_rows) sources.inverse[first + i * step] = rows[i];
-      if (rows[i] >= 0) atomicAdd(reinterpret_cast<unsigned long long*>(sources.counts + rows[i]), 1ULL);
-    }
-  }
-}
-
-template <class Key>
+template <class Key, class Beside>
 __device__ void sort_to_rows(KeyLayout layout, const KeyExtent& extent, const SortShape& shape, SortBuffers<void> list,
-                             SortBuffers<void> other, int32_t* histograms, SortStorage& shared, const KeyRows& rows) {
+                             SortBuffers<void> other, int32_t* histograms, SortStorage& shared, const KeyRows<Beside>& rows) {
   const SortBuffers<Key> from{static_cast<Key*>(list.keys), list.values}, to{static_cast<Key*>(other.keys), other.values};
   const SortBuffers<Key> sorted = DigitSort<Key>(shape, histograms, shared).run(from, to);
   const KeyPacking packing(layout, extent);
@@ -129,9 +150,10 @@ __device__ void sort_to_rows(KeyLayout layout, const KeyExtent& extent, const So
 }
 
 // Sort the listed keys, as they were packed, between two buffers, and write their rows. For launch_together.
+template <class Beside>
 static __global__ void __launch_bounds__(kSortThreads, 1)
     sort_keys_kernel(KeyLayout layout, const KeySetState* state, SortBuffers<void> list, SortBuffers<void> other,
-                     int32_t* histograms, KeyRows rows) {
+                     int32_t* histograms, KeyRows<Beside> rows) {
   __shared__ SortStorage shared;
   const KeyPacking packing(layout, state->extent);
   const SortShape shape(min(int64_t{state->num_keys()}, rows.num_rows), packing.num_bits);
@@ -142,14 +164,14 @@ static __global__ void __launch_bounds__(kSortThreads, 1)
   }
   PCPERC_GRID_LOOP(i, rows.num_rows) {
     if (i >= shape.count) layout.write_padding(rows.coords + i * layout.columns());
-    if (rows.row_of_slot) rows.sources.counts[i] = 0;
+    if (rows.row_of_slot) rows.beside.clear(i);
   }
   if (rows.incomplete && blockIdx.x == 0 && threadIdx.x == 0) {
     *rows.incomplete = state->num_keys() > rows.num_rows || state->bad_input != kNoError || state->bad_output != kNoError;
   }
   if (rows.row_of_slot) {
     wait_for_all_blocks();
-    write_inverse(rows.sources, rows.row_of_slot);
+    rows.beside.write(rows.sources, rows.row_of_slot);
   }
 }
 
@@ -198,13 +220,14 @@ class DistinctKeys {
     return host;
   }
 
-  // Sort the list and write it to coords (num_rows, 1 + D). Once.
-  void write(Tensor& coords, bool* incomplete, const SourceRows& sources = {}) const {
+  // Sort the list and write it to coords (num_rows, 1 + D), and `beside` it what is made of its sources. Once.
+  template <class Beside = NothingBeside>
+  void write(const Tensor& coords, bool* incomplete, const SourceRows& sources = {}, const Beside& beside = {}) const {
     const int64_t most_rows = std::max(num_rows_, sources.num_rows);
     if (most_rows == 0) return;
-    const KeyRows rows{num_rows_, static_cast<int32_t*>(coords.data_ptr()), incomplete, sources, row_of_slot_};
-    launch_together(sort_keys_kernel, sort_blocks(most_rows), kSortThreads, stream_, layout_, state_, list_, other_, histograms_,
-                    rows);
+    const KeyRows<Beside> rows{num_rows_, static_cast<int32_t*>(coords.data_ptr()), incomplete, sources, beside, row_of_slot_};
+    launch_together(sort_keys_kernel<Beside>, sort_blocks(most_rows), kSortThreads, stream_, layout_, state_, list_, other_,
+                    histograms_, rows);
   }
 
  private:

@@ -85,7 +85,8 @@ UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
                     empty_on(coords, {count}, ScalarType::Long), empty_on(coords, {keys.num_rows()}, ScalarType::Long),
                     make_flag(coords, capacity)};
   keys.write(result.coords, capacity ? data_of<bool>(*result.incomplete) : nullptr,
-             {count, data_of<int32_t>(slot_of_row), data_of<int64_t>(result.inverse), data_of<int64_t>(result.counts)});
+             {count, data_of<int32_t>(slot_of_row)},
+             InverseAndCounts{data_of<int64_t>(result.inverse), data_of<int64_t>(result.counts)});
   return result;
 }
 

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 # Operators that see coordinates and tables alone.
 MAP_OPERATORS = frozenset(
-    "unique_coords downsample_coords upsample_coords build_kernel_map reverse_kernel_map order_rows".split()
+    "unique_coords downsample_coords downsample_with_map upsample_coords".split()
+    + "build_kernel_map reverse_kernel_map order_rows".split()
 )
 
 

@@ -18,6 +18,8 @@ from pcperc.ops.dense_grid import DenseGrid as DenseGrid
 from pcperc.ops.dense_grid import avg_voxelize as avg_voxelize
 from pcperc.ops.dense_grid import make_dense_grid as make_dense_grid
 from pcperc.ops.dense_grid import trilinear_devoxelize as trilinear_devoxelize
+from pcperc.ops.downsample_with_map import DownsampledMap as DownsampledMap
+from pcperc.ops.downsample_with_map import downsample_with_map as downsample_with_map
 from pcperc.ops.furthest_point_sample import furthest_point_sample as furthest_point_sample
 from pcperc.ops.interpolate import make_interpolation_plan as make_interpolation_plan
 from pcperc.ops.kernel_map import build_kernel_map as build_kernel_map

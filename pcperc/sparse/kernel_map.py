@@ -78,6 +78,12 @@ class KernelMap:
                 tables = self._convolution.setdefault(with_reverse, tables)
         return tables
 
+    def keep_tables(self, neighbors: Tensor | None = None, reverse_neighbors: Tensor | None = None) -> None:
+        """Take over the tables of a convolution that an operator made with its outputs, unless there are some."""
+        for name, table in (("fine", neighbors), ("coarse", reverse_neighbors)):
+            if table is not None:
+                self._tables.setdefault(name, table)
+
     def _pairs(self, name: str, neighbors: Tensor, row_order: Tensor | None) -> ops.TapPairs:
         """The pairs of a table, listed once for the weight gradients of all layers along it."""
         key = f"{name} pairs" if row_order is None else f"{name} ordered pairs"

@@ -2,7 +2,9 @@
 """The cache that builds each topology and each kernel map of a network pass once."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from pcperc import ops
 from pcperc.ops.unique_coords import conv_output_shape
 from pcperc.sparse.kernel_map import KernelMap, build_to_keep
 from pcperc.sparse.topology import Axes, Topology, coarser, finer
+
+Found = TypeVar("Found", Tensor, ops.DownsampledMap)
+_MOST_KNOWN_TAPS = 8
 
 
 class KernelMapCache:
@@ -80,7 +85,9 @@ class KernelMapCache:
         geometry = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
         key = (source, kernel_size, stride, padding, dilation)
         if key not in self._downsampled:
-            made = self.between(source, self._downsample(op, source, **geometry), **geometry)
+            target, tables = self._downsample(op, source, **geometry)
+            made = self.between(source, target, **geometry)
+            made.keep_tables(*tables)
             return self._downsampled.setdefault(key, made)
         return self._downsampled[key]
 
@@ -89,21 +96,31 @@ class KernelMapCache:
         """Rows of each new topology of a step down, in the order in which they were made."""
         return [kernel_map.target.coords.shape[0] for kernel_map in self._downsampled.values()]
 
-    def _downsample(self, op: str, source: Topology, **geometry: Axes) -> Topology:
+    def _downsample(self, op: str, source: Topology, **geometry: Axes) -> tuple[Topology, tuple[Tensor, ...]]:
+        """The new voxels, and both tables of the map to them or none where they are looked up when asked for."""
         shape = _downsampled_shape(op, source.spatial_shape, **geometry)
         options = dict(geometry, spatial_shape=source.spatial_shape)
-        if self.capacities is None:
-            coords = _run_beside(source, lambda: ops.downsample_coords(source.coords, **options))
-        else:
+        padded = self.capacities is not None
+        if padded:
             step, given = len(self._downsampled), len(self.capacities)
             if step >= given:
                 raise ValueError(f"{op}: capacities must have one for each step down, got {given} for step {step + 1}")
-            coords, incomplete = ops.downsample_coords(source.coords, **options, capacity=self.capacities[step])
+            options["capacity"] = self.capacities[step]
+        goes_beside = not padded and _goes_beside(source)
+        tables = ()
+        if _knows_tables(source, **geometry):
+            del options["dilation"]
+            find = functools.partial(build_to_keep, lambda: ops.downsample_with_map(source.coords, **options))
+            coords, *tables, incomplete = _run_beside(source, find) if goes_beside else find()
+        else:
+            find = functools.partial(ops.downsample_coords, source.coords, **options)
+            found = _run_beside(source, find) if goes_beside else find()
+            coords, incomplete = found if padded else (found, None)
+        if padded:
             self.incomplete.append(incomplete)
         stride = coarser(source.tensor_stride, geometry["stride"])
-        padded = self.capacities is not None
-        options = dict(made_by_operator=True, is_padded=padded, is_written=source.is_written and not padded)
-        return Topology(coords, source.batch_size, shape, stride, **options)
+        options = dict(made_by_operator=True, is_padded=padded, is_written=goes_beside)
+        return Topology(coords, source.batch_size, shape, stride, **options), tuple(tables)
 
     def upsampled(
         self,
@@ -157,17 +174,36 @@ class KernelMapCache:
         return self._batch_segments[topology]
 
 
-def _run_beside(source: Topology, find_coords: Callable[[], Tensor]) -> Tensor:
+def _knows_tables(source: Topology, *, kernel_size: Axes, stride: Axes, padding: Axes, dilation: Axes) -> bool:
+    """Whether the operator that finds the new voxels on a GPU knows the tables of the map too: windows do not overlap.
+
+    Both tables then exist though an encoder may need one: taps are few, and they take less memory than features do.
+    """
+    return (
+        source.coords.is_cuda
+        and kernel_size == stride
+        and source.is_distinct
+        and math.prod(kernel_size) <= _MOST_KNOWN_TAPS
+        and all(step == 1 for step in dilation)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _goes_beside(source: Topology) -> bool:
+    return source.coords.is_cuda and source.is_written and not torch.compiler.is_compiling()
+
+
+def _run_beside(source: Topology, find: Callable[[], Found]) -> Found:
     """Find new voxels on a stream of their own, where the wait for their number is none for layers queued before."""
-    if not source.coords.is_cuda or not source.is_written or torch.compiler.is_compiling():
-        return find_coords()
     device = source.coords.device
     current, beside = torch.cuda.current_stream(device), _topology_stream(device)
     with torch.cuda.stream(beside):
-        coords = find_coords()
+        found = find()
     current.wait_stream(beside)
-    coords.record_stream(current)
-    return coords
+    for tensor in (found,) if isinstance(found, Tensor) else found:
+        if tensor is not None:
+            tensor.record_stream(current)
+    return found
 
 
 @functools.cache
