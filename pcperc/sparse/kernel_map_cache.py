@@ -16,6 +16,7 @@ from pcperc.sparse.topology import Axes, Topology, coarser, finer
 
 Found = TypeVar("Found", Tensor, ops.DownsampledMap)
 _MOST_KNOWN_TAPS = 8
+_ROWS_BESIDE = 1 << 16  # of fewer rows layers take less time than the change of streams
 
 
 class KernelMapCache:
@@ -190,7 +191,8 @@ def _knows_tables(source: Topology, *, kernel_size: Axes, stride: Axes, padding:
 
 
 def _goes_beside(source: Topology) -> bool:
-    return source.coords.is_cuda and source.is_written and not torch.compiler.is_compiling()
+    is_large = source.coords.is_cuda and source.is_written and not torch.compiler.is_compiling()
+    return is_large and source.coords.shape[0] >= _ROWS_BESIDE
 
 
 def _run_beside(source: Topology, find: Callable[[], Found]) -> Found:
