@@ -12,11 +12,12 @@
 #include "common/device_errors.cuh"
 #include "common/hash_table.cuh"
 #include "common/key_packing.cuh"
+#include "cuda/cleared_memory.cuh"
 #include "cuda/digit_sort.cuh"
 
 namespace pcperc {
 
-// What the kernels leave for each other and for the host; 0xff before.
+// What the kernels leave for each other and for the host; 0xff before the first.
 struct KeySetState {
   ErrorRow bad_input, bad_output;  // the first row out of range, and the first that makes an output out of range
   KeyExtent extent;
@@ -200,14 +201,20 @@ class DistinctKeys {
       list_.values = reinterpret_cast<int32_t*>(list + num_rows_ * sizeof(uint64_t));
       other_.values = reinterpret_cast<int32_t*>(set_.keys + num_candidates);
     }
-    PCPERC_CUDA_CHECK(cudaMemsetAsync(state_, 0xff, set_bytes, stream));
+    uncleared_ = {state_, set_bytes};
   }
 
   DeviceKeySet set() const { return set_; }
   KeySetState* state() const { return state_; }
   int64_t num_rows() const { return num_rows_; }
 
-  // List the keys that kernels have put into the set. Without a capacity: wait, and return the first rows that were wrong.
+  // Launch kernel(memory, args...), which goes over `rows` and puts keys into the set. Once, without rows too.
+  template <class... Params, class... Args>
+  void insert(void (*kernel)(ClearedMemory, Params...), int64_t rows, Args&&... args) const {
+    launch_cleared(kernel, uncleared_, rows, stream_, std::forward<Args>(args)...);
+  }
+
+  // List the keys that a kernel has put into the set. Without a capacity: wait, and return the first rows that were wrong.
   KeySetState list() {
     list_keys_kernel<<<grid_size(set_.capacity, kThreads * kKeysPerThread), kThreads, 0, stream_>>>(
         set_, layout_, num_rows_, state_, list_.keys, list_.values);
@@ -238,6 +245,7 @@ class DistinctKeys {
   int64_t num_rows_;
   int32_t *histograms_, *row_of_slot_ = nullptr;
   KeySetState* state_;
+  ClearedMemory uncleared_;  // state and set, and the rows of its slots
   DeviceKeySet set_;
   SortBuffers<void> list_, other_;
 };

@@ -3,11 +3,13 @@
 // csrc/cpu/kernel_map.cpp. The rows of a cloud are hashed by blocks of voxels, then looked up (cuda/find_neighbors.cuh).
 #include <torch/csrc/stable/library.h>
 
+#include <optional>
 #include <vector>
 
 #include "common/conv_geometry.h"
 #include "common/device_errors.cuh"
 #include "common/hash_table.cuh"
+#include "cuda/cleared_memory.cuh"
 #include "cuda/find_neighbors.cuh"
 
 namespace pcperc {
@@ -15,8 +17,10 @@ namespace {
 
 enum MapError { kInOutOfRange, kInDuplicate, kOutOutOfRange, kNumMapErrors };
 
-__global__ void insert_kernel(const int32_t* coords, KeyLayout layout, int64_t count, DeviceVoxelBlocks voxels, bool check,
-                              ErrorRow* errors) {
+__global__ void __launch_bounds__(kThreadsTogether)
+    insert_kernel(ClearedMemory memory, const int32_t* coords, KeyLayout layout, int64_t count, DeviceVoxelBlocks voxels,
+                  bool check, ErrorRow* errors) {
+  memory.clear();
   PCPERC_GRID_LOOP(row, count) {
     const CoordKey key = layout.row_key(coords + row * layout.columns());
     if (key == kEmptyKey) {
@@ -62,7 +66,7 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   Tensor result = empty_on(in_coords, {volume, num_out}, ScalarType::Int);
   auto* neighbors = static_cast<int32_t*>(result.data_ptr());
 
-  // Errors, keys and rows in one piece of memory, all set to -1 at once.
+  // Errors, keys and rows in one piece of memory, all -1 before.
   const int64_t capacity = DeviceKeySet::capacity_for(num_in), error_bytes = kNumMapErrors * sizeof(ErrorRow);
   const int64_t key_bytes = (error_bytes + capacity * sizeof(CoordKey) + 31) / 32 * 32;  // so that rows fill sectors of 32
   const Tensor memory = empty_on(in_coords, {key_bytes + capacity * 8 * static_cast<int64_t>(sizeof(int32_t))}, ScalarType::Byte);
@@ -70,11 +74,7 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
   auto* errors = reinterpret_cast<ErrorRow*>(bytes);
   const DeviceVoxelBlocks voxels{{reinterpret_cast<CoordKey*>(bytes + error_bytes), static_cast<uint32_t>(capacity)},
                                  reinterpret_cast<int32_t*>(bytes + key_bytes)};
-  PCPERC_CUDA_CHECK(cudaMemsetAsync(bytes, 0xff, memory.numel(), stream));
-  if (num_in > 0) {
-    insert_kernel<<<grid_size(num_in), kThreads, 0, stream>>>(in, layout, num_in, voxels, check, errors);
-    PCPERC_LAUNCH_CHECK();
-  }
+  launch_cleared(insert_kernel, ClearedMemory{bytes, memory.numel()}, num_in, stream, in, layout, num_in, voxels, check, errors);
   if (num_out > 0) {
     find_neighbors(voxels, geometry, out, num_out, neighbors, errors + kOutOutOfRange, stream);
     PCPERC_LAUNCH_CHECK();
@@ -87,7 +87,7 @@ Tensor build_kernel_map(Tensor in_coords, Tensor out_coords, std::vector<int64_t
 }
 
 // `reverse` holds -1 before: as unsigned the largest value, so that atomicMin keeps the smallest output row, and whichever
-// of two rows comes second sees the other.
+// of two rows comes second sees the other. bad_entry may be null.
 __global__ void reverse_kernel(const int32_t* neighbors, int64_t volume, int64_t num_out, int64_t num_inputs, int32_t* reverse,
                                ErrorRow* bad_entry) {
   for (int64_t tap = blockIdx.y; tap < volume; tap += gridDim.y) {
@@ -95,12 +95,12 @@ __global__ void reverse_kernel(const int32_t* neighbors, int64_t volume, int64_t
       const int64_t n = neighbors[tap * num_out + m];
       if (n < 0) continue;
       if (n >= num_inputs) {
-        report_error(bad_entry, tap * num_out + m);
+        if (bad_entry) report_error(bad_entry, tap * num_out + m);
         continue;
       }
       const auto other = static_cast<int32_t>(
           atomicMin(reinterpret_cast<unsigned*>(reverse + tap * num_inputs + n), static_cast<unsigned>(m)));
-      if (other != -1) report_error(bad_entry, tap * num_out + max(static_cast<int64_t>(other), m));
+      if (other != -1 && bad_entry) report_error(bad_entry, tap * num_out + max(static_cast<int64_t>(other), m));
     }
   }
 }
@@ -119,13 +119,14 @@ Tensor reverse_kernel_map(Tensor neighbors, int64_t num_inputs, bool check) {
     PCPERC_CUDA_CHECK(cudaMemsetAsync(reverse, 0xff, volume * num_inputs * sizeof(int32_t), stream));
   }
   if (volume * num_out == 0) return result;
-  const DeviceErrors errors(neighbors, 1, 0, stream);
+  std::optional<DeviceErrors> errors;
+  if (check) errors.emplace(neighbors, 1, 0, stream);
   const dim3 grid(grid_size(num_out), static_cast<unsigned>(std::min(volume, kMaxKernelVolume)));
-  reverse_kernel<<<grid, kThreads, 0, stream>>>(forward, volume, num_out, num_inputs, reverse, errors.data());
+  reverse_kernel<<<grid, kThreads, 0, stream>>>(forward, volume, num_out, num_inputs, reverse, errors ? errors->data() : nullptr);
   PCPERC_LAUNCH_CHECK();
   if (!check) return result;
   ErrorRow bad;
-  errors.read(&bad);
+  errors->read(&bad);
   if (bad != kNoError) {
     int32_t in_row;
     copy_to_host(&in_row, forward + bad, 1, stream);

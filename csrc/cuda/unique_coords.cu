@@ -18,8 +18,10 @@ template <class T>
 T* data_of(const Tensor& tensor) { return static_cast<T*>(tensor.data_ptr()); }
 
 // slot_of_row[row]: the slot of its key, or -1 without one.
-__global__ void insert_rows_kernel(const int32_t* coords, KeyLayout layout, int64_t count, DeviceKeySet set,
-                                   KeySetState* state, int32_t* slot_of_row) {
+__global__ void __launch_bounds__(kThreadsTogether)
+    insert_rows_kernel(ClearedMemory memory, const int32_t* coords, KeyLayout layout, int64_t count, DeviceKeySet set,
+                       KeySetState* state, int32_t* slot_of_row) {
+  memory.clear();
   KeyExtent extent = KeyExtent::of_nothing();
   PCPERC_GRID_LOOP(row, count) {
     const CoordKey key = layout.row_key(coords + row * layout.columns());
@@ -32,8 +34,10 @@ __global__ void insert_rows_kernel(const int32_t* coords, KeyLayout layout, int6
 
 // One thread an input row: all that it reaches.
 template <Direction direction>
-__global__ void insert_reached_kernel(const int32_t* coords, int64_t count, ConvGeometry geometry, LatticeBounds bounds,
-                                      DeviceKeySet set, KeySetState* state) {
+__global__ void __launch_bounds__(kThreadsTogether)
+    insert_reached_kernel(ClearedMemory memory, const int32_t* coords, int64_t count, ConvGeometry geometry,
+                          LatticeBounds bounds, DeviceKeySet set, KeySetState* state) {
+  memory.clear();
   const KeyLayout layout = geometry.layout;
   KeyExtent extent = KeyExtent::of_nothing();
   PCPERC_GRID_LOOP(row, count) {
@@ -73,11 +77,8 @@ UniqueRows find_unique(Tensor coords, std::optional<int64_t> capacity) {
   const int64_t count = coords.size(0);
   const Tensor slot_of_row = empty_on(coords, {count}, ScalarType::Int);
   DistinctKeys keys(coords, op, layout, count, capacity, true, stream);
-  if (count > 0) {
-    insert_rows_kernel<<<grid_size(count), kThreads, 0, stream>>>(data_of<int32_t>(coords), layout, count, keys.set(),
-                                                                  keys.state(), data_of<int32_t>(slot_of_row));
-    PCPERC_LAUNCH_CHECK();
-  }
+  keys.insert(insert_rows_kernel, count, data_of<int32_t>(coords), layout, count, keys.set(), keys.state(),
+              data_of<int32_t>(slot_of_row));
   const KeySetState found = keys.list();
   if (found.bad_input != kNoError) throw_out_of_range(op, "coords", HostRow(coords, found.bad_input, layout, stream));
 
@@ -118,11 +119,8 @@ std::tuple<Tensor, std::optional<Tensor>> find_reached(const char* op, Tensor co
   const int64_t count = coords.size(0);
   const int64_t reached_at_most = count * (direction == Direction::kToCoarse ? geometry.max_outputs() : geometry.volume());
   DistinctKeys keys(coords, op, layout, reached_at_most, capacity, false, stream);
-  if (count > 0) {
-    insert_reached_kernel<direction><<<grid_size(count), kThreads, 0, stream>>>(data_of<int32_t>(coords), count, geometry,
-                                                                                bounds, keys.set(), keys.state());
-    PCPERC_LAUNCH_CHECK();
-  }
+  keys.insert(insert_reached_kernel<direction>, count, data_of<int32_t>(coords), count, geometry, bounds, keys.set(),
+              keys.state());
   const KeySetState found = keys.list();
   if (found.bad_input < found.bad_output) throw_out_of_range(op, "coords", HostRow(coords, found.bad_input, layout, stream));
   if (found.bad_output != kNoError) throw_output_out_of_range(op, HostRow(coords, found.bad_output, layout, stream));
