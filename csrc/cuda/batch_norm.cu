@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batch norm with residual and activation: three launches forward (sums of blocks of rows, statistics, results), three
-// backward, one for inference.
+// Batch norm with residual and activation: one launch forward, one backward. In training each has three phases, between which
+// its blocks wait for one another: sums of runs of rows, parameters of channels, results.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -10,65 +10,110 @@
 namespace pcperc {
 namespace {
 
-constexpr int kChannelsAtOnce = 32, kGroups = 32;      // of a block that adds the blocks' sums
-constexpr int64_t kSumBytes = 32 << 10, kSumBlocks = 512;  // of feats, read by a block of rows, and blocks at most
-constexpr int64_t kMapBytes = 32 << 10, kMapBlocks = 4096;
+constexpr int64_t kSumBytes = 32 << 10, kSumRuns = 512;  // of feats, in a run that is summed, and runs at most
+constexpr int64_t kMapBytes = 32 << 10, kMapRuns = 4096;
+// Blocks of a kernel on a multiprocessor at least: four have 64 registers a thread. The gradients of a vector of eight need 80;
+// their reads, up to six at once by a thread, are enough of three blocks too.
+constexpr int kForwardBlocks = 4, kBackwardBlocks = 3;
 
-// The sum of f(block) over all blocks, for each of 32 channels: thread (x, y) adds the blocks y, y + 32, ... of channel x.
-template <class A, class F>
-__device__ __forceinline__ A sum_blocks(int64_t blocks, const F& f) {
-  __shared__ A shared[kGroups][kChannelsAtOnce];
-  A sum = 0;
-#pragma unroll 4
-  for (int64_t block = threadIdx.y; block < blocks; block += kGroups) sum += f(block);
-  shared[threadIdx.y][threadIdx.x] = sum;
-  for (int half = kGroups / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.y < half) shared[threadIdx.y][threadIdx.x] += shared[threadIdx.y + half][threadIdx.x];
+template <class T>
+struct TrainArgs {
+  using A = Accumulator<T>;
+  NormaliseArgs<T> map;
+  RunningStatistics<T> running;
+  A *partial, *mean, *invstd;  // (2, runs, C); (C,)
+  A size = 0, last_size = 0, share = 0, last_share = 0;  // rows of a run, their part of all; of the last one, maybe shorter
+
+  void set_sizes(const RowLayout& layout) {
+    const A rows = static_cast<A>(layout.rows);
+    size = static_cast<A>(layout.rows_per_run);
+    last_size = static_cast<A>(layout.rows - static_cast<int64_t>(layout.runs - 1) * layout.rows_per_run);
+    share = size / rows, last_share = last_size / rows;
   }
-  __syncthreads();
-  sum = shared[0][threadIdx.x];
-  __syncthreads();
-  return sum;
-}
+};
 
 template <class T>
-__global__ void __launch_bounds__(kChannelsAtOnce* kGroups)
-    statistics_kernel(const Accumulator<T>* __restrict__ partial, RowLayout layout, RunningStatistics<T> running,
-                      Accumulator<T> eps, Accumulator<T>* __restrict__ mean, Accumulator<T>* __restrict__ invstd) {
+__device__ __forceinline__ void join_moments(const TrainArgs<T>& args, const RowLayout& layout, Accumulator<T>* shared) {
   using A = Accumulator<T>;
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kChannelsAtOnce + threadIdx.x, channels = layout.channels;
-  const bool is_inside = c < channels;
-  const int64_t blocks = is_inside ? layout.blocks() : 0;
+  const int64_t channels = layout.channels;
+  const int last = layout.runs - 1;
   const A rows = static_cast<A>(layout.rows);
-  const auto size_of = [&](int64_t block) {
-    return static_cast<A>(min(static_cast<int64_t>(layout.rows_per_block), layout.rows - block * layout.rows_per_block));
-  };
-  const A* deviations = partial + layout.blocks() * channels;
-  const A centre = sum_blocks<A>(blocks, [&](int64_t b) { return partial[b * channels + c] * (size_of(b) / rows); });
-  const A deviation = sum_blocks<A>(blocks, [&](int64_t b) {
-    const A distance = partial[b * channels + c] - centre;
-    return deviations[b * channels + c] + size_of(b) * distance * distance;
+  for_each_channel(channels, [&](int64_t c, bool is_first) {
+    const A *means = args.partial + c, *squares = means + layout.runs * channels;
+    const A mean = add_runs(layout.runs, shared, [&](A sum, int run) {
+      return sum + means[run * channels] * (run < last ? args.share : args.last_share);
+    });
+    const A deviation = add_runs(layout.runs, shared, [&](A sum, int run) {
+      const A distance = means[run * channels] - mean;
+      return sum + (squares[run * channels] + (run < last ? args.size : args.last_size) * distance * distance);
+    });
+    if (!is_first) return;
+    args.mean[c] = mean;
+    args.invstd[c] = A(1) / sqrt(deviation / rows + args.map.eps);
+    args.running.update(c, mean, deviation / (rows - 1));
   });
-  if (!is_inside || threadIdx.y) return;
-  mean[c] = centre;
-  invstd[c] = A(1) / sqrt(deviation / rows + eps);
-  running.update(c, centre, deviation / (rows - 1));
+}
+
+// For launch_together. A block maps the rows that it summed, the last ones first: those are still in the caches. What the runs
+// left of a channel is added by one block, for which all wait once more. That is a microsecond or two; were each block to add
+// all channels for itself, it would read runs x C x 8 bytes from the L2 cache, 50 to 200 KB at most levels of a U-Net on one
+// sweep, as slowly or more so, and where that is less there is little to gain.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads, kForwardBlocks) train_kernel(TrainArgs<T> args, RowLayout layout) {
+  __shared__ Scratch<Accumulator<T>, kWidth> shared;
+  int64_t* const num_batches = args.running.num_batches;
+  if (num_batches && blockIdx.x == 0 && threadIdx.x == 0) ++*num_batches;
+  for (int piece = blockIdx.x; piece < layout.pieces; piece += gridDim.x) {
+    sum_moments<T, kWidth>(args.map.feats, layout, piece, shared, args.partial);
+  }
+  wait_for_all_blocks();
+  join_moments(args, layout, shared[0]);
+  wait_for_all_blocks();
+  for (int piece = layout.last_piece(); piece >= 0; piece -= static_cast<int>(gridDim.x)) {
+    normalise<T, kWidth, false>(args.map, layout, piece);
+  }
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads, kForwardBlocks) inference_kernel(NormaliseArgs<T> args, RowLayout layout) {
+  normalise<T, kWidth, true>(args, layout, blockIdx.x);
 }
 
 template <class T>
-__global__ void __launch_bounds__(kChannelsAtOnce* kGroups)
-    grad_parameters_kernel(const Accumulator<T>* __restrict__ partial, RowLayout layout, const Accumulator<T>* __restrict__ invstd,
-                           Accumulator<T>* __restrict__ grad_weight, Accumulator<T>* __restrict__ grad_bias) {
+struct BackwardArgs {
   using A = Accumulator<T>;
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kChannelsAtOnce + threadIdx.x, channels = layout.channels;
-  const int64_t blocks = c < channels ? layout.blocks() : 0;
-  const A* products = partial + layout.blocks() * channels;
-  const A sum = sum_blocks<A>(blocks, [&](int64_t b) { return partial[b * channels + c]; });
-  const A product = sum_blocks<A>(blocks, [&](int64_t b) { return products[b * channels + c]; });
-  if (c >= channels || threadIdx.y) return;
-  grad_bias[c] = sum;
-  grad_weight[c] = product * invstd[c];
+  BatchNormGrad<T> of;
+  A *partial, *grad_weight, *grad_bias;  // (2, runs, C); (C,)
+  T *grad_feats, *grad_residual;
+};
+
+template <class T>
+__device__ __forceinline__ void join_grads(const BackwardArgs<T>& args, const RowLayout& layout, Accumulator<T>* shared) {
+  using A = Accumulator<T>;
+  for_each_channel(layout.channels, [&](int64_t c, bool is_first) {
+    const A *sums = args.partial + c, *products = sums + layout.runs * layout.channels;
+    const A grad = add_runs(layout.runs, shared, [&](A sum, int run) { return sum + sums[run * layout.channels]; });
+    const A product = add_runs(layout.runs, shared, [&](A sum, int run) { return sum + products[run * layout.channels]; });
+    if (!is_first) return;
+    args.grad_bias[c] = grad;
+    args.grad_weight[c] = product * args.of.invstd[c];
+  });
+}
+
+// As train_kernel. kActive: whether there is an activation.
+template <class T, int kWidth, bool kActive>
+__global__ void __launch_bounds__(kThreads, kBackwardBlocks) backward_kernel(BackwardArgs<T> args, RowLayout layout) {
+  __shared__ Scratch<Accumulator<T>, kWidth> shared;
+  for (int piece = blockIdx.x; piece < layout.pieces; piece += gridDim.x) {
+    sum_grads<T, kWidth, kActive>(args.of, layout, piece, shared, args.partial);
+  }
+  wait_for_all_blocks();
+  join_grads(args, layout, shared[0]);
+  wait_for_all_blocks();
+  for (int piece = layout.last_piece(); piece >= 0; piece -= static_cast<int>(gridDim.x)) {
+    differentiate<T, kWidth, kActive>(args.of, layout, piece, args.grad_weight, args.grad_bias, args.grad_feats,
+                                      args.grad_residual);
+  }
 }
 
 bool is_aligned(std::initializer_list<const void*> pointers) {
@@ -89,19 +134,23 @@ void with_width(int64_t channels, std::initializer_list<const void*> pointers, c
   }
 }
 
-template <class A>
-unsigned channel_blocks(int64_t channels) {
-  return static_cast<unsigned>((channels + kChannelsAtOnce - 1) / kChannelsAtOnce);
+template <class T, int kWidth>
+void train(TrainArgs<T> args, const Tensor& feats, cudaStream_t stream) {
+  const RowLayout layout(feats.size(0), feats.size(1), kWidth, sizeof(T), kSumBytes, kSumRuns);
+  const Tensor partial = empty_on(feats, {2, layout.runs, layout.channels}, statistics_dtype(feats));
+  args.partial = data_of<Accumulator<T>>(partial);
+  args.set_sizes(layout);
+  const unsigned blocks = resident_blocks<train_kernel<T, kWidth>>(layout.blocks(), kThreads);
+  launch_together(train_kernel<T, kWidth>, blocks, kThreads, stream, args, layout);
 }
 
-template <bool kVariance, class T>
-void normalise(const NormaliseArgs<T>& args, int64_t rows, int64_t channels, cudaStream_t stream) {
-  with_width<T>(channels, {args.feats, args.residual, args.out}, [&](auto width) {
-    constexpr int kWidth = decltype(width)::value;
-    const RowLayout layout(rows, channels, kWidth, sizeof(T), kMapBytes, kMapBlocks);
-    normalise_kernel<T, kWidth, kVariance><<<layout.grid(kWidth), kThreads, 0, stream>>>(args, layout);
-  });
-  PCPERC_LAUNCH_CHECK();
+template <class T, int kWidth, bool kActive>
+void backward(BackwardArgs<T> args, const Tensor& feats, cudaStream_t stream) {
+  const RowLayout layout(feats.size(0), feats.size(1), kWidth, sizeof(T), kSumBytes, kSumRuns);
+  const Tensor partial = empty_on(feats, {2, layout.runs, layout.channels}, statistics_dtype(feats));
+  args.partial = data_of<Accumulator<T>>(partial);
+  const unsigned blocks = resident_blocks<backward_kernel<T, kWidth, kActive>>(layout.blocks(), kThreads);
+  launch_together(backward_kernel<T, kWidth, kActive>, blocks, kThreads, stream, args, layout);
 }
 
 std::tuple<Tensor, Tensor, Tensor> batch_norm_train(Tensor feats, std::optional<Tensor> residual,
@@ -126,25 +175,16 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_train(Tensor feats, std::optional<
   dispatch_float(feats.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     using A = Accumulator<T>;
-    int64_t* num_batches = data_of<int64_t>(num_batches_tracked);
-    const RunningStatistics<T> running{parameter<T>(running_mean), parameter<T>(running_var), num_batches, momentum};
     A *means = data_of<A>(mean), *invstds = data_of<A>(invstd);
-    with_width<T>(channels, {feats.data_ptr()}, [&](auto width) {
-      constexpr int kWidth = decltype(width)::value;
-      const RowLayout layout(rows, channels, kWidth, sizeof(T), kSumBytes, kSumBlocks);
-      const Tensor partial = empty_on(feats, {2, layout.blocks(), channels}, statistics_dtype(feats));
-      A* sums = data_of<A>(partial);
-      moments_kernel<T, kWidth>
-          <<<layout.grid(kWidth), kThreads, 0, scope.stream()>>>(data_of<T>(feats), layout, sums, num_batches);
-      PCPERC_LAUNCH_CHECK();
-      statistics_kernel<T><<<channel_blocks<A>(channels), dim3(kChannelsAtOnce, kGroups), 0, scope.stream()>>>(
-          sums, layout, running, static_cast<A>(eps), means, invstds);
-      PCPERC_LAUNCH_CHECK();
+    const NormaliseArgs<T> map{data_of<T>(feats),   data_of<T>(residual), {nullptr, means},
+                               {nullptr, invstds},  parameter<T>(weight), parameter<T>(bias),
+                               static_cast<A>(eps), static_cast<A>(negative_slope), data_of<T>(out)};
+    const RunningStatistics<T> running{parameter<T>(running_mean), parameter<T>(running_var),
+                                       data_of<int64_t>(num_batches_tracked), momentum};
+    const TrainArgs<T> args{map, running, nullptr, means, invstds};
+    with_width<T>(channels, {map.feats, map.residual, map.out}, [&](auto width) {
+      train<T, decltype(width)::value>(args, feats, scope.stream());
     });
-    const NormaliseArgs<T> args{data_of<T>(feats),    data_of<T>(residual),  {nullptr, means},
-                                {nullptr, invstds},   parameter<T>(weight),  parameter<T>(bias),
-                                static_cast<A>(eps),  static_cast<A>(negative_slope), data_of<T>(out)};
-    normalise<false>(args, rows, channels, scope.stream());
   });
   return {out, mean, invstd};
 }
@@ -169,28 +209,15 @@ Tensor batch_norm_inference(Tensor feats, std::optional<Tensor> residual, Tensor
     const NormaliseArgs<T> args{data_of<T>(feats),   data_of<T>(residual), parameter<T>(mean),
                                 parameter<T>(var),   parameter<T>(weight), parameter<T>(bias),
                                 static_cast<A>(eps), static_cast<A>(negative_slope), data_of<T>(out)};
-    normalise<true>(args, feats.size(0), feats.size(1), scope.stream());
+    const int64_t channels = feats.size(1);
+    with_width<T>(channels, {args.feats, args.residual, args.out}, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      const RowLayout layout(feats.size(0), channels, kWidth, sizeof(T), kMapBytes, kMapRuns);
+      inference_kernel<T, kWidth><<<layout.pieces, kThreads, 0, scope.stream()>>>(args, layout);
+    });
+    PCPERC_LAUNCH_CHECK();
   });
   return out;
-}
-
-// Whether there is an activation as a constant.
-template <class T, int kWidth, bool kActive>
-void differentiate(const BatchNormGrad<T>& args, const Tensor& like, Accumulator<T>* grad_weight, Accumulator<T>* grad_bias,
-                   T* grad_feats, T* grad_residual, cudaStream_t stream) {
-  using A = Accumulator<T>;
-  const RowLayout blocks(args.rows, args.channels, kWidth, sizeof(T), kSumBytes, kSumBlocks);
-  const Tensor partial = empty_on(like, {2, blocks.blocks(), args.channels}, statistics_dtype(like));
-  A* sums = data_of<A>(partial);
-  grad_sums_kernel<T, kWidth, kActive><<<blocks.grid(kWidth), kThreads, 0, stream>>>(args, blocks, sums);
-  PCPERC_LAUNCH_CHECK();
-  grad_parameters_kernel<T><<<channel_blocks<A>(args.channels), dim3(kChannelsAtOnce, kGroups), 0, stream>>>(
-      sums, blocks, args.invstd, grad_weight, grad_bias);
-  PCPERC_LAUNCH_CHECK();
-  const RowLayout layout(args.rows, args.channels, kWidth, sizeof(T), kMapBytes, kMapBlocks);
-  grad_feats_kernel<T, kWidth, kActive><<<layout.grid(kWidth), kThreads, 0, stream>>>(args, layout, grad_weight, grad_bias,
-                                                                                    grad_feats, grad_residual);
-  PCPERC_LAUNCH_CHECK();
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(Tensor grad, Tensor feats, std::optional<Tensor> out,
@@ -214,17 +241,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> batch_norm_backward(Tensor grad, Tens
   dispatch_float(feats.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     using A = Accumulator<T>;
-    const BatchNormGrad<T> args{data_of<T>(grad),     data_of<T>(feats),    data_of<T>(out),
-                                data_of<A>(mean),     data_of<A>(invstd),   parameter<T>(weight),
-                                static_cast<A>(negative_slope), rows, channels};
-    T *to = data_of<T>(grad_feats), *beside = with_residual ? data_of<T>(grad_residual) : nullptr;
-    A *to_weight = data_of<A>(grad_weight), *to_bias = data_of<A>(grad_bias);
-    with_width<T>(channels, {args.grad, args.feats, args.out, to, beside}, [&](auto width) {
+    const BatchNormGrad<T> of{data_of<T>(grad),     data_of<T>(feats),    data_of<T>(out),
+                              data_of<A>(mean),     data_of<A>(invstd),   parameter<T>(weight),
+                              static_cast<A>(negative_slope), rows, channels};
+    const BackwardArgs<T> args{of, nullptr, data_of<A>(grad_weight), data_of<A>(grad_bias), data_of<T>(grad_feats),
+                               with_residual ? data_of<T>(grad_residual) : nullptr};
+    with_width<T>(channels, {of.grad, of.feats, of.out, args.grad_feats, args.grad_residual}, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       if (out) {
-        differentiate<T, kWidth, true>(args, feats, to_weight, to_bias, to, beside, scope.stream());
+        backward<T, kWidth, true>(args, feats, scope.stream());
       } else {
-        differentiate<T, kWidth, false>(args, feats, to_weight, to_bias, to, beside, scope.stream());
+        backward<T, kWidth, false>(args, feats, scope.stream());
       }
     });
   });

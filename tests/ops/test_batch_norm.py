@@ -125,9 +125,24 @@ def test_all_gradients_twice(slope, training, device):
     assert_twice_differentiable(norm, leaves, nondet_tol=0.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("rows, channels", [(2, 1), (1500, 3), (5000, 96), (3000, 300), (700, 2056)])
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+
+
+@DTYPES
+@pytest.mark.parametrize("rows, channels", [(2, 1), (1500, 3), (5000, 96), (3000, 300), (700, 2056), (3, 1027)])
 def test_gradients_of_many_rows_are_those_of_float64(rows, channels, dtype, device):
+    assert_gradients_of_float64(rows, channels, dtype, device)
+
+
+@pytest.mark.gpu
+@DTYPES
+@pytest.mark.parametrize("rows, channels", [(200_001, 40), (9000, 1030), (9, 1024), (300_000, 1)])
+def test_gradients_with_several_pieces_a_block_or_none(rows, channels, dtype):
+    """More pieces of rows and channels than a GPU holds blocks at once, or fewer than there are channels to add up."""
+    assert_gradients_of_float64(rows, channels, dtype, "cuda")
+
+
+def assert_gradients_of_float64(rows, channels, dtype, device):
     feats, grad, residual = (torch.randn(rows, channels, device=device).to(dtype) for _ in range(3))
     feats = feats + 3
     weight, bias = torch.rand(channels, device=device) + 0.5, torch.randn(channels, device=device)
@@ -189,3 +204,65 @@ def test_any_number_of_threads_gives_the_same_bits():
         torch.set_num_threads(threads)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def training_step(feats, *running):
+    """Both operators of a training step with residual and leaky ReLU, and all that they return."""
+    affine = torch.linspace(0.5, 1.5, feats.shape[1], device=feats.device), torch.ones_like(feats[0], dtype=torch.float)
+    out, mean, invstd = OPS.batch_norm_train(feats, feats, *affine, *(running or [None] * 3), 0.1, 1e-5, 0.1)
+    return out, mean, invstd, *OPS.batch_norm_backward(feats, feats, out, mean, invstd, affine[0], True, 0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows, channels", [(2, 1), (7, 1500), (3000, 33), (20_000, 256), (200_000, 40)])
+def test_bits_repeat_while_the_gpu_has_other_work(rows, channels):
+    """A launch whose blocks wait for one another begins where there is room for all of them."""
+    feats, other = torch.randn(rows, channels, device="cuda"), torch.randn(3000, 3000, device="cuda")
+    expected = training_step(feats)
+    torch.cuda.synchronize()
+    side = torch.cuda.Stream()
+    for _ in range(20):
+        with torch.cuda.stream(side):
+            other @ other
+        for found, wanted in zip(training_step(feats), expected, strict=True):
+            assert torch.equal(found, wanted)
+    torch.cuda.current_stream().wait_stream(side)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows, channels", [(5, 3), (30_000, 64)])
+def test_a_training_step_in_a_graph(rows, channels):
+    static = torch.randn(rows, channels, device="cuda")
+
+    def statistics():
+        tensors = torch.zeros(channels), torch.ones(channels), torch.tensor(0)
+        return [tensor.cuda() for tensor in tensors]
+
+    running, eager = statistics(), statistics()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        training_step(static)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = training_step(static, *running)
+    for seed in range(3):
+        static.copy_(torch.randn(rows, channels) * (seed + 1) + seed)
+        graph.replay()
+        for found, wanted in zip(recorded, training_step(static, *eager), strict=True):
+            assert torch.equal(found, wanted)
+    for found, wanted in zip(running, eager, strict=True):
+        assert torch.equal(found, wanted)
+    assert running[2] == 3
+
+
+@pytest.mark.gpu
+def test_each_way_is_one_launch():
+    feats = torch.randn(5000, 64, device="cuda")
+    training_step(feats)
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        training_step(feats)
+        torch.cuda.synchronize()
+    launches = sorted(event.name for event in profile.events() if "pcperc" in event.name and "kernel" in event.name)
+    assert len(launches) == 2 and "backward_kernel" in launches[0] and "train_kernel" in launches[1]
