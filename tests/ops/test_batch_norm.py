@@ -158,9 +158,11 @@ def assert_gradients_of_float64(rows, channels, dtype, device):
         else:  # the same cells below zero: rounding may move one across
             out = torch.nn.functional.batch_norm(x, None, None, w, b, True) * kept + added * kept
         found.append([out, *torch.autograd.grad(out, leaves, grad.to(number))])
+    condition = 1 / (x.detach().var(0, correction=0) + 1e-5)  # few rows may lie close together, and gradients cancel
     for ours, exact in zip(*found, strict=True):
         rounding = {torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float32: 2e-6, torch.float64: 1e-14}[dtype]
-        scale = exact.abs().amax(0).clamp(min=1) if exact.ndim == 2 else exact.abs().clamp(min=rows**0.5)
+        columns = torch.maximum(exact.abs().amax(0), condition.clamp(min=1))
+        scale = columns if exact.ndim == 2 else exact.abs().clamp(min=rows**0.5)
         assert ((ours.double() - exact).abs() / scale).max() < (4 if ours.ndim == 2 else 40) * rounding
 
 
@@ -261,7 +263,8 @@ def test_each_way_is_one_launch():
     feats = torch.randn(5000, 64, device="cuda")
     training_step(feats)
     torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         training_step(feats)
         torch.cuda.synchronize()
     launches = sorted(event.name for event in profile.events() if "pcperc" in event.name and "kernel" in event.name)
