@@ -18,6 +18,7 @@ ENDCAP_Z = (300.0, 560.0)  # cm, either side: a hit elsewhere is in no layer
 MAX_RADIUS = 400.0  # cm
 # Of one hit, GeV and no unit; far above, a network's numbers are not finite and no cluster is found.
 MAX_ENERGY, MAX_ETA = 1e6, 20.0
+WHOLE_LIMIT = 2**53  # of whole numbers in a file: a float64 still counts them one by one
 # What a file calls the hits, and the particle of each hit; the first is what pcperc.simulation writes.
 HIT_NAMES = ("hits", "rechits", "recHitFeatures")
 CLUSTER_NAME = "recHitTruthClusterIdx"
@@ -82,7 +83,7 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
 
     Args:
         path: an npz file with ``hits`` as pcperc.simulation writes them; or with ``rechits`` or ``recHitFeatures``,
-            (N, 9) `HIT_COLUMNS`, and perhaps ``recHitTruthClusterIdx``, (N,) whose negative numbers are noise.
+            (N, 9) `HIT_COLUMNS`, and perhaps ``recHitTruthClusterIdx``, (N,) or (N, 1); its negative numbers are noise.
     Returns:
         ``hits`` (N, 9) float32, and where the file has them ``layer``, ``instance``, ``class``, ``contributors``,
         ``fractions`` and the particles' arrays. The recHit layout knows clusters but no classes.
@@ -100,7 +101,9 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
     count = len(event["hits"])
     if name != HIT_NAMES[0]:
         if CLUSTER_NAME in arrays:
-            clusters = _whole_numbers(path, CLUSTER_NAME, arrays[CLUSTER_NAME].reshape(-1), count)
+            clusters = arrays[CLUSTER_NAME]
+            clusters = clusters[:, 0] if clusters.shape == (count, 1) else clusters
+            clusters = _whole_numbers(path, CLUSTER_NAME, clusters, count)
             event["instance"] = np.where(clusters < 0, NO_INSTANCE, clusters)
         return event
     particles = _particles(path, arrays)
@@ -115,6 +118,10 @@ def _particles(path: str | Path, arrays: dict[str, np.ndarray]) -> dict[str, np.
     if len(rows) > 1 or () in rows:
         shapes = {key: value.shape for key, value in particles.items()}
         raise ValueError(f"event {path}: arrays of particles must have one row a particle, got {shapes}")
+    for key, values in particles.items():
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            got = values.dtype if values.dtype.kind not in "biuf" else "NaN or infinity"
+            raise ValueError(f"event {path}: {key} must be finite numbers, got {got}")
     return particles
 
 
@@ -164,12 +171,14 @@ def _read_shares(path: str | Path, arrays: dict[str, np.ndarray], count: int, la
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file."""
     if not path.is_file():
-        raise FileNotFoundError(f"event {path} is missing, though the data set lists it")
+        raise FileNotFoundError(f"event {path} is missing")
     try:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError(f"it holds one array {file.shape} without a name, as npy files do")
             return {name: file[name] for name in file.files}
-    except (*NUMPY_ERRORS, AttributeError) as error:  # the last: an npy file
+    except NUMPY_ERRORS as error:
         raise ValueError(f"event {path} cannot be read as npz: {error}") from error
 
 
@@ -178,7 +187,8 @@ def _checked_hits(path: str | Path, name: str, hits: np.ndarray) -> np.ndarray:
     width = len(HIT_COLUMNS)
     if hits.ndim != 2 or hits.shape[1] != width or hits.dtype.kind != "f":
         raise ValueError(f"event {path}: {name} must be (N, {width}) floats, got {hits.shape} {hits.dtype}")
-    hits = hits.astype(np.float32)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is named as such
+        hits = hits.astype(np.float32)
     finite = np.isfinite(hits).all(axis=1)
     depth, radius = np.abs(hits[:, 7]), np.hypot(hits[:, 5], hits[:, 6])
     checks = (
@@ -202,6 +212,10 @@ def _whole_numbers(path: str | Path, name: str, values: np.ndarray, count: int) 
     if values.shape != (count,):
         raise ValueError(f"event {path}: {name} must be ({count},), one a hit, got {values.shape}")
     _check_whole(path, name, values)
+    far = np.flatnonzero((values < -WHOLE_LIMIT) | (values > WHOLE_LIMIT))  # would become another number
+    if len(far):
+        limit = f"[{-WHOLE_LIMIT}, {WHOLE_LIMIT}]"
+        raise ValueError(f"event {path}: {name} must be in {limit}, got {values[far[0]]} at hit {far[0]}")
     return values.astype(np.int64)
 
 

@@ -65,6 +65,14 @@ def test_real_geometry_events_are_read(realdata):
 def test_clusters_of_the_rechit_layout_are_instances(tmp_path):
     arrays = {"recHitFeatures": event()["hits"], "recHitTruthClusterIdx": np.array([[-1], [3], [-99], [0]])}
     assert read_event(written(tmp_path / "a.npz", arrays))["instance"].tolist() == [-1, 3, -1, 0]
+    for clusters, message in (
+        (np.zeros((2, 2), np.int64), r"recHitTruthClusterIdx must be \(4,\), one a hit, got \(2, 2\)"),
+        (np.array([0, 1, 1e300, -1]), r"recHitTruthClusterIdx must be in \[-9.*\], got 1e\+300 at hit 2"),
+        (np.full(4, 2**64 - 1, np.uint64), r"must be in .*, got 18446744073709551615 at hit 0"),
+    ):
+        path = written(tmp_path / "a.npz", {**arrays, "recHitTruthClusterIdx": clusters})
+        with pytest.raises(ValueError, match=f"a.npz: .*{message}"):
+            read_event(path)
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -86,6 +94,7 @@ def changed(column, value):
         (changed("E", -0.5), r"must have an energy >= 0, got \{'E': -0.5.* at hit 2 \(1 such"),
         (changed("E", np.nan), "must be finite"),
         (changed("E", 3e38), r"must have an energy <= 1e\+06 GeV, got .* at hit 2 \(1 such"),
+        ({"hits": np.full((4, 9), 1e300)}, r"hits must be finite, got \{'E': inf"),
         (changed("eta", -1e30), r"must have \|eta\| <= 20, got"),
         (changed("x", np.inf), "must be finite"),
         (changed("z", 100.0), "must be in a layer"),
@@ -114,6 +123,8 @@ def changed(column, value):
         ),
         ({"particle_pdg": np.array(11)}, r"must have one row a particle, got .*'particle_pdg': \(\)"),
         ({"particle_pdg": np.array([11, 22])}, "must have one row a particle"),
+        ({"particle_pdg": np.array(["e"])}, "particle_pdg must be finite numbers, got <U1"),
+        ({"particles": np.array([[9.0, np.nan, 0.0]])}, "particles must be finite numbers, got NaN or infinity"),
         ({"fractions": np.ones((3, 4))}, r"fractions must be \(4, K\)"),
         ({"hits": np.zeros((4, 8), np.float32)}, r"hits must be \(N, 9\) floats, got \(4, 8\)"),
         ({"hits": np.zeros((4, 9), np.int64)}, r"hits must be \(N, 9\) floats"),
@@ -142,6 +153,10 @@ def test_files_that_are_no_events_are_named(tmp_path):
     np.savez(tmp_path / "objects.npz", hits=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="objects.npz cannot be read"):
         read_event(tmp_path / "objects.npz")
+    with (tmp_path / "array.npz").open("wb") as stream:
+        np.save(stream, event()["hits"])
+    with pytest.raises(ValueError, match=r"array.npz cannot be read as npz: it holds one array \(4, 9\)"):
+        read_event(tmp_path / "array.npz")
     with pytest.raises(ValueError, match="must have an array hits or rechits"):
         read_event(written(tmp_path / "other.npz", {"points": np.zeros(3)}))
     with pytest.raises(ValueError, match="both class and instance or neither, got instance alone"):
