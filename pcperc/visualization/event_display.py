@@ -87,7 +87,7 @@ def colors_of_hits(frame: EventFrame, *, by: str = "cluster") -> dict[str, np.nd
 
     Args:
         by: "cluster" or "class". By cluster a predicted one has the colour of the true one that it shares most energy
-            with; hits in no cluster are grey.
+            with, unless another one has more of that; hits in no cluster are grey.
     Raises:
         ValueError: another name.
     """
@@ -107,15 +107,24 @@ def colors_of_hits(frame: EventFrame, *, by: str = "cluster") -> dict[str, np.nd
 
 
 def _like_truth(truth: np.ndarray, predicted: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Number predicted clusters as the true ones that they share most energy with; others behind all true ones."""
+    """Number predicted clusters as the true ones that they share most energy with; others behind all true ones.
+
+    Of several that share most with the same shower only the one with the most is numbered so: pieces are told apart.
+    """
     both = (truth >= 0) & (predicted >= 0)
-    rows, columns = predicted.max(initial=-1) + 1, truth.max(initial=-1) + 1
-    shared = np.bincount(predicted[both] * columns + truth[both], weights=energy[both], minlength=rows * columns)
-    shared = shared.reshape(rows, columns)
+    known = np.unique(truth[truth >= 0])  # files may number clusters as they like, with gaps of any size
+    rows, columns = predicted.max(initial=-1) + 1, len(known)
     if not columns:
         return predicted
-    alike = np.where(shared.max(axis=1, initial=0) > 0, shared.argmax(axis=1), columns + np.arange(rows))
-    return np.where(predicted >= 0, np.append(alike, -1)[predicted], -1)
+    pair = predicted[both] * columns + np.searchsorted(known, truth[both])
+    shared = np.bincount(pair, weights=energy[both], minlength=rows * columns).reshape(rows, columns)
+    most, alike = shared.max(axis=1), known[shared.argmax(axis=1)]
+    order = np.lexsort((np.arange(rows), -most, alike))
+    first = order[np.append(True, np.diff(alike[order]) != 0)[:rows]]
+    first = first[most[first] > 0]
+    numbers = known[-1] + 1 + np.arange(rows)
+    numbers[first] = alike[first]
+    return np.where(predicted >= 0, np.append(numbers, -1)[predicted], -1)
 
 
 def draw_event(frame: EventFrame, *, size: int = 520, color_by: str = "cluster") -> np.ndarray:

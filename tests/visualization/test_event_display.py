@@ -56,6 +56,19 @@ def test_a_predicted_cluster_has_the_colour_of_the_shower_that_it_shares_most_en
         colors_of_hits(frame(), by="height")
 
 
+def test_pieces_of_a_shower_are_told_apart_and_showers_may_have_any_numbers():
+    """The piece with most of its energy has its colour; numbers of recHits' clusters have gaps and are large."""
+    truth = np.array([7, 7, 7, 7, 2**40, 2**40])
+    hits = np.zeros((6, 9), np.float32)
+    hits[:, 0] = [1, 4, 1, 1, 1, 1]
+    predicted = found([0, 1, 2, 2, 3, 3])
+    colors = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": None}))["prediction"]
+    palette = np.array(CLUSTER_COLORS)
+    # The first number behind all true ones is 2^40 + 1.
+    expected = [2**40 + 1, 7, 2**40 + 3, 2**40 + 3, 2**40, 2**40]
+    assert colors.tolist() == [palette[number % len(palette)].tolist() for number in expected]
+
+
 def colored(picture, color):
     return int((picture.astype(int) == color).all(axis=2).sum())
 
