@@ -116,6 +116,34 @@ def gravnet_conv(feats, items, weights, count):
     return np.array(out)
 
 
+def gravnet(feats, items, state, blocks, count):
+    """The published network in evaluation, from its parameters by name (arrays of float64): (N, outputs)."""
+
+    def linear(x, name):
+        return x @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
+
+    def norm(x, name):
+        mean, var, weight, bias = (state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
+
+    def exchange(x):
+        own = [np.array([row for row, item in zip(x, items, strict=True) if item == k]) for k in items]
+        return np.array([np.concatenate([r.mean(0), r.min(0), r.max(0), row]) for r, row in zip(own, x, strict=True)])
+
+    x, after = linear(exchange(norm(feats, "norm")), "enter"), []
+    for k in range(blocks):
+        names = [f"blocks.{k}.conv.{name}" for name in ("place", "send", "own", "heard")]
+        x = gravnet_conv(x, items, [(state[f"{n}.weight"], state.get(f"{n}.bias")) for n in names], count)
+        x = np.tanh(linear(norm(x, f"blocks.{k}.after.0"), f"blocks.{k}.after.1"))
+        x = np.tanh(linear(norm(x, f"blocks.{k}.after.3"), f"blocks.{k}.after.4"))
+        x = norm(np.tanh(linear(exchange(x), f"blocks.{k}.exchange.0")), f"blocks.{k}.exchange.2")
+        after.append(x)
+    x = np.concatenate(after, axis=1)
+    for k in (0, 3, 6, 9):
+        x = norm(np.maximum(linear(x, f"head.{k}"), 0), f"head.{k + 2}")
+    return linear(np.maximum(linear(np.maximum(linear(x, "head.12"), 0), "head.14"), 0), "head.16")
+
+
 def same_partition(one, other):
     """True where two labellings group alike; negative labels are no group."""
     one, other = list(map(int, one)), list(map(int, other))

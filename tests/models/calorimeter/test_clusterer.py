@@ -18,7 +18,6 @@ from pcperc.models.calorimeter import (
     HitPreprocessor,
     ObjectCondensation,
 )
-from tests import oracles_calorimeter as oracle
 from tests.calorimeter_events import made_event
 
 GROUPINGS = {"condensation": ObjectCondensation(2), "embedding": DiscriminativeEmbedding(3), "offset": CentreOffset()}
@@ -98,24 +97,6 @@ def test_clusters_are_numbered_in_each_event_and_stay_in_it():
     batch = {"inputs": {"hits": [event, event[:0], event]}}
     found = model(**model.data_preprocessor(batch), mode="predict")
     assert [one.instances.tolist() for one in found] == [[0] * 3 + [1] * 3, [], [0] * 3 + [1] * 3]
-
-
-def test_losses_of_the_groupings_have_their_weights_and_units():
-    """Beta is the sigmoid of the first channel; offsets are metres where places are cm."""
-    rng = np.random.default_rng(0)
-    x, xyz = rng.normal(size=(9, 3)), rng.normal(size=(9, 3)) * 100
-    objects = [0, 1, -1, 0, 1, 2, -1, 0, 2]
-    arguments = [torch.tensor(x), torch.tensor(xyz), torch.tensor(objects)]
-    options = {"weight": 0.5, "q_min": 0.7, "noise_weight": 0.3}
-    found = ObjectCondensation(2, **options).loss(*arguments)
-    expected = np.array(oracle.condensation(1 / (1 + np.exp(-x[:, 0])), x[:, 1:], objects, 0.7, 0.3))
-    assert list(found) == ["loss_attraction", "loss_repulsion", "loss_beta"]
-    assert [float(value) for value in found.values()] == pytest.approx(0.5 * expected)
-    found = DiscriminativeEmbedding(3, weight=0.5, pull_margin=0.4, push_margin=1.2).loss(*arguments)
-    expected = np.array(oracle.discriminative(x, objects, 0.4, 1.2))
-    assert [float(found[f"loss_{name}"]) for name in ("pull", "push")] == pytest.approx(0.5 * expected)
-    found = CentreOffset(weight=0.2).loss(*arguments)
-    assert float(found["loss_offset"]) == pytest.approx(0.2 * oracle.offset(x, xyz / 100, objects))
 
 
 @pytest.mark.parametrize("name", GROUPINGS)

@@ -88,6 +88,24 @@ def test_mean_shift_equals_the_loop(chunk, device, monkeypatch):
     assert count > 4
 
 
+@given(st.lists(st.integers(-12, 12), min_size=1, max_size=30), st.sampled_from([0.5, 1.0, 1.25]))
+@settings(max_examples=60, deadline=None)
+def test_mean_shift_of_any_event(quarters, bandwidth):
+    """On a line of quarters distances are exact: hits just at the bandwidth, and modes with as many hits, occur."""
+    x = np.array(quarters)[:, None] / 4
+    found = mean_shift(torch.tensor(x), torch.zeros(len(x), dtype=torch.int64), bandwidth=bandwidth)
+    assert found.tolist() == oracle.mean_shift(x, bandwidth).tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mean_shift_of_clouds_without_gaps(seed):
+    """Where hits are everywhere, seeds go far and slowly, and where they begin decides where they rest."""
+    x = np.random.default_rng(seed).uniform(-2, 2, (150, 2))
+    found = mean_shift(torch.tensor(x), torch.zeros(len(x), dtype=torch.int64), bandwidth=0.6)
+    expected = oracle.mean_shift(x, 0.6)
+    assert found.tolist() == expected.tolist() and expected.max() > 4
+
+
 def test_mean_shift_equals_scikit_learn():
     cluster = pytest.importorskip("sklearn.cluster")
     rng = np.random.default_rng(1)

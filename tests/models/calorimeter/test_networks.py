@@ -9,6 +9,7 @@ from pcperc import ops
 from pcperc.models.calorimeter import CaloSPVCNN, GravNet, HitPreprocessor
 from pcperc.models.calorimeter.gravnet import GravNetConv, with_event
 from pcperc.models.calorimeter.nearest import nearest_rows
+from pcperc.sparse import PointTensor
 from tests import oracles_calorimeter as oracle
 from tests.calorimeter_events import made_event
 
@@ -66,6 +67,25 @@ def test_a_gravnet_convolution_equals_the_loop(device):
 def test_what_the_whole_event_says():
     feats, items = torch.tensor([[1.0], [3.0], [-5.0]]), ops.make_segments(torch.tensor([0, 0, 2]), num_segments=3)
     assert with_event(feats, items).tolist() == [[2, 1, 3, 1], [2, 1, 3, 3], [-5, -5, -5, -5]]
+
+
+def test_gravnet_equals_the_loops(device):
+    """With statistics of its norms that are not those of a new network, and events of fewer hits than neighbours."""
+    torch.manual_seed(0)
+    net = GravNet(5, 3, 4, blocks=2, channels=12, space=3, sent=7, neighbors=5).to(device).eval()
+    for name, values in net.named_buffers():
+        if name.endswith(("mean", "var")):
+            values.copy_(0.5 + torch.rand_like(values))
+    feats, items = torch.randn(23, 5, device=device), torch.tensor([0] + [2] * 2 + [3] * 4 + [4] * 16, device=device)
+    coords = torch.cat([items[:, None].float(), torch.randn(23, 3, device=device)], 1)
+    found = torch.cat(net(PointTensor(coords, feats, 6)), 1)
+    state = {key: values.double().cpu().numpy() for key, values in net.state_dict().items()}
+    expected = oracle.gravnet(feats.double().cpu().numpy(), items.tolist(), state, 2, 5)
+    np.testing.assert_allclose(found.detach().cpu().numpy(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_published_numbers_of_neighbours():
+    assert [block.conv.neighbors for block in GravNet().blocks] == [40] * 4
 
 
 def network(name):
