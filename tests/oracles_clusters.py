@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of clusters by their definitions, in plain loops over sets of hits and exact fractions of float64."""
 
+import math
 from fractions import Fraction
+from statistics import mean as mean_of
+from statistics import stdev
 
 HALF = Fraction(1, 2) * (1 + Fraction(1, 10**12))  # what is above one half by rounding alone does not count
 
@@ -80,3 +83,52 @@ def data_set_scores(events: list[tuple[list, ...]], classes: list[str]) -> dict[
                 f"{name}/{quality}": value for quality, value in zip(("SQ", "RQ", "PQ"), row or (), strict=False)
             }
     return scores
+
+
+def showers(truth, predicted, energy, xyz):
+    """Rows of one event, matched by energy: (energy, nearest, response or None) of each true segment, and (energy,
+    distance to the nearest true segment but its own, whether it is fake) of each predicted one, in order of keys."""
+    _, pairs = panoptic_counts(truth, predicted, energy, num_classes=10, by_energy=True, weighted=False)
+    own = {other: key for key, (other, _) in pairs.items()}
+
+    def total(hits):
+        return math.fsum(energy[i] for i in hits)
+
+    def centre(hits):
+        weight = {i: energy[i] if total(hits) > 0 else 1.0 for i in hits}
+        return [math.fsum(w * xyz[i][a] for i, w in weight.items()) / math.fsum(weight.values()) for a in range(3)]
+
+    def nearest(hits, but):
+        apart = [math.dist(centre(hits), centre(other)) for key, other in truth.items() if key != but]
+        return min(apart, default=math.inf)
+
+    rows = []
+    for key in sorted(truth):
+        response = total(predicted[pairs[key][0]]) / total(truth[key]) if key in pairs else None
+        rows.append((total(truth[key]), nearest(truth[key], key), response))
+    fakes = [(total(predicted[k]), nearest(predicted[k], own.get(k)), k not in own) for k in sorted(predicted)]
+    return rows, fakes
+
+
+def curve(rows, fakes, edges, column):
+    """(showers, efficiency, fake rate, response, resolution) of each bin; None for what is undefined."""
+    out = []
+    for index, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+        last = index == len(edges) - 2
+
+        def inside(row, low=low, high=high, last=last):
+            return low <= row[column] < high or (last and row[column] == high)
+
+        here, found = [row for row in rows if inside(row)], [row for row in fakes if inside(row)]
+        responses = [row[2] for row in here if row[2] is not None]
+        response = mean_of(responses) if responses else None
+        out.append(
+            (
+                len(here),
+                len(responses) / len(here) if here else None,
+                sum(row[2] for row in found) / len(found) if found else None,
+                response,
+                stdev(responses) / response if len(responses) > 1 and response > 0 else None,
+            )
+        )
+    return out

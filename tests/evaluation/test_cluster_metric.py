@@ -2,13 +2,14 @@
 """The metric of calorimeter clusters: perfect and empty predictions, files, and what does not fit."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 
 from pcperc.datasets import collate
-from pcperc.evaluation import CalorimeterMetric, count_event, read_cluster_table
+from pcperc.evaluation import CalorimeterMetric, count_event, curve, read_cluster_table
 from pcperc.geometry import HitClusters
 from tests.calorimeter_events import made_event
 
@@ -40,6 +41,36 @@ def test_what_is_right_scores_one(tmp_path):
     assert "3 events sim_test (simulated, GFlash)" in written["title"] and written["scores"] == scores
     assert sum(written["curves"]["energy"]["showers"]) == 5
     assert None in written["curves"]["energy"]["response"]  # a bin without a shower has no number
+
+
+def test_curves_and_fake_rate_are_of_the_table(tmp_path):
+    """Distances between centres weighted by energy, in cm; the fake rate is a part of the predicted clusters."""
+    data = batch(3)
+    (sample,), (hits,) = data["samples"], data["inputs"]["hits"]
+    (clusters,) = perfect(data)
+    first, second = ((clusters.instances == 0).nonzero().squeeze(1), (clusters.instances == 1).nonzero().squeeze(1))
+    instances = clusters.instances.clone()
+    for number, rows in enumerate(first.split(7)):  # three pieces of the first shower, of which none is half of it
+        instances[rows] = 10 + number
+    hits[first, 0] = 1.0
+    labels = clusters.labels.clone()
+    labels[second], instances[second] = 0, -1
+    scores = score(data, [HitClusters(labels, instances, clusters.scores)], output_dir=tmp_path)
+    assert (scores["efficiency"], scores["fake_rate"]) == (pytest.approx(1 / 3), pytest.approx(3 / 4))
+    table = read_cluster_table(tmp_path / "cluster_table.npz")
+    # Rows are by class, then by instance.
+    order = sorted(range(3), key=lambda k: (int(sample["class"][sample["instance"] == k][0]), k))
+    xyz, energy = hits[:, 5:8].double().numpy(), hits[:, 0].double().numpy()
+    centres = [np.average(xyz[sample["instance"] == k], axis=0, weights=energy[sample["instance"] == k]) for k in order]
+    nearest = [min(math.dist(a, b) for j, b in enumerate(centres) if i != j) for i, a in enumerate(centres)]
+    assert table.nearest == pytest.approx(nearest) and table.energy[order.index(0)] == pytest.approx(20)
+    written = json.loads((tmp_path / "cluster_scores.json").read_text())["curves"]
+    for against, edges in (("energy", [1, 3, 10, 20, 40, 80, 200]), ("nearest", [0, 5, 10, 20, 40, 80, 160])):
+        assert written[against]["edges"] == edges
+        values = curve(table, edges, against=against)
+        for name in values._fields:
+            ours = [math.nan if value is None else value for value in written[against][name]]
+            assert ours == pytest.approx(getattr(values, name).tolist(), nan_ok=True)
 
 
 def test_scores_are_those_of_the_events():

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of clusters: against the definitions on random partitions, and on cases that are worked out by hand."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,16 +8,13 @@ from hypothesis import strategies as st
 
 from pcperc.evaluation import (
     cluster_scores,
-    cluster_table,
     count_event,
     count_matches,
-    curve,
     format_cluster_scores,
     match_clusters,
     mean_qualities,
     qualities,
 )
-from pcperc.evaluation.cluster_response import ClusterTable, segment_centres
 from tests import oracles_clusters as oracle
 
 CLASSES = 4
@@ -153,73 +148,6 @@ def test_too_few_classes_are_named():
     tc, ti, pc, pi, energy = by_hand()
     with pytest.raises(ValueError, match="predicted classes must be < 2, got 3"):
         count_matches(match_clusters(tc, ti, pc + 3, pi, energy), num_classes=2)
-
-
-def table_by_hand(**options):
-    tc, ti, pc, pi, energy = by_hand()
-    matches = match_clusters(tc, ti, pc, pi, energy)
-    xyz = np.column_stack([[0, 0, 0, 0, 10, 10, 5], np.zeros(7)]).astype(float)
-    centres = [segment_centres(s, c, i, energy, xyz) for s, c, i in ((matches[0], tc, ti), (matches[1], pc, pi))]
-    return matches, centres, cluster_table(matches, *centres, **options)
-
-
-def test_table_has_response_fakes_and_distances():
-    _, centres, table = table_by_hand()
-    assert centres[0].tolist() == [[0, 0], [10, 0]]
-    assert centres[1][0] == pytest.approx([2.0, 0.0])  # 2 of 5 GeV at 5 cm
-    assert table.energy.tolist() == [12, 4] and table.nearest.tolist() == [10, 10]
-    assert table.found.tolist() == [True, False]
-    assert table.response[0] == pytest.approx(5 / 12) and math.isnan(table.response[1])
-    assert table.fake.tolist() == [False, True, True, True] and table.fake_energy.tolist() == [5, 9, 3, 1]
-    assert table.fake_nearest.tolist() == [
-        8,
-        0,
-        0,
-        0,
-    ]  # the first is 2 from the shower that it matches, 8 from the other
-    none = table_by_hand(label=1)[2]
-    assert len(none.energy) == len(none.fake) == 0
-
-
-def test_curves_by_energy_and_by_distance():
-    table = ClusterTable(
-        energy=np.array([1.0, 2.0, 5.0, 10.0, 99.0]),
-        nearest=np.array([1.0, 1.0, 9.0, np.inf, 9.0]),
-        found=np.array([True, True, False, True, True]),
-        response=np.array([0.8, 1.2, np.nan, 1.0, 1.0]),
-        fake_energy=np.array([1.0, 1.5, 6.0]),
-        fake_nearest=np.array([0.0, 12.0, np.inf]),
-        fake=np.array([True, False, True]),
-    )
-    found = curve(table, [1.0, 5.0, 10.0])
-    assert found.showers.tolist() == [2, 2] and found.efficiency.tolist() == [1.0, 0.5]
-    assert found.fake_rate.tolist() == [0.5, 1.0]
-    assert found.response == pytest.approx([1.0, 1.0])
-    assert found.resolution[0] == pytest.approx(math.sqrt(0.08)) and math.isnan(found.resolution[1])
-    apart = curve(table, [0.0, 5.0, 20.0], against="nearest")
-    assert apart.showers.tolist() == [2, 2] and apart.fake_rate.tolist() == [1.0, 0.0]
-    empty = curve(ClusterTable.joined([]), [0.0, 1.0])
-    assert empty.showers.tolist() == [0] and math.isnan(empty.efficiency[0]) and math.isnan(empty.fake_rate[0])
-    assert len(ClusterTable.joined([table, table]).energy) == 10
-    with pytest.raises(ValueError, match="edges must be"):
-        curve(table, [1.0, 1.0])
-    with pytest.raises(ValueError, match="against must be energy or nearest, got 'eta'"):
-        curve(table, [0.0, 1.0], against="eta")
-
-
-def test_a_lone_shower_has_nobody_near_and_empty_events_have_empty_tables():
-    zeros = np.zeros(3, np.int64)
-    matches = match_clusters(zeros, zeros, zeros, zeros, np.zeros(3))
-    centres = segment_centres(matches.truth, zeros, zeros, np.zeros(3), np.arange(6.0).reshape(3, 2))
-    assert centres.tolist() == [[2.0, 3.0]]  # by hits where there is no energy
-    table = cluster_table(matches, centres, centres)
-    assert table.nearest.tolist() == [np.inf] and math.isnan(table.response[0]) and table.found.tolist() == [True]
-    nothing = np.zeros(0, np.int64)
-    matches = match_clusters(nothing, nothing, nothing, nothing, np.zeros(0))
-    centres = segment_centres(matches.truth, nothing, nothing, np.zeros(0), np.zeros((0, 3)))
-    assert len(cluster_table(matches, centres, centres).energy) == 0
-    with pytest.raises(ValueError, match=r"truth_centres must be \(0, D\), got \(1, 3\)"):
-        cluster_table(matches, np.zeros((1, 3)), centres)
 
 
 def test_scores_of_a_data_set_are_per_class_and_per_event():

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Showers one by one and in bins: against the definitions on random partitions, and on cases worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pcperc.evaluation import cluster_table, curve, match_clusters
+from pcperc.evaluation.cluster_response import ClusterTable, segment_centres
+from tests import oracles_clusters as oracle
+from tests.evaluation.test_clusters import by_hand, columns, hit
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.lists(hit, max_size=16), max_size=4), st.integers(0, 1000))
+def test_showers_and_curves_of_a_data_set_are_those_of_the_definition(events, seed):
+    """Energies, distances and responses one by one; efficiency, fake rate, response and resolution by bin."""
+    rng = np.random.default_rng(seed)
+    tables, rows, fakes = [], [], []
+    for tc, ti, pc, pi, energy in map(columns, events):
+        energy = energy + 0.125  # a shower without energy is looked at elsewhere
+        xyz = rng.normal(size=(len(energy), 3))
+        matches = match_clusters(tc, ti, pc, pi, energy, by_energy=True)
+        parts = ((matches.truth, tc, ti), (matches.predicted, pc, pi))
+        tables.append(cluster_table(matches, *(segment_centres(*part, energy, xyz) for part in parts)))
+        segments = (oracle.segments_of(*(one.tolist() for one in pair)) for pair in ((tc, ti), (pc, pi)))
+        found = oracle.showers(*segments, energy.tolist(), xyz.tolist())
+        rows, fakes = rows + found[0], fakes + found[1]
+    table = ClusterTable.joined(tables)
+    nan = float("nan")
+    expected = [(*row[:2], row[2] is not None, nan if row[2] is None else row[2]) for row in rows]
+    listed = [[row[i] for row in expected] for i in range(4)] + [[row[i] for row in fakes] for i in range(3)]
+    for ours, theirs in zip(table, listed, strict=True):
+        assert ours.tolist() == pytest.approx(theirs, rel=1e-9, nan_ok=True)
+    for against, column, edges in (("energy", 0, [0.5, 10.0, 40.0, 150.0]), ("nearest", 1, [0.0, 0.5, 1.5, 9.0])):
+        found = np.array(curve(table, edges, against=against)).T
+        for ours, theirs in zip(found, oracle.curve(rows, fakes, edges, column), strict=True):
+            values = [nan if value is None else value for value in theirs]
+            assert ours.tolist() == pytest.approx(values, rel=1e-6, abs=1e-9, nan_ok=True)
+
+
+def table_by_hand(**options):
+    tc, ti, pc, pi, energy = by_hand()
+    matches = match_clusters(tc, ti, pc, pi, energy)
+    xyz = np.column_stack([[0, 0, 0, 0, 10, 10, 5], np.zeros(7)]).astype(float)
+    centres = [segment_centres(s, c, i, energy, xyz) for s, c, i in ((matches[0], tc, ti), (matches[1], pc, pi))]
+    return matches, centres, cluster_table(matches, *centres, **options)
+
+
+def test_table_has_response_fakes_and_distances():
+    _, centres, table = table_by_hand()
+    assert centres[0].tolist() == [[0, 0], [10, 0]]
+    assert centres[1][0] == pytest.approx([2.0, 0.0])  # 2 of 5 GeV at 5 cm
+    assert table.energy.tolist() == [12, 4] and table.nearest.tolist() == [10, 10]
+    assert table.found.tolist() == [True, False]
+    assert table.response[0] == pytest.approx(5 / 12) and math.isnan(table.response[1])
+    assert table.fake.tolist() == [False, True, True, True] and table.fake_energy.tolist() == [5, 9, 3, 1]
+    assert table.fake_nearest.tolist() == [
+        8,
+        0,
+        0,
+        0,
+    ]  # the first is 2 from the shower that it matches, 8 from the other
+    none = table_by_hand(label=1)[2]
+    assert len(none.energy) == len(none.fake) == 0
+
+
+def test_curves_by_energy_and_by_distance():
+    table = ClusterTable(
+        energy=np.array([1.0, 2.0, 5.0, 10.0, 99.0]),
+        nearest=np.array([1.0, 1.0, 9.0, np.inf, 9.0]),
+        found=np.array([True, True, False, True, True]),
+        response=np.array([0.8, 1.2, np.nan, 1.0, 1.0]),
+        fake_energy=np.array([1.0, 1.5, 6.0]),
+        fake_nearest=np.array([0.0, 12.0, np.inf]),
+        fake=np.array([True, False, True]),
+    )
+    found = curve(table, [1.0, 5.0, 10.0])
+    assert found.showers.tolist() == [2, 2] and found.efficiency.tolist() == [1.0, 0.5]
+    assert found.fake_rate.tolist() == [0.5, 1.0]
+    assert found.response == pytest.approx([1.0, 1.0])
+    assert found.resolution[0] == pytest.approx(math.sqrt(0.08)) and math.isnan(found.resolution[1])
+    apart = curve(table, [0.0, 5.0, 20.0], against="nearest")
+    assert apart.showers.tolist() == [2, 2] and apart.fake_rate.tolist() == [1.0, 0.0]
+    empty = curve(ClusterTable.joined([]), [0.0, 1.0])
+    assert empty.showers.tolist() == [0] and math.isnan(empty.efficiency[0]) and math.isnan(empty.fake_rate[0])
+    assert len(ClusterTable.joined([table, table]).energy) == 10
+    with pytest.raises(ValueError, match="edges must be"):
+        curve(table, [1.0, 1.0])
+    with pytest.raises(ValueError, match="against must be energy or nearest, got 'eta'"):
+        curve(table, [0.0, 1.0], against="eta")
+
+
+def test_a_lone_shower_has_nobody_near_and_empty_events_have_empty_tables():
+    zeros = np.zeros(3, np.int64)
+    matches = match_clusters(zeros, zeros, zeros, zeros, np.zeros(3))
+    centres = segment_centres(matches.truth, zeros, zeros, np.zeros(3), np.arange(6.0).reshape(3, 2))
+    assert centres.tolist() == [[2.0, 3.0]]  # by hits where there is no energy
+    table = cluster_table(matches, centres, centres)
+    assert table.nearest.tolist() == [np.inf] and math.isnan(table.response[0]) and table.found.tolist() == [True]
+    nothing = np.zeros(0, np.int64)
+    matches = match_clusters(nothing, nothing, nothing, nothing, np.zeros(0))
+    centres = segment_centres(matches.truth, nothing, nothing, np.zeros(0), np.zeros((0, 3)))
+    assert len(cluster_table(matches, centres, centres).energy) == 0
+    with pytest.raises(ValueError, match=r"truth_centres must be \(0, D\), got \(1, 3\)"):
+        cluster_table(matches, np.zeros((1, 3)), centres)
