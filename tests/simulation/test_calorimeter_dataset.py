@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pcperc.simulation.calorimeter import Settings, generate
-from pcperc.simulation.calorimeter.generate import SPLITS, splits_of
+from pcperc.simulation.calorimeter.generate import SPLITS, make_event, splits_of
 from pcperc.simulation.data_set import simulate
 
 TINY = Settings(events=5, size="tiny", seed=3)
@@ -65,6 +65,11 @@ def test_splits_are_drawn_by_the_seed_and_hold_out_a_fifth():
     assert splits == splits_of(Settings(events=100, size="full", seed=0))
     assert splits != splits_of(Settings(events=100, size="tiny", seed=1))
     assert sorted(splits_of(Settings(events=3, size="tiny", seed=0))) == sorted(SPLITS)
+
+
+def test_another_seed_is_other_events():
+    first, again, other = (make_event(Settings(5, "tiny", seed), 0)["particles"] for seed in (3, 3, 4))
+    assert (first == again).all() and (first[0] != other[0]).all()
 
 
 def test_a_set_of_other_settings_is_not_replaced_unasked(root):

@@ -6,7 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from pcperc.simulation.calorimeter.comparison import compare, draw, real_events, simulated_events
+from pcperc.geometry.calorimeter import hit_table
+from pcperc.simulation.calorimeter.comparison import (
+    compare,
+    describe,
+    draw,
+    format_table,
+    layer_numbers,
+    real_events,
+    simulated_events,
+)
 from pcperc.simulation.calorimeter.event import SIZES, record, simulate_event
 from pcperc.simulation.calorimeter.geometry import MIP_GEV, cell_of, cells_by_ring
 from pcperc.simulation.calorimeter.particles import Generated, draw_pile_up, draw_signal
@@ -90,6 +99,19 @@ def test_pile_up_follows_its_density():
     pt = crowd.energy / np.cosh(crowd.eta)
     # Of charged particles and of photons; a little above 0.55 and 0.30, since the softest are left out.
     assert [pt[crowd.pdg == pdg].mean() for pdg in (PION, PHOTON)] == pytest.approx([0.56, 0.32], abs=0.015)
+
+
+def test_figures_of_a_comparison_by_hand():
+    """Places within 0.5 cm of each other in |z| are one layer; the electromagnetic part ends at 365 cm."""
+    energy, depth = [0.001, 0.002, 0.003, 0.006, 0.008], [330.0, -330.2, 331.0, 366.0, -500.0]
+    hits = hit_table(np.array(energy), np.column_stack([[30.0] * 5, [40.0] * 5, depth]), np.full(5, -1.0))
+    assert layer_numbers(hits).tolist() == [1, 1, 2, 3, 4]
+    found = list(describe([hits[:2], hits[2:]]).values())
+    quantiles = [1.4, 3.0, 7.2, 7.92]
+    assert found == pytest.approx([2.5, 0.01, 60.0, 30.0, 4 / 3, 50.0, *quantiles], rel=1e-5)
+    rows = compare([hits], [hits[:2], hits[2:]])
+    assert rows[0] == ("hits an event", 5.0, 2.5)
+    assert "| hits an event | 5 | 2.5 | 0.50 |" in format_table(rows) and "simulated (GFlash)" in format_table(rows)
 
 
 def test_events_of_the_simulator_look_like_those_of_the_real_geometry(realdata, tmp_path):

@@ -10,12 +10,16 @@ from pcperc.simulation.calorimeter.geometry import (
     COMPARTMENT,
     DEPTH_LAMBDA,
     DEPTH_X0,
+    LARGE,
     LAYER_Z,
     LAYERS,
     SIDES,
+    SMALL,
+    TILE,
     cell_centres,
     cell_of,
     cells_by_ring,
+    region_of,
 )
 
 
@@ -25,6 +29,22 @@ def test_layers_and_depth_are_those_of_the_table():
     assert LAYER_Z[[0, 27, 28, 39, 40, 51]] == pytest.approx([320.75, 350.4, 356.33, 407.81, 425.1, 520.8])
     assert DEPTH_X0[[0, 28, -1]] == pytest.approx([0.0, 27.7, 97.7])
     assert DEPTH_LAMBDA[-1] == pytest.approx(10.0)
+
+
+def test_lattices_change_at_their_radii():
+    """Sensors of 100 um end at 75 cm in front and at 60 cm behind; tiles begin at 140 cm, at the back alone."""
+    for compartment, rings in (
+        (0, [(74.9, SMALL), (75.1, LARGE), (150.0, LARGE)]),
+        (1, [(59.9, SMALL), (60.1, LARGE), (150.0, LARGE)]),
+        (2, [(59.9, SMALL), (60.1, LARGE), (139.9, LARGE), (140.1, TILE)]),
+    ):
+        assert [region_of(compartment, radius) for radius, _ in rings] == [region for _, region in rings]
+    assert list(SIDES) == [0.476, 0.648]
+    rims = LAYER_Z / np.sinh([[3.0], [1.475]])  # where a layer begins and ends
+    for layer in (0, 30, 51):
+        inner, outer = rims[:, layer]
+        seen = [cell_of(layer, radius, 0.0) >= 0 for radius in (inner - 0.01, inner + 0.01, outer - 0.01, outer + 0.01)]
+        assert seen == [False, True, True, False]
 
 
 def test_a_point_is_in_the_cell_whose_centre_is_nearest():
