@@ -112,6 +112,7 @@ def changed(column, value):
             {"instance": np.array([-1, 0, 0, 0])},
             "where class is 0 .noise., got class 0 and instance 0 at hit 1",
         ),
+        ({"class": np.array([0, 2, 2, 2])}, "where class is 0 .noise., got class 2 and instance -1 at hit 1"),
         ({"instance": np.array([-1, -1, -2, 0])}, r"instance must be in \[-1, 0\], got -2 at hit 2"),
         ({"fractions": np.full((4, 4), np.nan)}, r"fractions must be in \[0, 1\], got nan at hit 0"),
         ({"contributors": np.full((4, 4), 9)}, r"contributors must be in \[-1, 0\], got 9"),

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pcperc.evaluation import ClusterTable
+from pcperc.evaluation import ClusterTable, curve
 from pcperc.visualization.cluster_curves import draw_cluster_curves
 
 EDGES = {"energy_edges": [1.0, 10.0, 100.0], "distance_edges": [0.0, 10.0, 50.0]}
@@ -30,6 +30,30 @@ def test_another_efficiency_is_another_picture(tmp_path):
         pictures.append(cv2.imread(str(tmp_path / f"{name}.png")))
     assert pictures[0].shape == pictures[1].shape == (770, 1650, 3)
     assert (pictures[0] != pictures[1]).any() and (pictures[0] < 128).mean() > 0.005
+
+
+def test_each_panel_has_its_own_curve(tmp_path, monkeypatch):
+    """Efficiency, fake rate, response and resolution against energy, then against distance, a line for each table."""
+    figure = pytest.importorskip("matplotlib.figure")
+    drawn = []
+
+    def save(self, path, **options):
+        drawn.append(self)
+        path.write_bytes(b"picture")
+
+    monkeypatch.setattr(figure.Figure, "savefig", save)
+    tables = {"one": table(), "other": table(300, 0.3)}
+    draw_cluster_curves(tmp_path / "a.png", tables, **EDGES, title="simulated data")
+    for number, panel in enumerate(drawn[0].axes):
+        against, edges = (("energy", EDGES["energy_edges"]), ("nearest", EDGES["distance_edges"]))[number // 4]
+        lines = [patch.get_data() for patch in panel.patches]
+        assert [patch.get_label() for patch in panel.patches] == list(tables)
+        for line, values in zip(lines, tables.values(), strict=True):
+            assert list(line.edges) == edges
+            assert line.values == pytest.approx(curve(values, edges, against=against)[1 + number % 4])
+        name = ("efficiency", "fake rate", "mean response", "resolution, deviation / mean")[number % 4]
+        assert panel.get_ylabel() == name and against in panel.get_xlabel()
+    assert len(drawn[0].axes) == 8 and drawn[0].get_suptitle() == "simulated data"
 
 
 def test_wrong_arguments_are_named_and_leave_no_file(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pcperc.geometry import HitClusters
-from pcperc.visualization import open3d_problem
+from pcperc.visualization import event_display, open3d_problem
 from pcperc.visualization.colors import MUTED
 from pcperc.visualization.event_display import (
     CLASS_COLORS,
@@ -20,6 +20,7 @@ from pcperc.visualization.event_display import (
     colors_of_hits,
     draw_event,
     render_event,
+    upright,
 )
 from tests.calorimeter_events import made_event
 
@@ -71,6 +72,27 @@ def test_pieces_of_a_shower_are_told_apart_and_showers_may_have_any_numbers():
 
 def colored(picture, color):
     return int((picture.astype(int) == color).all(axis=2).sum())
+
+
+def test_hits_are_where_they_are(monkeypatch):
+    """Along the beam with y upwards; from the side by |z| and the distance from the beam; large energies on top."""
+    places = np.array([[100.0, 60.0, -340.0], [100.0, 60.0, -340.0], [-150.0, -90.0, 500.0], [0.0, 200.0, 420.0]])
+    hits = np.zeros((4, 9), np.float32)
+    hits[:, 0], hits[:, 5:8] = [50.0, 0.01, 3.0, 9.0], places
+    texts = []
+    monkeypatch.setattr(event_display, "draw_text", lambda image, text, *_, **options: texts.append(text))
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        instance = np.array([0, 1, 2, -1])[order]
+        picture = draw_event(frame(hits=hits[order], instance=instance, **{"class": None}), size=561)
+        assert picture.shape == (58 + 2 * 561, 561, 3)
+        # A pixel a centimetre along the beam; from the side 220 cm of depth and 280 cm of radius.
+        for (x, y, z), color in zip(places[[0, 2, 3]], (CLUSTER_COLORS[0], CLUSTER_COLORS[2], MUTED), strict=True):
+            assert picture[58 + 280 - int(y), 280 + int(x)].tolist() == list(color)
+            column, row = (abs(z) - 310) / 220 * 560, 560 - np.hypot(x, y) / 280 * 560
+            assert picture[58 + 561 + round(row), round(column)].tolist() == list(color)
+        assert colored(picture, CLUSTER_COLORS[1]) == 0  # 10 MeV below 50 GeV
+    assert texts[0] == "truth: 3 clusters, 53 of 62 GeV" and "SIMULATED" in texts
+    assert upright(hits).tolist() == [[-80, -100, 60]] * 2 + [[80, 150, -90], [0, 0, 200]]
 
 
 @pytest.mark.parametrize("draw", [draw_event, pytest.param(render_event, marks=needs_open3d)])
