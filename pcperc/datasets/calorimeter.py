@@ -177,9 +177,13 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             file = np.load(stream, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise ValueError(f"it holds one array {file.shape} without a name, as npy files do")
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except NUMPY_ERRORS as error:
         raise ValueError(f"event {path} cannot be read as npz: {error}") from error
+    for name, values in arrays.items():
+        if not isinstance(values, np.ndarray):  # numpy gives the bytes of a member that is no npy file
+            raise ValueError(f"event {path} cannot be read as npz: its member {name} is no array")
+    return arrays
 
 
 def _checked_hits(path: str | Path, name: str, hits: np.ndarray) -> np.ndarray:

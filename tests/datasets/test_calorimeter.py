@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calorimeter events from files: both layouts, events with little in them, and what is wrong with others."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -158,6 +160,10 @@ def test_files_that_are_no_events_are_named(tmp_path):
         np.save(stream, event()["hits"])
     with pytest.raises(ValueError, match=r"array.npz cannot be read as npz: it holds one array \(4, 9\)"):
         read_event(tmp_path / "array.npz")
+    with zipfile.ZipFile(tmp_path / "member.npz", "w") as file:
+        file.writestr("hits", "E eta")
+    with pytest.raises(ValueError, match="member.npz cannot be read as npz: its member hits is no array"):
+        read_event(tmp_path / "member.npz")
     with pytest.raises(ValueError, match="must have an array hits or rechits"):
         read_event(written(tmp_path / "other.npz", {"points": np.zeros(3)}))
     with pytest.raises(ValueError, match="both class and instance or neither, got instance alone"):
