@@ -15,7 +15,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="it, or one of its profiles, must have the checkpoint's model")
     parser.add_argument("checkpoint", type=Path, help=".pth or .safetensors of train.py")
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=".pcd.bin, .bin, .npy, .npz; shapes: .txt")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=".pcd.bin, .bin, .npy, .npz, .txt, .ply")
     parser.add_argument("--calibration", type=Path, nargs="+", default=(), help="JSON of cameras, one or one a file")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of the JSON results, %(default)s")
     parser.add_argument("--columns", type=int, choices=(4, 5), help="floats a point in a .bin")

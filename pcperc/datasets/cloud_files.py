@@ -103,12 +103,18 @@ def _turned(table: np.ndarray, columns: int) -> str:
     return ": rows and columns are exchanged" if len(table) == columns else ""
 
 
-def check_colors(path: str | Path, what: str, colors: np.ndarray) -> None:
-    """Raise ValueError naming the first row of (N, 3) that is no colour of 0 to 255."""
+def check_colors(path: str | Path, what: str, colors: np.ndarray, *, whole: bool = True) -> None:
+    """Raise ValueError naming the first row of (N, 3) that is no colour of 0 to 255.
+
+    So are colours of which none is above 1 and some are above 0: they are of 0 to 1. Not ``whole``, of one object say,
+    they may be nearly black.
+    """
     bad = ~((colors >= 0) & (colors <= 255)).all(axis=1)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise ValueError(f"{what} {path} must have colours of 0 to 255, got {colors[first].tolist()} in row {first}")
+    if whole and 0 < (largest := colors.max(initial=0)) <= 1:
+        raise ValueError(f"{what} {path} must have colours of 0 to 255, got some of 0 to 1: the largest is {largest:g}")
 
 
 def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:
@@ -150,3 +156,16 @@ def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:
     if len(vertices) != count:
         raise ValueError(f"{what} {path} must hold {count} vertices, as its header says, but is cut off")
     return {name: vertices[name].copy() for name in row.names}
+
+
+def read_ply_columns(path: str | Path, what: str, names: Sequence[str]) -> np.ndarray:
+    """Read properties of the vertices of a ply file as columns, (N, len(names)) float64.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_ply_vertices`; or it lacks one of them.
+    """
+    vertices = read_ply_vertices(path, what)
+    missing = [name for name in names if name not in vertices]
+    if missing:
+        raise ValueError(f"{what} {path} must have a property {missing[0]}, got {sorted(vertices)}")
+    return np.stack([vertices[name].astype(np.float64) for name in names], 1)

@@ -113,7 +113,7 @@ def read_annotations(folder: Path) -> np.ndarray:
         if name not in S3DIS_CLASSES:
             raise ValueError(f"annotation {path} must be named <class>_<n>.txt of {', '.join(S3DIS_CLASSES)}")
         table = read_table(path, "annotation", columns=6)
-        check_colors(path, "annotation", table[:, 3:])
+        check_colors(path, "annotation", table[:, 3:], whole=False)
         parts.append(np.concatenate([table, np.full((len(table), 1), float(S3DIS_CLASSES.index(name)))], 1))
     if not parts:
         raise ValueError(f"room {folder} must have Annotations/*.txt, but has none")

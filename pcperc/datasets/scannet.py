@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import check_colors, check_finite, read_npy, read_ply_vertices
+from pcperc.datasets.cloud_files import check_colors, check_finite, read_npy, read_ply_columns
 from pcperc.datasets.room_labels import SCANNET_CLASSES, SCANNET_NUMBERS
 from pcperc.datasets.rooms import Room, RoomBlocks
 from pcperc.datasets.transformed import read_file
@@ -67,9 +67,9 @@ class ScanNet(RoomBlocks):
     def read_room(self, name: str) -> Room:
         ply = self.root / "scans" / name / f"{name}_vh_clean_2.ply"
         if ply.is_file():
-            table = _columns(ply, "scan", ("x", "y", "z", "red", "green", "blue"))
+            table = read_ply_columns(ply, "scan", ("x", "y", "z", "red", "green", "blue"))
             path = ply.with_name(f"{name}_vh_clean_2.labels.ply")
-            numbers = _columns(path, "labels", ("label",))[:, 0] if path.is_file() else None
+            numbers = read_ply_columns(path, "labels", ("label",))[:, 0] if path.is_file() else None
         else:
             ply, path = self._npy(name)
             table = read_npy(ply, "scan")
@@ -104,12 +104,3 @@ def to_train_ids(path: str | Path, numbers: np.ndarray, count: int) -> np.ndarra
     if len(wrong):
         raise ValueError(f"labels {path}: must be NYU40 numbers, 0 to {MOST}, got {wrong[0]}")
     return _TRAIN_IDS[numbers.astype(np.int64)]
-
-
-def _columns(path: Path, what: str, names: tuple[str, ...]) -> np.ndarray:
-    """Return some properties of the vertices of a ply file as columns, float64."""
-    vertices = read_ply_vertices(path, what)
-    missing = [name for name in names if name not in vertices]
-    if missing:
-        raise ValueError(f"{what} {path} must have a property {missing[0]}, got {sorted(vertices)}")
-    return np.stack([vertices[name].astype(np.float64) for name in names], 1)

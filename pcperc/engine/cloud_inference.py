@@ -14,6 +14,7 @@ from pcperc.datasets.cloud_files import (
     check_normals,
     check_not_turned,
     read_npy,
+    read_ply_columns,
     read_table,
 )
 from pcperc.datasets.kitti_files import CLASSES as KITTI_CLASSES
@@ -68,8 +69,9 @@ def cloud_sample(path: str | Path, dataset: dict, category: str | None) -> dict:
 
     Args:
         path: ``.txt`` (white space) or ``.npy`` of rows as ``COLUMNS`` says, further columns such as labels left out;
-            of a frustum also ``.bin`` as KITTI's scans. Colours are 0 to 255. A frustum is in a frame of x forward, y
-            left, z up, whose origin it starts from; it is turned so that its points lie straight ahead on average.
+            of a shape or room also ``.ply`` with properties of these names, of a frustum ``.bin`` as KITTI's scans.
+            Colours are 0 to 255. A frustum is in a frame of x forward, y left, z up, whose origin it starts from; it is
+            turned so that its points lie straight ahead on average.
         dataset: of the checkpoint's config. category: checked by `check_category`.
     Raises:
         FileNotFoundError, ValueError: no such file, too few columns, rows for columns, what is not finite, no colour or
@@ -91,6 +93,15 @@ def cloud_sample(path: str | Path, dataset: dict, category: str | None) -> dict:
     if "red" in COLUMNS[kind]:
         table = room_columns(Room(table[:, :3], table[:, 3:6] / 255, None))[0]
     return sample | {"points": table.astype(np.float32)}
+
+
+def recorded_cloud(sample: dict, dataset: dict) -> dict:
+    """Return a sample of the data set of a config with ``points`` as `cloud_sample` reads them; others as they are."""
+    if not reads_clouds(dataset) or "red" not in COLUMNS[resolve_type(dataset["type"], DATASETS)]:
+        return sample
+    points = sample["points"][:, :6].astype(np.float64) * (1, 1, 1, 255, 255, 255)
+    points[:, :3] += sample.get("origin", 0)
+    return sample | {"points": points}
 
 
 def made_up_sample(dataset: dict) -> dict:
@@ -124,13 +135,15 @@ def describe_class(found: CloudClass, classes: Sequence[str] = MODELNET_CATEGORI
 
 
 def _read(path: Path, columns: Sequence[str], *, frustum: bool) -> np.ndarray:
-    suffixes = (".txt", ".npy", ".bin") if frustum else (".txt", ".npy")
+    suffixes = (".txt", ".npy", ".bin" if frustum else ".ply")
     if path.suffix not in suffixes:
         raise ValueError(f"{path}: must be one of {', '.join(suffixes)}, rows of {', '.join(columns)}")
     if path.suffix == ".bin":
         table = read_scan(path)
     elif path.suffix == ".npy":
         table = read_npy(path, "cloud")
+    elif path.suffix == ".ply":
+        table = read_ply_columns(path, "cloud", columns)
     else:
         first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
         table = read_table(path, "cloud", columns=max(len(first.split()), len(columns)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcperc.datasets import CAMERAS, NuScenesDataset
-from pcperc.engine.cloud_inference import told_categories
+from pcperc.engine.cloud_inference import recorded_cloud, told_categories
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.messages import say
@@ -48,7 +48,7 @@ def export_samples(options: ExportOptions) -> list[Path]:
     written = []
     with ProgressDisplay("exporting", len(options.index)) as display:
         for index in options.index:
-            sample = dataset.read_sample(index)
+            sample = recorded_cloud(dataset.read_sample(index), cfg.test_dataloader.dataset)
             written += write_raw_sample(sample, options.out, f"{index:04d}", cameras=cameras)
             display.advance(sample.get("sample_token", ""))
     files, more = f"{options.out}/*.npy", ""

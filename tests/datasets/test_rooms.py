@@ -132,6 +132,11 @@ def test_refusals(root):
         np.save(root / "Area_3_lobby_1.npy", broken)
         with pytest.raises(ValueError, match=message):
             S3DIS(root=root, split="val", test_area=3)
+    dark = table.copy()
+    dark[:, 3:6] /= 255
+    np.save(root / "Area_3_lobby_1.npy", dark)
+    with pytest.raises(ValueError, match="1.npy must have colours of 0 to 255, got some of 0 to 1: the largest is 1"):
+        S3DIS(root=root, split="val", test_area=3)
     np.save(root / "Area_3_lobby_1.npy", table[:0])
     with pytest.raises(ValueError, match="at least one point"):
         S3DIS(root=root, split="val", test_area=3)

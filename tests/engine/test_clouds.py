@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pcperc.datasets import KITTIFrustums, ShapeNetPart
+from pcperc.datasets import S3DIS, KITTIFrustums, ShapeNetPart
 from pcperc.datasets.shapenet_part_labels import SYNSETS
 from pcperc.engine.cloud_inference import check_category, cloud_sample
 from pcperc.engine.config import ConfigError
@@ -183,6 +183,32 @@ def test_files_of_rooms_become_the_columns_of_rooms(tmp_path):
     np.testing.assert_allclose(points, np.array(expected, np.float32))
 
 
+@pytest.mark.parametrize("form", ["ascii", "binary_little_endian"])
+def test_ply_files_are_the_same_as_others(tmp_path, form):
+    rows = np.array([[1.0, 2, 3, 0, 128, 255], [3, 6, 5, 255, 255, 255]])
+    np.savetxt(tmp_path / "room.txt", rows)
+    names = [("x", "f8"), ("y", "f8"), ("z", "f8"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("alpha", "u1")]
+    types = {"f8": "double", "u1": "uchar"}
+    lines = ["ply", f"format {form} 1.0", "element vertex 2", *(f"property {types[t]} {name}" for name, t in names)]
+    alpha = np.array([tuple([*row, 255]) for row in rows], names)
+    body = alpha.tobytes() if form != "ascii" else "\n".join(" ".join(map(str, row)) for row in alpha.tolist()).encode()
+    (tmp_path / "room.ply").write_bytes("\n".join([*lines, "end_header", ""]).encode() + body)
+    text, ply = (cloud_sample(tmp_path / f"room.{end}", {"type": "S3DIS"}, None)["points"] for end in ("txt", "ply"))
+    np.testing.assert_array_equal(ply, text)
+    with pytest.raises(ValueError, match=r"room.ply must have a property nx, got \['alpha', 'blue', "):
+        cloud_sample(tmp_path / "room.ply", {"type": "ModelNet40"}, None)
+
+
+def test_an_exported_room_is_read_as_it_was_recorded(blocks, tmp_path):
+    """Its colours were written as 0 to 1, and read as nearly black."""
+    root, config, _ = blocks
+    (path,) = export_samples(ExportOptions(config, out=tmp_path))
+    sample = S3DIS(root=root, split="sim_val").read_sample(0)
+    recorded = np.load(root / f"{sample['room'].replace('/', '_')}.npy")[sample["room_index"], :6]
+    np.testing.assert_allclose(np.load(path), recorded, atol=1e-4)
+    assert cloud_sample(path, {"type": "S3DIS"}, None)["points"].shape == sample["points"].shape
+
+
 def test_says_what_is_wrong(parts, tmp_path):
     with pytest.raises(ConfigError, match="--category: the checkpoint is told nothing .* got 'Mug'"):
         check_category({"type": "S3DIS"}, "Mug")
@@ -206,7 +232,13 @@ def test_says_what_is_wrong(parts, tmp_path):
     np.save(tmp_path / "dark.npy", np.full((3, 6), -1.0))
     with pytest.raises(ValueError, match="dark.npy must have colours of 0 to 255, got .* in row 0"):
         cloud_sample(tmp_path / "dark.npy", {"type": "S3DIS"}, None)
-    with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, rows of x, y"):
+    np.savetxt(tmp_path / "parts.txt", np.linspace(0, 0.9, 18).reshape(3, 6))
+    message = "parts.txt must have colours of 0 to 255, got some of 0 to 1: the largest is 0.9"
+    with pytest.raises(ValueError, match=message):
+        cloud_sample(tmp_path / "parts.txt", {"type": "S3DIS"}, None)
+    np.save(tmp_path / "black.npy", np.zeros((3, 6)))
+    assert not cloud_sample(tmp_path / "black.npy", {"type": "S3DIS"}, None)["points"][:, 3:6].any()
+    with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, .ply, rows of x, y"):
         cloud_sample(tmp_path / "shape.obj", {"type": "ModelNet40"}, None)
     root, config, checkpoint = parts
     with pytest.raises(ConfigError, match="--format-only is for segmentation.*ShapeNetPartMetric"):
