@@ -14,3 +14,4 @@ with read_base():
     from .._base_.schedules.adam_cosine import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 train_cfg.merge(dict(max_epochs=209))
+profiles = dict(demo="kitti_frustum_demo.py")

@@ -11,3 +11,4 @@ with read_base():
 
 train_cfg.merge(dict(max_epochs=50))
 optim_wrapper.optimizer.merge(dict(weight_decay=1e-5))
+profiles = dict(demo="rooms_demo.py")

@@ -10,3 +10,4 @@ with read_base():
     from .._base_.schedules.adam_cosine import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
 model.backbone.merge(dict(width=0.25))
+profiles = dict(demo="parts_demo.py")

@@ -8,3 +8,5 @@ with read_base():
     from .._base_.datasets.shapenet_part import data_root, test_cfg, test_dataloader, test_evaluator, train_dataloader
     from .._base_.models.pvcnn_parts import model
     from .._base_.schedules.adam_cosine import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
+
+profiles = dict(demo="parts_demo.py")

@@ -48,7 +48,8 @@ def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None 
     cfg = load_config(path, None if wanted not in (None, "full") else overrides)
     profiles = cfg.get("profiles", {})
     if wanted not in (None, "full", *profiles):
-        raise DataMissing(f"{path}: has no profile '{wanted}' (known: {', '.join(['full', *profiles])})")
+        own = "" if profiles or cfg.get("simulation") is None else "; its data is simulated already, leave --profile out"
+        raise DataMissing(f"{path}: has no profile '{wanted}' (known: {', '.join(['full', *profiles])}){own}")
     if wanted == "full" or (wanted is None and (data_is_there(cfg) or "demo" not in profiles)):
         return cfg, path, "full"
     if wanted is None:

@@ -103,6 +103,9 @@ def test_missing_data_takes_the_demo_profile_and_simulates(configs, tmp_path, ca
     assert load_checkpoint(train(options(full, tmp_path)))["meta"]["profile"] == "full"
     with pytest.raises(DataMissing, match=r"has no profile 'small' \(known: full, demo\)"):
         train(options(full, tmp_path, profile="small"))
+    message = r"demo.py: has no profile 'demo' \(known: full\); its data is simulated already, leave --profile out$"
+    with pytest.raises(DataMissing, match=message):
+        train(options(full.parent / "demo.py", tmp_path, profile="demo"))
 
 
 def test_data_simulated_otherwise(configs, tmp_path, capsys):
