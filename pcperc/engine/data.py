@@ -48,8 +48,9 @@ def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None 
     cfg = load_config(path, None if wanted not in (None, "full") else overrides)
     profiles = cfg.get("profiles", {})
     if wanted not in (None, "full", *profiles):
-        own = "" if profiles or cfg.get("simulation") is None else "; its data is simulated already, leave --profile out"
-        raise DataMissing(f"{path}: has no profile '{wanted}' (known: {', '.join(['full', *profiles])}){own}")
+        simulated = not profiles and cfg.get("simulation") is not None
+        hint = "; its data is simulated already, leave --profile out" if simulated else ""
+        raise DataMissing(f"{path}: has no profile '{wanted}' (known: {', '.join(['full', *profiles])}){hint}")
     if wanted == "full" or (wanted is None and (data_is_there(cfg) or "demo" not in profiles)):
         return cfg, path, "full"
     if wanted is None:

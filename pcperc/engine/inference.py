@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.file_samples import Reading, classes_of, file_sample, label_map_of
 from pcperc.engine.hit_inference import clusters_hits, describe_clusters, write_clusters
 from pcperc.engine.loading import build_model, open_checkpoint
-from pcperc.engine.messages import say
+from pcperc.engine.messages import one_line, say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import row_by_row
 from pcperc.files import write_text, written_whole
@@ -46,14 +47,16 @@ def infer(options: InferOptions) -> list[Path]:
 
     The classes of points go into a ``.label`` file beside it: uint32, the recorded number of each point's class. Of the
     hits of a calorimeter the clusters are listed, and ``.clusters.npz`` beside it says the cluster of each hit. The
-    probabilities of a map are in ``.map.npy`` beside it, (C, X, Y) float32.
+    probabilities of a map are in ``.map.npy`` beside it, (C, X, Y) float32. Of several files one that cannot be read
+    does not stop the others: it is said at once, and an error at the end.
 
     Returns:
         The files that were written, in the order of ``options.files``.
     Raises:
         ConfigError: no calibration for a model with cameras, or not as many as files; two files of one name; not
             the category that the model is told.
-        FileNotFoundError, ValueError: an input file is missing or holds something else; the message names it.
+        FileNotFoundError, ValueError: an input file is missing (then none is read) or holds something else; the
+            message names it, or all such.
     """
     names = [Path(path).name for path in options.files]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -72,15 +75,25 @@ def infer(options: InferOptions) -> list[Path]:
     classes, label_map = classes_of(dataset), label_map_of(dataset)
     of_hits = clusters_hits(opened.cfg["model"])
     check_category(dataset, options.category)
-    written = []
+    written, failed = [], []
     with ProgressDisplay("inferring", len(options.files)) as display:
         for path, calibration in zip(options.files, calibrations, strict=True):
             beside = None if calibration is None else str(calibration)
             reading = Reading(options.columns, options.intensity_scale, options.category, beside)
-            sample = file_sample(path, dataset, reading, of_hits=of_hits)
-            for transform in transforms:
-                sample = transform(sample)
-            found = predict(model, sample)
+            try:
+                sample = file_sample(path, dataset, reading, of_hits=of_hits)
+                for transform in transforms:
+                    sample = transform(sample)
+                found = predict(model, sample)
+            except (OSError, ValueError) as error:
+                if len(options.files) == 1:
+                    raise
+                failed.append(str(path))
+                display.pause()
+                say(f"{path} failed: {one_line(error)}")
+                display.resume()
+                display.advance("")
+                continue
             head = {
                 "file": str(path),
                 **reading.told(),
@@ -88,27 +101,37 @@ def infer(options: InferOptions) -> list[Path]:
                 "trained_on_simulated_data": opened.simulated,
             }
             out = options.out / f"{Path(path).name}.json"
-            parts, text = {}, []
-            for result in found.values() if isinstance(found, dict) else [found]:
-                if isinstance(result, HitClusters):
-                    key, rows, words = _write_clusters(result, sample["hits"], out)
-                elif isinstance(result, PointLabels):
-                    key, rows, words = _write_labels(result, label_map, out)
-                elif isinstance(result, MapPrediction):
-                    key, rows, words = _write_map(result, out)
-                elif isinstance(result, CloudClass):
-                    rows = describe_class(result)
-                    key, words = "class", rows[0]["class"] if rows else "nothing"
-                else:
-                    rows = describe(result.filter(result.scores >= options.min_score), classes)
-                    key, words = "detections", f"{len(rows)} objects"
-                parts[key] = rows
-                text.append(words)
+            parts, words = _write_beside(found, sample, out, options.min_score, classes, label_map)
             write_text(out, row_by_row(head, parts))
             written.append(out)
-            display.advance(f"{', '.join(text)} in {Path(path).name}")
+            display.advance(f"{words} in {Path(path).name}")
     say("\n".join(f"{path}" for path in written))
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(options.files)} files failed, as said above: {', '.join(failed)}")
     return written
+
+
+def _write_beside(
+    found: Any, sample: dict, out: Path, min_score: float, classes: Sequence[str], label_map: LabelMap | None
+) -> tuple[dict[str, list[dict]], str]:
+    """Write what belongs beside the result file ``out``; return the parts of that file, and a few words on them."""
+    parts, text = {}, []
+    for result in found.values() if isinstance(found, dict) else [found]:
+        if isinstance(result, HitClusters):
+            key, rows, words = _write_clusters(result, sample["hits"], out)
+        elif isinstance(result, PointLabels):
+            key, rows, words = _write_labels(result, label_map, out)
+        elif isinstance(result, MapPrediction):
+            key, rows, words = _write_map(result, out)
+        elif isinstance(result, CloudClass):
+            rows = describe_class(result)
+            key, words = "class", rows[0]["class"] if rows else "nothing"
+        else:
+            rows = describe(result.filter(result.scores >= min_score), classes)
+            key, words = "detections", f"{len(rows)} objects"
+        parts[key] = rows
+        text.append(words)
+    return parts, ", ".join(text)
 
 
 @torch.inference_mode()

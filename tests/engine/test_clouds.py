@@ -4,6 +4,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -207,6 +208,24 @@ def test_an_exported_room_is_read_as_it_was_recorded(blocks, tmp_path):
     recorded = np.load(root / f"{sample['room'].replace('/', '_')}.npy")[sample["room_index"], :6]
     np.testing.assert_allclose(np.load(path), recorded, atol=1e-4)
     assert cloud_sample(path, {"type": "S3DIS"}, None)["points"].shape == sample["points"].shape
+
+
+def test_a_bad_file_does_not_stop_the_others(blocks, tmp_path, capsys):
+    _, config, checkpoint = blocks
+    rows = np.random.default_rng(0).uniform(0, 3, (3, 200, 6)) * (1, 1, 1, 80, 80, 80)
+    rows[1, 5, 2] = np.nan
+    files = [tmp_path / f"{name}.npy" for name in "abc"]
+    for file, room in zip(files, rows, strict=True):
+        np.save(file, room)
+    options = InferOptions(config, checkpoint, files, out=tmp_path / "out", device="cpu")
+    with pytest.raises(ValueError, match=rf"^1 of 3 files failed, as said above: {files[1]}$"):
+        infer(options)
+    printed = capsys.readouterr().out
+    assert f"{files[1]} failed: cloud {files[1]} must have finite numbers" in printed
+    written = sorted(path.name for path in (tmp_path / "out").glob("*"))
+    assert written == ["a.npy.json", "a.npy.label", "c.npy.json", "c.npy.label"]
+    with pytest.raises(ValueError, match="^cloud .*b.npy must have finite numbers"):
+        infer(replace(options, files=files[1:2]))
 
 
 def test_says_what_is_wrong(parts, tmp_path):
