@@ -85,6 +85,19 @@ def test_a_stopped_run_keeps_its_rows(tmp_path, timed, capsys):
     assert "200 hits" in capsys.readouterr().out.partition("environment")[2]  # the table
 
 
+def test_a_run_that_is_stopped_before_its_first_row_leaves_the_file_of_another(tmp_path, timed, monkeypatch, capsys):
+    (tmp_path / "out.json").write_text("of another run")
+
+    def missing(path, device):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(hits, "load_network", missing)
+    with pytest.raises(FileNotFoundError, match=r"a\.py"):
+        measure_hits(options_of(tmp_path, 100, 200))
+    assert (tmp_path / "out.json").read_text() == "of another run"
+    assert "environment" not in capsys.readouterr().out
+
+
 def test_each_row_is_written_as_it_is_measured(tmp_path, timed, monkeypatch):
     written = []
     monkeypatch.setattr(Report, "save", lambda report, path: written.append((len(report.rows), path)))

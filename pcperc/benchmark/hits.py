@@ -54,7 +54,8 @@ class HitsOptions:
 def measure_hits(options: HitsOptions) -> Report:
     """Time every model on every event: the files as they are, or, with ``hits``, that many hits made of the first file.
 
-    The JSON is written anew after each row, and what stops the run, Ctrl-C too, ends with a table of the rows so far.
+    The JSON is written anew after each row, and what stops the run, Ctrl-C too, ends with a table of the rows so far;
+    a run without any writes nothing.
 
     Raises:
         FileNotFoundError, ValueError: as of `read_event`.
@@ -72,7 +73,8 @@ def measure_hits(options: HitsOptions) -> Report:
                     report.save(options.json)
                     display.advance(name)
     finally:
-        report.finish(COLUMNS, options.json)
+        if report.rows:  # what is stopped before its first row replaces no file
+            report.finish(COLUMNS, options.json)
     return report
 
 
