@@ -107,6 +107,9 @@ def _open_samples(options: VisualizeOptions) -> _View:
 def _show_clouds(view: _View, options: VisualizeOptions) -> list[Path]:
     if options.gif is not None or options.scene is not None:
         raise ConfigError("visualize: --gif and --scene are for scenes, shapes, rooms and frustums have none")
+    if options.color_by is not None:
+        views = "pictures have all views of shapes, rooms and frustums, and C goes through them in the window"
+        raise ConfigError(f"visualize: --color-by {options.color_by} is for scenes and events; {views}")
     most, sim = options.max_samples, view.simulated
     return show_clouds(view.dataset, view.predict, options.save, max_samples=most, simulated=sim)
 

@@ -41,6 +41,8 @@ def test_truth_of_shapes_by_the_tool(tmp_path):
         assert all(has(path, SIMULATED) == simulated for path in saved)
     with pytest.raises(ConfigError, match="--gif and --scene are for scenes"):
         visualize(VisualizeOptions(config, gif=tmp_path / "a.gif"))
+    with pytest.raises(ConfigError, match="--color-by error is for scenes and events; pictures have all views"):
+        visualize(VisualizeOptions(config, save=tmp_path, color_by="error"))
 
 
 def test_the_window_has_what_the_pictures_have(tmp_path, monkeypatch):
