@@ -60,6 +60,9 @@ def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: 
     """Return the runs of a recipe in order: first stages in folders of their own, the last directly in ``work_dir``.
 
     ``first_stage`` of a config names the config of one stage, or is a dict from folder to config of several.
+
+    Raises:
+        ConfigError: as `first_stages`; weights that are missing; a first stage that is to begin with others' weights.
     """
     load_from = options.load_from or ()
     load_from = load_from if isinstance(load_from, tuple) else (load_from,)
@@ -74,6 +77,9 @@ def plan_stages(cfg: Config, file: Path, profile: str, work_dir: Path, options: 
     for folder, name in first_stages(cfg, file).items() if not load_from else ():
         first_file = file.parent / name
         first = load_config(first_file, _applicable(options.overrides, first_file))
+        for key in ("first_stage", "load_from"):
+            if first.get(key):
+                raise ConfigError(f"{first_file}: {key} must not be there in a first stage, of {file}: it begins anew")
         before.append(Stage(first_file.stem, _adjusted(first, options), first_file, work_dir / folder, profile))
     return [*before, Stage(file.stem, _adjusted(cfg, options), file, work_dir, profile, load_from, tuple(before))]
 
@@ -82,12 +88,15 @@ def first_stages(cfg: Config, file: Path) -> dict[str, str]:
     """Return folder to config of each first stage of ``cfg``, which was read from ``file``.
 
     Raises:
-        ConfigError: ``first_stage`` is neither the name of a config nor a dict of such.
+        ConfigError: ``first_stage`` is neither the name of a config nor a dict of such, or names no plain folder.
     """
     named = cfg.get("first_stage") or {}
     named = {FIRST_STAGE_FOLDER: named} if isinstance(named, str) else named
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise ConfigError(f"{file}: first_stage must be the name of a config or a dict of folder=name, got {named!r}")
+    for folder in named:
+        if not folder or folder == ".." or Path(folder).name != folder:  # the last stage has the work dir itself
+            raise ConfigError(f"{file}: first_stage must name folders in the work dir, got {folder!r}")
     return dict(named.items())
 
 

@@ -54,6 +54,15 @@ def test_several_first_stages(configs, tmp_path, capsys):
     assert "weights from" not in log
     with pytest.raises(ConfigError, match=r"first_stage must be the name of a config or a dict .*, got 3"):
         train(options(configs("wrong.py", "first_stage = 3"), tmp_path))
+    for folder in ("", ".", "..", "a/b", "/tmp"):
+        wrong = configs("wrong.py", f"first_stage = {{{folder!r}: 'lidar.py'}}")
+        with pytest.raises(ConfigError, match=f"first_stage must name folders in the work dir, got {folder!r}"):
+            train(options(wrong, tmp_path))
+    for text in ("first_stage = 'lidar.py'", "load_from = 'weights.pth'"):
+        configs("second.py", text)
+        message = rf"second.py: {text.split()[0]} must not be there in a first stage, of .*third.py: it begins anew"
+        with pytest.raises(ConfigError, match=message):
+            train(options(configs("third.py", "first_stage = 'second.py'"), tmp_path))
 
 
 def test_weights_that_a_config_names(configs, tmp_path, capsys):
