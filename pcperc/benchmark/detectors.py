@@ -122,7 +122,7 @@ def _provide_data(options: CompareOptions, cfgs: Sequence[Config], simulate: Cal
 
 
 def _jobs(trainings: Sequence[tuple[str, Training]], tracked: Sequence[Tracked]) -> Iterator[Job]:
-    """Tracking needs no device and what it needs is soon there; a training is scored as soon as it is finished."""
+    """Each job begins once what it needs is there, earlier ones first: tracking, which takes no place of trainings."""
     for run in tracked:
         yield run.job()
     for _, training in trainings:
