@@ -15,9 +15,11 @@
 #include "common/check.h"
 #include "common/tensors.h"
 
+// A call that failed is taken note of here: left behind, its error would be that of the next launch as well.
 #define PCPERC_CUDA_CHECK(expression)                                                                      \
   do {                                                                                                     \
     const cudaError_t error_ = (expression);                                                               \
+    if (error_ != cudaSuccess) static_cast<void>(cudaGetLastError());                                      \
     STD_TORCH_CHECK(error_ == cudaSuccess, "CUDA: ", cudaGetErrorString(error_), " in ", #expression);     \
   } while (0)
 
@@ -89,7 +91,8 @@ void with_workspace(const torch::stable::Tensor& like, const F& call) {
   PCPERC_CUDA_CHECK(call(workspace.data_ptr(), bytes));
 }
 
-// Copy `count` values to the host and wait for them: the one place where an operator synchronises.
+// Copy `count` values to the host and wait for them: with coords_extent.cu, which needs no copy, all places where an operator
+// synchronises.
 template <class T>
 void copy_to_host(T* host, const T* device, int64_t count, cudaStream_t stream) {
   PCPERC_CUDA_CHECK(cudaMemcpyAsync(host, device, count * sizeof(T), cudaMemcpyDeviceToHost, stream));
