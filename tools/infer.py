@@ -20,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of the JSON results, %(default)s")
     parser.add_argument("--columns", type=int, choices=(4, 5), help="floats a point in a .bin")
     parser.add_argument("--intensity-scale", type=float, default=1.0, help="to 0..255; 255 for files with 0..1")
-    parser.add_argument("--min-score", type=float, default=0.1, help="leave out what is below; default %(default)s")
+    parser.add_argument("--min-score", type=float, help="leave out boxes below; default 0.1")
     parser.add_argument("--ray", action="store_true", help="many frames by many workers, as parquet; resumes")
     parser.add_argument("--workers", type=int, help="with --ray: default one a GPU, or one")
     parser.add_argument("--frames-per-part", type=int, help="with --ray: of a file, default 16")
@@ -50,13 +50,16 @@ def main() -> None:
 
         if arguments.pop("category") is not None:
             raise ValueError("--category: is not for detectors, which --ray runs")
-        infer_on_ray(BatchOptions(**arguments, **of_ray))
+        infer_on_ray(BatchOptions(**{k: v for k, v in arguments.items() if v is not None}, **of_ray))
         return
     from pcperc.engine.inference import InferOptions, infer
 
     refuse(of_ray, of_ray, "needs --ray")
     if not arguments["files"]:
-        raise ValueError("infer: give at least one FILE, or --ray for all frames of a data set")
+        raise ValueError(
+            f"infer: give at least one FILE behind the checkpoint ({arguments['checkpoint']} was taken for it), "
+            "or --ray for all frames of a data set"
+        )
     infer(InferOptions(**arguments))
 
 

@@ -88,7 +88,8 @@ class Argoverse2(TransformedDataset):
         self.modalities, self.cameras, self.classes = tuple(modalities), tuple(cameras), tuple(classes)
         folder = self.root / split
         if not folder.is_dir():
-            raise FileNotFoundError(f"Argoverse2: {folder} is missing; data/README.md shows the tree")
+            known = ", ".join(sorted(path.name for path in self.root.glob("*") if path.is_dir()))
+            raise FileNotFoundError(f"Argoverse2: {folder} is missing (known: {known}); data/README.md shows the tree")
         self._logs: OrderedDict[str, Log] = OrderedDict()
         self._times = {log.name: sweep_times(log) for log in sorted(folder.iterdir()) if log.is_dir()}
         self._samples = [(name, time) for name, times in self._times.items() for time in self._annotated(name, times)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import NUMPY_ERRORS
+from pcperc.datasets.cloud_files import NUMPY_ERRORS, numpy_reason
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry.calorimeter import HIT_CLASSES, HIT_COLUMNS, NO_INSTANCE, NOISE_CLASS
 from pcperc.registry import DATASETS
@@ -53,7 +53,8 @@ class CalorimeterHits(TransformedDataset):
         self.root = Path(root)
         folder = self.root / split
         if not folder.is_dir():
-            raise FileNotFoundError(f"CalorimeterHits: {folder} is missing")
+            known = sorted(path.name for path in self.root.glob("*") if next(path.glob("*.npz"), None))
+            raise FileNotFoundError(f"CalorimeterHits: {folder} is missing (known: {', '.join(known) or 'none'})")
         self._files = sorted(folder.glob("*.npz"))
         if not self._files:
             raise ValueError(f"CalorimeterHits: {folder} must have npz files, but has none")
@@ -97,6 +98,9 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
     name = next((name for name in HIT_NAMES if name in arrays), None)
     if name is None:
         raise ValueError(f"event {path} must have an array {' or '.join(HIT_NAMES)}, got {sorted(arrays)}")
+    also = [other for other in HIT_NAMES if other in arrays and other != name]
+    if also:
+        raise ValueError(f"event {path} must have one array of hits, got {name} and {also[0]}")
     event = {"hits": _checked_hits(path, name, arrays[name])}
     count = len(event["hits"])
     if name != HIT_NAMES[0]:
@@ -179,7 +183,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError(f"it holds one array {file.shape} without a name, as npy files do")
             arrays = {name: file[name] for name in file.files}
     except NUMPY_ERRORS as error:
-        raise ValueError(f"event {path} cannot be read as npz: {error}") from error
+        raise ValueError(f"event {path} cannot be read as npz: {numpy_reason(error)}") from error
     for name, values in arrays.items():
         if not isinstance(values, np.ndarray):  # numpy gives the bytes of a member that is no npy file
             raise ValueError(f"event {path} cannot be read as npz: its member {name} is no array")
@@ -189,8 +193,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 def _checked_hits(path: str | Path, name: str, hits: np.ndarray) -> np.ndarray:
     """Return the hits as (N, 9) float32."""
     width = len(HIT_COLUMNS)
-    if hits.ndim != 2 or hits.shape[1] != width or hits.dtype.kind != "f":
-        raise ValueError(f"event {path}: {name} must be (N, {width}) floats, got {hits.shape} {hits.dtype}")
+    if hits.ndim != 2 or hits.shape[1] != width or hits.dtype.kind not in "fiu":
+        raise ValueError(f"event {path}: {name} must be (N, {width}) numbers, got {hits.shape} {hits.dtype}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is named as such
         hits = hits.astype(np.float32)
     finite = np.isfinite(hits).all(axis=1)

@@ -42,7 +42,8 @@ def read_table(path: str | Path, what: str, *, columns: int, delimiter: str | No
             warnings.simplefilter("ignore", UserWarning)  # of an empty file
             table = np.loadtxt(io.BytesIO(content), delimiter=delimiter, ndmin=2, comments=None)
     except ValueError as error:
-        raise ValueError(f"{what} {path} must hold rows of {columns} numbers: {error}") from error
+        got = _first_bad_row(content, delimiter, columns) or str(error).partition(";")[0]
+        raise ValueError(f"{what} {path} must hold rows of {columns} numbers, {got}") from error
     table = table.reshape(-1, columns) if table.size == 0 else table
     if table.shape[1] != columns:
         got = f"got {table.shape[1]} in a row"
@@ -62,7 +63,15 @@ def read_npy(path: str | Path, what: str) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except NUMPY_ERRORS as error:
-        raise ValueError(f"{what} {path} cannot be read as npy: {error}") from error
+        raise ValueError(f"{what} {path} cannot be read as npy: {numpy_reason(error)}") from error
+
+
+def numpy_reason(error: Exception) -> str:
+    """Say why np.load could not read a file; where it takes one for a pickle, its advice is to execute that."""
+    text = str(error)
+    if "Object arrays" in text:
+        return "it holds other things than numbers"
+    return "it is another kind of file" if "pickle" in text else text
 
 
 def check_finite(path: str | Path, what: str, table: np.ndarray) -> None:
@@ -96,6 +105,20 @@ def check_normals(path: str | Path, what: str, normals: np.ndarray) -> None:
         first = int(np.flatnonzero(length > 1.01)[0])
         got = f"got {normals[first].tolist()}, of length {length[first]:.6g}, in row {first}"
         raise ValueError(f"{what} {path} must have normals nx, ny, nz of length 1, {got}")
+
+
+def _first_bad_row(content: bytes, delimiter: str | None, columns: int) -> str:
+    """Say what the first row of a text holds that is not ``columns`` numbers; numpy counts rows from 1."""
+    lines = [line.decode("utf-8", "replace") for line in content.splitlines() if line.strip()]
+    for row, words in enumerate(line.split(delimiter) for line in lines):
+        if len(words) != columns:
+            return f"got {len(words)} in row {row}"
+        for word in words:
+            try:
+                float(word)
+            except ValueError:
+                return f"got {word[:20]!r} in row {row}"
+    return ""
 
 
 def _turned(table: np.ndarray, columns: int) -> str:

@@ -103,15 +103,27 @@ def load_checkpoint(path: str | Path) -> dict:
             warnings.simplefilter("ignore", UserWarning)  # of the protocol of a pickle that is none of ours
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, UnpicklingError):  # torch's advice is to execute the file
-            reason = "it holds other things"
-        elif isinstance(error, KeyError):  # torch's reader looks up a byte of what is no pickle
-            reason = "it is no pickle"
+        reason = _why_unreadable(error)
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected a '{FORMAT}' file, which train.py writes")
     return checkpoint
+
+
+def _why_unreadable(error: Exception) -> str:
+    """Say why torch.load gave up, in a few words; its own are about its reader, or advise to execute the file."""
+    text = str(error).partition("\n")[0]
+    if isinstance(error, EOFError):
+        return "it is empty"
+    if isinstance(error, UnpicklingError):
+        return "it holds other things"
+    if isinstance(error, KeyError):  # torch's reader looks up a byte of what is no pickle
+        return "it is no pickle"
+    if "enforce fail" in text:
+        return "it is an archive of other things"
+    # Of some files that are cut off torch seeks before the beginning.
+    damaged = "PytorchStreamReader" in text or getattr(error, "errno", None) == errno.EINVAL
+    return "it is cut off or damaged" if damaged else text or type(error).__name__
 
 
 def _load_safetensors(path: Path) -> dict:

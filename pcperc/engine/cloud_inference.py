@@ -50,8 +50,8 @@ def told_categories(dataset: dict) -> tuple[str, ...] | None:
     return tuple(dataset.get("classes", known)) if kind is KITTIFrustums else known
 
 
-def check_category(dataset: dict, category: str | None) -> None:
-    """Require what ``--category`` must say for the data set of a config.
+def check_category(dataset: dict, category: str | None) -> str | None:
+    """Return the name that ``--category`` means, in any case, for the data set of a config.
 
     Raises:
         ConfigError: it is missing, unknown, or given where nothing is told.
@@ -59,9 +59,13 @@ def check_category(dataset: dict, category: str | None) -> None:
     known = told_categories(dataset)
     if known is None and category is not None:
         raise ConfigError(f"--category: the checkpoint is told nothing of what files show, got '{category}'")
-    if known is not None and category not in known:
+    if known is None:
+        return None
+    named = next((name for name in known if name.lower() == (category or "").lower()), None)
+    if named is None:
         got = "none" if category is None else f"'{category}'"
         raise ConfigError(f"--category must say what the files show, one of {', '.join(known)}; got {got}")
+    return named
 
 
 def cloud_sample(path: str | Path, dataset: dict, category: str | None) -> dict:

@@ -9,7 +9,13 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.config.lazy import LazyAttr, LazyObject
 
-from pcperc.engine.config_check import ConfigError, check_arguments, check_top_keys, checked_overrides
+from pcperc.engine.config_check import (
+    ConfigError,
+    check_arguments,
+    check_batch_sizes,
+    check_top_keys,
+    checked_overrides,
+)
 
 
 def load_config(path: str | Path, overrides: dict | None = None) -> Config:
@@ -43,6 +49,7 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
     except Exception as error:  # a config is code: anything can happen in it
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     check_top_keys(cfg, path)
+    check_batch_sizes(cfg, path)
     check_arguments(cfg._cfg_dict, where=str(path))
     return cfg
 

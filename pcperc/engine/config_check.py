@@ -35,6 +35,14 @@ def check_top_keys(cfg: Config, path: Path) -> None:
             )
 
 
+def check_batch_sizes(cfg: Config, path: Path) -> None:
+    """Raise ConfigError where a loader is to make batches of no sample."""
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        size = (cfg.get(key) or {}).get("batch_size", 1)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError(f"{path}: {key}.batch_size must be a whole number >= 1, got {size!r}")
+
+
 def check_arguments(value: Any, *, where: str) -> None:
     """Check the keys of every dict with a ``type`` in ``value`` against the arguments of that class.
 
@@ -113,7 +121,8 @@ def _class_of(type_: Any, where: str) -> Any:
     except ImportError as error:
         raise ConfigError(f"{where}: {_import_advice(type_, error)}") from error
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"{where}: {error.args[0]}") from error
+        known_by = f"{ALL[0].name}: "  # the registry in which it was looked up first, whatever it is
+        raise ConfigError(f"{where}: {error.args[0].removeprefix(known_by)}") from error
 
 
 def _import_advice(type_: Any, error: ImportError) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pcperc.datasets import MAP_CLASSES, LabelMap, collate
-from pcperc.engine.cloud_inference import check_category, describe_class
+from pcperc.datasets import MAP_CLASSES, LabelMap, ModelNet40, collate
+from pcperc.engine.cloud_inference import check_category, describe_class, reads_clouds
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.file_samples import Reading, classes_of, file_sample, label_map_of
@@ -21,8 +21,10 @@ from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import row_by_row
 from pcperc.files import write_text, written_whole
 from pcperc.geometry import IGNORED, CloudClass, Detections, HitClusters, MapPrediction, PointLabels
-from pcperc.registry import TRANSFORMS, resolve_type
+from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
 from pcperc.transforms import DrawMapMasks
+
+MIN_SCORE = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class InferOptions:
     out: Path = Path("predictions")
     columns: int | None = None
     intensity_scale: float = 1.0
-    min_score: float = 0.1
+    min_score: float | None = None  # MIN_SCORE, where the model finds boxes
     category: str | None = None
     fuse: bool = False
     device: str | None = None
@@ -69,17 +71,20 @@ def infer(options: InferOptions) -> list[Path]:
     calibrations = _calibrations(options, needs_images)
     for path in (*options.files, *(c for c in calibrations if c)):
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such file")
+            what = "is a folder, name its files" if Path(path).is_dir() else "no such file"
+            raise FileNotFoundError(f"{path}: {what}")
     model = build_model(opened, device, fuses=options.fuse)
     transforms = raw_transforms(dataset)
     classes, label_map = classes_of(dataset), label_map_of(dataset)
     of_hits = clusters_hits(opened.cfg["model"])
-    check_category(dataset, options.category)
+    category = check_category(dataset, options.category)
+    _refuse_idle_options(options, opened.cfg["model"], dataset)
+    min_score = MIN_SCORE if options.min_score is None else options.min_score
     written, failed = [], []
     with ProgressDisplay("inferring", len(options.files)) as display:
         for path, calibration in zip(options.files, calibrations, strict=True):
             beside = None if calibration is None else str(calibration)
-            reading = Reading(options.columns, options.intensity_scale, options.category, beside)
+            reading = Reading(options.columns, options.intensity_scale, category, beside)
             try:
                 sample = file_sample(path, dataset, reading, of_hits=of_hits)
                 for transform in transforms:
@@ -101,7 +106,7 @@ def infer(options: InferOptions) -> list[Path]:
                 "trained_on_simulated_data": opened.simulated,
             }
             out = options.out / f"{Path(path).name}.json"
-            parts, words = _write_beside(found, sample, out, options.min_score, classes, label_map)
+            parts, words = _write_beside(found, sample, out, min_score, classes, label_map)
             write_text(out, row_by_row(head, parts))
             written.append(out)
             display.advance(f"{words} in {Path(path).name}")
@@ -220,6 +225,19 @@ def raw_transforms(dataset: dict) -> list:
     """Return the transforms of a data set's config, without the one that draws a map: raw samples have none."""
     transforms = dataset.get("transforms", ())
     return [TRANSFORMS.build(t) for t in transforms if resolve_type(t["type"], TRANSFORMS) is not DrawMapMasks]
+
+
+def _refuse_idle_options(options: InferOptions, model: dict, dataset: dict) -> None:
+    """Raise ConfigError where an option was given that changes nothing for such a model and such files."""
+    of_hits = clusters_hits(model)
+    no_sweeps = "hits" if of_hits else "shapes, rooms or frustums" if reads_clouds(dataset) else None
+    if no_sweeps is not None:
+        for name in ("columns", "intensity_scale"):
+            if getattr(options, name) != getattr(InferOptions, name):
+                raise ConfigError(f"--{name.replace('_', '-')}: is for sweeps of a LiDAR, and files are of {no_sweeps}")
+    finds_others = of_hits or label_map_of(dataset) is not None or resolve_type(dataset["type"], DATASETS) is ModelNet40
+    if options.min_score is not None and (finds_others or "object" not in model.get("heads", ("object",))):
+        raise ConfigError(f"--min-score: is for boxes, and {options.checkpoint} finds none")
 
 
 def _calibrations(options: InferOptions, needs_images: bool) -> list[Path | None]:

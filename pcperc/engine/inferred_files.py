@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 
 from pcperc.datasets import MAP_CLASSES, NuScenesDataset, NuScenesLidarSeg
-from pcperc.datasets.cloud_files import NUMPY_ERRORS
+from pcperc.datasets.cloud_files import NUMPY_ERRORS, numpy_reason
 from pcperc.datasets.modelnet40 import CATEGORIES as MODELNET_CATEGORIES
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.file_samples import Reading, classes_of, file_sample, label_map_of
@@ -196,7 +196,7 @@ def _load(beside: Path, path: Path, take: Callable[[Any], Any]) -> Any:
         try:
             return take(np.load(file, allow_pickle=False))
         except (*NUMPY_ERRORS, KeyError) as error:
-            raise ValueError(f"{beside}: cannot be read ({error})") from error
+            raise ValueError(f"{beside}: cannot be read ({numpy_reason(error)})") from error
 
 
 def _must_exist(beside: Path, path: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import NUMPY_ERRORS
+from pcperc.datasets.cloud_files import NUMPY_ERRORS, numpy_reason
 from pcperc.datasets.nuscenes import read_image, read_sweep
 from pcperc.files import write_text, written_whole
 from pcperc.visualization import save_png
@@ -70,8 +70,7 @@ def _read_numpy(path: Path) -> np.ndarray:
                 names = points.files
                 points = points["points" if "points" in names else names[0]] if names else np.zeros((0, 3))
     except NUMPY_ERRORS as error:
-        reason = "it holds other things" if "pickle" in str(error) else error  # numpy's advice is to execute the file
-        raise ValueError(f"{path}: not a readable array of numbers ({reason})") from error
+        raise ValueError(f"{path}: not a readable array of numbers ({numpy_reason(error)})") from error
     if points.ndim != 2 or points.dtype.kind not in "fiu":
         raise ValueError(f"{path}: must hold (N, 3), (N, 4) or (N, 5) numbers, got {points.shape} {points.dtype}")
     return points.astype(np.float32)

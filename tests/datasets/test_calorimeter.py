@@ -129,8 +129,9 @@ def changed(column, value):
         ({"particle_pdg": np.array(["e"])}, "particle_pdg must be finite numbers, got <U1"),
         ({"particles": np.array([[9.0, np.nan, 0.0]])}, "particles must be finite numbers, got NaN or infinity"),
         ({"fractions": np.ones((3, 4))}, r"fractions must be \(4, K\)"),
-        ({"hits": np.zeros((4, 8), np.float32)}, r"hits must be \(N, 9\) floats, got \(4, 8\)"),
-        ({"hits": np.zeros((4, 9), np.int64)}, r"hits must be \(N, 9\) floats"),
+        ({"hits": np.zeros((4, 8), np.float32)}, r"hits must be \(N, 9\) numbers, got \(4, 8\)"),
+        ({"hits": np.full((4, 9), "1")}, r"hits must be \(N, 9\) numbers, got \(4, 9\) <U1"),
+        ({"rechits": np.zeros((4, 9))}, "must have one array of hits, got hits and rechits"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_file(tmp_path, changes, message):
@@ -143,7 +144,7 @@ def test_files_that_are_no_events_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.npz is missing"):
         read_event(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(ValueError, match="text.npz cannot be read as npz"):
+    with pytest.raises(ValueError, match="text.npz cannot be read as npz: it is another kind of file$"):
         read_event(tmp_path / "text.npz")
     whole = written(tmp_path / "cut.npz", event()).read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
@@ -172,8 +173,14 @@ def test_files_that_are_no_events_are_named(tmp_path):
         read_event(written(tmp_path / "half.npz", arrays))
 
 
+def test_hits_may_be_whole_numbers(tmp_path):
+    hits = np.array([[2, 1, 0, 0, 0, 50, 60, 400, 0]])
+    found = read_event(written(tmp_path / "whole.npz", {"rechits": hits}))["hits"]
+    assert found.dtype == np.float32 and found.tolist() == hits.tolist()
+
+
 def test_folders_without_events_are_named(tmp_path, root):
-    with pytest.raises(FileNotFoundError, match="sim_none is missing"):
+    with pytest.raises(FileNotFoundError, match="sim_none is missing .known: sim"):
         CalorimeterHits(root=root, split="sim_none")
     with pytest.raises(ValueError, match="must have npz files"):
         CalorimeterHits(root=tmp_path)

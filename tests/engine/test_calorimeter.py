@@ -189,15 +189,21 @@ def test_displays(trained, root, tmp_path):
     "arrays, message",
     [
         ({"hits": np.full((3, 9), np.nan, np.float32)}, "must be finite"),
-        ({"hits": np.zeros((3, 4), np.float32)}, "must be .N, 9. floats"),
+        ({"hits": np.zeros((3, 4), np.float32)}, "must be .N, 9. numbers"),
+        ({"hits": np.zeros((0, 9)), "rechits": np.zeros((0, 9))}, "must have one array of hits, got hits and rechits"),
         ({"points": np.zeros((3, 9), np.float32)}, "must have an array hits or rechits"),
     ],
 )
 def test_files_that_hold_something_else(trained, tmp_path, arrays, message):
     _, checkpoint = trained
     file = write_arrays(tmp_path / "bad.npz", **arrays)
+    options = InferOptions(None, checkpoint, [file], out=tmp_path / "out", device="cpu")
     with pytest.raises(ValueError, match=f"bad.npz.*{message}"):
-        infer(InferOptions(None, checkpoint, [file], out=tmp_path / "out", device="cpu"))
+        infer(options)
+    with pytest.raises(ConfigError, match="--columns: is for sweeps of a LiDAR, and files are of hits"):
+        infer(replace(options, columns=4))
+    with pytest.raises(ConfigError, match="--min-score: is for boxes"):
+        infer(replace(options, min_score=0.1))
     (tmp_path / "bad.bin").write_bytes(b"")
     with pytest.raises(ValueError, match="bad.bin: must be an .npz file of hits"):
         infer(InferOptions(None, checkpoint, [tmp_path / "bad.bin"], out=tmp_path / "out", device="cpu"))

@@ -98,8 +98,10 @@ def test_unreadable_files(tmp_path, monkeypatch, content):
         torch.save({"state_dict": {}}, path)
     else:
         path.write_bytes(b"")
-    expected = "expected a 'pcperc checkpoint 1' file" if content == "foreign" else "not a readable checkpoint"
-    with pytest.raises(CheckpointError, match=re.escape(f"{path}: {expected}")):
+    unreadable = "not a readable checkpoint of tensors and plain values "
+    expected = {"foreign": "expected a 'pcperc checkpoint 1' file, which train.py writes"}
+    expected |= {"cut": f"{unreadable}(it is cut off or damaged)", "empty": f"{unreadable}(it is empty)"}
+    with pytest.raises(CheckpointError, match=re.escape(f"{path}: {expected.get(content, unreadable)}")):
         ckpt.load_checkpoint(path)
     assert not (tmp_path / "executed").exists()
 

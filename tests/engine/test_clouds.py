@@ -231,6 +231,7 @@ def test_a_bad_file_does_not_stop_the_others(blocks, tmp_path, capsys):
 def test_says_what_is_wrong(parts, tmp_path):
     with pytest.raises(ConfigError, match="--category: the checkpoint is told nothing .* got 'Mug'"):
         check_category({"type": "S3DIS"}, "Mug")
+    assert check_category({"type": "ShapeNetPart"}, "laptop") == "Laptop"
     with pytest.raises(ConfigError, match="one of Car, Cyclist; got 'Mug'"):
         check_category({"type": "KITTIFrustums", "classes": ("Car", "Cyclist")}, "Mug")
     np.save(tmp_path / "few.npy", np.zeros((3, 4)))
@@ -259,6 +260,26 @@ def test_says_what_is_wrong(parts, tmp_path):
     assert not cloud_sample(tmp_path / "black.npy", {"type": "S3DIS"}, None)["points"][:, 3:6].any()
     with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, .ply, rows of x, y"):
         cloud_sample(tmp_path / "shape.obj", {"type": "ModelNet40"}, None)
+    for text, message in (
+        ("1 2 3 0 0 1\n\n1 2 3 0 0\n", "ragged.txt must hold rows of 6 numbers, got 5 in row 1$"),
+        ("x y z nx ny nz\n1 2 3 0 0 1\n", "ragged.txt must hold rows of 6 numbers, got 'x' in row 0$"),
+    ):
+        (tmp_path / "ragged.txt").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            cloud_sample(tmp_path / "ragged.txt", {"type": "ModelNet40"}, None)
+    (tmp_path / "text.npy").write_text("1 2 3\n")
+    with pytest.raises(ValueError, match="text.npy cannot be read as npy: it is another kind of file$"):
+        cloud_sample(tmp_path / "text.npy", {"type": "ModelNet40"}, None)
     root, config, checkpoint = parts
+    options = InferOptions(config, checkpoint, [tmp_path / "nan.npy"], category="mug", device="cpu")
+    for name, value, message in (
+        ("columns", 5, "--columns: is for sweeps of a LiDAR, and files are of shapes, rooms or frustums"),
+        ("intensity_scale", 255.0, "--intensity-scale: is for sweeps of a LiDAR"),
+        ("min_score", 0.5, "--min-score: is for boxes, and .* finds none"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            infer(replace(options, **{name: value}))
+    with pytest.raises(FileNotFoundError, match=f"^{tmp_path}: is a folder, name its files$"):
+        infer(replace(options, files=[tmp_path]))
     with pytest.raises(ConfigError, match="--format-only is for segmentation.*ShapeNetPartMetric"):
         test(TestOptions(config, checkpoint, work_dir=tmp_path, device="cpu", format_only=True))

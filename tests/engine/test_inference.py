@@ -20,7 +20,7 @@ from pcperc.engine.inference import InferOptions, describe, infer
 from pcperc.engine.raw_files import read_cameras, read_points
 from pcperc.geometry import Detections
 from pcperc.registry import DATASETS
-from tests.engine.helpers import ENVIRONMENT, ROOT
+from tests.engine.helpers import ENVIRONMENT, ROOT, run_tool
 from tests.nuscenes_root import write_tiny_root
 
 
@@ -28,6 +28,12 @@ def test_two_files_of_one_name_would_share_a_result(tmp_path):
     files = [tmp_path / "a" / "x.bin", tmp_path / "b" / "x.bin", tmp_path / "y.bin"]
     with pytest.raises(ConfigError, match=r"files must have different names, got x\.bin 2 times"):
         infer(InferOptions(tmp_path / "config.py", tmp_path / "a.pth", files))
+
+
+def test_a_forgotten_checkpoint_is_noticed():
+    done = run_tool("tools/infer.py", "configs/calo_spvcnn.py", "my_hits.npz")
+    assert "at least one FILE behind the checkpoint (my_hits.npz was taken for it), or --ray" in done.stderr
+    assert done.returncode == 1
 
 
 class OwnDataset:

@@ -75,7 +75,7 @@ def test_columns_of_a_plain_bin(tmp_path):
         (
             "a.npy",
             lambda p: np.save(p, np.array([{}]), allow_pickle=True),
-            "not a readable array of numbers (it holds other things)",
+            "not a readable array of numbers (it holds other things than numbers)",
         ),
         ("a.npz", lambda p: np.savez(p), "must hold (N, 3), (N, 4) or (N, 5) points with N > 0, got (0, 3)"),
     ],
