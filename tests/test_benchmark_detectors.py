@@ -120,8 +120,8 @@ def test_options_out_of_range(tmp_path, change, message):
 
 def test_no_data_and_nothing_to_simulate_it_with(tmp_path):
     options = CompareOptions(work_dir=tmp_path / "work", overrides={"data_root": str(tmp_path / "none")}, device="cpu")
-    with pytest.raises(DataMissing, match="none/v1.0-sim is missing"):
-        compare_detectors(options, simulate=None)
+    with pytest.raises(DataMissing, match="data_root .*/none is missing, and nothing is simulated in a folder"):
+        compare_detectors(options, simulate=pytest.fail)
 
 
 def test_help_of_the_command_is_the_options():

@@ -72,10 +72,9 @@ def compare_clusterers(options: CompareOptions, *, simulate: Callable[..., Any])
     _check(options)
     device = pick_device(options.device)
     with only_writer(options.work_dir, "comparing"):
-        simulation_asked_for = any(key.partition(".")[0] == "simulation" for key in options.overrides)
         for config in options.configs:  # before several runs would each simulate it
             cfg = load_config(config, dict(options.trained_with))
-            provide_data(cfg, simulate, as_configured=simulation_asked_for)
+            provide_data(cfg, simulate, overrides=options.overrides)
         trainings = [_training(options, config, seed) for seed in options.seeds for config in options.configs]
         queue = JobQueue(devices_of_jobs(options.device, device), options.jobs, options.work_dir / "logs")
         # Those of one network in turn over the devices: they take alike long, and no device has all of the slower one.

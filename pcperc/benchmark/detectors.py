@@ -111,14 +111,13 @@ def _training(
 
 def _provide_data(options: CompareOptions, cfgs: Sequence[Config], simulate: Callable[..., Any]) -> None:
     """Simulate and prepare what the configs ask for, before several runs would each do it."""
-    asked_for = any(key.partition(".")[0] == "simulation" for key in options.overrides)
     seen = set()
     for cfg in cfgs:
         needs = Config(dict(cfg.items()))
         if cfg.get("data_root") in seen:  # made or looked at already: prepared for this one, too
             needs.pop("simulation", None)
         seen.add(cfg.get("data_root"))
-        provide_data(needs, simulate, as_configured=asked_for)
+        provide_data(needs, simulate, overrides=options.overrides)
 
 
 def _jobs(trainings: Sequence[tuple[str, Training]], tracked: Sequence[Tracked]) -> Iterator[Job]:

@@ -117,7 +117,7 @@ def count_costs(options: CompareOptions, device: torch.device, simulate: Callabl
         ConfigError: the scans of the search are those that are scored.
     """
     cfgs = {role: load_config(options.configs[role], dict(options.overrides)) for role in ("minkunet", "spvcnn")}
-    provide_data(cfgs["minkunet"], simulate)
+    provide_data(cfgs["minkunet"], simulate, overrides=options.overrides)
     split = cfgs["spvcnn"].test_dataloader.dataset["split"]
     if split == options.search_split:
         raise ConfigError(f"compare: --search-split must not be {split}, on which all networks are scored")

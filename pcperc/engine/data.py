@@ -32,6 +32,11 @@ def data_is_there(cfg: Config) -> bool:
     return root is None or (Path(root) / cfg.get("data_version", "")).is_dir()
 
 
+def is_simulated(cfg: Config) -> bool:
+    """True where the simulator left its mark in the folder of the config's data set."""
+    return cfg.get("data_root") is not None and (Path(cfg.data_root) / SIMULATION_STAMP).is_file()
+
+
 def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None = None) -> tuple[Config, Path, str]:
     """Read the config of the profile that is wanted, or that the data at hand allows.
 
@@ -41,7 +46,7 @@ def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None 
     Returns:
         The config, its file and the name of the profile.
     Raises:
-        DataMissing: neither is possible.
+        DataMissing: neither is possible, or the overrides name a ``data_root`` that has the data of neither.
         ConfigError: an unknown profile or key.
     """
     path = Path(path)
@@ -53,29 +58,33 @@ def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None 
         raise DataMissing(f"{path}: has no profile '{wanted}' (known: {', '.join(['full', *profiles])}){hint}")
     if wanted == "full" or (wanted is None and (data_is_there(cfg) or "demo" not in profiles)):
         return cfg, path, "full"
-    if wanted is None:
-        say(f"{cfg.data_root} is missing: training at demonstration size on simulated data (--profile full insists)")
     name = wanted or "demo"
     file = path.parent / profiles[name]
-    return load_config(file, overrides), file, name
+    chosen = load_config(file, overrides)
+    if wanted is None:
+        _require_given_root(chosen, overrides)
+        say(f"{cfg.data_root} is missing: training at demonstration size on simulated data (--profile full insists)")
+    return chosen, file, name
 
 
-def provide_data(cfg: Config, simulate: Callable[..., Any] | None, *, as_configured: bool = False) -> None:
+def provide_data(cfg: Config, simulate: Callable[..., Any] | None, *, overrides: dict | None = None) -> None:
     """Simulate what is missing, where the config's ``simulation`` says how, and prepare what is not prepared.
 
     A data set that is there is used as it is; where it was simulated otherwise than the config says, a note says so.
 
     Args:
         simulate: called with the entries of ``simulation`` and ``root``.
-        as_configured: the note is an error: the user asked for these very settings.
+        overrides: what the command line changed in ``cfg``. A ``data_root`` of the user's own is never simulated: it
+            may be mistyped. With settings of ``simulation``, which the user asked for, the note is an error.
     Raises:
-        DataMissing: there is no data set and nothing to simulate it with.
-        ConfigError: one that was simulated otherwise, with ``as_configured``.
+        DataMissing: there is no data set and nothing to simulate it with, or ``overrides`` has its ``data_root``.
+        ConfigError: one that was simulated otherwise, where ``overrides`` has settings of ``simulation``.
     """
     if cfg.get("data_root") is None:
         return
     root, version = Path(cfg.data_root), cfg.get("data_version", "")
     if not data_is_there(cfg):
+        _require_given_root(cfg, overrides)
         if cfg.get("simulation") is None or simulate is None:
             has_demo = simulate is not None and "demo" in cfg.get("profiles", {})
             or_else = ", or train at demonstration size with --profile demo" if has_demo else ""
@@ -87,8 +96,10 @@ def provide_data(cfg: Config, simulate: Callable[..., Any] | None, *, as_configu
     elif cfg.get("simulation") is not None:
         differences = _simulated_otherwise(root, cfg.simulation)
         how = f"simulated with {differences}" if differences else "and no simulation.json says how it was made"
+        as_configured = any(key.partition(".")[0] == "simulation" for key in overrides or ())
         if as_configured and differences != "":
-            raise ConfigError(f"{root} is there already, {how}; --cfg-options data_root=DIR makes another")
+            another = f"{_simulate_command(cfg)} --out DIR makes another, --cfg-options data_root=DIR takes it"
+            raise ConfigError(f"{root} is there already, {how}; {another}")
         if differences:
             say(f"note: {root} is there already, {how}; it is used as it is")
     datasets = [dataset for loader in LOADERS if (dataset := cfg.get(loader, {}).get("dataset")) is not None]
@@ -149,6 +160,24 @@ def _is_prepared(root: Path, version: str, splits: list[str], with_gt_database: 
     if with_gt_database:
         files += [gt_database_path(root, version, s) / INDEX_NAME for s in splits if s.endswith("train")]
     return all(file.is_file() for file in files)
+
+
+def _require_given_root(cfg: Config, overrides: dict | None) -> None:
+    """Raise DataMissing where the command line names a ``data_root`` that is missing, of a config that simulates."""
+    if "data_root" in (overrides or {}) and cfg.get("simulation") is not None and not data_is_there(cfg):
+        root = Path(cfg.data_root)
+        missing = root / cfg.get("data_version", "") if root.is_dir() else root
+        raise DataMissing(
+            f"data_root {missing} is missing, and nothing is simulated in a folder that was given; "
+            f"{_simulate_command(cfg)} --out {root} does it on purpose"
+        )
+
+
+def _simulate_command(cfg: Config) -> str:
+    """Return the command that simulates what the config's ``simulation`` says, but for the folder."""
+    settings = dict(cfg.simulation.items())
+    kind = settings.pop("format", "nuscenes").removesuffix("_object")
+    return " ".join(["python tools/simulate.py", kind, *(f"--{name} {value}" for name, value in settings.items())])
 
 
 def _simulated_otherwise(root: Path, wanted: dict) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from pcperc.engine.backbone import backbone_starter, check_backbone_option, has_cameras, warn_of_random_backbone
 from pcperc.engine.checkpoint import finished_checkpoint, last_checkpoint, load_checkpoint, set_aside_earlier_run
 from pcperc.engine.config import ConfigError, plain_config
-from pcperc.engine.data import choose_profile, provide_data
+from pcperc.engine.data import choose_profile, is_simulated, provide_data
 from pcperc.engine.distributed import (
     barrier,
     gather_objects,
@@ -71,7 +71,7 @@ def _train(options: TrainOptions, device: torch.device, simulate: Callable[..., 
         path = _run_stages(stages, options, device, simulate, resume=resume)
     minutes = (time.monotonic() - started) / 60
     say(f"finished in {minutes:.1f} minutes: {path}")
-    if cfg.get("simulation") is not None:
+    if is_simulated(cfg):
         size = "at demonstration size " if profile == "demo" or "demo" in file.stem else ""
         say(f"note: this model was trained {size}on simulated data ({cfg.data_root}); it says nothing about real ones")
     return path
@@ -90,8 +90,7 @@ def _run_stages(
     try:
         if is_main():
             for stage in stages:
-                asked_for = any(key.partition(".")[0] == "simulation" for key in options.overrides)
-                provide_data(stage.cfg, simulate, as_configured=asked_for)
+                provide_data(stage.cfg, simulate, overrides=options.overrides)
                 for partial in stage.work_dir.glob(".*.partial"):  # of a run that was killed while it wrote
                     partial.unlink(missing_ok=True)
         barrier()
@@ -140,7 +139,7 @@ def run_stage(
         config_file=str(stage.file),
         profile=stage.profile,
         data_root=str(stage.cfg.get("data_root", "")),
-        simulated=stage.cfg.get("simulation") is not None,
+        simulated=is_simulated(stage.cfg),
     )
     begin = _checkpoint_to_resume(stage, record) if resume else None
     if resume and begin is None:

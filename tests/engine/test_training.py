@@ -92,7 +92,7 @@ def test_missing_data_takes_the_demo_profile_and_simulates(configs, tmp_path, ca
 
     def simulate(*, root, scenes):
         calls.append((root, scenes))
-        Path(root).mkdir()
+        write_folder(root, {"scenes": scenes}, lambda folder: (folder / "part").mkdir(), part="part")
 
     for _ in range(2):
         path = train(options(full, tmp_path), simulate=simulate)
@@ -117,6 +117,24 @@ def test_missing_data_takes_the_demo_profile_and_simulates(configs, tmp_path, ca
         train(options(full.parent / "demo.py", tmp_path, profile="demo"))
 
 
+def test_a_root_of_the_command_line_is_not_simulated(configs, tmp_path, capsys):
+    """A mistyped folder of one's own events was made, filled with simulated ones, and trained with."""
+    demo = configs("demo.py", "data_root = 'x'\nsimulation = dict(format='kitti_object', scenes=3, seed=0)")
+    full = configs("full.py", "data_root = 'y'\nprofiles = dict(demo='demo.py')")
+    given = {"data_root": str(tmp_path / "mine")}
+    message = (
+        f"data_root {tmp_path / 'mine'} is missing, and nothing is simulated in a folder that was given; python "
+        f"tools/simulate.py kitti --scenes 3 --seed 0 --out {tmp_path / 'mine'} does it on purpose"
+    )
+    for config in (demo, full):
+        with pytest.raises(DataMissing, match=f"^{re.escape(message)}$"):
+            train(options(config, tmp_path, overrides=given), simulate=pytest.fail)
+    assert "training" not in capsys.readouterr().out
+    (tmp_path / "mine").mkdir()
+    path = train(options(demo, tmp_path, overrides=given), simulate=pytest.fail)
+    assert "note:" not in capsys.readouterr().out and load_checkpoint(path)["meta"]["simulated"] is False
+
+
 def test_data_simulated_otherwise(configs, tmp_path, capsys):
     """Changed settings of a simulation that is there were ignored without a word."""
     root = tmp_path / "simulated"
@@ -125,14 +143,18 @@ def test_data_simulated_otherwise(configs, tmp_path, capsys):
     train(options(recipe, tmp_path))
     assert "instead of" not in capsys.readouterr().out
     message = f"{root} is there already, simulated with scenes 3 instead of 5, seed 0 instead of 1"
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)}; --cfg-options data_root=DIR makes another$"):
+    another = (
+        "python tools/simulate.py nuscenes --scenes 5 --seed 1 --out DIR makes another, --cfg-options data_root=DIR "
+        "takes it"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}; {re.escape(another)}$"):
         train(options(recipe, tmp_path, overrides={"simulation.scenes": 5, "simulation.seed": 1}))
     other = configs("b.py", f"data_root = {str(root)!r}\nsimulation = dict(format='nuscenes', scenes=5, seed=1)")
     train(options(other, tmp_path))
     assert f"note: {message}; it is used as it is\n" in capsys.readouterr().out
     for text in ("[]", "not JSON"):
         (root / "simulation.json").write_text(text)
-        with pytest.raises(ConfigError, match="is there already, and no simulation.json says how it was made; --cfg"):
+        with pytest.raises(ConfigError, match="is there already, and no simulation.json says how it was made; python"):
             train(options(recipe, tmp_path, overrides={"simulation.seed": 1}))
 
 
