@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Neighbours among the points of a cloud, the same on CPU and CUDA: distances without contraction, so that both choose the same
-// rows, and the arguments checked. Points (N, 3) are float32 or float64; order and starts are Segments of the clouds.
+// rows, and the arguments checked. Points (N, 3), of k_nearest (N, S), are float32 or float64; order and starts are Segments of
+// the clouds.
 #include <cmath>
 #include <cstdint>
 
@@ -32,31 +33,40 @@ PCPERC_HOST_DEVICE bool is_point(const T* p) {
   return std::isfinite(p[0]) && std::isfinite(p[1]) && std::isfinite(p[2]);
 }
 
-// The clouds: cloud i holds the rows order[starts[i] .. starts[i + 1]].
-template <class T>
-struct Clouds {
-  const T* points;
+// The rows of the clouds: cloud i holds order[starts[i] .. starts[i + 1]].
+struct CloudRows {
   const int32_t *order, *starts;
   int64_t num_points, count;
 
   PCPERC_HOST_DEVICE EntryRange entries(int64_t cloud) const {
     return is_index(cloud, count) ? entries_within(starts[cloud], starts[cloud + 1], num_points) : EntryRange{0, 0};
   }
-  // The row of an entry, or -1 where it is no point: outside of the buffer, or not finite.
-  PCPERC_HOST_DEVICE int32_t row(int64_t entry) const {
+  // The row of an entry, or -1 outside of the buffer.
+  PCPERC_HOST_DEVICE int32_t row_at(int64_t entry) const {
     const int32_t row = order[entry];
-    return is_index(row, num_points) && is_point(points + 3 * int64_t{row}) ? row : -1;
+    return is_index(row, num_points) ? row : -1;
   }
 };
 
-inline void check_positions_3(const Tensor& points, ScalarType dtype, const char* op, const char* name) {
+template <class T>
+struct Clouds : CloudRows {
+  const T* points;
+
+  // The row of an entry, or -1 where it is no point: outside of the buffer, or not finite.
+  PCPERC_HOST_DEVICE int32_t row(int64_t entry) const {
+    const int32_t row = row_at(entry);
+    return row >= 0 && is_point(points + 3 * int64_t{row}) ? row : -1;
+  }
+};
+
+inline void check_positions(const Tensor& points, int64_t columns, ScalarType dtype, const char* op, const char* name) {
   check_matrix(points, op, name);
   check_dtype(points, dtype, op, name);
-  STD_TORCH_CHECK(points.size(1) == 3, op, ": ", name, " must have 3 columns, got ", points.size(1));
+  STD_TORCH_CHECK(points.size(1) == columns, op, ": ", name, " must have ", columns, " columns, got ", points.size(1));
 }
 
-inline void check_clouds(const char* op, const Tensor& points, const Tensor& order, const Tensor& starts) {
-  check_positions_3(points, points.scalar_type(), op, "points");
+inline void check_clouds(const char* op, const Tensor& points, const Tensor& order, const Tensor& starts, int64_t columns = 3) {
+  check_positions(points, columns, points.scalar_type(), op, "points");
   check_vector(order, ScalarType::Int, op, "order");
   check_vector(starts, ScalarType::Int, op, "starts");
   STD_TORCH_CHECK(points.size(0) <= INT32_MAX, op, ": at most 2^31 - 1 points, got ", points.size(0));
@@ -65,15 +75,15 @@ inline void check_clouds(const char* op, const Tensor& points, const Tensor& ord
 }
 
 inline void check_queries(const char* op, const Tensor& points, const Tensor& queries, const Tensor& query_item) {
-  check_positions_3(queries, points.scalar_type(), op, "queries");
+  check_positions(queries, points.size(1), points.scalar_type(), op, "queries");
   check_vector(query_item, ScalarType::Int, op, "query_item");
   STD_TORCH_CHECK(query_item.numel() == queries.size(0), op, ": query_item must have ", queries.size(0), " values");
 }
 
 template <class T>
 Clouds<T> clouds_of(const Tensor& points, const Tensor& order, const Tensor& starts) {
-  return {points.const_data_ptr<T>(), order.const_data_ptr<int32_t>(), starts.const_data_ptr<int32_t>(), points.size(0),
-          starts.numel() - 1};
+  const CloudRows rows{order.const_data_ptr<int32_t>(), starts.const_data_ptr<int32_t>(), points.size(0), starts.numel() - 1};
+  return {rows, points.const_data_ptr<T>()};
 }
 
 // Call f(zero) with a zero of the C++ type of positions, float or double.

@@ -113,13 +113,16 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
 
   // Neighbours among the points of a cloud; order and starts are its Segments, entries that are absent -1. num_samples points of
   // each cloud (B, S), each the furthest from those before; the first num_neighbors points within radius of each query (P, K);
-  // the three nearest points and their squared distances (P, 3).
+  // the three nearest points and their squared distances (P, 3); the num_neighbors nearest in up to 16 coordinates (P, K).
   m.def("furthest_point_sample(Tensor points, Tensor order, Tensor starts, SymInt num_samples) -> Tensor");
   m.def(
       "ball_query(Tensor points, Tensor order, Tensor starts, Tensor queries, Tensor query_item, float radius, "
       "SymInt num_neighbors) -> Tensor");
   m.def(
       "three_nearest(Tensor points, Tensor order, Tensor starts, Tensor queries, Tensor query_item) -> (Tensor, Tensor)");
+  m.def(
+      "k_nearest(Tensor points, Tensor order, Tensor starts, Tensor queries, Tensor query_item, SymInt num_neighbors) -> "
+      "(Tensor, Tensor)");
 
   // The instruction set that CPU kernels use, and another choice of it for tests and measurements (csrc/cpu/capability.h).
   m.def("cpu_capability() -> str");

@@ -40,15 +40,19 @@ def ball_query(points, batch, queries, query_batch, batch_size, radius, num_neig
     return out
 
 
-def three_nearest(points, batch, queries, query_batch, batch_size):
-    rows, squares = np.full((len(queries), 3), -1), np.zeros((len(queries), 3))
+def k_nearest(points, batch, queries, query_batch, batch_size, num_neighbors):
+    rows, squares = np.full((len(queries), num_neighbors), -1), np.zeros((len(queries), num_neighbors))
     for p, query in enumerate(queries):
         if not np.isfinite(query).all():
             continue
-        ranked = sorted((square(points[n], query), n) for n in rows_of(points, batch, query_batch[p], batch_size))[:3]
-        for k, (distance, row) in enumerate(ranked):
+        ranked = sorted((square(points[n], query), n) for n in rows_of(points, batch, query_batch[p], batch_size))
+        for k, (distance, row) in enumerate(ranked[:num_neighbors]):
             rows[p, k], squares[p, k] = row, distance
     return rows, squares
+
+
+def three_nearest(points, batch, queries, query_batch, batch_size):
+    return k_nearest(points, batch, queries, query_batch, batch_size, 3)
 
 
 def interpolate_three(feats, points, batch, queries, query_batch, batch_size):

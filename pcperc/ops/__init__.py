@@ -22,6 +22,7 @@ from pcperc.ops.downsample_with_map import DownsampledMap as DownsampledMap
 from pcperc.ops.downsample_with_map import downsample_with_map as downsample_with_map
 from pcperc.ops.furthest_point_sample import furthest_point_sample as furthest_point_sample
 from pcperc.ops.interpolate import make_interpolation_plan as make_interpolation_plan
+from pcperc.ops.k_nearest import k_nearest as k_nearest
 from pcperc.ops.kernel_map import build_kernel_map as build_kernel_map
 from pcperc.ops.kernel_map import reverse_kernel_map as reverse_kernel_map
 from pcperc.ops.neighbors import ball_query as ball_query

@@ -8,9 +8,9 @@ from pcperc.ops._checks import check_float_matrix, check_same_device, describe
 from pcperc.ops.segment_reduce import Segments
 
 
-def check_cloud(op: str, name: str, points: Tensor, items: Segments) -> Tensor:
-    """Return (N, 3) points, contiguous and detached, in float32 or float64, once ``items`` are the segments of them."""
-    check_float_matrix(op, name, points, columns="(N, 3)", least=3, exact=True)
+def check_cloud(op: str, name: str, points: Tensor, items: Segments, columns: int = 3) -> Tensor:
+    """Return (N, columns) points, contiguous, detached, in float32 or float64, once ``items`` are their segments."""
+    check_float_matrix(op, name, points, columns=f"(N, {columns})", least=columns, exact=True)
     if not isinstance(items, Segments):
         raise TypeError(f"{op}: items of {name} must be Segments from make_segments, got {describe(items)}")
     if items.index.shape[0] != points.shape[0]:
@@ -21,9 +21,14 @@ def check_cloud(op: str, name: str, points: Tensor, items: Segments) -> Tensor:
     return (points if points.dtype == torch.float64 else points.float()).contiguous()
 
 
-def check_clouds(op: str, points: Tensor, items: Segments, queries: Tensor, query_items: Segments) -> list[Tensor]:
+def check_clouds(
+    op: str, points: Tensor, items: Segments, queries: Tensor, query_items: Segments, columns: int = 3
+) -> list[Tensor]:
     """Return points and queries as :func:`check_cloud`, in one dtype, once both have the same number of clouds."""
-    clouds = [check_cloud(op, "points", points, items), check_cloud(op, "queries", queries, query_items)]
+    clouds = [
+        check_cloud(op, "points", points, items, columns),
+        check_cloud(op, "queries", queries, query_items, columns),
+    ]
     check_same_device(op, points=points, queries=queries)
     if items.starts.shape != query_items.starts.shape:
         sizes = items.starts.shape[0] - 1, query_items.starts.shape[0] - 1

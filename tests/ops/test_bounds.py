@@ -101,6 +101,7 @@ def searched(draw):
         OPS.furthest_point_sample(points, order, starts, 9),
         OPS.ball_query(points, order, starts, queries, item, 0.5, 3),
         OPS.three_nearest(points, order, starts, queries, item)[0],
+        OPS.k_nearest(points, order, starts, queries, item, 4)[0],
     ]
     assert all(((table >= -1) & (table < ROWS)).all() for table in tables)
     return tables

@@ -43,11 +43,12 @@ def test_nearest_rows(count, device):
     assert nearest_rows(torch.zeros(0, 4, device=device), empty, count).shape == (0, count)
 
 
-def test_nearest_rows_in_chunks(monkeypatch, device):
-    monkeypatch.setattr("pcperc.models.calorimeter.nearest.CHUNK", 64)
-    x = torch.randn(50, 3, device=device)
-    segments = ops.make_segments(torch.zeros(50, dtype=torch.int64, device=device), num_segments=1)
-    assert nearest_rows(x, segments, 5).tolist() == oracle.nearest(x.double().cpu().numpy(), [0] * 50, 5).tolist()
+def test_nearest_rows_leave_out_what_is_not_finite(device):
+    x = torch.tensor([[0.0], [torch.nan], [4.0], [1.0], [torch.inf], [9.0]], device=device)
+    segments = ops.make_segments(torch.tensor([1, 1, 1, 1, 1, -1], device=device), num_segments=2)
+    missing = [-1, -1, -1, -1]
+    expected = [[0, 3, 2, -1], missing, [2, 3, 0, -1], [3, 0, 2, -1], missing, missing]
+    assert nearest_rows(x, segments, 4).tolist() == expected
 
 
 def test_a_gravnet_convolution_equals_the_loop(device):
