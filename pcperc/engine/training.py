@@ -13,6 +13,7 @@ import torch
 from pcperc.engine.backbone import backbone_starter, check_backbone_option, has_cameras, warn_of_random_backbone
 from pcperc.engine.checkpoint import finished_checkpoint, last_checkpoint, load_checkpoint, set_aside_earlier_run
 from pcperc.engine.config import ConfigError, plain_config
+from pcperc.engine.config_check import check_class_counts
 from pcperc.engine.data import choose_profile, is_simulated, provide_data
 from pcperc.engine.distributed import (
     barrier,
@@ -151,6 +152,7 @@ def run_stage(
     start_backbone = backbone_starter(options.pretrained_backbone, has_weights=bool(stage.load_from))
 
     def before_training(model: torch.nn.Module) -> None:
+        check_class_counts(stage.cfg["model"], runner.train_dataloader.dataset, stage.file)
         if not trained_before:
             start_backbone(model)
         _set_aside(

@@ -91,6 +91,17 @@ def test_blocks_of_rooms_are_trained_and_whole_rooms_scored(blocks, tmp_path, ca
         test(only_files)
 
 
+@pytest.mark.parametrize("count", [5, 20])
+def test_a_network_of_another_number_of_classes_is_not_trained(blocks, tmp_path, count):
+    """5 failed in the first step, without the key, and 20 were trained without a word."""
+    _, config, checkpoint = blocks
+    shutil.copy(checkpoint, tmp_path / checkpoint.name)  # of an earlier run, which stays where it is
+    message = rf"tiny.py: model.backbone.num_classes must be 13, S3DIS has 13 classes \(ceiling, .*\), got {count}$"
+    with pytest.raises(ConfigError, match=message):
+        train(TrainOptions(config, work_dir=tmp_path, device="cpu", overrides={"model.backbone.num_classes": count}))
+    assert (tmp_path / checkpoint.name).is_file()
+
+
 def test_categories_of_shapes_are_trained_and_scored(tmp_path, capsys):
     root, rng, names = tmp_path / "modelnet", np.random.default_rng(0), []
     for number in range(8):
