@@ -194,7 +194,10 @@ def describe(detections: Detections, classes: Sequence[str]) -> list[dict]:
 
 
 def describe_labels(found: PointLabels, label_map: LabelMap) -> list[dict]:
-    """Return how many points have each class that occurs, with what number, and the mean probability of it."""
+    """Return how many points have each class that occurs, with what number, and the mean probability of it.
+
+    The probability is among all classes of the data set, of parts also those of other categories.
+    """
     found = found.numpy()
     rows = []
     for label in np.unique(found.labels[found.labels != IGNORED]):

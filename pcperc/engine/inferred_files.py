@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from pcperc.datasets import MAP_CLASSES, NuScenesDataset, NuScenesLidarSeg
+from pcperc.datasets import MAP_CLASSES, CalorimeterHits, ModelNet40, NuScenesDataset, NuScenesLidarSeg
 from pcperc.datasets.cloud_files import NUMPY_ERRORS, numpy_reason
 from pcperc.datasets.modelnet40 import CATEGORIES as MODELNET_CATEGORIES
 from pcperc.engine.config import ConfigError, load_config
@@ -35,7 +35,7 @@ class InferredFiles:
     Attributes:
         kind: class of that data set. classes: names of its boxes or points. tokens: the names of the files.
     Raises:
-        ConfigError: the data set has not the classes that a result names.
+        ConfigError: a result is of another kind of data, or names classes that the data set has not.
         ValueError: a result that cannot be read.
     """
 
@@ -48,6 +48,7 @@ class InferredFiles:
         self.records = [_read_record(path) for path in self.results]
         self.tokens = [Path(record["file"]).name for record in self.records]
         for path, record in zip(self.results, self.records, strict=True):
+            self._check_kind(path, record)
             self._check_classes(path, record)
 
     def __len__(self) -> int:
@@ -83,6 +84,15 @@ class InferredFiles:
         path, record = self.results[index], self.records[index]
         parts = {key: read(self, path, record[key], sample) for key, read in _PARTS.items() if key in record}
         return next(iter(parts.values())) if len(parts) == 1 else parts or None
+
+    def _check_kind(self, path: Path, record: dict) -> None:
+        of = self.kind.__name__
+        for key, kind in (("clusters", CalorimeterHits), ("class", ModelNet40)):
+            if key in record and not issubclass(self.kind, kind):
+                raise ConfigError(f"{path}: has '{key}', which is of {kind.__name__}, but the data set is {of}")
+            if key not in record and issubclass(self.kind, kind):
+                got = ", ".join(f"'{part}'" for part in _PARTS if part in record) or "nothing"
+                raise ConfigError(f"{path}: must have '{key}', as files of {of} do, got {got}")
 
     def _check_classes(self, path: Path, record: dict) -> None:
         by_point = self.label_map is not None

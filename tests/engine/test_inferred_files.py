@@ -204,6 +204,11 @@ def test_says_what_is_wrong(tmp_path):
     refused(ValueError, "a.npy.json: must be a result of tools/infer.py, but cannot be read")
     write_result(tmp_path, tmp_path / "a.npy", {"map": []})
     refused(ConfigError, "is of a map, for which NuScenesDataset of the config has no DrawMapMasks")
+    write_result(tmp_path, tmp_path / "a.npy", {"clusters": []})
+    refused(ConfigError, "a.npy.json: has 'clusters', which is of CalorimeterHits, but the data set is NuScenesDataset")
+    write_result(tmp_path, tmp_path / "a.npy", {"detections": []})
+    shapes = config_of(tmp_path, "ModelNet40")
+    refused(ConfigError, "a.npy.json: must have 'class', as files of ModelNet40 do, got 'detections'", config=shapes)
     (tmp_path / "a.npy").unlink()
     refused(FileNotFoundError, "a.npy: is missing, of which .*a.npy.json is; call where infer.py was called")
 
