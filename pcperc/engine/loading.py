@@ -171,18 +171,22 @@ def _check_agreement(
         here, there = _comparable(cfg, compared, data_root), theirs
         if "subnet" in cfg and "model" in there:
             here, there = ({**plain, "model": without_subnet(plain["model"])} for plain in (here, there))
-        difference = first_difference(here, there)
-        if difference is None:
+        if first_difference(here, there) is None:
             return
-        differences[str(file)] = difference
+        # What is left where both have their data in one place; None: the place alone differs.
+        differences[str(file)] = first_difference(_without_root(here), _without_root(there))
     made_with = meta.get("config_file", "?")
     # What tells most: the file it was made with, then one with the same model, then the config that the user named.
-    same_model = [file for file, difference in differences.items() if not difference.startswith("model")]
+    same_model = [file for file, difference in differences.items() if not (difference or "").startswith("model")]
     nearest = made_with if made_with in differences else next(iter(same_model), str(config))
     name = str(config) if nearest == str(config) else f"{nearest} (a profile of {config})"
     difference = differences[nearest]
-    hint = "; --data-root says where the data is now" if difference.split(":")[0].endswith("root") else ""
-    raise ConfigError(f"{path} was made with {made_with} and does not fit {name}: {difference}{hint}")
+    if difference is None:
+        root = load_config(nearest).get("data_root")
+        where = f"its data was in {theirs.get('data_root')}, {name} has {root}"
+        raise ConfigError(f"{path}: {where}; --data-root DIR says where it is now")
+    misfit = f"with other settings of {name}" if nearest == made_with else f"with {made_with} and does not fit {name}"
+    raise ConfigError(f"{path} was made {misfit}: {difference}")
 
 
 def _comparable(cfg: Config | dict, keys: tuple[str, ...], data_root: str | Path | None) -> dict:
@@ -193,3 +197,8 @@ def _comparable(cfg: Config | dict, keys: tuple[str, ...], data_root: str | Path
     if "test_dataloader" in plain:  # how fast it is read is nobody's conflict
         plain["test_dataloader"] = {"dataset": plain["test_dataloader"]["dataset"]}
     return plain
+
+
+def _without_root(plain: dict) -> dict:
+    """Return comparable parts of a config as if its data were in a folder that all configs have."""
+    return with_data_root(plain, plain["data_root"], "data_root") if plain.get("data_root") else plain

@@ -46,7 +46,7 @@ def edited(trained: Path, tmp_path: Path, edit) -> Path:
 
 def test_another_config_is_a_conflict(trained, tmp_path):
     path = edited(trained, tmp_path, lambda meta: meta["config"]["model"].update(width=9))
-    message = f"{path} was made with {TOY} and does not fit {TOY}: model.width: 8 here, 9 there"
+    message = f"{path} was made with other settings of {TOY}: model.width: 8 here, 9 there"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         open_checkpoint(path, TOY)
     with pytest.raises(CheckpointError, match="is a checkpoint of another model, 'layers.0.weight' must be"):
@@ -57,7 +57,8 @@ def test_data_elsewhere_is_a_conflict_unless_said(trained, tmp_path):
     config = tmp_path / "here.py"
     config.write_text(Path(TOY).read_text() + "data_root = 'data/here'\n")
     path = edited(trained, tmp_path, lambda meta: meta["config"].update(data_root="data/there"))
-    with pytest.raises(ConfigError, match="data_root: 'data/here' here, 'data/there' there; --data-root says where"):
+    message = f"{path}: its data was in data/there, {config} has data/here; --data-root DIR says where it is now"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         open_checkpoint(path, config)
     assert open_checkpoint(path, config, data_root="/elsewhere").cfg["data_root"] == "/elsewhere"
 
@@ -78,8 +79,8 @@ def test_the_profile_with_the_same_model_is_named(trained, tmp_path):
         trained, tmp_path, lambda meta: (meta.update(config_file="x.py"), meta["config"].update(data_root="data/there"))
     )
     message = (
-        f"{path} was made with x.py and does not fit {tmp_path / 'demo.py'} (a profile of {config}): data_root: "
-        "'data/here' here, 'data/there' there; --data-root says where the data is now"
+        f"{path}: its data was in data/there, {tmp_path / 'demo.py'} (a profile of {config}) has data/here; "
+        "--data-root DIR says where it is now"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         open_checkpoint(path, config)
