@@ -211,3 +211,10 @@ def set_aside_earlier_run(folder: Path) -> Path | None:
     for path in checkpoints:
         path.rename(target / path.name)
     return target
+
+
+def put_back_earlier_run(folder: Path, moved_to: Path) -> None:
+    """Undo `set_aside_earlier_run`, where the new run in ``folder`` has written no checkpoint."""
+    for path in moved_to.iterdir():  # markers too: that of a finished run names the file without the folder
+        path.rename(folder / path.name)
+    moved_to.rmdir()

@@ -11,7 +11,13 @@ from typing import Any
 import torch
 
 from pcperc.engine.backbone import backbone_starter, check_backbone_option, has_cameras, warn_of_random_backbone
-from pcperc.engine.checkpoint import finished_checkpoint, last_checkpoint, load_checkpoint, set_aside_earlier_run
+from pcperc.engine.checkpoint import (
+    finished_checkpoint,
+    last_checkpoint,
+    load_checkpoint,
+    put_back_earlier_run,
+    set_aside_earlier_run,
+)
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.config_check import check_class_counts
 from pcperc.engine.data import choose_profile, is_simulated, provide_data
@@ -23,6 +29,7 @@ from pcperc.engine.distributed import (
     restart_count,
     start_process_group,
     stop_process_group,
+    under_torchrun,
 )
 from pcperc.engine.memory import keep_freed_memory
 from pcperc.engine.messages import say
@@ -149,15 +156,15 @@ def run_stage(
         say(f"{label}: finished already, {begin}")
         return begin
     trained_before = any(has_cameras(earlier.cfg) for earlier in stage.before)
+    moved: dict[Path, Path] = {}
     start_backbone = backbone_starter(options.pretrained_backbone, has_weights=bool(stage.load_from))
 
     def before_training(model: torch.nn.Module) -> None:
         check_class_counts(stage.cfg["model"], runner.train_dataloader.dataset, stage.file)
         if not trained_before:
             start_backbone(model)
-        _set_aside(
-            work_dirs
-        )  # as late as this: a start that fails disturbs nothing, and its weights may come from there
+        # As late as this: a start that fails disturbs nothing, and its weights may come from there.
+        moved.update(_set_aside(work_dirs))
 
     runner = Runner(
         stage.cfg,
@@ -173,18 +180,25 @@ def run_stage(
     say(f"{label}: {parameters:.2f}M parameters on {device}, {runner.world_size} process(es), logs in {runner.log_dir}")
     if begin is not None:
         say(f"{label}: resuming {begin}")
-    runner.train()
+    try:
+        runner.train()
+    except BaseException:
+        # Not under torchrun: a restart would take the earlier run for the one to resume.
+        if moved and runner.iter == 0 and last_checkpoint(stage.work_dir) is None and not under_torchrun():
+            for folder, moved_to in moved.items():
+                put_back_earlier_run(folder, moved_to)
+            say("no step was made: the checkpoints of the earlier run are back where they were")
+        raise
     return last_checkpoint(stage.work_dir)
 
 
-def _set_aside(work_dirs: list[Path]) -> None:
-    """Move the checkpoints of an earlier run out of these folders, and say where to."""
+def _set_aside(work_dirs: list[Path]) -> dict[Path, Path]:
+    """Move the checkpoints of an earlier run out of these folders, and say and return where to."""
     barrier()  # another process may still be reading them
-    if not is_main():
-        return
-    for folder in work_dirs:
-        if (moved_to := set_aside_earlier_run(folder)) is not None:
-            say(f"{folder}: the checkpoints of an earlier run were moved to {moved_to}")
+    moved = {folder: to for folder in work_dirs if is_main() and (to := set_aside_earlier_run(folder)) is not None}
+    for folder, moved_to in moved.items():
+        say(f"{folder}: the checkpoints of an earlier run were moved to {moved_to}")
+    return moved
 
 
 def _checkpoint_to_resume(stage: Stage, record: RunRecord) -> Path | None:

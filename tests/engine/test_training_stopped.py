@@ -13,6 +13,7 @@ from pcperc.engine import checkpoint as ckpt
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint
 from pcperc.engine.config import ConfigError
 from pcperc.engine.messages import run_tool as run
+from pcperc.engine.optim_wrapper import TrainingDiverged
 from pcperc.engine.training import train
 from tests.engine.helpers import options, read_losses
 
@@ -85,6 +86,18 @@ def test_a_second_run_replaces_no_checkpoint(configs, tmp_path, capsys, monkeypa
     train(options(recipe, tmp_path, resume=True))
     assert ckpt.finished_checkpoint(work) == work / "epoch_1.pth" and read_losses(work) != losses
     assert list(work.glob("earlier_*")) == [earlier], "a run that is resumed moves nothing"
+
+
+def test_a_run_that_fails_in_its_first_step_leaves_the_earlier_one_where_it_was(configs, tmp_path, capsys):
+    recipe, work = configs("a.py", ""), tmp_path / "work"
+    train(options(recipe, tmp_path))
+    before = {path.name: path.read_bytes() for path in work.iterdir() if path.is_file()}
+    bad = configs("b.py", "train_dataloader.dataset.merge(dict(nan_at=0, size=4))")
+    with pytest.raises(TrainingDiverged):
+        train(options(bad, tmp_path))
+    assert "no step was made: the checkpoints of the earlier run are back where they were\n" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in work.iterdir() if path.is_file()} == before
+    assert not list(work.glob("earlier_*")) and ckpt.last_checkpoint(work) == work / "epoch_1.pth"
 
 
 def test_full_disk_stops_with_one_line(configs, tmp_path, monkeypatch):
