@@ -80,7 +80,9 @@ def test_a_recipe_by_the_real_tools_stopped_failed_and_again(tmp_path, monkeypat
 
 def test_stages_of_every_network_on_every_device(sweep_file, tmp_path, device, capsys):
     published = [Path(f"configs/bevfusion/{name}.py") for name in ("lidar_only_demo", "joint_demo")]
-    options = CompareOptions(runs=1, input=sweep_file, work_dir=tmp_path, device=device.type, published=published)
+    options = CompareOptions(
+        stages=True, runs=1, input=sweep_file, work_dir=tmp_path, device=device.type, published=published
+    )
     found = compare_stages(options)
     assert json.loads((tmp_path / "stages.json").read_text()) == found
     devices = list(dict.fromkeys((device.type, "cpu")))
@@ -104,7 +106,8 @@ def test_stages_of_every_network_on_every_device(sweep_file, tmp_path, device, c
         ({"seeds": ()}, "--seeds must be one or more different numbers"),
         ({"parts": ("maps", "boxes")}, "--parts must be of detection, maps, variants, tracking, got 'boxes'"),
         ({"jobs": 0}, "--jobs must be 1 or more, got 0"),
-        ({"runs": 0}, "--runs must be 1 or more, got 0"),
+        ({"runs": 3}, "--runs changes nothing without --stages"),
+        ({"input": Path("sweep.bin")}, "--input changes nothing without --stages"),
         ({"overrides": {"seed": 3}}, "--cfg-options seed: --seeds says that"),
         ({"overrides": {"modell": 3}}, "--cfg-options modell: .*lidar_only_simulated.py has no key .modell. there"),
     ],
@@ -113,9 +116,22 @@ def test_options_out_of_range(tmp_path, change, message):
     options = replace(CompareOptions(work_dir=tmp_path, device="cpu"), **change)
     with pytest.raises(ConfigError, match=message):
         compare_detectors(options, simulate=None)
-    if "modell" not in message:  # which no timed config is asked about
-        with pytest.raises(ConfigError, match=message):
-            compare_stages(options)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"runs": 0}, "--runs must be 1 or more, got 0"),
+        ({"jobs": 2}, "--jobs changes nothing beside --stages"),
+        ({"seeds": [3]}, "--seeds changes nothing beside --stages"),
+        ({"parts": ["maps"]}, "--parts changes nothing beside --stages"),
+        ({"amp": True}, "--amp changes nothing beside --stages"),
+        ({"overrides": {"model.x": 3}}, "--cfg-options changes nothing beside --stages"),
+    ],
+)
+def test_options_of_stages_out_of_range(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        compare_stages(replace(CompareOptions(work_dir=tmp_path, device="cpu", stages=True), **change))
 
 
 def test_no_data_and_nothing_to_simulate_it_with(tmp_path):

@@ -79,7 +79,12 @@ class CompareOptions:
 
 
 def check_options(options: CompareOptions) -> None:
-    """Raise ConfigError where options are out of range."""
+    """Raise ConfigError where options are out of range, or change nothing."""
+    for name in ("parts", "seeds", "jobs", "amp", "overrides") if options.stages else ("input", "runs"):
+        value = getattr(options, name)
+        if (tuple(value) if isinstance(value, list) else value) != getattr(CompareOptions(), name):
+            flag = "cfg-options" if name == "overrides" else name
+            raise ConfigError(f"compare: --{flag} changes nothing {'beside' if options.stages else 'without'} --stages")
     check_seeds(options.seeds)
     for part in options.parts:
         if part not in PARTS:

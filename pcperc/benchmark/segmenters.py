@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pcperc.benchmark.comparison import check_seeds
 from pcperc.benchmark.jobs import Job, JobQueue, devices_of_jobs, require_none
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.scores import Test
 from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import compare_frames
-from pcperc.benchmark.segmenter_options import CompareOptions
+from pcperc.benchmark.segmenter_options import CompareOptions, check_options
 from pcperc.benchmark.segmenter_report import format_comparison, verdicts
 from pcperc.benchmark.segmenter_search import Chosen, Search
 from pcperc.benchmark.training_jobs import Training
@@ -73,7 +72,7 @@ def compare_segmenters(options: CompareOptions, *, simulate: Callable[..., Any])
         ConfigError: options out of range; something in the work dir was made with other options.
         RuntimeError: a run failed; all others were done, and what there is was printed and written.
     """
-    _check(options)
+    check_options(options)
     device = pick_device(options.device)
     with only_writer(options.work_dir, "comparing"):
         costs = count_costs(options, device, simulate)
@@ -97,7 +96,7 @@ def compare_speed(options: CompareOptions) -> dict:
         ConfigError: options out of range; one of them is not trained. FileNotFoundError, ValueError: no such scan.
         OSError: another process is comparing in the work dir.
     """
-    _check(options)
+    check_options(options)
     device = pick_device(options.device)
     names = {"MinkUNet": "minkunet", "SPVCNN": "spvcnn", "SPVNAS": "subnet"}
     folders = {name: options.work_dir / f"{folder}_seed{options.seeds[0]}" for name, folder in names.items()}
@@ -130,22 +129,6 @@ def count_costs(options: CompareOptions, device: torch.device, simulate: Callabl
     search_limit = SHARE * searched.of_config(cfgs["minkunet"]).gmacs
     say(f"MinkUNet {minkunet.gmacs:.4g} GMACs a scan, at width {width:g} {scaled.gmacs:.4g}; limit {limit:.4g}")
     return Costs(scored, minkunet, spvcnn, scaled, width, limit, search_limit, len(searched.scans))
-
-
-def _check(options: CompareOptions) -> None:
-    check_seeds(options.seeds)
-    if not 1 <= options.finetune_epochs < options.epochs:
-        raise ConfigError(
-            f"compare: --finetune-epochs must be in [1, --epochs), got {options.finetune_epochs} of {options.epochs}"
-        )
-    for name, low in (("jobs", 1), ("random", 1), ("population", 1), ("generations", 0), ("runs", 1)):
-        if getattr(options, name) < low:
-            raise ConfigError(f"compare: --{name} must be {low} or more, got {getattr(options, name)}")
-    if min(options.limits, default=1) <= 0 or len({f"{limit:g}" for limit in options.limits}) < len(options.limits):
-        raise ConfigError(f"compare: --limits must be > 0 and different, got {list(options.limits)}")
-    for key, why in (("train_cfg.max_epochs", "--epochs"), ("seed", "--seeds")):
-        if key in options.overrides:
-            raise ConfigError(f"compare: --cfg-options {key}: {why} says that")
 
 
 def _runs_of_seed(options: CompareOptions, seed: int, costs: Costs) -> SeedRuns:
