@@ -61,9 +61,10 @@ def show_events(frames: EventFrames, save: Path | None, color_by: str | None) ->
         for position, index in enumerate(frames.indices):
             frame = frames[position]
             stem = f"{index:04d}_{frame.file_name}"
-            saved.append(save_png(save / f"{stem}_event.png", draw_event(frame, color_by=color_by)))
+            by = "" if color_by == COLORINGS[0] else f"_{color_by}"  # so that one does not replace the other
+            saved.append(save_png(save / f"{stem}_event{by}.png", draw_event(frame, color_by=color_by)))
             if problem is None:
-                saved.append(save_png(save / f"{stem}_scene.png", render_event(frame, color_by=color_by)))
+                saved.append(save_png(save / f"{stem}_scene{by}.png", render_event(frame, color_by=color_by)))
             display.update(position + 1)
     say(f"{len(saved)} pictures of {len(frames)} events in {save}")
     return saved

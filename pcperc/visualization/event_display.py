@@ -11,7 +11,7 @@ import numpy as np
 
 from pcperc.geometry import HitClusters
 from pcperc.geometry.calorimeter import HIT_CLASSES
-from pcperc.visualization.colors import BACKGROUND, MUTED, OTHER_COLORS, RING, SIMULATED
+from pcperc.visualization.colors import BACKGROUND, MUTED, OTHER_COLORS, RING, SIMULATED, TEXT
 from pcperc.visualization.drawing import draw_line, draw_text
 from pcperc.visualization.frame import PREDICTION, TRUTH
 from pcperc.visualization.scene import SceneError, cast_rays, look_at, open3d_problem
@@ -22,8 +22,11 @@ CLASS_COLORS = {"noise": MUTED, "electromagnetic": (64, 156, 255), "hadronic": (
 CLUSTER_COLORS = (
     *((255, 80, 70), (64, 156, 255), (48, 209, 88), (255, 214, 10), (255, 120, 200), (175, 100, 255)),
     *((0, 230, 200), (255, 140, 0), *OTHER_COLORS),
+    *((200, 150, 100), (40, 150, 60), (190, 60, 130), (150, 90, 30), (0, 140, 150), (255, 190, 170)),
 )
-HEADER = 58  # pixels above each panel
+NUM_COLORED = len(CLUSTER_COLORS)  # clusters of an event, those of most energy; more would be told apart by nobody
+FURTHER = (162, 166, 174)  # of all other clusters
+HEADER = 78  # pixels above each panel
 EYE_DISTANCE = 620.0  # cm from the middle of the endcap
 POINT_SIZE = 2.5  # pixels of the pictures in three dimensions
 
@@ -37,6 +40,7 @@ class EventFrame:
         hits: (N, 9) `HIT_COLUMNS`.
         truth, predictions: of numpy arrays, or None where there are none to show.
         simulated: whether the data come from a simulator; every picture then says so.
+        has_classes: whether the truth says the class of a hit.
     """
 
     token: str
@@ -45,6 +49,7 @@ class EventFrame:
     truth: HitClusters | None = None
     predictions: HitClusters | None = None
     simulated: bool = False
+    has_classes: bool = True
 
     @classmethod
     def from_sample(
@@ -64,7 +69,7 @@ class EventFrame:
         scene = sample.get("scene_name", "")
         found = None if predictions is None else predictions.numpy()
         simulated = simulated or "sim" in scene.lower()
-        return cls(sample.get("sample_token", ""), scene, hits, truth, found, simulated)
+        return cls(sample.get("sample_token", ""), scene, hits, truth, found, simulated, "class" in sample)
 
     def layers(self) -> list[tuple[str, HitClusters]]:
         """Return what there is to draw, truth first; without either all hits as noise."""
@@ -86,51 +91,76 @@ def colors_of_hits(frame: EventFrame, *, by: str = "cluster") -> dict[str, np.nd
     """Return (N, 3) uint8 RGB for each layer of the frame.
 
     Args:
-        by: "cluster" or "class". By cluster a predicted one has the colour of the true one that it shares most energy
-            with, unless another one has more of that; hits in no cluster are grey.
+        by: "cluster" or "class". By cluster the `NUM_COLORED` of most energy have a colour each, others are light grey;
+            hits in no cluster are grey. A predicted one has the colour of the true one that it shares most energy with,
+            if that is half of its own or more and no other one has more of it. By class, truth without classes is grey.
     Raises:
         ValueError: another name.
     """
     if by not in COLORINGS:
         raise ValueError(f"colors_of_hits: by must be one of {', '.join(COLORINGS)}, got {by!r}")
-    table = np.array(CLUSTER_COLORS, np.uint8)
-    colors = {}
+    if by == "class":
+        table = np.array([CLASS_COLORS[name] for name in HIT_CLASSES], np.uint8)
+        unknown = np.full((len(frame.hits), 3), MUTED, np.uint8)
+        layers = frame.layers()
+        return {kind: unknown if _lacks_classes(frame, kind) else table[found.labels] for kind, found in layers}
+    table = np.array([*CLUSTER_COLORS, FURTHER, MUTED], np.uint8)  # the last also at index -1
+    return {kind: table[number] for kind, number in _color_numbers(frame).items()}
+
+
+def _lacks_classes(frame: EventFrame, kind: str) -> bool:
+    return kind == TRUTH and not frame.has_classes
+
+
+def _color_numbers(frame: EventFrame) -> dict[str, np.ndarray]:
+    """Return the number of each hit's colour for each layer: `NUM_COLORED` for further clusters, -1 for none."""
+    energy, numbers = frame.hits[:, 0], {}
     for kind, clusters in frame.layers():
-        if by == "class":
-            colors[kind] = np.array([CLASS_COLORS[name] for name in HIT_CLASSES], np.uint8)[clusters.labels]
-            continue
-        number = clusters.instances
+        number = _by_energy(clusters.instances, energy)
         if kind == PREDICTION and frame.truth is not None:
-            number = _like_truth(frame.truth.instances, number, frame.hits[:, 0])
-        colors[kind] = np.where((number >= 0)[:, None], table[number % len(table)], np.array(MUTED, np.uint8))
-    return colors
+            number = _like_truth(numbers[TRUTH], number, energy)
+        numbers[kind] = number
+    return {kind: np.minimum(number, NUM_COLORED) for kind, number in numbers.items()}
+
+
+def _by_energy(instances: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """Number clusters anew from 0 by falling energy; files may number them as they like, with gaps of any size."""
+    known, row = np.unique(instances, return_inverse=True)
+    sums = np.bincount(row, weights=energy, minlength=len(known))
+    sums[known < 0] = -1.0  # behind all clusters
+    place = np.empty(len(known), np.int64)
+    place[np.lexsort((known, -sums))] = np.arange(len(known))
+    place[known < 0] = -1
+    return place[row]
 
 
 def _like_truth(truth: np.ndarray, predicted: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Number predicted clusters as the true ones that they share most energy with; others behind all true ones.
+    """Number predicted clusters as the true ones that they share most energy with, if that is half of their own.
 
     Of several that share most with the same shower only the one with the most is numbered so: pieces are told apart.
+    Others take the colours that no shower has as long as there are any. Both are numbered by falling energy.
     """
     both = (truth >= 0) & (predicted >= 0)
-    known = np.unique(truth[truth >= 0])  # files may number clusters as they like, with gaps of any size
-    rows, columns = predicted.max(initial=-1) + 1, len(known)
-    if not columns:
-        return predicted
-    pair = predicted[both] * columns + np.searchsorted(known, truth[both])
-    shared = np.bincount(pair, weights=energy[both], minlength=rows * columns).reshape(rows, columns)
-    most, alike = shared.max(axis=1), known[shared.argmax(axis=1)]
-    order = np.lexsort((np.arange(rows), -most, alike))
-    first = order[np.append(True, np.diff(alike[order]) != 0)[:rows]]
-    first = first[most[first] > 0]
-    numbers = known[-1] + 1 + np.arange(rows)
-    numbers[first] = alike[first]
-    return np.where(predicted >= 0, np.append(numbers, -1)[predicted], -1)
+    rows, columns = predicted.max(initial=-1) + 1, truth.max(initial=-1) + 1
+    pair = predicted[both] * (columns + 1) + truth[both]  # a column more, so that there is one
+    shared = np.bincount(pair, weights=energy[both], minlength=rows * (columns + 1)).reshape(rows, columns + 1)
+    most, alike = shared.max(axis=1), shared.argmax(axis=1)
+    own = np.bincount(predicted[predicted >= 0], weights=energy[predicted >= 0], minlength=rows)
+    matched = np.flatnonzero((most > 0) & (2 * most >= own))
+    matched = matched[np.lexsort((matched, -most[matched], alike[matched]))]
+    first = matched[np.append(True, np.diff(alike[matched]) != 0)[: len(matched)]]
+    numbers = np.full(rows + 1, NUM_COLORED)
+    free = np.arange(columns, NUM_COLORED)
+    others = np.setdiff1d(np.arange(rows), first)[: len(free)]
+    numbers[others] = free[: len(others)]
+    numbers[first], numbers[-1] = alike[first], -1
+    return numbers[predicted]
 
 
 def draw_event(frame: EventFrame, *, size: int = 520, color_by: str = "cluster") -> np.ndarray:
     """Draw an event along the beam (x, y) and from the side (depth, distance from the beam), a column for each layer.
 
-    Large energies are drawn last and larger. Needs no display.
+    Coloured clusters are drawn over further ones, those over noise; large energies last and larger. Needs no display.
 
     Args:
         size: of each of the panels, pixels. color_by: as of `colors_of_hits`.
@@ -146,7 +176,7 @@ def draw_event(frame: EventFrame, *, size: int = 520, color_by: str = "cluster")
     )
     columns = []
     for kind, clusters in frame.layers():
-        panels = [_header(frame, kind, clusters, size)]
+        panels = [_header(frame, kind, clusters, size, color_by)]
         for label, *view in views:
             panel = _panel(*view, hits[:, 0], colors[kind], size)
             draw_text(panel, label, (10, size - 10), MUTED, scale=0.42)
@@ -175,7 +205,7 @@ def render_event(frame: EventFrame, *, width: int = 800, height: int = 700, colo
         if len(places):
             picture = cast_rays(mesh, intrinsics, camera, size=(2 * width, 2 * height))
             picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        pictures.append(np.concatenate([_header(frame, kind, clusters, width), picture]))
+        pictures.append(np.concatenate([_header(frame, kind, clusters, width, color_by), picture]))
     return np.concatenate(pictures, axis=1)
 
 
@@ -191,15 +221,35 @@ def point_of_view() -> np.ndarray:
     return look_at(eye, (0.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 
 
-def _header(frame: EventFrame, kind: str, clusters: HitClusters, width: int) -> np.ndarray:
+def _header(frame: EventFrame, kind: str, clusters: HitClusters, width: int, color_by: str) -> np.ndarray:
+    """Draw what is shown: clusters, energies, the event and what the colours mean."""
     panel = np.full((HEADER, width, 3), BACKGROUND, np.uint8)
     count = len(np.unique(clusters.instances[clusters.instances >= 0]))
-    inside = float(frame.hits[clusters.instances >= 0, 0].sum())
-    draw_text(panel, f"{kind}: {count} clusters, {inside:.0f} of {frame.hits[:, 0].sum():.0f} GeV", (10, 22))
+    inside, total = float(frame.hits[clusters.instances >= 0, 0].sum()), float(frame.hits[:, 0].sum())
+    told = f"{count} clusters, {inside:.0f} of {total:.0f} GeV"
+    if kind not in (TRUTH, PREDICTION):  # nobody said which there are
+        told = f"- clusters, - of {total:.0f} GeV"
+    draw_text(panel, f"{kind}: {told}", (10, 22))
     draw_text(panel, f"{frame.title()}  {len(frame.hits)} hits"[:70], (10, 44), MUTED, scale=0.42)
     if frame.simulated:
         draw_text(panel, "SIMULATED", (width - 110, 44), SIMULATED, scale=0.5)
+    at = 10
+    for text, color in _legend(frame, kind, count, color_by):
+        draw_text(panel, text, (at, 66), color, scale=0.42)
+        at += 6 * len(text) + 18
     return panel
+
+
+def _legend(frame: EventFrame, kind: str, count: int, color_by: str) -> list[tuple[str, tuple[int, int, int]]]:
+    """Say what the colours of a layer mean, as words in these colours."""
+    if color_by == "class":
+        return [("classes: -", MUTED)] if _lacks_classes(frame, kind) else list(CLASS_COLORS.items())
+    entries = [("in no cluster", MUTED)] if kind in (TRUTH, PREDICTION) else []
+    colored = np.unique(_color_numbers(frame)[kind])
+    colored = int(((colored >= 0) & (colored < NUM_COLORED)).sum())
+    if colored < count:
+        entries = [(f"{colored} clusters in colours", TEXT), (f"{count - colored} further ones", FURTHER), *entries]
+    return entries
 
 
 def _panel(u, v, u_range, v_range, energy, colors, size: int) -> np.ndarray:
@@ -215,7 +265,10 @@ def _panel(u, v, u_range, v_range, energy, colors, size: int) -> np.ndarray:
     columns = (u - u_range[0]) / (u_range[1] - u_range[0]) * (size - 1)
     rows = (size - 1) - (v - v_range[0]) / (v_range[1] - v_range[0]) * (size - 1)
     large = np.clip(np.log10(np.maximum(energy, 1e-3) / 0.1) + 1, 1, 4).astype(int)
-    order = np.lexsort((energy, (colors == np.array(MUTED)).all(axis=1) * -1))
+    above = np.full(len(colors), 2)
+    for layer, color in enumerate((MUTED, FURTHER)):
+        above[(colors == np.array(color)).all(axis=1)] = layer
+    order = np.lexsort((energy, above))
     for row in order:
         place = int(round(float(columns[row]))), int(round(float(rows[row])))
         cv2.circle(image, place, int(large[row]), tuple(int(c) for c in colors[row]), -1)

@@ -178,7 +178,7 @@ def test_displays(trained, root, tmp_path):
     assert [path.name for path in flat] == ["0000_sim_test_event_0_event.png", "0002_sim_test_event_empty_event.png"]
     by_class = visualize(replace(options, save=tmp_path / "class", color_by="class", max_samples=1))
     for one, other in zip(by_class, saved, strict=False):  # the first event's pictures, with Open3D two of them
-        assert one.name == other.name and one.read_bytes() != other.read_bytes()
+        assert one.name == f"{other.stem}_class.png" and one.read_bytes() != other.read_bytes()
     truth = visualize(VisualizeOptions(CONFIG, save=tmp_path / "truth", max_samples=1, data_root=str(root)))
     assert truth[0].name == flat[0].name and truth[0].read_bytes() != flat[0].read_bytes()
     with pytest.raises(ConfigError, match="--color-by: must be one of cluster, class for events, got 'height'"):

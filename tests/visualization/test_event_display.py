@@ -16,6 +16,9 @@ from pcperc.visualization.colors import MUTED
 from pcperc.visualization.event_display import (
     CLASS_COLORS,
     CLUSTER_COLORS,
+    FURTHER,
+    HEADER,
+    NUM_COLORED,
     EventFrame,
     colors_of_hits,
     draw_event,
@@ -40,21 +43,36 @@ def frame(predicted=None, **changes):
     return EventFrame.from_sample(sample, predictions=predicted)
 
 
+def palette(numbers):
+    """The colours that hits of these numbers have; None: further clusters."""
+    table = {None: FURTHER, -1: MUTED} | dict(enumerate(CLUSTER_COLORS))
+    return [list(table[number]) for number in numbers]
+
+
 def test_a_predicted_cluster_has_the_colour_of_the_shower_that_it_shares_most_energy_with():
     truth = np.array([-1, 0, 0, 0, 1, 1, 2, -1])
     hits = np.zeros((8, 9), np.float32)
-    hits[:, 0] = [9, 1, 1, 5, 1, 1, 1, 1]
+    hits[:, 0] = [9, 1, 1, 5, 1, 2, 1, 1]
     # 0 has most hits of shower 1 but most energy of shower 0; 1 holds shower 2; 2 holds noise alone.
     predicted = found([2, -1, -1, 0, 0, 0, 1, -1])
     colors = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": (truth >= 0).astype(int)}))
-    palette = np.array(CLUSTER_COLORS)
-    assert colors["truth"].tolist() == [list(MUTED) if k < 0 else palette[k].tolist() for k in truth]
-    expected = [5, -1, -1, 0, 0, 0, 2, -1]  # three true showers, and two numbers of predictions before this one
-    assert colors["prediction"].tolist() == [list(MUTED) if k < 0 else palette[k].tolist() for k in expected]
+    assert colors["truth"].tolist() == palette(truth)  # by falling energy as they are: 7, 3 and 1 GeV
+    assert colors["prediction"].tolist() == palette([3, -1, -1, 0, 0, 0, 2, -1])  # the first that no shower has
     by_class = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": (truth >= 0) * 2}), by="class")
     assert by_class["truth"][1].tolist() == list(CLASS_COLORS["hadronic"])
+    without = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": None}), by="class")
+    assert without["truth"].tolist() == palette([-1] * 8) and without["prediction"][3].tolist() != list(MUTED)
     with pytest.raises(ValueError, match="by must be one of cluster, class, got 'height'"):
         colors_of_hits(frame(), by="height")
+
+
+def test_less_than_half_of_its_energy_is_no_match():
+    truth = np.array([0, 0, -1, 1, 1, -1])
+    hits = np.zeros((6, 9), np.float32)
+    hits[:, 0] = [4, 1, 4.5, 2, 1, 2]
+    # 0: 4 of 8.5 GeV are of shower 0; 1: 2 of 4, just half.
+    colors = colors_of_hits(frame(found([0, -1, 0, 1, -1, 1]), hits=hits, instance=truth, **{"class": None}))
+    assert colors["prediction"].tolist() == palette([2, -1, 2, 1, -1, 1])
 
 
 def test_pieces_of_a_shower_are_told_apart_and_showers_may_have_any_numbers():
@@ -63,11 +81,40 @@ def test_pieces_of_a_shower_are_told_apart_and_showers_may_have_any_numbers():
     hits = np.zeros((6, 9), np.float32)
     hits[:, 0] = [1, 4, 1, 1, 1, 1]
     predicted = found([0, 1, 2, 2, 3, 3])
-    colors = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": None}))["prediction"]
-    palette = np.array(CLUSTER_COLORS)
-    # The first number behind all true ones is 2^40 + 1.
-    expected = [2**40 + 1, 7, 2**40 + 3, 2**40 + 3, 2**40, 2**40]
-    assert colors.tolist() == [palette[number % len(palette)].tolist() for number in expected]
+    colors = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": None}))
+    assert colors["truth"].tolist() == palette([0, 0, 0, 0, 1, 1])
+    assert colors["prediction"].tolist() == palette([3, 0, 2, 2, 1, 1])  # of two pieces the first colour to the larger
+
+
+def test_only_clusters_of_most_energy_are_in_colours(monkeypatch):
+    """More colours would be confetti; the heading counts those in grey. Where nobody said which there are is a dash."""
+    many = np.arange(80) // 2 - 10
+    event = made_event(np.random.default_rng(0), 3)
+    sums = np.bincount(many[many >= 0], weights=event["hits"][many >= 0, 0])
+    rank = np.argsort(np.argsort(-sums))
+    expected = palette([-1 if k < 0 else rank[k] if rank[k] < NUM_COLORED else None for k in many])
+    bare = {"instance": None, "class": None, "scene_name": ""}
+    alone = frame(found(many), **bare)
+    assert len(sums) == 30 and NUM_COLORED == 20 == len({*CLUSTER_COLORS} - {MUTED, FURTHER})
+    assert colors_of_hits(alone)["prediction"].tolist() == expected
+    # With 30 showers as well: those of most energy have theirs, and no other cluster has one.
+    shifted = np.roll(many, 1)
+    both = colors_of_hits(frame(found(shifted), instance=many, **{"class": None}))
+    assert both["truth"].tolist() == expected
+    told = {tuple(color) for color in both["prediction"].tolist()}
+    assert told <= {*CLUSTER_COLORS, MUTED, FURTHER} and FURTHER in told
+    texts = []
+    monkeypatch.setattr(event_display, "draw_text", lambda image, text, *_, **options: texts.append(text))
+    draw_event(alone)
+    assert texts[2:5] == ["20 clusters in colours", "10 further ones", "in no cluster"]
+    texts.clear()
+    draw_event(frame(**bare))
+    assert texts[0] == f"hits: - clusters, - of {event['hits'][:, 0].sum():.0f} GeV" and "in no cluster" not in texts
+    texts.clear()
+    draw_event(frame(), color_by="class")
+    assert texts[3:6] == list(CLASS_COLORS)
+    draw_event(frame(**{"class": None}), color_by="class")
+    assert "classes: -" in texts
 
 
 def colored(picture, color):
@@ -84,13 +131,13 @@ def test_hits_are_where_they_are(monkeypatch):
     for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
         instance = np.array([0, 1, 2, -1])[order]
         picture = draw_event(frame(hits=hits[order], instance=instance, **{"class": None}), size=561)
-        assert picture.shape == (58 + 2 * 561, 561, 3)
+        assert picture.shape == (HEADER + 2 * 561, 561, 3)
         # A pixel a centimetre along the beam; from the side 220 cm of depth and 280 cm of radius.
-        for (x, y, z), color in zip(places[[0, 2, 3]], (CLUSTER_COLORS[0], CLUSTER_COLORS[2], MUTED), strict=True):
-            assert picture[58 + 280 - int(y), 280 + int(x)].tolist() == list(color)
+        for (x, y, z), color in zip(places[[0, 2, 3]], (CLUSTER_COLORS[0], CLUSTER_COLORS[1], MUTED), strict=True):
+            assert picture[HEADER + 280 - int(y), 280 + int(x)].tolist() == list(color)
             column, row = (abs(z) - 310) / 220 * 560, 560 - np.hypot(x, y) / 280 * 560
-            assert picture[58 + 561 + round(row), round(column)].tolist() == list(color)
-        assert colored(picture, CLUSTER_COLORS[1]) == 0  # 10 MeV below 50 GeV
+            assert picture[HEADER + 561 + round(row), round(column)].tolist() == list(color)
+        assert colored(picture, CLUSTER_COLORS[2]) == 0  # 10 MeV below 50 GeV
     assert texts[0] == "truth: 3 clusters, 53 of 62 GeV" and "SIMULATED" in texts
     assert upright(hits).tolist() == [[-80, -100, 60]] * 2 + [[80, 150, -90], [0, 0, 200]]
 
@@ -101,7 +148,7 @@ def test_pictures(draw):
     truth = draw(frame())
     assert both.dtype == np.uint8 and both.shape[1] == 2 * truth.shape[1]
     # The same clusters, so the same picture twice but for its heading.
-    header, width = 58, truth.shape[1]
+    header, width = HEADER, truth.shape[1]
     assert (both[header:, :width] == both[header:, width:]).all() and (both[header:, :width] == truth[header:]).all()
     assert all(colored(truth, color) > 20 for color in (*CLUSTER_COLORS[:3], MUTED))
     assert colored(truth[:header], (255, 196, 60)) > 20  # SIMULATED
