@@ -18,7 +18,7 @@ from pcperc.benchmark.timing import WARM_UP, with_tf32
 from pcperc.benchmark.unet import ModelOptions
 from pcperc.engine.distributed import pick_device
 from pcperc.models.bevfusion import capture_frame
-from pcperc.nn.conv import SparseConvBase
+from pcperc.nn.conv_base import SparseConvBase
 
 STAGES = (
     "data_preprocessor", "encoders.camera.backbone", "encoders.camera.neck", "encoders.camera.view_transform",

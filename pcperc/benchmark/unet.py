@@ -24,7 +24,7 @@ from pcperc.benchmark.timing import WARM_UP, time_in_turns, with_tf32
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.models.minkunet import MinkUNet
-from pcperc.nn.conv import SparseConvBase
+from pcperc.nn.conv_base import SparseConvBase
 from pcperc.sparse import SparseTensor
 
 # The first and the last are the network as peers write it; the others, pcperc's own of ConvBlocks, only pcperc has.

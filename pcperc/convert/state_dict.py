@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from pcperc.convert.weights import SOURCES, convert_weight
-from pcperc.nn.conv import SparseConvBase
+from pcperc.nn.conv_base import SparseConvBase
 
 # What a library calls parameters inside its layers: pattern in the key, and what ours has there.
 _NAMES = {

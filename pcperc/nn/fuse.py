@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from pcperc.nn._checks import check_dtype
 from pcperc.nn._parts import own_layer, own_parameter
 from pcperc.nn.activation import LeakyReLU, ReLU
-from pcperc.nn.conv import SparseConvBase
+from pcperc.nn.conv_base import SparseConvBase
 from pcperc.nn.fold import RECTIFIERS, NormedLayer, fold_norm, in_place, takes_up
 from pcperc.nn.norm import BatchNorm
 from pcperc.nn.residual import ConvBlock, check_residual

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.nn._checks import TellsArguments, check_input
-from pcperc.nn.conv import PerAxis
+from pcperc.nn.conv_base import PerAxis
 from pcperc.ops._checks import REDUCTIONS, check_choice, to_tuple
 from pcperc.sparse import KernelMap, SparseTensor
 

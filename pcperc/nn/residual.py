@@ -7,7 +7,8 @@ from torch import nn
 from pcperc.nn._checks import check_dtype, check_input, has_hooks
 from pcperc.nn._parts import own_buffer, own_layer, own_parameter
 from pcperc.nn.activation import LeakyReLU, ReLU
-from pcperc.nn.conv import PerAxis, SparseConv, SparseConvBase, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
+from pcperc.nn.conv import SparseConv, SubMConv1d, SubMConv2d, SubMConv3d, SubMConv4d
+from pcperc.nn.conv_base import PerAxis, SparseConvBase
 from pcperc.nn.norm import BatchNorm
 from pcperc.nn.transposed_conv import SparseConvTranspose
 from pcperc.ops._checks import describe, positive_int

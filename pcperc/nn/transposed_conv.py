@@ -4,7 +4,7 @@
 import torch
 
 from pcperc.nn._checks import check_input
-from pcperc.nn.conv import PerAxis, SparseConvBase
+from pcperc.nn.conv_base import PerAxis, SparseConvBase
 from pcperc.sparse import KernelMap, SparseTensor
 from pcperc.sparse.topology import finer
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pcperc import ops
 from pcperc.nn._checks import check_input
-from pcperc.nn.conv import PerAxis
+from pcperc.nn.conv_base import PerAxis
 from pcperc.nn.pool import OverWindows, way_back
 from pcperc.sparse import KernelMap, SparseTensor
 
