@@ -11,11 +11,14 @@ from pcperc.ops._checks import describe, plain
 from pcperc.sparse.topology import Topology
 
 
-def check_batch_size(op: str, batch_size: int, dims: int) -> None:
-    """Require a number of clouds that the keys of coordinates can hold."""
+def check_batch_size(op: str, batch_size: int, dims: int, *, is_read: bool = False) -> None:
+    """Require a number of clouds that the keys of coordinates can hold; ``is_read``: it was read from coords."""
     largest = 1023 if dims <= 3 else 255
     if batch_size > largest:
-        raise ValueError(f"{op}: batch_size must be in [1, {largest}] for {dims} spatial axes, got {batch_size}")
+        source = " from the first column of coords, which is [batch, x, ...]" if is_read else ""
+        raise ValueError(
+            f"{op}: batch_size must be in [1, {largest}] for {dims} spatial axes, got {batch_size}{source}"
+        )
 
 
 def check_habits(coords: Tensor, feats: object, **per_axis: object) -> None:

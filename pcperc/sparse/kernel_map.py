@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcperc import ops
-from pcperc.sparse.topology import Axes, Topology
+from pcperc.sparse.topology import Axes, Topology, how_to_merge
 
 _ORDERED_ROWS = 8192  # an order does not pay for its launches on tables of fewer columns
 
@@ -128,15 +128,19 @@ class KernelMap:
         if self._is_symmetric and math.prod(self.kernel_size) == 1:  # each row sees itself: nothing to look up
             fine.require_distinct("build_kernel_map")
             return torch.arange(fine.coords.shape[0], dtype=torch.int32, device=fine.coords.device).unsqueeze(0)
-        neighbors = ops.build_kernel_map(
-            fine.coords,
-            coarse.coords,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            check=not (fine.is_distinct and coarse.is_distinct),
-        )
+        try:
+            neighbors = ops.build_kernel_map(
+                fine.coords,
+                coarse.coords,
+                kernel_size=self.kernel_size,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                check=not (fine.is_distinct and coarse.is_distinct),
+            )
+        except ValueError as error:
+            problem = str(error).removeprefix("build_kernel_map: ")
+            raise ValueError(f"build_kernel_map: {problem}{how_to_merge(error)}") from error
         fine.note_distinct()  # the operator looked
         coarse.require_distinct("build_kernel_map")
         return neighbors

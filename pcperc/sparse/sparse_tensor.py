@@ -33,6 +33,9 @@ Spacing = int | Fraction
 class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=ATTRIBUTES):
     """Features of the voxels of a batch of clouds. The voxels never change; features change by :meth:`replace`.
 
+    The first column of ``coords`` is the batch, also of a single cloud: (M, 3) coordinates are ``[batch, x, y]``, on a
+    lattice of two axes. For x, y, z alone put zeros in front: ``torch.nn.functional.pad(xyz, (1, 0))``.
+
     ``x + y``, ``x * 2``, ``-x`` work on features where the voxels are the same; ``x[i]``, ``x[1:3]`` and ``for item in
     x`` go over the clouds of the batch; ``len(x)`` is the number of voxels.
 
@@ -72,13 +75,14 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
             raise
         is_traced = torch.compiler.is_compiling()
         extent = None if is_traced or not len(coords) else ops.coords_extent(coords)  # the one wait
-        if batch_size is None:
+        is_read = batch_size is None
+        if is_read:
             if is_traced:
                 raise ValueError("SparseTensor: batch_size must be given under torch.compile, got None")
             batch_size = 0 if extent is None else max(extent.highest[0] + 1, 0)
         else:
             batch_size = positive_int("SparseTensor", "batch_size", batch_size)
-        check_batch_size("SparseTensor", batch_size, dims)
+        check_batch_size("SparseTensor", batch_size, dims, is_read=is_read)
         _check_feats(coords, feats)
         check_bounds(coords, batch_size, spatial_shape, extent)
         if kernel_maps is not None and not isinstance(kernel_maps, KernelMapCache):

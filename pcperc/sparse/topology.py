@@ -66,7 +66,7 @@ class Topology:
         try:
             ops.build_kernel_map(self.coords, self.coords, kernel_size=1)
         except ValueError as error:
-            raise ValueError(f"{op}: coords must be distinct rows in range ({error})") from error
+            raise ValueError(f"{op}: coords must be distinct rows in range ({error}){how_to_merge(error)}") from error
         self.note_distinct()
 
     def note_distinct(self) -> None:
@@ -102,3 +102,9 @@ def _ratio(a: int | Fraction, b: int) -> int | Fraction:
     """a / b, exactly; a whole number is an int."""
     a = a if isinstance(a, Fraction) else operator.index(a)  # a constant under torch.compile, which traces no Fraction
     return int(a // b) if a % b == 0 else Fraction(a) / b
+
+
+def how_to_merge(error: ValueError) -> str:
+    """Return what to add to a message of repeated rows, "" for another one."""
+    hint = "; pcperc.nn.point_to_voxel(pcperc.PointTensor(coords.float(), feats)) takes the mean of equal rows"
+    return hint if "repeats an earlier row" in str(error) else ""

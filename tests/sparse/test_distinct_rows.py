@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pcperc.nn as spnn
-from pcperc import SparseTensor, collate, crop, ops, prune
+from pcperc import PointTensor, SparseTensor, collate, crop, ops, prune
 from tests.ops.clouds import coords_of, random_coords
 
 SHAPE = (8, 8, 8)
@@ -45,6 +45,18 @@ def test_a_repeated_row_is_named(op, call, device):
     call = call.to(device) if isinstance(call, torch.nn.Module) else call
     with torch.no_grad(), pytest.raises(ValueError, match=rf"^{op}: .*row \d = .* repeats an earlier row"):
         call(repeated(device))
+
+
+def test_the_message_says_how_repeated_rows_are_merged(device):
+    x = repeated(device)
+    hint = r"; pcperc.nn.point_to_voxel\(pcperc.PointTensor\(coords.float\(\), feats\)\) takes the mean of equal rows$"
+    for call in (spnn.SubMConv3d(2, 2, 3).to(device), SparseTensor.dense):
+        with pytest.raises(ValueError, match=hint):
+            call(x)
+    feats = torch.arange(8.0, device=device).reshape(4, 2)
+    merged = spnn.point_to_voxel(PointTensor(x.coords.float(), feats))
+    assert merged.coords.tolist() == [[0, 1, 1, 1], [0, 2, 1, 1], [1, 1, 1, 1]]
+    assert merged.feats.tolist() == [[0, 1], [4, 5], [4, 5]]  # (2, 3) and (6, 7)
 
 
 @pytest.fixture

@@ -80,6 +80,11 @@ def test_sizes_may_be_numbers_of_numpy():
 def test_batch_size_is_read_from_the_coords_where_it_is_not_given():
     assert SparseTensor(coords_of((0, 0, 0, 0), (3, 0, 0, 0)), torch.ones(2, 1)).batch_size == 4
     assert SparseTensor(coords_of(), torch.ones(0, 1)).batch_size == 0
+    message = (
+        r"batch_size must be in \[1, 1023\] for 2 spatial axes, got 2001 from the first column of coords, which is \["
+    )
+    with pytest.raises(ValueError, match=message):  # x, y, z without a batch
+        SparseTensor(torch.tensor([[2000, 3, 4]], dtype=torch.int32), torch.ones(1, 1))
 
 
 def test_len_counts_voxels_as_that_of_the_features_does():
