@@ -2,6 +2,7 @@
 """Every config is read and checked; the published networks' parameters; what a data set asks of its network."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,21 @@ def test_parameters_of_the_published_variants(path, millions):
     with torch.device("meta"):
         model = MODELS.build(load_config(path).model)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_the_page_of_models_says_their_parameters():
+    rows = [line.split("|")[1:4] for line in Path("docs/models.md").read_text().splitlines() if line.startswith("| `")]
+    counted = 0
+    for configs, _, millions in rows:
+        names, path = re.findall(r"`([^`]+)`", configs), ""
+        for name, number in zip(names, millions.replace(" ", "").split(","), strict=False):  # a subnet has its own
+            path = name if "/" in name else str(Path(path).with_name(name))
+            with torch.device("meta" if re.search("/bevfusion|/pvcnn", path) else "cpu"):  # others look at values
+                model = MODELS.build(load_config(path).model)
+            digits = len(number.partition(".")[2])
+            assert f"{sum(p.numel() for p in model.parameters()) / 1e6:.{digits}f}" == number, path
+            counted += 1
+    assert counted == 32
 
 
 def test_no_config_is_of_another_kind():

@@ -18,7 +18,7 @@ from pcperc.registry import ALL
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     *("README.md", "docs/add_a_dataset.md", "docs/own_events.md", "docs/convolutions.md"),
-    *("docs/sparse_tensor.md", "docs/migrate.md"),
+    *("docs/models.md", "docs/sparse_tensor.md", "docs/migrate.md"),
 ]
 NAME = re.compile(r"\b(?:pcperc|spnn)(?:\.\w+)+")
 ALL_PAGES = sorted(
