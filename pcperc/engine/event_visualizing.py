@@ -10,7 +10,9 @@ from pcperc.engine.messages import say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.geometry import HitClusters
 from pcperc.visualization import open3d_problem, save_png
-from pcperc.visualization.event_display import COLORINGS, EventFrame, draw_event, render_event
+from pcperc.visualization.event_colors import COLORINGS
+from pcperc.visualization.event_display import draw_event, render_event
+from pcperc.visualization.event_frame import EventFrame
 from pcperc.visualization.event_viewer import HELP, EventViewer
 
 Predict = Callable[[int, dict], HitClusters | None]

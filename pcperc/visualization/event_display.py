@@ -1,160 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calorimeter events: hits in the colours of their clusters, true beside predicted, flat and in three dimensions."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
-
 import cv2
 import numpy as np
 
 from pcperc.geometry import HitClusters
-from pcperc.geometry.calorimeter import HIT_CLASSES
-from pcperc.visualization.colors import BACKGROUND, MUTED, OTHER_COLORS, RING, SIMULATED, TEXT
+from pcperc.visualization.colors import BACKGROUND, MUTED, RING, SIMULATED, TEXT
 from pcperc.visualization.drawing import draw_line, draw_text
+from pcperc.visualization.event_colors import (
+    CLASS_COLORS,
+    FURTHER,
+    NUM_COLORED,
+    color_numbers,
+    colors_of_hits,
+    lacks_classes,
+)
+from pcperc.visualization.event_frame import EventFrame
 from pcperc.visualization.frame import PREDICTION, TRUTH
 from pcperc.visualization.scene import SceneError, cast_rays, look_at, open3d_problem
 from pcperc.visualization.scene_geometry import point_squares
 
-COLORINGS = ("cluster", "class")
-CLASS_COLORS = {"noise": MUTED, "electromagnetic": (64, 156, 255), "hadronic": (255, 120, 50)}
-CLUSTER_COLORS = (
-    *((255, 80, 70), (64, 156, 255), (48, 209, 88), (255, 214, 10), (255, 120, 200), (175, 100, 255)),
-    *((0, 230, 200), (255, 140, 0), *OTHER_COLORS),
-    *((200, 150, 100), (40, 150, 60), (190, 60, 130), (150, 90, 30), (0, 140, 150), (255, 190, 170)),
-)
-NUM_COLORED = len(CLUSTER_COLORS)  # clusters of an event, those of most energy; more would be told apart by nobody
-FURTHER = (162, 166, 174)  # of all other clusters
 HEADER = 78  # pixels above each panel
 EYE_DISTANCE = 620.0  # cm from the middle of the endcap
 POINT_SIZE = 2.5  # pixels of the pictures in three dimensions
-
-
-@dataclass(frozen=True)
-class EventFrame:
-    """One event to look at.
-
-    Attributes:
-        token: name of the sample. scene_name: name of its split.
-        hits: (N, 9) `HIT_COLUMNS`.
-        truth, predictions: of numpy arrays, or None where there are none to show.
-        simulated: whether the data come from a simulator; every picture then says so.
-        has_classes: whether the truth says the class of a hit.
-    """
-
-    token: str
-    scene_name: str
-    hits: np.ndarray
-    truth: HitClusters | None = None
-    predictions: HitClusters | None = None
-    simulated: bool = False
-    has_classes: bool = True
-
-    @classmethod
-    def from_sample(
-        cls, sample: dict[str, Any], *, predictions: HitClusters | None = None, simulated: bool = False
-    ) -> EventFrame:
-        """Make a frame of a sample of a data set (docs/conventions.md).
-
-        Raises:
-            ValueError: not a prediction for each hit.
-        """
-        hits, truth = sample["hits"], None
-        if "instance" in sample:  # the recHit layout knows clusters but no classes
-            label = sample.get("class", (np.asarray(sample["instance"]) >= 0).astype(np.int64))
-            truth = HitClusters(label, sample["instance"], np.ones(len(hits), np.float32))
-        if predictions is not None and len(predictions) != len(hits):
-            raise ValueError(f"EventFrame: predictions must be of {len(hits)} hits, got {len(predictions)}")
-        scene = sample.get("scene_name", "")
-        found = None if predictions is None else predictions.numpy()
-        simulated = simulated or "sim" in scene.lower()
-        return cls(sample.get("sample_token", ""), scene, hits, truth, found, simulated, "class" in sample)
-
-    def layers(self) -> list[tuple[str, HitClusters]]:
-        """Return what there is to draw, truth first; without either all hits as noise."""
-        layers = [(TRUTH, self.truth), (PREDICTION, self.predictions)]
-        found = [(kind, clusters) for kind, clusters in layers if clusters is not None]
-        return found or [("hits", HitClusters.all_noise(len(self.hits)).numpy())]
-
-    @property
-    def file_name(self) -> str:
-        """The token as part of a file's name."""
-        return self.token.replace("/", "_")
-
-    def title(self) -> str:
-        """Return the event in one line."""
-        return self.token
-
-
-def colors_of_hits(frame: EventFrame, *, by: str = "cluster") -> dict[str, np.ndarray]:
-    """Return (N, 3) uint8 RGB for each layer of the frame.
-
-    Args:
-        by: "cluster" or "class". By cluster the `NUM_COLORED` of most energy have a colour each, others are light grey;
-            hits in no cluster are grey. A predicted one has the colour of the true one that it shares most energy with,
-            if that is half of its own or more and no other one has more of it. By class, truth without classes is grey.
-    Raises:
-        ValueError: another name.
-    """
-    if by not in COLORINGS:
-        raise ValueError(f"colors_of_hits: by must be one of {', '.join(COLORINGS)}, got {by!r}")
-    if by == "class":
-        table = np.array([CLASS_COLORS[name] for name in HIT_CLASSES], np.uint8)
-        unknown = np.full((len(frame.hits), 3), MUTED, np.uint8)
-        layers = frame.layers()
-        return {kind: unknown if _lacks_classes(frame, kind) else table[found.labels] for kind, found in layers}
-    table = np.array([*CLUSTER_COLORS, FURTHER, MUTED], np.uint8)  # the last also at index -1
-    return {kind: table[number] for kind, number in _color_numbers(frame).items()}
-
-
-def _lacks_classes(frame: EventFrame, kind: str) -> bool:
-    return kind == TRUTH and not frame.has_classes
-
-
-def _color_numbers(frame: EventFrame) -> dict[str, np.ndarray]:
-    """Return the number of each hit's colour for each layer: `NUM_COLORED` for further clusters, -1 for none."""
-    energy, numbers = frame.hits[:, 0], {}
-    for kind, clusters in frame.layers():
-        number = _by_energy(clusters.instances, energy)
-        if kind == PREDICTION and frame.truth is not None:
-            number = _like_truth(numbers[TRUTH], number, energy)
-        numbers[kind] = number
-    return {kind: np.minimum(number, NUM_COLORED) for kind, number in numbers.items()}
-
-
-def _by_energy(instances: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Number clusters anew from 0 by falling energy; files may number them as they like, with gaps of any size."""
-    known, row = np.unique(instances, return_inverse=True)
-    sums = np.bincount(row, weights=energy, minlength=len(known))
-    sums[known < 0] = -1.0  # behind all clusters
-    place = np.empty(len(known), np.int64)
-    place[np.lexsort((known, -sums))] = np.arange(len(known))
-    place[known < 0] = -1
-    return place[row]
-
-
-def _like_truth(truth: np.ndarray, predicted: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Number predicted clusters as the true ones that they share most energy with, if that is half of their own.
-
-    Of several that share most with the same shower only the one with the most is numbered so: pieces are told apart.
-    Others take the colours that no shower has as long as there are any. Both are numbered by falling energy.
-    """
-    both = (truth >= 0) & (predicted >= 0)
-    rows, columns = predicted.max(initial=-1) + 1, truth.max(initial=-1) + 1
-    pair = predicted[both] * (columns + 1) + truth[both]  # a column more, so that there is one
-    shared = np.bincount(pair, weights=energy[both], minlength=rows * (columns + 1)).reshape(rows, columns + 1)
-    most, alike = shared.max(axis=1), shared.argmax(axis=1)
-    own = np.bincount(predicted[predicted >= 0], weights=energy[predicted >= 0], minlength=rows)
-    matched = np.flatnonzero((most > 0) & (2 * most >= own))
-    matched = matched[np.lexsort((matched, -most[matched], alike[matched]))]
-    first = matched[np.append(True, np.diff(alike[matched]) != 0)[: len(matched)]]
-    numbers = np.full(rows + 1, NUM_COLORED)
-    free = np.arange(columns, NUM_COLORED)
-    others = np.setdiff1d(np.arange(rows), first)[: len(free)]
-    numbers[others] = free[: len(others)]
-    numbers[first], numbers[-1] = alike[first], -1
-    return numbers[predicted]
 
 
 def draw_event(frame: EventFrame, *, size: int = 520, color_by: str = "cluster") -> np.ndarray:
@@ -243,9 +111,9 @@ def _header(frame: EventFrame, kind: str, clusters: HitClusters, width: int, col
 def _legend(frame: EventFrame, kind: str, count: int, color_by: str) -> list[tuple[str, tuple[int, int, int]]]:
     """Say what the colours of a layer mean, as words in these colours."""
     if color_by == "class":
-        return [("classes: -", MUTED)] if _lacks_classes(frame, kind) else list(CLASS_COLORS.items())
+        return [("classes: -", MUTED)] if lacks_classes(frame, kind) else list(CLASS_COLORS.items())
     entries = [("in no cluster", MUTED)] if kind in (TRUTH, PREDICTION) else []
-    colored = np.unique(_color_numbers(frame)[kind])
+    colored = np.unique(color_numbers(frame)[kind])
     colored = int(((colored >= 0) & (colored < NUM_COLORED)).sum())
     if colored < count:
         entries = [(f"{colored} clusters in colours", TEXT), (f"{count - colored} further ones", FURTHER), *entries]

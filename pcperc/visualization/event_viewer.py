@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pcperc.visualization.event_display import COLORINGS, EventFrame, colors_of_hits, point_of_view, upright
+from pcperc.visualization.event_colors import COLORINGS, colors_of_hits
+from pcperc.visualization.event_display import point_of_view, upright
+from pcperc.visualization.event_frame import EventFrame
 from pcperc.visualization.scene import import_open3d
 from pcperc.visualization.scene_viewer import SceneViewer
 

@@ -13,18 +13,9 @@ import torch
 from pcperc.geometry import HitClusters
 from pcperc.visualization import event_display, open3d_problem
 from pcperc.visualization.colors import MUTED
-from pcperc.visualization.event_display import (
-    CLASS_COLORS,
-    CLUSTER_COLORS,
-    FURTHER,
-    HEADER,
-    NUM_COLORED,
-    EventFrame,
-    colors_of_hits,
-    draw_event,
-    render_event,
-    upright,
-)
+from pcperc.visualization.event_colors import CLASS_COLORS, CLUSTER_COLORS, FURTHER, NUM_COLORED, colors_of_hits
+from pcperc.visualization.event_display import HEADER, draw_event, render_event, upright
+from pcperc.visualization.event_frame import EventFrame
 from tests.calorimeter_events import made_event
 
 ROOT = Path(__file__).parents[2]
@@ -171,7 +162,7 @@ def test_predictions_of_another_length():
 DRIVER = """
 import sys, cv2, numpy as np
 sys.path.insert(0, sys.argv[1])
-from pcperc.visualization.event_display import CLUSTER_COLORS
+from pcperc.visualization.event_colors import CLUSTER_COLORS
 from pcperc.visualization.event_viewer import EventViewer
 from tests.visualization.test_event_display import found, frame
 
