@@ -4,23 +4,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from pcperc.datasets import MAP_CLASSES, LabelMap, ModelNet40, collate
-from pcperc.engine.cloud_inference import check_category, describe_class, reads_clouds
+from pcperc.datasets import ModelNet40, collate
+from pcperc.engine.cloud_inference import check_category, reads_clouds
 from pcperc.engine.config import ConfigError
 from pcperc.engine.distributed import pick_device
 from pcperc.engine.file_samples import Reading, classes_of, file_sample, label_map_of
-from pcperc.engine.hit_inference import clusters_hits, describe_clusters, write_clusters
+from pcperc.engine.hit_inference import clusters_hits
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import one_line, say
+from pcperc.engine.prediction_files import write_prediction
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import row_by_row
-from pcperc.files import write_text, written_whole
-from pcperc.geometry import IGNORED, CloudClass, Detections, HitClusters, MapPrediction, PointLabels
+from pcperc.files import write_text
+from pcperc.geometry import CloudClass, Detections, HitClusters, MapPrediction, PointLabels
 from pcperc.registry import DATASETS, TRANSFORMS, resolve_type
 from pcperc.transforms import DrawMapMasks
 
@@ -106,7 +105,7 @@ def infer(options: InferOptions) -> list[Path]:
                 "trained_on_simulated_data": opened.simulated,
             }
             out = options.out / f"{Path(path).name}.json"
-            parts, words = _write_beside(found, sample, out, min_score, classes, label_map)
+            parts, words = write_prediction(found, sample, out, min_score, classes, label_map)
             write_text(out, row_by_row(head, parts))
             written.append(out)
             display.advance(f"{words} in {Path(path).name}")
@@ -114,29 +113,6 @@ def infer(options: InferOptions) -> list[Path]:
     if failed:
         raise ValueError(f"{len(failed)} of {len(options.files)} files failed, as said above: {', '.join(failed)}")
     return written
-
-
-def _write_beside(
-    found: Any, sample: dict, out: Path, min_score: float, classes: Sequence[str], label_map: LabelMap | None
-) -> tuple[dict[str, list[dict]], str]:
-    """Write what belongs beside the result file ``out``; return the parts of that file, and a few words on them."""
-    parts, text = {}, []
-    for result in found.values() if isinstance(found, dict) else [found]:
-        if isinstance(result, HitClusters):
-            key, rows, words = _write_clusters(result, sample["hits"], out)
-        elif isinstance(result, PointLabels):
-            key, rows, words = _write_labels(result, label_map, out)
-        elif isinstance(result, MapPrediction):
-            key, rows, words = _write_map(result, out)
-        elif isinstance(result, CloudClass):
-            rows = describe_class(result)
-            key, words = "class", rows[0]["class"] if rows else "nothing"
-        else:
-            rows = describe(result.filter(result.scores >= min_score), classes)
-            key, words = "detections", f"{len(rows)} objects"
-        parts[key] = rows
-        text.append(words)
-    return parts, ", ".join(text)
 
 
 @torch.inference_mode()
@@ -150,78 +126,6 @@ def predict(
     batch = model.data_preprocessor(collate([sample]), False)
     found = model(**batch, mode="predict")[0]
     return {task: part.to("cpu") for task, part in found.items()} if isinstance(found, dict) else found.to("cpu")
-
-
-def _write_clusters(found: HitClusters, hits: np.ndarray, out: Path) -> tuple[str, list[dict], str]:
-    """Write the cluster of each hit beside ``out``; return the key, rows and words of the result file."""
-    rows = describe_clusters(found, hits)
-    write_clusters(out.with_suffix(".clusters.npz"), found, rows)
-    return "clusters", rows, f"{len(rows)} clusters"
-
-
-def _write_labels(found: PointLabels, label_map: LabelMap, out: Path) -> tuple[str, list[dict], str]:
-    """The same of the class of each point."""
-    with written_whole(out.with_suffix(".label")) as partial:
-        partial.write_bytes(label_map.to_recorded(found.numpy().labels).astype("<u4").tobytes())
-    return "classes", describe_labels(found, label_map), f"{len(found)} points"
-
-
-def _write_map(found: MapPrediction, out: Path) -> tuple[str, list[dict], str]:
-    """The same of the probabilities of a map."""
-    with written_whole(out.with_suffix(".map.npy")) as partial, open(partial, "wb") as file:
-        np.save(file, found.numpy().probabilities.astype(np.float32))
-    return "map", describe_map(found, MAP_CLASSES), "a map"
-
-
-def describe(detections: Detections, classes: Sequence[str]) -> list[dict]:
-    """Return detections as plain data: metres, radians, metres a second, in the LiDAR's frame."""
-    rows = []
-    for box, score, label in zip(
-        detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-    ):
-        x, y, z, length, width, height, yaw, vx, vy = (round(value, 4) for value in box)
-        rows.append(
-            {
-                "class": classes[label],
-                "score": round(score, 4),
-                "center": [x, y, z],
-                "size_lwh": [length, width, height],
-                "yaw": yaw,
-                "velocity": [vx, vy],
-            }
-        )
-    return rows
-
-
-def describe_labels(found: PointLabels, label_map: LabelMap) -> list[dict]:
-    """Return how many points have each class that occurs, with what number, and the mean probability of it.
-
-    The probability is among all classes of the data set, of parts also those of other categories.
-    """
-    found = found.numpy()
-    rows = []
-    for label in np.unique(found.labels[found.labels != IGNORED]):
-        own = found.labels == label
-        rows.append(
-            {
-                "class": label_map.classes[label],
-                "number": int(label_map.recorded_ids[label]),
-                "points": int(own.sum()),
-                "mean_score": round(float(found.scores[own].mean()), 4),
-            }
-        )
-    return rows
-
-
-def describe_map(found: MapPrediction, classes: Sequence[str], *, threshold: float = 0.5) -> list[dict]:
-    """Return how many square metres around the vehicle each class has, where its probability reaches the threshold."""
-    found = found.numpy()
-    square_metres = float(np.prod(found.grid.cell_size))
-    cells = (found.probabilities >= threshold).sum(axis=(1, 2))
-    return [
-        {"class": name, "square_metres": round(float(count) * square_metres, 2)}
-        for name, count in zip(classes, cells, strict=True)
-    ]
 
 
 def raw_transforms(dataset: dict) -> list:

@@ -16,7 +16,8 @@ from pcperc.datasets import CLASSES, argoverse2, kitti_files, waymo
 from pcperc.engine.config import ConfigError
 from pcperc.engine.exporting import ExportOptions, export_samples
 from pcperc.engine.file_samples import classes_of
-from pcperc.engine.inference import InferOptions, describe, infer
+from pcperc.engine.inference import InferOptions, infer
+from pcperc.engine.prediction_files import describe
 from pcperc.engine.raw_files import read_cameras, read_points
 from pcperc.geometry import Detections
 from pcperc.registry import DATASETS

@@ -13,7 +13,7 @@ from pcperc.datasets.shapenet_part_labels import PART_NAMES, PARTS
 from pcperc.engine import event_visualizing, scene_visualizing
 from pcperc.engine.config import ConfigError
 from pcperc.engine.hit_inference import describe_clusters, write_clusters
-from pcperc.engine.inference import describe
+from pcperc.engine.prediction_files import describe
 from pcperc.engine.raw_files import row_by_row
 from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.geometry import Detections, HitClusters
