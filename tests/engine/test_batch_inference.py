@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from pcperc.engine import batch_inference
 from pcperc.engine.batch_inference import BatchOptions, FrameSource, PartWriter, infer_on_ray, part_paths, read_parts
@@ -33,6 +34,7 @@ def options(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frames")
     cfg = load_config(CONFIG)
     meta = {"config": plain_config(cfg), "config_file": str(CONFIG), "simulated": True}
+    torch.manual_seed(0)
     save_weights(MODELS.build(cfg["model"]).state_dict(), folder / "model.safetensors", meta=meta)
     rng = np.random.default_rng(0)
     files = [folder / f"cloud_{index:02d}.npy" for index in range(FRAMES)]
