@@ -9,7 +9,7 @@ import pytest
 
 from pcperc.datasets import MAP_CLASSES, NuScenesDataset, collate
 from pcperc.datasets.nuscenes_map import expansion_path, read_vector_map
-from pcperc.geometry import BEVGrid, transform_points
+from pcperc.geometry import BEVGrid, VectorMap, rotation_z, transform_points
 from pcperc.simulation.nuscenes_map import MapLayers
 from pcperc.transforms import DrawMapMasks, GlobalScaleRotateTranslate, RandomFlip3D
 from tests import oracles_map as oracle
@@ -38,7 +38,10 @@ def layers() -> MapLayers:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     out = write_tiny_root(tmp_path_factory.mktemp("root"))
-    expansion_path(out, LOCATION).write_text(json.dumps(layers().to_json()))
+    content = layers().to_json()
+    first, second = content["drivable_area"]
+    first["polygon_tokens"] += second["polygon_tokens"]  # as published, one record has many areas
+    expansion_path(out, LOCATION).write_text(json.dumps({**content, "drivable_area": [first]}))
     prepare(out)
     return out
 
@@ -108,6 +111,31 @@ def test_masks_move_with_the_points(root):
         assert same.mean() > 0.985, "but for points within a cell of an edge"
         wrong_way = before[:, here[:, 0], here[:, 1]] == before[:, there[:, 0], there[:, 1]]
         assert wrong_way.mean() < 0.9
+
+
+def test_masks_are_drawn_where_the_whole_augmentation_leads():
+    """By the oracle: a LiDAR that is mounted turned and off the axle; then mirrored, turned, scaled and shifted."""
+    street = [[(-4.0, -9.0), (22.0, -6.0), (15.0, 16.0), (2.0, 7.0), (-9.0, 12.0)]]
+    street += [[(1.0, -3.0), (4.0, -3.0), (2.0, 0.0)], [(6.0, 0.0), (10.0, 1.0), (7.0, 5.0)]]  # two holes
+    line = [(-12.0, 3.0), (1.0, 2.0), (13.0, -11.0)]
+    world = VectorMap("place", {"street": [[np.array(ring) for ring in street]]}, {"street": [np.array(line)]})
+    ego, lidar = dict(x=3.0, y=1.5, heading=0.7), dict(x=0.9, y=0.3, heading=-1.5)
+    ego2global, lidar2ego = (rotation_z(place["heading"]) for place in (ego, lidar))
+    ego2global[:2, 3], lidar2ego[:2, 3] = (ego["x"], ego["y"]), (lidar["x"], lidar["y"])
+    augment = dict(scale=1.2, mirror=True, turn=0.4, shift=(2.5, -1.5))
+    lidar_aug = 1.2 * rotation_z(0.4) @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    lidar_aug[:, 3] = (2.5, -1.5, 0.3, 1.0)
+    sample = {"vector_map": world, "ego2global": ego2global, "lidar2ego": lidar2ego, "lidar_aug": lidar_aug}
+
+    def seen(places):
+        return [oracle.seen_from(oracle.seen_from(place, **ego), **lidar, **augment) for place in places]
+
+    bounds = dict(x_bound=(-15.0, 20.0, 0.5), y_bound=(-20.0, 15.0, 0.7))
+    around, *holes = map(seen, street)
+    expected = oracle.mask([(around, holes)], [seen(line)], *bounds.values(), width=1.2 * 0.8, margin=1e-6)
+    mask = DrawMapMasks(**bounds, line_width=0.8)(sample)["map_masks"][0]
+    assert 0.1 < mask.mean() < 0.9
+    assert all(value is None or mask[cell] == value for cell, value in expected.items())
 
 
 @pytest.mark.parametrize("index", range(3))

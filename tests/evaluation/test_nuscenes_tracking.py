@@ -23,7 +23,8 @@ from pcperc.evaluation import (
     write_tracking_results,
 )
 from pcperc.evaluation.nuscenes_tracking import TRACKING_CLASSES
-from pcperc.geometry import Detections, Tracks, wrap_angle
+from pcperc.evaluation.nuscenes_tracking_results import tracks_to_rows
+from pcperc.geometry import Detections, Tracks, boxes_from_nuscenes, wrap_angle
 from pcperc.tracking import TRACKERS, GreedyTracker
 from tests import nuscenes_root as tiny
 
@@ -51,6 +52,35 @@ def score(data, make, **options):
         batch = collate(samples[start : start + 2])
         metric.process(batch, [make(sample) for sample in batch["samples"]])
     return metric.evaluate(len(samples))
+
+
+def test_scenes_share_no_track_and_tilted_sensors_no_heading():
+    """Boxes that stand upright in the world come out as they are; a later scene has numbers of its own."""
+    tilted = np.eye(4)
+    tilt, turn = (np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]) for a in (0.2, 0.1))
+    tilted[:3, :3], tilted[:3, 3] = tilt @ turn[[2, 0, 1]][:, [2, 0, 1]], (300.0, -200.0, 4.0)
+    world = np.array([[310.0, -195.0, 3.0, 4.5, 2.0, 1.6, 0.9, 3.0, -2.0]])
+    half = world[:, 6] / 2
+    rotation = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], 1)
+    seen = boxes_from_nuscenes(world[:, :3], world[:, [4, 3, 5]], rotation, world[:, 7:], np.linalg.inv(tilted))
+    found = Detections(torch.from_numpy(seen), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    for tracker in TRACKERS.values():
+        samples = [SceneSample(str(time), f"scene-{time}", float(time), found, tilted) for time in (1, 2)]
+        tracks = track_scenes(tracker(CLASSES), samples)
+        for one in tracks.values():
+            np.testing.assert_allclose(one.boxes, world, rtol=1e-9)
+        assert [tracks[token].ids.tolist() for token in "12"] == [[1], [2]]
+        out_of_order = [sample._replace(scene_name="scene") for sample in samples[::-1]]
+        tracks = track_scenes(tracker(CLASSES), out_of_order)
+        assert [tracks[token].ids.tolist() for token in "12"] == [[1], [1]]
+
+
+def test_of_too_many_tracks_the_best_are_written():
+    boxes, scores = np.tile([0.0, 0, 0, 4, 2, 1, 0, 0, 0], (510, 1)), np.arange(510.0) / 510
+    rows = tracks_to_rows(
+        Tracks(boxes, scores, np.zeros(510, np.int64), np.arange(510)), sample_token="t", classes=CLASSES
+    )
+    assert [row["tracking_id"] for row in rows] == [str(number) for number in range(10, 510)]
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)

@@ -26,6 +26,7 @@ def test_decode_undoes_encode():
 
 def test_decode_of_diverged_sizes_is_finite():
     assert CODER.decode(torch.full((1, 10), 1e4)).isfinite().all()
+    assert (CODER.decode(torch.full((1, 10), -1e4))[:, 3:6] > 0).all()
 
 
 def test_usable_boxes():

@@ -165,7 +165,16 @@ def test_scales_make_small_boxes_meet():
     assert CenterTask((0, 1)).suppress(boxes, scores, members).tolist() == [1, 0]
     assert CenterTask((0, 1), scales=(3.0, 3.0)).suppress(boxes, scores, members).tolist() == [1]
     assert CenterTask((0, 1), scales=(1.0, 1.2)).suppress(boxes, scores, members).tolist() == [1, 0]
+    each_its_own = CenterTask((0, 1), threshold=0.05, scales=(1.0, 3.0))
+    assert each_its_own.suppress(boxes, scores, members).tolist() == [1]
     assert boxes[0, 3] == 1, "what is given stays as it is"
+
+
+def test_a_score_must_be_above_the_threshold():
+    heatmap = torch.full((1, 4, 16, 16), -9.0)
+    heatmap[0, 0, 3, 4], heatmap[0, 0, 9, 4], heatmap[0, 0, 14, 4] = 0.0, 1e-3, -1e-3
+    (found,) = make_head(score_threshold=0.5).predict(CenterOutput(heatmap, torch.zeros(1, 3, 10, 16, 16)))
+    assert found.boxes[:, 0].tolist() == [1.0]
 
 
 places = st.integers(-6, 6).map(lambda v: v / 2)

@@ -70,3 +70,7 @@ def test_pyramid_takes_last_and_first_stage():
     torch.testing.assert_close(seen[0][:, 2:], first)
     torch.testing.assert_close(seen[0][0, :2, ::2, ::2], last[0])  # 3 x 2 corners fall on every second of 5 x 3
     torch.testing.assert_close(seen[0][0, :2, 1, 0], (last[0, :, 0, 0] + last[0, :, 1, 0]) / 2)
+    assert len(neck.upsample) == 2
+    ramp = torch.arange(5.0).view(1, 1, 5, 1) + 10 * torch.arange(3.0)
+    finer = torch.arange(10.0)[:, None] * 4 / 9 + 10 * torch.arange(6.0) * 2 / 5  # from the first centre to the last
+    torch.testing.assert_close(neck.upsample[0](ramp)[0, 0], finer)

@@ -45,6 +45,26 @@ class OneHot(DepthLSSTransform):
         return context.flatten(0, 3), weight.flatten()
 
 
+def test_the_depth_net_reads_depth_features_then_image_features():
+    """In this order published weights have the channels of its first convolution."""
+    model = DepthLSSTransform(**TINY).eval()
+    weight = model.depthnet[0].conv.weight
+    assert weight.shape[1] == 64 + 6
+    feats, depths = torch.randn(1, 2, 6, 4, 6), torch.rand(1, 2, 1, 32, 48) * 30
+    parts = torch.cat([model.dtransform(depths[0]), feats[0]], 1)
+    for unread, names in ((slice(0, 64), "feats"), (slice(64, 70), "depths")):
+        with torch.no_grad():
+            kept = weight.clone()
+            weight[:, unread] = 0
+        found = [model.lift(feats, depths), model.lift(-feats, depths), model.lift(feats, depths / 2)]
+        same = [torch.equal(found[0][0], other[0]) for other in found[1:]]
+        assert same == ([False, True] if names == "feats" else [True, False])
+        with torch.no_grad():
+            weight.copy_(kept)
+    context, _ = model._split(model.depthnet(parts))
+    torch.testing.assert_close(model.lift(feats, depths)[0], context)
+
+
 def test_one_cell_at_a_known_depth_lands_in_its_bev_cell(device):
     rng = np.random.default_rng(3)
     model = OneHot(**TINY, downsample=1)

@@ -55,6 +55,7 @@ def test_gaussian_focal_loss_equals_the_formula():
     target = torch.rand(60, dtype=torch.float64)
     target[:5] = 1
     target[5:10] = 0
+    target[10:12] = 0.9999  # of a wide Gaussian beside its peak
     logits[0], logits[5] = -30, 30  # beyond the floor
     found = gaussian_focal_loss(logits.view(3, 20), target.view(3, 20), avg_factor=torch.tensor(5))
     assert found.item() == pytest.approx(gaussian_focal_loop(logits.tolist(), target.tolist(), 2, 4) / 5, rel=1e-12)

@@ -100,6 +100,15 @@ def test_published_sizes_and_names():
     assert names == {f"classifier.{k}" for k in (0, 1, 3, 4, 6)}
 
 
+def test_the_head_hands_its_gamma_on():
+    model = BEVSegmentationHead(classes=("a", "b"), grid_transform=BEVGridTransform(COARSE, FINE), focal_gamma=0.5)
+    logits, masks = torch.randn(2, 2, 12, 12), torch.rand(2, 2, 12, 12) < 0.3
+    losses = model.loss(logits, [{"map_masks": own} for own in masks])
+    towards = torch.where(masks, logits, -logits)
+    expected = ((1 - towards.sigmoid()) ** 0.5 * -towards.sigmoid().log()).mean((0, 2, 3))
+    torch.testing.assert_close(torch.stack([losses["loss_a"], losses["loss_b"]]), expected)
+
+
 def test_learns_a_map_by_heart():
     torch.manual_seed(0)
     model, grid = head(), BEVGrid(*FINE)

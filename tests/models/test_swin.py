@@ -108,6 +108,12 @@ def test_checkpointing_changes_no_gradient():
         torch.testing.assert_close(a.grad, b.grad, msg=name)
 
 
+def test_both_branches_of_a_block_are_dropped():
+    block = randomise(SwinBlock(4, 2, window=4, shift=0, mlp_ratio=2, drop_path=1 - 1e-6)).train()
+    x = torch.randn(3, 4, 4, 4)
+    assert torch.equal(block(x, None), x) and not torch.equal(block.eval()(x, None), x)
+
+
 def test_drop_path_drops_whole_images_and_keeps_the_mean():
     layer = DropPath(0.25).train()
     x = torch.ones(4000, 2, 3)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pcperc.models.bevfusion.box_coder import BoxCoder
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmap, draw_heatmaps, gaussian_radius
 from pcperc.models.bevfusion.truth import Truth
 from tests.models.transfusion_small import CODER, NAN, NOTHING, RANGE, TWO_OBJECTS, random_boxes, sample, truth_of
@@ -65,6 +66,17 @@ def test_heatmap_equals_loops():
     assert (found == 1).nonzero().tolist() == [[0, 3, 4], [0, 5, 5], [1, 15, 0]]
 
 
+def test_heatmaps_of_oblong_cells():
+    """Length counts in cells along x and width in cells along y, as published: 48 x 3 cells here, not 12 x 12."""
+    coder = BoxCoder((-16.0, -16.0, -5.0, 16.0, 16.0, 3.0), (0.5, 2.0))
+    box = sample([[0.2, 0.2, 0, 24, 6, 1.5, 0, 0, 0]], [0])
+    truth = Truth.of([box], coder, "cpu", batch_size=1, num_classes=1, op="test")
+    found = draw_heatmaps(truth, coder, num_classes=1, min_overlap=0.5, min_radius=1)
+    radius = int(three_case_radius(48, 3, 0.5))
+    assert radius != int(three_case_radius(12, 12, 0.5))
+    assert (found[0, 0] > 0).any(1).sum() == 2 * radius + 1
+
+
 def aligned_iou(a, b) -> float:
     """Intersection over union of two boxes with yaw 0."""
     shared = 1.0
@@ -117,6 +129,18 @@ def test_assignment_survives_a_diverged_prediction():
     logits = torch.zeros(4, 3)
     logits[0] = torch.inf
     match = HungarianAssigner(RANGE).assign(proposals[None], logits[None], truth_of({"boxes": boxes, "labels": [0, 1]}))
+    assert sorted(match.proposal_index.tolist()) == [2, 3]
+
+
+def test_a_diverged_prediction_is_matched_last():
+    """Also where every other pair costs something: far away and not of the class."""
+    boxes = random_boxes(2).float()
+    proposals = boxes.clone().repeat(2, 1)
+    proposals[:2] = NAN
+    proposals[2:, :2] += 30
+    match = HungarianAssigner(RANGE).assign(
+        proposals[None], torch.full((1, 4, 3), -4.0), truth_of({"boxes": boxes, "labels": [0, 1]})
+    )
     assert sorted(match.proposal_index.tolist()) == [2, 3]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from pcperc.models.bevfusion.target_assigner import HungarianAssigner
 from pcperc.models.bevfusion.transformer import TransFusionDecoderLayer
-from pcperc.models.bevfusion.transfusion_loss import TransFusionLoss
+from pcperc.models.bevfusion.transfusion_loss import HeadOutput, TransFusionLoss
 from tests.models.transfusion_small import CODER, NOTHING, RANGE, TWO_OBJECTS, make_head, output_for, random_boxes
 
 
@@ -60,6 +60,26 @@ def test_queries_start_at_the_features_and_the_place_of_their_peak():
     torch.testing.assert_close(queries[0, 0], shared[0, :, 4, 7] + encoding)
     center = head.prediction_heads[0]["center"](queries.transpose(1, 2))[0, :, 0]
     torch.testing.assert_close(output.codes[0][0, 0, :2], center + torch.tensor([4.5, 7.5]))
+
+
+def test_every_layer_begins_where_the_one_before_says():
+    """Of several layers the last one's boxes and scores are the prediction."""
+    head = make_head(num_decoder_layers=3, bn_momentum=0.3).eval()
+    given = []
+    for layer in head.decoder:
+        layer.register_forward_pre_hook(lambda layer, inputs: given.append(inputs))
+    with torch.no_grad():
+        output = head(torch.randn(2, 6, 16, 12))
+    assert len(given) == len(output.codes) == len(output.logits) == 3
+    for (_, _, positions, cell_positions), codes in zip(given[1:], output.codes, strict=False):
+        torch.testing.assert_close(positions, codes[..., :2].transpose(1, 2))
+        torch.testing.assert_close(cell_positions, given[0][3])
+    last = HeadOutput(output.heatmap, output.query_labels, output.query_scores, output.codes[2:], output.logits[2:])
+    for found, expected in zip(head.predict(output), head.predict(last), strict=True):
+        torch.testing.assert_close(found.boxes, expected.boxes)
+        torch.testing.assert_close(found.scores, expected.scores)
+    momenta = {module.momentum for module in head.modules() if hasattr(module, "momentum")}
+    assert momenta == {0.3}
 
 
 def attention(layer, queries, keys) -> torch.Tensor:

@@ -3,10 +3,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from pcperc.models.bevfusion.target_assigner import draw_heatmap
+from pcperc.models.bevfusion.box_coder import BoxCoder
+from pcperc.models.bevfusion.target_assigner import HungarianAssigner, draw_heatmap
+from pcperc.models.bevfusion.transfusion_loss import HeadOutput, TransFusionLoss
+from tests import oracles_transfusion
 from tests.models.transfusion_small import CODER, NOTHING, TWO_OBJECTS, make_head, output_for, random_boxes, sample
 
 
@@ -40,6 +44,30 @@ def test_losses_by_hand():
     losses["loss_box"].backward()
     assert codes.grad[0, 1, 8:].tolist() == [0.0, 0.0]
     assert codes.grad[0, 2].abs().max() == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_losses_of_batches_equal_the_loops(seed):
+    """Oblong cells and range; proposals near the objects of their sample, in any order, some of them rivals."""
+    rng = np.random.default_rng(seed)
+    long_range, grid = (-16.0, -3.0, -5.0, 16.0, 3.0, 3.0), ((-16.0, -3.0), (2.0, 0.75), (16, 8))
+    coder, truth, codes = BoxCoder(long_range, (2.0, 0.75)), [], []
+    for count in (3, 0, 4):
+        boxes = np.c_[rng.uniform((-16, -3, -2), (16, 3, 1), (count, 3)), rng.uniform(0.5, 6, (count, 3)),
+                      rng.uniform(-3, 3, count), rng.normal(size=(count, 2))]  # fmt: skip
+        boxes[1:2, 7:] = np.nan
+        truth.append((boxes.tolist(), rng.integers(0, 3, count).tolist()))
+        near = [oracles_transfusion.wanted_code(boxes[rng.integers(count)], grid) for _ in range(5) if count]
+        near = np.nan_to_num(np.array(near) if count else rng.normal(size=(5, 10)))
+        codes.append(near + rng.normal(size=near.shape) * ([1.5, 1.5, 0.5] + [0.3] * 7))
+    heatmap, logits = rng.normal(size=(3, 3, 16, 8)), rng.normal(size=(3, 5, 3)) * 2
+    expected = oracles_transfusion.losses(heatmap, np.array(codes), logits, truth, grid)
+    parts = [torch.from_numpy(np.float32(part)) for part in (heatmap, np.stack(codes), logits)]
+    unused = torch.zeros(3, 5)
+    output = HeadOutput(parts[0], unused.long(), unused, [parts[1]], [parts[2]])
+    found = TransFusionLoss(HungarianAssigner(long_range))(output, [sample(*one) for one in truth], coder)
+    for name, value, factor in zip(("heatmap", "cls", "box"), expected, (1.0, 1.0, 0.25), strict=True):
+        assert found[f"loss_{name}"].item() == pytest.approx(factor * value, rel=1e-4), name
 
 
 def test_losses_average_over_the_batch():

@@ -18,8 +18,10 @@ def test_published_size():
     model = DepthLSSTransform()
     assert sum(p.numel() for p in model.parameters()) == 1_610_726
     assert model.num_depths == 118 and model.grid_shape == (360, 360, 1) and model.out_channels == 80
-    shapes = [tuple(conv.weight.shape) for conv in model.modules() if isinstance(conv, nn.Conv2d)]
-    assert shapes == [
+    convs = [conv for conv in model.modules() if isinstance(conv, nn.Conv2d)]
+    steps = [(conv.stride[0], conv.padding[0]) for conv in convs]
+    assert steps == [(1, 0), (4, 2), (2, 2), (1, 1), (1, 1), (1, 0), (1, 1), (2, 1), (1, 1)]
+    assert [tuple(conv.weight.shape) for conv in convs] == [
         (8, 1, 1, 1),
         (32, 8, 5, 5),
         (64, 32, 5, 5),
@@ -83,6 +85,8 @@ def test_half_precision_leaves_the_geometry_alone(how):
         else:
             got = model.bfloat16()(feats.bfloat16(), inputs)
             assert got.dtype == torch.bfloat16
+            lifted = model.lift(feats.bfloat16(), *model.drawn(inputs))
+            assert {part.dtype for part in lifted} == {torch.float32}
     # bfloat16 keeps 8 bits: a point moved to another cell would be off by its whole value.
     torch.testing.assert_close(got.float(), expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
 
@@ -102,8 +106,12 @@ def test_plan_is_kept_only_in_eval_and_only_while_nothing_changes():
     again.sum().backward()
     moved = {**matrices, "lidar_aug": matrices["lidar_aug"] + 0.01}
     assert model.pooling_plan(*sizes, moved) is not plan
-    other = model.pooling_plan(*sizes, moved)
-    assert model.pooling_plan((2, 3), sizes[1], moved) is not other
+    for key in MATRICES:
+        other = model.pooling_plan(*sizes, moved)
+        assert model.pooling_plan(*sizes, {**moved, key: moved[key] + 0.01}) is not other, key
+    for other_sizes in (((2, 3), sizes[1]), (sizes[0], (32, 50))):
+        other = model.pooling_plan(*sizes, moved)
+        assert model.pooling_plan(*other_sizes, moved) is not other
     model.train()
     assert model.pooling_plan(*sizes, moved) is not model.pooling_plan(*sizes, moved)
     assert not any("plan" in key for key in model.state_dict())

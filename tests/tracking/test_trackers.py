@@ -11,7 +11,7 @@ from pcperc.geometry import Detections, Tracks
 from pcperc.tracking import TRACKERS, GreedyTracker, KalmanTracker
 from pcperc.tracking.greedy import GATES
 from pcperc.tracking.kalman import POSITION_NOISE, VELOCITY_NOISE
-from tests import oracles_tracking
+from tests import oracles, oracles_tracking
 
 CLASSES = ("car", "pedestrian", "barrier")
 CAR, PEDESTRIAN, BARRIER = range(3)
@@ -111,6 +111,70 @@ class TestAllTrackers:
             TRACKERS[name](CLASSES, max_age=0)
         with pytest.raises(ValueError, match=r"classes must have one of bicycle, .*, got \['tree'\]"):
             TRACKERS[name](["tree"])
+
+
+def overlap(a, b):
+    return oracles.box_iou(np.array([a[:7]]), np.array([b[:7]]), use_height=False)[0, 0]
+
+
+def random_scene(seed: int) -> list[tuple[float, list]]:
+    """Objects that drive, turn, vanish for a while and come back, told twice or by chance; some without velocity."""
+    rng = np.random.default_rng(seed)
+    places, speeds = rng.uniform(-4, 4, (4, 2)), rng.uniform(-6, 6, (4, 2))
+    frames = []
+    for number in range(6):
+        seconds = rng.choice([0.25, 0.5, 1.0]) if number else 0.0
+        places, speeds = places + speeds * seconds, speeds + rng.normal(0, 2, (4, 2)) * seconds
+        found = []
+        for object_, (place, speed) in enumerate(zip(places, speeds, strict=True)):
+            label = object_ % 2
+            for _ in range(rng.choice([0, 1, 1, 1, 2])):
+                speed = np.full(2, np.nan) if rng.random() < 0.3 else speed + rng.normal(0, 1, 2)
+                box = [*(place + rng.normal(0, 0.6, 2)), 1.0, *SIZES[label], rng.uniform(-3, 3), *speed]
+                found.append((box, rng.uniform(0.0, 1.0), label))
+        frames.append((seconds, sorted(found, key=lambda one: -one[1])))
+    return frames
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("max_age", [1, 3])
+def test_kalman_is_the_filter_of_the_loops(seed, max_age):
+    frames, options = random_scene(seed), dict(max_age=max_age, min_score=0.1, nms_iou=0.3)
+    accelerations = {CAR: 3.0, PEDESTRIAN: 1.5}
+    expected = oracles_tracking.kalman_tracks(
+        frames, accelerations, overlap=overlap, gate=16.0, noises=(0.4, 2.0, 8.0), **options
+    )
+    tracker, time = KalmanTracker(CLASSES, **options), 5.0
+    for (seconds, found), wanted in zip(frames, expected, strict=True):
+        time += seconds
+        boxes, scores, labels = (np.array([one[i] for one in found]) for i in range(3))
+        tracks = tracker.step(Detections(boxes.reshape(-1, 9), scores, labels.astype(np.int64)), time)
+        assert tracks.ids.tolist() == [one[1] for one in wanted]
+        rows = [one[0] for one in wanted]
+        np.testing.assert_allclose(
+            tracks.boxes[:, [0, 1, 7, 8]].reshape(-1, 4), np.reshape([o[2:] for o in wanted], (-1, 4))
+        )
+        np.testing.assert_array_equal(tracks.boxes[:, 2:7], boxes.reshape(-1, 9)[rows, 2:7])
+        np.testing.assert_array_equal(tracks.scores, scores[rows])
+
+
+@pytest.mark.parametrize(("seconds", "gate"), [(0.25, 4.0), (0.5, 4.0), (1.0, 8.0)])
+def test_greedys_gate_grows_with_time_and_never_shrinks(seconds, gate):
+    for away, number in ((gate, 1), (gate + 0.01, 2)):
+        tracker = GreedyTracker(CLASSES)
+        tracker.step(detections((0, 0, 0, 0, CAR)), 1.0)
+        assert tracker.step(detections((away, 0, 0, 0, CAR)), 1.0 + seconds).ids.tolist() == [number]
+
+
+def test_the_published_gates():
+    published = dict(car=4, truck=4, bus=5.5, trailer=3, pedestrian=1, motorcycle=13, bicycle=3)
+    assert published == GATES
+
+
+def test_greedy_leaves_out_faint_boxes_where_asked_to():
+    found = detections((0, 0, 0, 0, CAR), (30, 0, 0, 0, CAR), scores=[0.5, 0.25])
+    assert GreedyTracker(CLASSES, min_score=0.5).step(found, 0.0).ids.tolist() == [1]
+    assert GreedyTracker(CLASSES).step(found, 0.0).ids.tolist() == [1, 2]
 
 
 def test_kalman_without_surprises_is_least_squares():

@@ -10,6 +10,7 @@ import pytest
 from pcperc.datasets.gt_database import build_gt_database
 from pcperc.transforms import GTPaste
 from pcperc.transforms.gt_database import GTDatabase
+from pcperc.transforms.gt_paste import NUSCENES_COUNTS
 
 CLASSES = ["car", "truck", "pedestrian"]
 
@@ -50,9 +51,9 @@ class Samples:
             raise KeyboardInterrupt
         self.read.append(index)
         boxes = [
-            [box(10, 0, yaw=0.7), box(20, 0), box(0, 15, size=(0.6, 0.6, 1.8)), box(-9, -9)],
+            [box(10, 0, -1.2, yaw=0.7), box(20, 0, 0.4), box(0, 15, size=(0.6, 0.6, 1.8)), box(-9, -9)],
             [],
-            [box(30, 30, velocity=(math.nan, math.nan)), box(-20, 5, size=(0.6, 0.6, 1.8))],
+            [box(30, 30, 1.1, velocity=(math.nan, math.nan)), box(-20, 5, size=(0.6, 0.6, 1.8))],
         ][index]
         points = fill(boxes[:3], 8, index)
         if index == 0:
@@ -86,7 +87,7 @@ def test_database_holds_objects_with_their_points(database):
     assert database.counts() == {"car": 2, "truck": 1, "pedestrian": 2} and len(database) == 5
     np.testing.assert_allclose(database.boxes("car")[:, :2], [[10, 0], [30, 30]])
     assert np.isnan(database.boxes("car")[1, 7:]).all()
-    np.testing.assert_allclose(database.points("car", 0), fill([box(10, 0, yaw=0.7)], 8, 0), atol=1e-5)
+    np.testing.assert_allclose(database.points("car", 0), fill([box(10, 0, -1.2, yaw=0.7)], 8, 0), atol=1e-5)
     everything = Samples()[2]["points"][1:]
     found = np.concatenate([database.points("car", 1), database.points("pedestrian", 1)])
     np.testing.assert_allclose(found, everything, atol=1e-5)
@@ -121,6 +122,7 @@ def test_complete_build_is_kept_and_other_settings_start_anew(tmp_path):
     assert again.read == []
     counts = build_gt_database(again, tmp_path / "gt", min_points=3, overwrite=True, show_progress=False)
     assert counts["car"] == 3 and again.read == [0, 1, 2]
+    assert build_gt_database(Samples(), tmp_path / "eight", min_points=8, show_progress=False)["car"] == 2
     with pytest.raises(KeyboardInterrupt):
         build_gt_database(Samples(2), tmp_path / "other", show_progress=False)
     assert build_gt_database(Samples(), tmp_path / "other", min_points=3, show_progress=False)["car"] == 3
@@ -148,16 +150,16 @@ def test_broken_index_is_named_and_begun_anew(tmp_path, database, line):
 
 
 def test_pastes_up_to_the_count_and_clears_the_place(database):
-    scene = fill([box(20, 0)], 30, 5)  # where the truck of the database stood
-    far = np.array([[-40, 0, 0, 1, 0]], np.float32)
-    before = sample([box(0, -30)], [0], np.concatenate([scene, far]))
+    scene = fill([box(20, 0, 0.4)], 30, 5)  # where the truck of the database stood
+    others = np.concatenate([np.array([[-40, 0, 0, 1, 0]], np.float32), fill([box(0, -30)], 5, 6)])
+    before = sample([box(0, -30)], [0], np.concatenate([scene, others]))
     after = GTPaste(database=database, counts={"car": 1, "truck": 3})(before)
     np.testing.assert_array_equal(after["labels"], [0, 1])  # a car is there already, there is one truck only
-    np.testing.assert_allclose(after["boxes"][1], box(20, 0))
-    np.testing.assert_allclose(after["points"], np.concatenate([database.points("truck", 0), far]))
+    np.testing.assert_allclose(after["boxes"][1], box(20, 0, 0.4))
+    np.testing.assert_allclose(after["points"], np.concatenate([database.points("truck", 0), others]))
     np.testing.assert_array_equal(after["num_lidar_pts"], [7, 8])
     assert after["boxes"].dtype == after["points"].dtype == np.float32
-    assert len(before["boxes"]) == 1 and len(before["points"]) == 31
+    assert len(before["boxes"]) == 1 and len(before["points"]) == 36
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -165,6 +167,8 @@ def test_nothing_is_pasted_onto_something(database, seed):
     occupied = sample([box(21, 1, z=9.0, yaw=1.2)], [2], seed=seed)  # above the truck: seen from above it overlaps
     after = GTPaste(database=database, counts={"car": 2, "truck": 1})(occupied)
     assert sorted(after["labels"]) == [0, 0, 2]
+    behind = sample([box(23.8, 0.5)], [2], seed=seed)  # the ends alone overlap
+    assert sorted(GTPaste(database=database, counts={"truck": 1})(behind)["labels"]) == [2]
     beside = sample([box(20, 2.05)], [2], seed=seed)
     assert sorted(GTPaste(database=database, counts={"truck": 1})(beside)["labels"]) == [1, 2]
 
@@ -185,6 +189,11 @@ def test_pasted_objects_do_not_overlap_each_other(tmp_path):
     np.testing.assert_array_equal(after["labels"], [0])
 
 
+def test_the_published_counts():
+    order = "car truck construction_vehicle bus trailer barrier motorcycle bicycle pedestrian traffic_cone"
+    assert dict(zip(order.split(), (2, 3, 7, 4, 6, 2, 6, 6, 2, 2), strict=True)) == NUSCENES_COUNTS
+
+
 def test_fade_out_follows_the_epoch_of_the_sample(database):
     paste = GTPaste(database=database, counts={"car": 2}, stop_epoch=15)
     assert len(paste(sample([], [], epoch=14))["boxes"]) == 2
@@ -195,7 +204,7 @@ def test_fade_out_follows_the_epoch_of_the_sample(database):
 
 def test_points_older_than_the_sample_s_sweeps_are_left_out(database):
     lags = database.points("truck", 0)[:, 4]
-    limit = float(np.median(lags))
+    limit = float(np.sort(lags)[3])  # the age of a point, which is not too old
     assert 0 < (lags <= limit).sum() < len(lags)
     pasted = GTPaste(database=database, counts={"truck": 1}, max_time_lag=limit)(sample([], []))
     np.testing.assert_allclose(pasted["points"], database.points("truck", 0)[lags <= limit])
