@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that are wrong, missing or cut short: the message names table, row and key."""
+"""Tables that are wrong, missing or cut short: the message names table, row and key. What is told of velocities."""
 
 import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 
+from pcperc.datasets.nuscenes_record import _annotations
+from pcperc.datasets.nuscenes_tables import NuScenesTables
 from tests import nuscenes_root as tiny
 from tests.datasets.nuscenes_helpers import prepare
 
@@ -73,3 +76,38 @@ def test_missing_and_truncated_tables(copy, table):
     path.unlink()
     with pytest.raises(FileNotFoundError, match=rf"table .*v1.0-tiny/{table}.json is missing"):
         prepare(copy)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (1.4, 1.5, 2.0),  # from the place before to the place after: 2.9 of at most 3 s
+        (1.5, 1.6, math.nan),
+        (1.4, None, 2.0),
+        (None, 1.4, 2.0),
+        (1.6, None, math.nan),
+        (None, 1.6, math.nan),
+        (None, None, math.nan),
+    ],
+)
+def test_velocity_is_unknown_where_samples_are_far_apart(before, after, expected):
+    """As the devkit: 1.5 s to one neighbour, 3 s between both."""
+    times = {"now": 10.0} | ({"was": 10.0 - before} if before else {}) | ({"will": 10.0 + after} if after else {})
+    tables = NuScenesTables.__new__(NuScenesTables)
+    tables.sample = {name: {"timestamp": round(time * 1e6)} for name, time in times.items()}
+    tables.annotation = {
+        name: {"sample_token": name, "translation": [2 * time, -time, 0.0], "prev": "", "next": ""}
+        for name, time in times.items()
+    }
+    now = tables.annotation["now"] | {"prev": "was" if before else "", "next": "will" if after else ""}
+    np.testing.assert_allclose(tables.velocity(now), [expected, -expected / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("lidar", "radar", "valid"), [(1, 0, True), (0, 1, True), (0, 0, False)])
+def test_a_box_is_valid_that_any_sensor_saw(lidar, radar, valid):
+    row = {"instance_token": "i", "num_lidar_pts": lidar, "num_radar_pts": radar}
+    row |= {"translation": [1.0, 2, 3], "size": [1.0, 2, 3], "rotation": [1.0, 0, 0, 0]}
+    tables = NuScenesTables.__new__(NuScenesTables)
+    tables.annotations, tables.category_of = {"s": [row]}, {"i": "vehicle.car"}
+    tables.velocity = lambda row: np.zeros(2)
+    assert _annotations(tables, "s", np.eye(4))["valid"] == [valid]
