@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pcperc.datasets.argoverse2 import CATEGORIES, Argoverse2
+from pcperc.datasets.argoverse2_log import _velocities
 from pcperc.datasets.collate import collate
 from pcperc.evaluation.argoverse2 import Argoverse2Metric
 from pcperc.geometry import Detections, matrix_to_quaternion, project_points, rigid_matrix, rotation_z
@@ -97,9 +98,24 @@ def test_a_sample(root):
         np.testing.assert_allclose(data[index]["boxes"][0, 7:], velocity[:2], atol=1e-4)
 
 
+def test_velocities_are_of_neighbours_that_are_near():
+    """From the place before to the place after; a track that was lost for long, or was seen once, has none."""
+    seconds = {"a": (0.0, 0.5, 1.4, 3.4, 3.9), "b": (0.5,)}
+    times = np.array([round(t * 1e9) for track in "ab" for t in seconds[track]])
+    tracks = np.array(["a"] * 5 + ["b"])
+    centre = np.stack([times * 2e-9, times * 0.0, times * 0.0], 1)
+    poses = {int(time): np.eye(4) for time in times}
+    found = _velocities(times, tracks, centre, poses)
+    np.testing.assert_allclose(found[:, 0], [2, 2, np.nan, np.nan, 2, np.nan])
+    np.testing.assert_allclose(found[[0, 1, 4], 1], 0)
+
+
 def test_images_with_ego_motion(root):
+    farther = root / "val" / LOG / "sensors/cameras" / CAMERA / f"{START - 80_000_000}.jpg"
+    cv2.imwrite(str(farther), np.full((18, 32, 3), 200, np.uint8))
     data = Argoverse2(root=root, split="val", modalities=("camera",), cameras=[CAMERA])
     sample = data[0]
+    assert sample["images"][0].max() < 100, "the nearest in time is taken"
     assert "points" not in sample and sample["images"][0].shape == (18, 32, 3)
     # The camera fires 0.03 s later, 0.24 m further on along the city's x.
     ahead = np.array([[11.6, 0, 1.4]])

@@ -187,7 +187,7 @@ def test_blocks_without_a_place_are_rooms_of_their_own():
 
 
 def test_files_of_scannet_hold_numbers_of_nyu40(tmp_path):
-    np.save(tmp_path / "scan_vert.npy", np.random.default_rng(0).uniform(0, 1, (30, 6)))
+    np.save(tmp_path / "scan_vert.npy", np.random.default_rng(0).uniform(0, [1, 1, 1, 255, 255, 255], (30, 6)))
     recorded = np.random.default_rng(1).choice([1, 2, 39, 0, 13], 30)
     np.save(tmp_path / "scan_sem_label.npy", recorded)
     data = ScanNet(root=tmp_path, scans=["scan"], block=0.5, test_mode=True)
