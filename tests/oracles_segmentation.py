@@ -18,12 +18,15 @@ def iou_by_sets(truth: list[int], predicted: list[int], num_classes: int) -> lis
     return result
 
 
-def mean_of(iou: list[float | None], absent: str) -> float:
-    """Mean over classes; an absent one is left out, 0 or 1."""
+def mean_of(iou: list[float | None], absent: str, truth: list[int] = ()) -> float:
+    """Mean over classes. One that is nowhere is left out or 0; "one": one that is not in the truth is 1, even where it
+    is predicted, as core/callbacks.py of mit-han-lab/spvnas counts."""
     if absent == "skip":
         kept = [value for value in iou if value is not None]
         return sum(kept) / len(kept)
-    return sum({"zero": 0.0, "one": 1.0}[absent] if value is None else value for value in iou) / len(iou)
+    if absent == "one":
+        return sum(value if c in truth else 1.0 for c, value in enumerate(iou)) / len(iou)
+    return sum(value or 0.0 for value in iou) / len(iou)
 
 
 def cross_entropy(logits: list[list[float]], labels: list[int], weights: list[float]) -> float:

@@ -68,7 +68,9 @@ def test_groups_and_dense_layers():
     attention = nn.MultiheadAttention(16, 4, batch_first=True)
     query, key = torch.randn(2, 7, 16), torch.randn(2, 9, 16)
     products = 2 * (7 + 9 + 9 + 7) * 16 * 16 + 2 * (2 * 7 * 9 * 16)
-    assert count_macs(attention, query, key, key, need_weights=False).macs == products
+    cost = count_macs(attention, query, key, key, need_weights=False)
+    assert cost.macs == products and cost.parameters == 4 * (16 * 16 + 16)
+    assert cost.layers[0].parameters == 3 * (16 * 16 + 16), "without those of the child that projects the output"
     assert count_macs(attention, query, query, query).macs == 2 * 4 * 7 * 16 * 16 + 2 * (2 * 7 * 7 * 16)
 
 

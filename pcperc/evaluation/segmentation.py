@@ -12,8 +12,7 @@ from rich.table import Table
 
 from pcperc.geometry import IGNORED
 
-# What a class counts in the mean that is neither recorded nor predicted anywhere; None leaves it out.
-ABSENT = {"skip": None, "zero": 0.0, "one": 1.0}
+ABSENT = ("skip", "zero", "one")  # rules of `mean_iou` for classes that do not occur
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> np.ndarray:
@@ -55,9 +54,10 @@ def mean_iou(confusion: np.ndarray, *, absent: str = "skip") -> float:
 
     Args:
         confusion: as of `confusion_matrix`, summed over all scans.
-        absent: what a class counts that is neither in the truth nor predicted. "skip" leaves it out, as the nuScenes
-            devkit and mmdetection3d do; "zero" is the rule of semantic-kitti-api; "one" that of the code published with
-            SPVNAS. On the whole validation set of SemanticKITTI every class occurs and the three agree.
+        absent: what a class counts that does not occur. Where it is not predicted either, "skip" leaves it out, as the
+            nuScenes devkit and mmdetection3d do, and "zero" counts 0, the rule of semantic-kitti-api; with both it
+            counts 0 where it is predicted. "one" counts 1 in either case, the rule of the code published with SPVNAS.
+            On the whole validation set of SemanticKITTI every class occurs and the three agree.
     Returns:
         In [0, 1]; NaN where no class is left.
     Raises:
@@ -65,8 +65,11 @@ def mean_iou(confusion: np.ndarray, *, absent: str = "skip") -> float:
     """
     if absent not in ABSENT:
         raise ValueError(f"mean_iou: absent must be one of {', '.join(ABSENT)}, got {absent!r}")
-    iou, value = iou_per_class(confusion), ABSENT[absent]
-    iou = iou[~np.isnan(iou)] if value is None else np.nan_to_num(iou, nan=value)
+    iou = iou_per_class(confusion)
+    if absent == "skip":
+        iou = iou[~np.isnan(iou)]
+    else:
+        iou = np.nan_to_num(iou) if absent == "zero" else np.where(confusion.sum(1) > 0, iou, 1.0)
     return float(iou.mean()) if len(iou) else float("nan")
 
 
@@ -98,8 +101,9 @@ def format_scores(confusion: np.ndarray, classes: Sequence[str], *, title: str, 
     text = io.StringIO()
     console = Console(file=text, width=100)
     console.print(table)
-    missing = int(np.isnan(iou).sum())
+    missing = int((points == 0).sum() if absent == "one" else np.isnan(iou).sum())
     if missing:
-        counted = {"skip": "left out of the mean", "zero": "counted as 0", "one": "counted as 1"}[absent]
-        console.print(f"{missing} classes neither occur nor are predicted: {counted}", highlight=False)
+        neither = "neither occur nor are predicted"
+        told = {"skip": f"{neither}: left out of the mean", "zero": f"{neither}: counted as 0"}
+        console.print(f"{missing} classes {told.get(absent, 'do not occur: counted as 1')}", highlight=False)
     return text.getvalue()

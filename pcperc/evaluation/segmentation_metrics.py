@@ -37,7 +37,7 @@ class SegmentationMetric(MetricBySample):
         output_dir: receives segmentation_scores.json, with scores and confusion, and the files that subclasses write;
             None keeps the numbers alone.
         classes: names by train id; None takes them from the ``metainfo`` of the loader's data set.
-        absent: what a class counts that neither occurs nor is predicted: "skip", "zero" or "one", see `mean_iou`.
+        absent: what a class counts that does not occur: "skip", "zero" or "one", see `mean_iou`.
         format_only: write files of predictions and return no score; for scans without labels.
     Raises:
         ValueError: another rule for ``absent``, or format_only without output_dir.

@@ -19,6 +19,12 @@ EXPECTED = {
     "spvnas": {"bus": None, "on-rails": None, "lane-marking": None},
 }
 NEVER_SCORED = ("unlabeled", "outlier", "other-structure", "other-object")
+# The official convention number by number, as config/semantic-kitti.yaml of semantic-kitti-api has it (there from 1).
+OFFICIAL = {
+    **{0: 255, 1: 255, 10: 0, 11: 1, 13: 4, 15: 2, 16: 4, 18: 3, 20: 4, 30: 5, 31: 6, 32: 7, 40: 8, 44: 9, 48: 10},
+    **{49: 11, 50: 12, 51: 13, 52: 255, 60: 8, 70: 14, 71: 15, 72: 16, 80: 17, 81: 18, 99: 255},
+    **{252: 0, 253: 6, 254: 5, 255: 7, 256: 4, 257: 4, 258: 3, 259: 4},
+}
 
 
 @pytest.fixture
@@ -56,6 +62,17 @@ def test_a_sample_has_what_the_files_have(root):
     np.testing.assert_allclose(sample["ego2global"], expected, atol=1e-12)
 
 
+def test_each_number_has_its_published_class():
+    numbers = np.array(list(OFFICIAL))
+    assert LABEL_MAPS["official"].to_train(numbers).tolist() == list(OFFICIAL.values())
+    ignored = (13, 16, 60, 256, 257)  # by SPVNAS, whose classes have the same numbers
+    expected = [255 if n in ignored else OFFICIAL[n] for n in OFFICIAL]
+    assert LABEL_MAPS["spvnas"].to_train(numbers).tolist() == expected
+    recorded = [10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81]
+    for label_map in LABEL_MAPS.values():
+        assert label_map.to_recorded(np.arange(19)).tolist() == recorded
+
+
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_both_conventions(root, name):
     label_map = LABEL_MAPS[name]
@@ -73,7 +90,7 @@ def test_both_conventions(root, name):
 
 
 def test_official_splits():
-    assert SPLITS["val"] == ("08",)
+    assert SPLITS["val"] == ("08",) and SPLITS["test"] == tuple(str(n) for n in range(11, 22))
     assert sorted(SPLITS["train"] + SPLITS["val"] + SPLITS["test"]) == [f"{n:02d}" for n in range(22)]
     assert sorted(SPLITS["train"] + SPLITS["val"]) == sorted(SPLITS["trainval"])
 

@@ -46,7 +46,9 @@ def test_mean_iou_is_that_of_the_definition(absent):
         got = iou_per_class(confusion)
         for value, wanted in zip(got, expected, strict=True):
             assert np.isnan(value) if wanted is None else value == pytest.approx(wanted, abs=1e-15)
-        assert mean_iou(confusion, absent=absent) == pytest.approx(oracle.mean_of(expected, absent), abs=1e-15)
+        assert mean_iou(confusion, absent=absent) == pytest.approx(
+            oracle.mean_of(expected, absent, truth.tolist()), abs=1e-15
+        )
 
 
 def test_a_table_by_hand():
@@ -59,8 +61,19 @@ def test_a_table_by_hand():
     assert scores == {"mIoU": 0.5, "accuracy": 0.6, "a/IoU": 2 / 3, "b/IoU": 1 / 3}
     assert mean_iou(confusion, absent="one") == pytest.approx(2 / 3)
     text = format_scores(confusion, ("a", "b", "c"), title="by hand")
-    assert "0.667" in text and "1 classes neither occur nor are predicted: left out of the mean" in text
-    assert "counted as 1" in format_scores(confusion, ("a", "b", "c"), title="by hand", absent="one")
+    assert "0.667" in text and text.split("│ c ")[1].split("│")[1].strip() == "-"
+    assert "1 classes neither occur nor are predicted: left out of the mean" in text
+    assert "1 classes do not occur: counted as 1" in format_scores(confusion, "abc", title="by hand", absent="one")
+
+
+def test_a_class_that_is_predicted_and_does_not_occur_counts_by_the_rule():
+    """SPVNAS looks at the truth alone; it was counted 0 there, as by the others."""
+    confusion = confusion_matrix(np.array([0, 0]), np.array([0, 1]), num_classes=3)
+    means = {absent: mean_iou(confusion, absent=absent) for absent in ("skip", "zero", "one")}
+    assert means == pytest.approx({"skip": 0.5 / 2, "zero": 0.5 / 3, "one": 2.5 / 3})
+    texts = {absent: format_scores(confusion, "abc", title="by hand", absent=absent) for absent in means}
+    assert "1 classes neither occur nor are predicted: counted as 0" in texts["zero"]
+    assert "2 classes do not occur: counted as 1" in texts["one"] and "0.833" in texts["one"]
 
 
 def test_lidarseg_scores_are_the_devkits():
@@ -133,6 +146,30 @@ def test_predictions_through_files_give_the_scores_of_the_metric(data, tmp_path)
     assert scores["mIoU"] == pytest.approx(oracle.mean_of(oracle.iou_by_sets(truth, said, 19), "skip"))
     saved = json.loads((tmp_path / "out" / "segmentation_scores.json").read_text())
     assert saved["scores"] == scores and saved["num_samples"] == 3 and "simulated data" in saved["title"]
+
+
+def test_the_rule_of_the_metric_is_that_of_its_scores_and_its_table(data, tmp_path):
+    found = {}
+    for absent in ("skip", "zero", "one"):
+        metric = SemanticKITTIMetric(absent=absent, output_dir=tmp_path)
+        metric.dataset_meta = data.metainfo
+        metric.process(collate([data[0]]), [guess(data[0], 0)])
+        found[absent] = metric.evaluate(1)["mIoU"]
+        assert json.loads((tmp_path / "segmentation_scores.json").read_text())["absent"] == absent
+    assert found["zero"] < found["skip"] < found["one"]
+
+
+@pytest.mark.parametrize(("name", "train_id"), [("official", 4), ("spvnas", 255)])
+def test_files_of_others_are_read_by_the_convention_of_the_data_set(data, tmp_path, name, train_id):
+    """A network of another project may say bus, which is other-vehicle for one convention and nothing for the other."""
+    data = SemanticKITTI(root=data.root, split="sim_val", label_map=name)
+    for token in data.tokens:
+        path = tmp_path / "sequences" / token.replace("/", "/predictions/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count = len(data[data.tokens.index(token)]["points"])
+        path.with_suffix(".label").write_bytes(np.full(count, 13, "<u4").tobytes())
+    confusion = score_semantickitti_files(tmp_path, data)
+    assert confusion.sum() == confusion[:, 19 if train_id == 255 else train_id].sum() > 50
 
 
 def test_points_that_a_transform_left_out_are_scored_too(data):

@@ -84,6 +84,8 @@ def test_one_point():
     expected = oracle.cross_entropy(logits.tolist(), [0], [1.0, 1.0])
     assert losses["loss_cross_entropy"].item() == pytest.approx(expected)
     assert losses["loss_lovasz"].item() == pytest.approx(oracle.lovasz_softmax(logits.tolist(), [0]))
+    light = SegmentationLoss(class_weights=[1e-3, 1.0])(logits, torch.tensor([0]))  # one weight for all of the points
+    assert light["loss_cross_entropy"].item() == pytest.approx(expected)
 
 
 def test_refusals():

@@ -53,6 +53,12 @@ def test_a_point_takes_the_class_of_its_row():
         scores, labels = (points[:, :4] @ backbone.weight).softmax(1).max(1)
         assert torch.equal(prediction.labels, labels)
         torch.testing.assert_close(prediction.scores, scores)
+    capped = Segmentor(VoxelPreprocessor(0.5, max_voxels=5), backbone)
+    data = capped.data_preprocessor(batch, True)
+    gone = (data["inputs"]["prepared"].point_row < 0).split([50, 0, 30])
+    for few, all_, left_out in zip(capped(**data, mode="predict"), whole, gone, strict=True):
+        assert torch.equal(few.labels, torch.where(left_out, 255, all_.labels))
+        assert torch.equal(few.scores == 0, left_out) and (len(left_out) == 0 or 0 < left_out.sum() < len(left_out))
     by_voxel = run(Segmentor(VoxelPreprocessor(1.0, points="one_per_voxel"), backbone), batch, "predict")
     cells = batch["inputs"]["points"][0][:, :3].floor().tolist()
     for i, cell in enumerate(cells):
@@ -73,6 +79,9 @@ def test_votes_are_the_mean_probability_over_turns_and_mirror_images():
         scores, labels = (total / 6).max(1)
         assert torch.equal(prediction.labels, labels)
         torch.testing.assert_close(prediction.scores.double(), scores, atol=1e-6, rtol=0)
+    capped = Segmentor(VoxelPreprocessor(0.5, max_voxels=3), backbone, votes=Votes(3, flips=True))
+    for few, all_ in zip(run(capped, batch, "predict"), run(model, batch, "predict"), strict=True):
+        assert torch.equal(few.labels, all_.labels) and torch.equal(few.scores, all_.scores)  # the cap is of training
     assert len(Votes(4, flips=False).matrices()) == 4
     with pytest.raises(ValueError, match="rotations must be >= 1, got 0"):
         Votes(0)

@@ -41,6 +41,14 @@ def test_every_point_keeps_its_true_place(device):
     assert torch.equal(prepared.point_row.cpu(), torch.arange(250))
 
 
+def test_each_axis_has_its_edge_and_features_are_the_named_columns(device):
+    points = cloud(9)
+    prepared = VoxelPreprocessor((0.1, 0.25, 0.5), columns=(4, 2)).to(device).prepare([points.to(device)])
+    expected = [[0, p[0].item() / 0.1, p[1].item() / 0.25, p[2].item() / 0.5] for p in points]
+    torch.testing.assert_close(prepared.points.coords.cpu(), torch.tensor(expected), rtol=1e-6, atol=1e-5)
+    assert prepared.points.feats.tolist() == [[p[4].item(), p[2].item()] for p in points]
+
+
 @pytest.mark.parametrize("rounding", ["floor", "round"])
 def test_voxels_lie_where_the_rounding_says(rounding):
     points = cloud(3)

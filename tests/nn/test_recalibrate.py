@@ -10,6 +10,7 @@ from pcperc.nn import recalibrate_batch_norm
 
 def test_statistics_are_the_plain_mean_over_batches_without_dropout():
     model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.BatchNorm1d(3, momentum=0.3))
+    model(torch.randn(50, 3) * 9)  # what was measured before is forgotten
     model[2].eval()
     batches = [torch.randn(20, 3) * 2 + 1 for _ in range(4)]
     recalibrate_batch_norm(model, iter(batches))

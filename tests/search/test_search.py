@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A search at toy size: its costs, its files, and that a killed one ends as another."""
+"""A search at toy size: its limits, its files, and that a killed one ends as another."""
 
 import csv
 import json
@@ -11,25 +11,24 @@ import time
 from dataclasses import replace
 
 import cv2
-import numpy as np
 import pytest
 import torch
 
 from pcperc.benchmark.macs import count_macs
 from pcperc.engine.checkpoint import CheckpointError
 from pcperc.engine.config import ConfigError, load_config
-from pcperc.engine.loading import load_model
+from pcperc.engine.loading import load_model, open_checkpoint
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
-from pcperc.models.spvnas import SPVNAS, SearchSpace, Subnet
+from pcperc.models.spvnas import Subnet
 from pcperc.registry import DATASETS
-from pcperc.search import SearchOptions, search
-from pcperc.search.costs import SubnetCosts, latency_ms
+from pcperc.search import SearchOptions, limited, search
+from pcperc.search.limited import LimitedSubnets
 from pcperc.search.scores import SubnetScores
 from pcperc.search.state import SearchState
-from pcperc.sparse import PointTensor
 from tests.engine.helpers import running_tool
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
+from tests.search.test_costs_and_scores import points_of
 from tests.semantickitti_root import write_root
 
 
@@ -46,22 +45,31 @@ def supernet(root, tmp_path_factory):
     return config, train(TrainOptions(config, work_dir=folder / "work", device="cpu"))
 
 
-def points_of(count: int, seed: int = 0) -> PointTensor:
-    generator = torch.Generator().manual_seed(seed)
-    coords = torch.cat([torch.zeros(count, 1), torch.rand(count, 3, generator=generator) * 12], 1)
-    return PointTensor(coords, torch.randn(count, 4, generator=generator), 1)
+def test_every_limit_is_kept_and_scans_are_spread_over_their_splits(supernet, monkeypatch):
+    config, checkpoint = supernet
+    seen = []
+    monkeypatch.setattr(limited, "SubnetScores", lambda p, *scans: seen.append(scans) or SubnetScores(p, *scans))
+    found = open_checkpoint(checkpoint, config)
 
+    def within(scans=2, **limits):
+        device = torch.device("cpu")
+        return LimitedSubnets(found, device, limits=limits, split=None, scans=scans, calibration_scans=3)
 
-def test_costs_of_a_subnet_are_those_of_the_extracted_network():
-    net = SPVNAS(4, 5, space=SearchSpace((16,) + (32, 48) * 4, (16,) * 9)).eval()
-    scans = [points_of(300), points_of(500, seed=1)]
-    costs, rng = SubnetCosts(net, scans), np.random.default_rng(0)
-    for subnet in (net.largest(), net.smallest(), net.sample(rng), net.sample(rng)):
-        own = net.extract(subnet)
-        counted = [count_macs(own, scan) for scan in scans]
-        assert costs.gmacs(subnet) == sum(cost.macs for cost in counted) / 2e9
-        assert costs.mparams(subnet) == counted[0].parameters / 1e6
-    assert latency_ms(net.extract(net.smallest()), scans[0], runs=1) > 0
+    free = within(gmacs=1e3)
+    calibration, scored, _ = seen[0]
+    assert [sample["sample_token"] for sample in scored] == ["02/000000", "02/000001"]
+    # Three of the four of the training split.
+    assert [sample["sample_token"] for sample in calibration] == ["00/000000", "01/000000", "01/000001"]
+    largest, smallest = free.net.largest(), free.net.smallest()
+    for name in ("gmacs", "mparams"):
+        other = {"gmacs": "mparams", "mparams": "gmacs"}[name]
+        tight = within(**{name: 1.01 * free.cost(name, smallest), other: 1e3})
+        assert tight.is_allowed(smallest) and not tight.is_allowed(largest)
+    monkeypatch.setattr(limited, "latency_ms", lambda net, points: 7.0)
+    both = within(mparams=1e3, latency_ms=7.0)
+    assert both.is_allowed(largest) and both.first_cost == "mparams" and both.scored(smallest, 0).latency_ms == 7.0
+    with pytest.raises(ConfigError, match="no subnet keeps .* the smallest has mparams .*, latency_ms 7"):
+        within(mparams=1e3, latency_ms=6.9)
 
 
 def test_front_picture_and_subnets(supernet, root, tmp_path, capsys):

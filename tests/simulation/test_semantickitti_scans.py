@@ -76,6 +76,7 @@ def test_remission_tells_no_class(recorded):
     remission, classes = recorded[0][0][:, 3], recorded[0][1]
     assert remission.min() >= 0 and remission.max() < 1
     medians = [np.median(remission[classes == n]) for n in np.unique(classes) if (classes == n).sum() > 300]
+    assert 0.03 < (remission < 0.1).mean() < 0.15, "some echoes are too dim, whatever they come from"
     assert len(medians) > 6 and 0.2 < min(medians) and max(medians) < 0.45, medians
 
 
@@ -87,6 +88,9 @@ def test_a_full_scan_has_the_beams_and_the_order_of_an_hdl64(world):
     beam = np.abs(elevation[:, None] - ELEVATION_DEG).argmin(1)
     assert np.abs(elevation - ELEVATION_DEG[beam]).max() < 1e-3 and set(beam) >= set(range(4, 64))
     assert (np.diff(beam) <= 0).all(), "the highest beam comes first"
+    at_roof = xyz * (0.26 / np.maximum(-xyz[:, 2:], 1e-9))  # where each ray comes down to the recording car's roof
+    hidden = (xyz[:, 2] < 0) & (np.abs(at_roof[:, 1]) < 0.49) & (at_roof[:, 0] > -0.71) & (at_roof[:, 0] < 0.59)
+    assert not hidden.any(), "behind the roof nothing is seen"
     azimuth = np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) % 360
     assert (np.diff(azimuth)[np.diff(beam) == 0] > 0).all(), "each counter-clockwise from straight ahead"
 

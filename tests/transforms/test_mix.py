@@ -144,6 +144,16 @@ def test_a_mix_follows_the_generator_and_changes_no_input(transform):
     assert len(first["points"]) == len(first["point_labels"]) == len(first["point_instances"])
 
 
+def test_a_mixed_scan_forgets_the_way_back_of_its_own():
+    near = PointsRangeFilter(point_range=(-20, -20, -9, 20, 20, 9))
+    own, _ = pair(3)
+    own = near(own)
+    assert {"point_index", "recorded_labels", "num_recorded_points"} <= own.keys()
+    for transform in (LaserMix(), PolarMix(paste_labels=(0,), swap_probability=1.0)):
+        mixed = transform(own)
+        assert not {"point_index", "recorded_labels", "num_recorded_points"} & mixed.keys()
+
+
 @pytest.mark.parametrize("sizes", [{"own": 0}, {"other": 0}, {"own": 0, "other": 0}, {"own": 1, "other": 1}])
 def test_mixing_empty_scans(sizes):
     for transform in (LaserMix(), PolarMix(paste_labels=(0,), swap_probability=1.0)):
@@ -170,6 +180,9 @@ def test_points_that_are_left_out_keep_the_way_back():
     for key in ("points", "point_labels", "point_instances"):
         np.testing.assert_array_equal(left[key], sample[key][index])
     assert left["recorded_labels"] is sample["point_labels"]
+    again = PointsRangeFilter(point_range=(-5, -5, -5, 5, 5, 5))(left)  # the way back is to what was recorded
+    np.testing.assert_array_equal(again["points"], sample["points"][again["point_index"]])
+    assert 0 < len(again["points"]) < len(index) and again["recorded_labels"] is sample["point_labels"]
     nothing = PointsRangeFilter(point_range=(900, 900, 900, 901, 901, 901))(sample)
     assert len(nothing["points"]) == len(nothing["point_labels"]) == len(nothing["point_index"]) == 0
     detection = {key: sample[key] for key in ("points", "lidar_aug", "rng")}

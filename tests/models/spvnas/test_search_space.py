@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -33,10 +34,11 @@ def test_every_choice_is_drawn_equally_often_and_fits():
         ([s.transitions[3] for s in subnets], SPACE.transitions[3]),
         ([s.inner_widths[7][0] for s in subnets], SPACE.inner_widths[7]),
         ([s.depths[4] for s in subnets], SPACE.depths),
+        ([s.inner_widths[0] for s in subnets if s.depths[0] == 2], tuple(product(SPACE.inner_widths[0], repeat=2))),
     ):
         counts = np.array([drawn.count(choice) for choice in choices])
-        expected = len(subnets) / len(choices)
-        assert counts.sum() == len(subnets) and (abs(counts - expected) < 5 * np.sqrt(expected)).all()
+        expected = len(drawn) / len(choices)
+        assert counts.sum() == len(drawn) > 600 and (abs(counts - expected) < 5 * np.sqrt(expected)).all()
     assert SPACE.sample(np.random.default_rng(3)) == SPACE.sample(np.random.default_rng(3))
 
 
