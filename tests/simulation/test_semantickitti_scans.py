@@ -88,6 +88,9 @@ def test_a_full_scan_has_the_beams_and_the_order_of_an_hdl64(world):
     beam = np.abs(elevation[:, None] - ELEVATION_DEG).argmin(1)
     assert np.abs(elevation - ELEVATION_DEG[beam]).max() < 1e-3 and set(beam) >= set(range(4, 64))
     assert (np.diff(beam) <= 0).all(), "the highest beam comes first"
+    assert -24.81 < elevation.min() < -20 and elevation.max() == pytest.approx(2.0, abs=0.01)
+    road = ((sequence.labels[0] & 0xFFFF) == 40) & (np.hypot(xyz[:, 0], xyz[:, 1]) < 8)
+    assert road.sum() > 1000 and np.median(xyz[road, 2]) == pytest.approx(-1.73, abs=0.1)
     at_roof = xyz * (0.26 / np.maximum(-xyz[:, 2:], 1e-9))  # where each ray comes down to the recording car's roof
     hidden = (xyz[:, 2] < 0) & (np.abs(at_roof[:, 1]) < 0.49) & (at_roof[:, 0] > -0.71) & (at_roof[:, 0] < 0.59)
     assert not hidden.any(), "behind the roof nothing is seen"

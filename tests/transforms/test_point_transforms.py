@@ -122,6 +122,17 @@ def test_draws_lie_in_their_ranges_and_reach_the_ends(make_sample):
     np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.1)
 
 
+def test_turns_are_counter_clockwise_and_the_scale_is_of_the_move_too(make_sample):
+    transform = GlobalScaleRotateTranslate(scale_range=(2, 2), rotate_range=(0.3, 0.4), translate_std=0.5)
+    sample = make_sample(images=False, num_points=2)
+    sample["points"][:, :3] = [[0, 0, 0], [1, 0, 0]]
+    moved = np.stack([transform({**sample, "rng": np.random.default_rng(i)})["points"][:, :3] for i in range(400)])
+    turned = (moved[:, 1] - moved[:, 0]) / 2
+    angles = np.arctan2(turned[:, 1], turned[:, 0])
+    assert 0.299 < angles.min() < 0.31 and 0.39 < angles.max() < 0.401
+    np.testing.assert_allclose(moved[:, 0].std(axis=0), 1.0, rtol=0.15)
+
+
 def test_flips_come_half_of_the_time_independently(make_sample):
     sample = make_sample(images=False, num_points=1)
     signs = [np.diag(RandomFlip3D()({**sample, "rng": np.random.default_rng(i)})["lidar_aug"])[:2] for i in range(400)]
