@@ -76,7 +76,7 @@ def root(tmp_path, images):
         "box.center.x": [10.0, 12, 5, 3], "box.center.y": [1.0, -2, 0, 4], "box.center.z": [1.0, 1, 1, 1],
         "box.size.x": [4.5, 0.8, 1.8, 1], "box.size.y": [2.0, 0.7, 0.6, 1], "box.size.z": [1.6, 1.7, 1.5, 1],
         "box.heading": [0.5, 0, 1, 0], "speed.x": [5.0, 0, 0, 0], "speed.y": [0.0, 1, 0, 0],
-        "type": [1, 2, 4, 3], "num_lidar_points_in_box": [100, 4, 0, 9], "difficulty_level.detection": [0, 0, 0, 0],
+        "type": [1, 2, 4, 3], "num_lidar_points_in_box": [100, 5, 0, 9], "difficulty_level.detection": [0, 0, 0, 0],
     }  # fmt: skip
     write("lidar_box", {time: [TIMES[0]] * 4, **{f"{component}.{name}": v for name, v in rows.items()}})
     return tmp_path / "waymo"
@@ -112,7 +112,7 @@ def test_boxes_levels_and_speeds(root):
     sample = data[0]
     assert sample["sample_token"] == f"{SEGMENT}/{TIMES[0]}" and len(data) == 2
     assert [data.classes[label] for label in sample["labels"]] == ["VEHICLE", "PEDESTRIAN"]
-    np.testing.assert_array_equal(sample["difficulty"], [1, 2])  # the pedestrian has four points
+    np.testing.assert_array_equal(sample["difficulty"], [1, 2])  # the pedestrian has five points, and six are easy
     np.testing.assert_allclose(sample["boxes"][0, :7], [10, 1, 1, 4.5, 2.0, 1.6, 0.5], atol=1e-6)
     np.testing.assert_allclose(sample["boxes"][0, 7:], vehicle_pose(0)[:3, :3].T[:2] @ [5, 0, 0], atol=1e-6)
     assert len(data[1]["boxes"]) == 0
@@ -148,7 +148,7 @@ def test_bad_input(root):
 
 
 boxes = st.tuples(
-    st.integers(-2, 2), st.integers(-1, 1), st.sampled_from([0.0, 0.4, 3.0]), st.integers(1, 2), st.integers(0, 3)
+    st.integers(-2, 2), st.integers(-1, 1), st.sampled_from([0.0, 0.4, 3.0, -3.0]), st.integers(1, 2), st.integers(0, 3)
 )
 
 
@@ -186,6 +186,16 @@ def test_a_hand_computed_score():
     assert scores["L1/AP"] == pytest.approx(1 / 2) and scores["L1/APH"] == pytest.approx(1 / 2)
     assert scores["L2/AP"] == pytest.approx(1 / 3 + 1 / 3 * 2 / 3)
     assert scores["L2/APH"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("name", "long", "score"), [("VEHICLE", 5.6, 1), ("VEHICLE", 6.0, 0), ("CYCLIST", 7.6, 1)])
+def test_how_much_a_hit_must_overlap(name, long, score):
+    """Boxes of 4 m in one that is ``long``: 0.71, 0.67 and 0.53 of its volume; 0.7 are asked of vehicles, else 0.5."""
+    truth = [Truth(np.array([[0.0, 0, 0, 4, 2, 1.5, 3.1]]), np.zeros(1, np.int64), np.ones(1, np.int64))]
+    made = np.array([[0.0, 0, 0, long, 2, 1.5, 3.1 - 2 * np.pi, 0, 0]])  # the same heading, written otherwise
+    found = [Detections(made, np.ones(1, np.float32), np.zeros(1, np.int64))]
+    scores = waymo_scores(truth, found, classes=[name])[name]
+    assert scores["L1/AP"] == scores["L1/APH"] == pytest.approx(score)
 
 
 def test_true_boxes_score_one(root, tmp_path):
