@@ -135,6 +135,10 @@ def test_camera_and_lidar_of_mmdetection3d(models):
     model.load_state_dict(converted)
     for _, name, ours in PLACES:
         assert torch.equal(converted[ours], theirs[name]), ours
+    for number in range(3):
+        for leaf in ("weight", "bias"):
+            ours, name = f"decoder.0.norm{number + 1}.{leaf}", f"decoder.0.norms.{number}.{leaf}"
+            assert torch.equal(converted[f"heads.object.{ours}"], theirs[f"bbox_head.{name}"])
     for branch in ("dim", "rot"):  # boxes of 1.0 and later are as ours
         name = f"prediction_heads.0.{branch}"
         assert torch.equal(converted[f"heads.object.{name}.3.weight"], theirs[f"bbox_head.{name}.1.weight"])
@@ -153,6 +157,11 @@ def test_camera_only(models):
     converted = convert_bevfusion(theirs, source="bevfusion", model=model)
     model.load_state_dict(converted)
     check_values(theirs, converted, turned=(".dim.1.", ".rot.1."))
+    for task in range(6):
+        for leaf in ("weight", "bias"):
+            dim, rot = (f"heads.object.task_heads.{task}.{branch}.1.{leaf}" for branch in ("dim", "rot"))
+            assert torch.equal(converted[dim], theirs[dim][[1, 0, 2]])
+            assert torch.equal(converted[rot], -theirs[rot][[1, 0]])
     assert torch.equal(converted["decoder.neck.fuse.1.norm.bias"], theirs["decoder.neck.fuse.4.bias"])
     assert torch.equal(converted["decoder.neck.upsample.1.conv.weight"], theirs["decoder.neck.upsample.1.weight"])
 

@@ -120,6 +120,9 @@ def test_draws_lie_in_their_ranges_and_reach_the_ends(make_sample):
     assert -0.5 <= angles.min() < -0.49 and 0.49 < angles.max() <= 0.5
     np.testing.assert_allclose(shifts.std(axis=0), 0.5, rtol=0.12)
     np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.1)
+    doubled = GlobalScaleRotateTranslate(scale_range=(2, 2), rotate_range=(0, 0), translate_std=0.5)
+    shifts = [doubled({**sample, "rng": np.random.default_rng(i)})["lidar_aug"][:3, 3] for i in range(500)]
+    np.testing.assert_allclose(np.std(shifts, axis=0), 1.0, rtol=0.12)  # moved before it is scaled
 
 
 def test_turns_are_counter_clockwise_and_the_scale_is_of_the_move_too(make_sample):
