@@ -45,6 +45,16 @@ def test_the_mean_of_two_epochs(run, tmp_path):
     assert load_checkpoint(path)["meta"]["finished"]
 
 
+def test_the_mean_of_three_in_half_precision(tmp_path):
+    """The sum would be beyond float16; numbers of batches are the first file's."""
+    paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    for number, path in enumerate(paths):
+        weights = {"w": torch.tensor([60000.0, 3.0 * number]).half(), "count": torch.tensor(number)}
+        save_weights(weights, path, meta={})
+    found = load_checkpoint(average_checkpoints(AverageOptions(paths, tmp_path / "mean.safetensors")))["state_dict"]
+    assert found["w"].tolist() == [60000.0, 3.0] and found["w"].dtype == torch.float16 and found["count"] == 0
+
+
 def test_what_is_simulated_stays_so(tmp_path):
     for name, simulated in (("a", False), ("b", True)):
         save_weights({"w": torch.ones(2)}, tmp_path / f"{name}.safetensors", meta={"simulated": simulated})
