@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pcperc import nn as spnn
 from pcperc.models.bevfusion.captured import CapturedSparseEncoder
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.nn import fuse
@@ -193,3 +194,10 @@ def test_a_captured_encoder_gives_the_same_map():
         with torch.no_grad():
             found, expected = captured({"voxels": voxels}), encoder({"voxels": voxels})
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_published_paddings_of_the_steps_down():
+    """Along z the last one has none: 41, 21, 11, 5; with one the map would have the same size, but other places."""
+    convs = [module for module in SparseEncoder().modules() if isinstance(module, spnn.SparseConv3d)]
+    assert [tuple(conv.padding) for conv in convs] == [(1, 1, 1), (1, 1, 1), (1, 1, 0), (0, 0, 0)]
+    assert [tuple(conv.stride) for conv in convs] == [(2, 2, 2)] * 3 + [(1, 1, 2)]
