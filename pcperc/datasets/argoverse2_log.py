@@ -73,7 +73,7 @@ def read_log(folder: Path) -> Log:
 
 
 def _velocities(times: np.ndarray, tracks: np.ndarray, centre: np.ndarray, poses: dict[int, np.ndarray]) -> np.ndarray:
-    """Return (K, 2) m/s in the vehicle's frame: from the place before to the place after; NaN where neither is near."""
+    """Return (K, 2) m/s in the vehicle's frame, from the place before to the one after; NaN where these are far."""
     velocities = np.full((len(times), 2), np.nan)
     known = np.array([time in poses for time in times.tolist()], bool)
     for track in np.unique(tracks):
