@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 import threadpoolctl
 import torch
+from hypothesis import settings
 
 from tests import op_contract
+
+# The same cases in every run, so that what fails fails again; HYPOTHESIS_PROFILE=default draws others.
+settings.register_profile("repeated", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeated"))
 
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import numpy as np
+import shapely
 from shapely.geometry import Polygon
 
 
@@ -141,12 +142,18 @@ def points_in_boxes_mask(points, boxes):
     return mask
 
 
+def overlap_area(a, b):
+    """Area of two polygons' intersection; clipping to rounding may find nothing where they all but coincide."""
+    exact, on_grid = a.intersection(b).area, shapely.intersection(a, b, grid_size=1e-12).area
+    return exact if abs(exact - on_grid) < 1e-9 else on_grid
+
+
 def box_iou(a, b, *, use_height):
     """(N, M) intersection over union by polygon clipping (shapely), of ground areas or of volumes."""
     out = np.zeros((len(a), len(b)))
     for i, p in enumerate(np.asarray(a, np.float64)):
         for j, q in enumerate(np.asarray(b, np.float64)):
-            inter = Polygon(corners_bev(p)).intersection(Polygon(corners_bev(q))).area
+            inter = overlap_area(Polygon(corners_bev(p)), Polygon(corners_bev(q)))
             sizes = [p[3] * p[4], q[3] * q[4]]
             if use_height:
                 top, bottom = min(p[2] + p[5] / 2, q[2] + q[5] / 2), max(p[2] - p[5] / 2, q[2] - q[5] / 2)
