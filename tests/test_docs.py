@@ -35,14 +35,15 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     modules = set(sys.modules)
-    registered = {registry: dict(registry.module_dict) for registry in ALL}
+    registered = {registry: set(registry.module_dict) for registry in ALL}
     yield tmp_path
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
     for registry, known in registered.items():
-        registry.module_dict.clear()
-        registry.module_dict.update(known)
+        for name in set(registry.module_dict) - known:
+            if not registry.module_dict[name].__module__.startswith("pcperc."):  # which stays imported
+                del registry.module_dict[name]
     importlib.invalidate_caches()
 
 
