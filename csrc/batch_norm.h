@@ -145,14 +145,4 @@ struct BatchNormGrad {
   int64_t rows, channels;
 };
 
-template <class T>
-T* data_of(const Tensor& tensor) {
-  return static_cast<T*>(tensor.data_ptr());
-}
-
-template <class T>
-T* data_of(const std::optional<Tensor>& tensor) {
-  return tensor ? static_cast<T*>(tensor->data_ptr()) : nullptr;
-}
-
 }  // namespace pcperc

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The nearest points in a space of a few coordinates: sizes, and distances whose squares are added in the order of the
-// coordinates, so that CPU and CUDA agree on every bit of them.
+// The nearest points in a space of a few coordinates: the arguments checked.
 #include "neighbors.h"
 
 namespace pcperc {
@@ -18,14 +17,6 @@ inline void check_k_nearest(const Tensor& points, const Tensor& order, const Ten
   check_clouds(op, points, order, starts, columns);
   check_queries(op, points, queries, query_item);
   STD_TORCH_CHECK(num_neighbors >= 1, op, ": num_neighbors must be >= 1, got ", num_neighbors);
-}
-
-template <class T>
-PCPERC_HOST_DEVICE bool is_point(const T* p, int64_t columns) {
-  for (int64_t c = 0; c < columns; ++c) {
-    if (!std::isfinite(p[c])) return false;
-  }
-  return true;
 }
 
 }  // namespace pcperc

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Neighbours among the points of a cloud, the same on CPU and CUDA: distances without contraction, so that both choose the same
-// rows, and the arguments checked. Points (N, 3), of k_nearest (N, S), are float32 or float64; order and starts are Segments of
-// the clouds.
+// Neighbours among the points of a cloud, the same on CPU and CUDA: squares added in the order of the coordinates and without
+// contraction, so that both choose the same rows, and the arguments checked. Points (N, 3), of k_nearest (N, S), are float32 or
+// float64; order and starts are Segments of the clouds.
 #include <cmath>
 #include <cstdint>
 
@@ -23,14 +23,18 @@ inline double plus(double a, double b) { return a + b; }
 #endif
 
 template <class T>
-PCPERC_HOST_DEVICE T squared_distance(const T* a, const T* b) {
-  const T x = a[0] - b[0], y = a[1] - b[1], z = a[2] - b[2];
-  return plus(plus(times(x, x), times(y, y)), times(z, z));
+PCPERC_HOST_DEVICE T squared_distance(const T* a, const T* b, int64_t columns = 3) {
+  T sum = times(a[0] - b[0], a[0] - b[0]);
+  for (int64_t c = 1; c < columns; ++c) sum = plus(sum, times(a[c] - b[c], a[c] - b[c]));
+  return sum;
 }
 
 template <class T>
-PCPERC_HOST_DEVICE bool is_point(const T* p) {
-  return std::isfinite(p[0]) && std::isfinite(p[1]) && std::isfinite(p[2]);
+PCPERC_HOST_DEVICE bool is_point(const T* p, int64_t columns = 3) {
+  for (int64_t c = 0; c < columns; ++c) {
+    if (!std::isfinite(p[c])) return false;
+  }
+  return true;
 }
 
 // The rows of the clouds: cloud i holds order[starts[i] .. starts[i + 1]].

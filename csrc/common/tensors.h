@@ -25,6 +25,17 @@ inline torch::stable::Tensor as_dtype(const torch::stable::Tensor& tensor, torch
   return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
 }
 
+template <class T>
+T* data_of(const torch::stable::Tensor& tensor) {
+  return static_cast<T*>(tensor.data_ptr());
+}
+
+// Null where there is no tensor.
+template <class T>
+T* data_of(const std::optional<torch::stable::Tensor>& tensor) {
+  return tensor ? data_of<T>(*tensor) : nullptr;
+}
+
 // An uninitialised tensor on the device of `like`, from torch's caching allocator: on a GPU it may be freed (go out of scope)
 // as soon as the work that uses it is queued on the current stream.
 inline torch::stable::Tensor empty_on(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes,

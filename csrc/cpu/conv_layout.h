@@ -102,7 +102,4 @@ struct RowNumbers {
   }
 };
 
-template <class T>
-const T* data_of(const Tensor& tensor) { return static_cast<const T*>(tensor.data_ptr()); }
-
 }  // namespace pcperc

@@ -13,13 +13,6 @@
 namespace pcperc {
 namespace {
 
-template <class T>
-T squared_distance_of(const T* a, const T* b, int64_t columns) {
-  T sum = times(a[0] - b[0], a[0] - b[0]);
-  for (int64_t c = 1; c < columns; ++c) sum = plus(sum, times(a[c] - b[c], a[c] - b[c]));
-  return sum;
-}
-
 // Write the nearest points to `row` and their squared distances, nearest first, and return how many there are.
 template <class T>
 int64_t find_nearest(const Clouds<T>& clouds, const T* query, int64_t columns, int64_t cloud, int64_t num_neighbors,
@@ -31,7 +24,7 @@ int64_t find_nearest(const Clouds<T>& clouds, const T* query, int64_t columns, i
     const int32_t candidate = clouds.row_at(entry);
     if (candidate < 0) continue;
     const T* point = clouds.points + columns * candidate;
-    const T d = squared_distance_of(point, query, columns);
+    const T d = squared_distance(point, query, columns);
     if (found == num_neighbors && !(d < distance[found - 1])) continue;
     if (!is_point(point, columns)) continue;
     int64_t place = std::min(found, num_neighbors - 1);

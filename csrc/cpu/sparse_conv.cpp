@@ -190,9 +190,8 @@ Tensor convolve(const Tensor& feats, const Tensor& weight, const Tensor& neighbo
   dispatch_float(dtype, "sparse_conv", [&](auto zero) {
     using T = decltype(zero);
     using A = Accumulator<T>;
-    const Convolution<T> convolution{sizes, data_of<T>(x), data_of<int32_t>(table), b ? data_of<A>(*b) : nullptr,
-                                     r ? data_of<T>(*r) : nullptr, static_cast<A>(negative_slope),
-                                     static_cast<T*>(output.data_ptr())};
+    const Convolution<T> convolution{sizes,         data_of<T>(x), data_of<int32_t>(table),       data_of<A>(b),
+                                     data_of<T>(r), static_cast<A>(negative_slope), data_of<T>(output)};
     convolution.run(data_of<T>(w), {w.stride(0), w.stride(1), w.stride(2)});
   });
   return output;

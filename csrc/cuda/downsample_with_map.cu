@@ -16,9 +16,6 @@ namespace {
 
 constexpr const char* kOp = "downsample_with_map";
 
-template <class T>
-T* data_of(const Tensor& tensor) { return static_cast<T*>(tensor.data_ptr()); }
-
 // slot_of_row[row]: the slot of the output that it feeds, or -1 where it feeds none.
 __global__ void __launch_bounds__(kThreadsTogether)
     insert_fed_kernel(ClearedMemory memory, const int32_t* coords, int64_t count, ConvGeometry geometry, LatticeBounds bounds,

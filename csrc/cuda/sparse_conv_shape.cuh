@@ -52,9 +52,6 @@ void dispatch_arithmetic(ScalarType dtype, bool allow_tf32, const char* op, cons
   }
 }
 
-template <class T>
-T* data_of(const Tensor& tensor) { return static_cast<T*>(tensor.data_ptr()); }
-
 // Vectors need each group of each row to start on `bytes`.
 inline bool is_aligned(const Tensor& tensor, int64_t group_bytes, int64_t bytes = 16) {
   return group_bytes % bytes == 0 && reinterpret_cast<uintptr_t>(tensor.data_ptr()) % bytes == 0;

@@ -14,9 +14,6 @@
 namespace pcperc {
 namespace {
 
-template <class T>
-T* data_of(const Tensor& tensor) { return static_cast<T*>(tensor.data_ptr()); }
-
 // slot_of_row[row]: the slot of its key, or -1 without one.
 __global__ void __launch_bounds__(kThreadsTogether)
     insert_rows_kernel(ClearedMemory memory, const int32_t* coords, KeyLayout layout, int64_t count, DeviceKeySet set,
