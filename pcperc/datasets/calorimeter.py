@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pcperc.datasets.calorimeter_shares import check_shares
 from pcperc.datasets.cloud_files import NUMPY_ERRORS, numpy_reason
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry.calorimeter import HIT_CLASSES, HIT_COLUMNS, NO_INSTANCE, NOISE_CLASS
@@ -91,8 +92,9 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no npz file, or lacks hits; an energy that is negative, NaN, infinite or beyond any hit's; a
-            place outside the endcaps; an unknown layer, class or particle; truth of another length or no number. The
-            message names the file, the array, and of values the first wrong one.
+            place outside the endcaps; an unknown layer, class or particle; truth of another length or no number; parts
+            of a hit's energy that are more than the whole, or of which the largest is another particle's. The message
+            names the file, the array, and of values the first wrong one.
     """
     arrays = _load(Path(path))
     name = next((name for name in HIT_NAMES if name in arrays), None)
@@ -147,7 +149,10 @@ def _read_truth(path: str | Path, arrays: dict[str, np.ndarray], count: int, las
             got = f"class {event['class'][wrong[0]]} and instance {event['instance'][wrong[0]]} at hit {wrong[0]}"
             rule = f"instance {NO_INSTANCE} exactly where class is {NOISE_CLASS} (noise)"
             raise ValueError(f"event {path} must have {rule}, got {got}")
-    return event | _read_shares(path, arrays, count, last)
+    event |= _read_shares(path, arrays, count, last)
+    if "fractions" in event:
+        check_shares(path, event["fractions"], event.get("contributors"), event.get("instance"))
+    return event
 
 
 def _read_shares(path: str | Path, arrays: dict[str, np.ndarray], count: int, last: float) -> dict[str, np.ndarray]:

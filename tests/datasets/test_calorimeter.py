@@ -30,7 +30,7 @@ def event(count=4, **changes):
         "layer": np.full(count, 7, np.uint8),
         "class": np.where(noise, 0, 2),
         "instance": np.where(noise, -1, 0),
-        "contributors": np.full((count, 4), -1),
+        "contributors": np.column_stack([np.where(noise, -1, 0), np.full((count, 3), -1)]),
         "fractions": np.tile(np.eye(1, 4, dtype=np.float32), (count, 1)),
         "particles": np.ones((1, 3), np.float32),
     }
@@ -80,6 +80,7 @@ def test_clusters_of_the_rechit_layout_are_instances(tmp_path):
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_hits_one_hit_and_noise_alone_are_events(tmp_path, count):
     noise = {"class": np.zeros(count, np.int64), "instance": np.full(count, -1), "particles": np.zeros((0, 3))}
+    noise["contributors"] = np.full((count, 4), -1)
     sample = read_event(written(tmp_path / "a.npz", event(count, **noise)))
     assert sample["hits"].shape == (count, 9) and (sample["instance"] == -1).all()
 
@@ -129,6 +130,8 @@ def changed(column, value):
         ({"particle_pdg": np.array(["e"])}, "particle_pdg must be finite numbers, got <U1"),
         ({"particles": np.array([[9.0, np.nan, 0.0]])}, "particles must be finite numbers, got NaN or infinity"),
         ({"fractions": np.ones((3, 4))}, r"fractions must be \(4, K\)"),
+        ({"fractions": np.full((4, 4), 1.5)}, r"fractions must be in \[0, 1\], got 1.5 at hit 0"),
+        ({"fractions": np.full((4, 4), -0.25)}, r"fractions must be in \[0, 1\], got -0.25 at hit 0"),
         ({"hits": np.zeros((4, 8), np.float32)}, r"hits must be \(N, 9\) numbers, got \(4, 8\)"),
         ({"hits": np.full((4, 9), "1")}, r"hits must be \(N, 9\) numbers, got \(4, 9\) <U1"),
         ({"rechits": np.zeros((4, 9))}, "must have one array of hits, got hits and rechits"),
@@ -138,6 +141,70 @@ def test_what_is_wrong_is_named_with_the_file(tmp_path, changes, message):
     path = written(tmp_path / "wrong.npz", event(**changes))
     with pytest.raises(ValueError, match=f"wrong.npz.*{message}"):
         read_event(path)
+
+
+def shares(instance, contributors, fractions, particles=3, **more):
+    """An event of three hits of particle 0 and those that are given, with who gave them which parts."""
+    instance = np.array([0, 0, 0, *instance])
+    contributors = np.array([[0, -1], [0, -1], [0, -1], *contributors])
+    fractions = np.array([[1, 0], [1, 0], [1, 0], *fractions], np.float32)
+    truth = {"instance": instance, "class": np.where(instance < 0, 0, 2), "particles": np.ones((particles, 3))}
+    return event(len(instance), **truth, contributors=contributors, fractions=fractions, **more)
+
+
+THIRDS = np.full(3, 1 / 3, np.float32)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        shares([1, -1], [[1, 0], [-1, 0]], [[0.6, 0.4], [0.7, 0.3]]),
+        shares([1], [[0, 1]], [[0.4, 0.6]]),  # in any order
+        shares([1, 0, -1], [[0, 1], [1, 0], [-1, 0]], [[0.5, 0.5]] * 3),  # halves are either's
+        shares([1], [[0, 1]], [[0.500001, 0.499999]]),  # of float32, halves too
+        shares([-1], [[1, 0]], [[0.9, 0.1]]),  # particle 1 is no object: no hit is its own
+        shares([-1, -1], [[-1, -1], [0, -1]], [[0, 0], [0, 0]]),  # nobody's
+        shares([1], [[1, -1]], [[0.3, 0]]),  # the rest is of contributors that are not told
+        shares([1], [[1, 0]], [[0.700003, 0.300003]]),  # rounded
+        event(3, fractions=np.tile(np.append(THIRDS, 0), (3, 1)), contributors=np.tile([-1, 0, -1, -1], (3, 1))),
+        event(3, fractions=np.tile([0.6001, 0.4004, 0, 0], (3, 1)).astype(np.float16)),
+        event(4, fractions=np.zeros((4, 0)), contributors=np.zeros((4, 0), int)),
+        event(4, fractions=np.array([[True, False]] * 4), contributors=np.array([[-1, 0]] * 2 + [[0, -1]] * 2)),
+    ],
+)
+def test_parts_that_add_up_are_read_as_they_are(tmp_path, arrays):
+    found = read_event(written(tmp_path / "a.npz", arrays))
+    assert found["fractions"].tolist() == arrays["fractions"].tolist()
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        (
+            shares([1, 1], [[1, 0], [1, 0]], [[0.9, 0.35], [0.7, 0.301]]),
+            r"fractions of a hit must add up to at most 1, got 1.25 at hit 3 \(2 such hits\)",
+        ),
+        (
+            shares([1, 0, 2], [[1, 0]] * 3, [[0.6, 0.4], [0.75, 0.25], [0.6, 0.4]]),
+            r"instance must be 1, the contributor with the largest of fractions \(0.75\), got 0 at hit 4 \(2 such",
+        ),
+        (shares([2], [[0, -1]], [[0.6, 0.4]]), r"must be 0, .* \(0.6\), got 2 at hit 3 \(1 such"),  # not told of at all
+        (shares([0], [[0, -1]], [[0.4, 0.6]]), r"must be -1, .* \(0.6\), got 0 at hit 3"),
+        (shares([-1], [[0, -1]], [[0.6, 0.4]]), r"must be 0, .* \(0.6\), got -1 at hit 3"),  # 0 is an object
+        (shares([0], [[0, -1]], [[0, 0]]), r"instance must be -1 where fractions are 0, got 0 at hit 3 \(1 such hits"),
+        (event(4, fractions=np.full((4, 2), 0.6), contributors=np.zeros((4, 2), int)), "at most 1, got 1.2 at hit 0"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=f"wrong.npz: .*{message}"):
+        read_event(written(tmp_path / "wrong.npz", arrays))
+
+
+def test_parts_without_names_must_still_add_up(tmp_path):
+    arrays = shares([1], [[1, 0]], [[0.9, 0.9]])
+    nameless = {key: value for key, value in arrays.items() if key not in ("contributors", "class", "instance")}
+    with pytest.raises(ValueError, match="at most 1, got 1.8 at hit 3"):
+        read_event(written(tmp_path / "a.npz", nameless))
 
 
 def test_files_that_are_no_events_are_named(tmp_path):
