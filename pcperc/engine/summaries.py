@@ -13,6 +13,7 @@ from pcperc.evaluation import (
     Argoverse2Metric,
     CalorimeterMetric,
     KITTIMetric,
+    LeftOut,
     MapMetric,
     NuScenesMetric,
     NuScenesTrackingMetric,
@@ -106,6 +107,10 @@ def _print_clusters(scored: Scored) -> None:
     found = json.loads((scored.work_dir / cluster_metric.SCORES_NAME).read_text())
     say(f"\n{scored.title}")
     say(format_cluster_scores(found["scores"], found["classes"], title=found["title"]))
+    for against, (name, unit) in {"energy": ("energy", "GeV"), "nearest": ("distance", "cm")}.items():
+        bins, counts = found["curves"][against]["edges"], LeftOut(**found["curves"][against]["left_out"])
+        what = f"{counts.of_showers()} and {counts.of_clusters()}"
+        say(f"curves against {name}, {bins[0]:g} to {bins[-1]:g} {unit}, leave out {what}")
     edges = {"energy_edges": cluster_metric.ENERGY_EDGES, "distance_edges": cluster_metric.DISTANCE_EDGES}
     tables = {"matched by energy": read_cluster_table(scored.work_dir / cluster_metric.TABLE_NAME)}
     try:

@@ -4,7 +4,7 @@
 from pcperc.evaluation.argoverse2 import Argoverse2Metric, evaluate_argoverse2, write_argoverse2_results
 from pcperc.evaluation.classification_metric import ClassificationMetric
 from pcperc.evaluation.cluster_metric import CalorimeterMetric, read_cluster_table
-from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
+from pcperc.evaluation.cluster_response import ClusterTable, LeftOut, cluster_table, curve, left_out, segment_centres
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
 from pcperc.evaluation.kitti import average_precision, format_kitti_scores, kitti_scores
@@ -58,6 +58,7 @@ __all__ = [
     "ClassificationMetric",
     "ClusterTable",
     "KITTIMetric",
+    "LeftOut",
     "LidarSegMetric",
     "MapMetric",
     "Matches",
@@ -91,6 +92,7 @@ __all__ = [
     "guess_attribute",
     "iou_per_class",
     "kitti_scores",
+    "left_out",
     "map_iou",
     "map_scores",
     "match_clusters",

@@ -14,7 +14,7 @@ import torch
 from mmengine.logging import print_log
 
 from pcperc.evaluation.by_sample import MetricBySample
-from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, segment_centres
+from pcperc.evaluation.cluster_response import ClusterTable, cluster_table, curve, left_out, segment_centres
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import match_clusters
 from pcperc.files import write_arrays, write_text
@@ -89,7 +89,9 @@ class CalorimeterMetric(MetricBySample):
         curves = {}
         for against, bins in edges.items():
             values = curve(table, bins, against=against)._asdict()
-            curves[against] = {"edges": bins} | {name: [_plain(v) for v in row] for name, row in values.items()}
+            outside = left_out(table, bins, against=against)._asdict()
+            values = {name: [_plain(v) for v in row] for name, row in values.items()}
+            curves[against] = {"edges": bins, **values, "left_out": outside}
         summary = {"title": title, "classes": self.classes, "num_events": events, "scores": scores, "curves": curves}
         write_text(self.output_dir / SCORES_NAME, json.dumps(summary, indent=1))
         write_arrays(self.output_dir / TABLE_NAME, table._asdict())

@@ -121,17 +121,12 @@ def curve(table: ClusterTable, edges: Sequence[float], *, against: str = "energy
 
     Args:
         table: of `cluster_table`. edges: B + 1 increasing edges; a bin holds its lower edge, the last one its upper
-            edge too. What is outside is in no bin.
+            edge too. What is outside is in no bin: `left_out` counts it.
         against: "energy" (of the true segment; for fakes of the predicted one) or "nearest".
     Raises:
         ValueError: another ``against``, or edges that do not increase.
     """
-    edges = np.asarray(edges, np.float64)
-    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
-        raise ValueError(f"curve: edges must be two or more increasing numbers, got {edges.tolist()}")
-    if against not in ("energy", "nearest"):
-        raise ValueError(f"curve: against must be energy or nearest, got {against!r}")
-    of_truth, of_predicted = (_bins(getattr(table, name), edges) for name in (against, f"fake_{against}"))
+    edges, of_truth, of_predicted = _binned("curve", table, edges, against)
     rows = []
     for index in range(len(edges) - 1):
         here, predicted = of_truth == index, of_predicted == index
@@ -141,6 +136,54 @@ def curve(table: ClusterTable, edges: Sequence[float], *, against: str = "energy
         spread = response.std(ddof=1) / mean if len(response) > 1 and mean > 0 else np.nan
         rows.append((here.sum(), _part(table.found[here]), _part(table.fake[predicted]), mean, spread))
     return Curve(*np.array(rows, np.float64).T)
+
+
+class LeftOut(NamedTuple):
+    """How many segments of a table are in no bin of a curve.
+
+    Attributes:
+        showers, all_showers: true segments in no bin, and all. lone: those of the former that are left out because
+            their event has no other shower; 0 against energy.
+        clusters, all_clusters: predicted segments in no bin, which the fake rate lacks, and all.
+    """
+
+    showers: int
+    all_showers: int
+    lone: int
+    clusters: int
+    all_clusters: int
+
+    def of_showers(self) -> str:
+        """Say how many showers are left out: ``"3 of 40 showers (2 alone)"``."""
+        return f"{self.showers} of {self.all_showers} showers" + f" ({self.lone} alone)" * (self.lone > 0)
+
+    def of_clusters(self) -> str:
+        """Say how many predicted clusters are left out: ``"1 of 50 clusters"``."""
+        return f"{self.clusters} of {self.all_clusters} clusters"
+
+
+def left_out(table: ClusterTable, edges: Sequence[float], *, against: str = "energy") -> LeftOut:
+    """Count what `curve` leaves out, called with the same arguments.
+
+    Raises:
+        ValueError: as of `curve`.
+    """
+    edges, *places = _binned("left_out", table, edges, against)
+    truth, predicted = ((place < 0) | (place >= len(edges) - 1) for place in places)
+    lone = truth & np.isinf(table.nearest) if against == "nearest" else np.zeros(0, bool)
+    return LeftOut(int(truth.sum()), len(truth), int(lone.sum()), int(predicted.sum()), len(predicted))
+
+
+def _binned(
+    who: str, table: ClusterTable, edges: Sequence[float], against: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the checked edges and the bin of each true and each predicted segment; below 0 or B is none."""
+    edges = np.asarray(edges, np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"{who}: edges must be two or more increasing numbers, got {edges.tolist()}")
+    if against not in ("energy", "nearest"):
+        raise ValueError(f"{who}: against must be energy or nearest, got {against!r}")
+    return edges, _bins(getattr(table, against), edges), _bins(getattr(table, f"fake_{against}"), edges)
 
 
 def _bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.evaluation.cluster_response import ClusterTable, curve
+from pcperc.evaluation.cluster_response import ClusterTable, curve, left_out
 from pcperc.files import written_whole
 
 AXES = {"energy": "energy of the shower in GeV", "nearest": "distance to the nearest other shower in cm"}
@@ -29,6 +29,8 @@ def draw_cluster_curves(
     title: str,
 ) -> None:
     """Draw the four curves against energy (above) and against the nearest shower (below), one line a table, as a PNG.
+
+    Below each panel stands how many showers, or clusters of the fake rate, of each table are outside of the bins.
 
     Args:
         path: of the PNG; written whole or not at all.
@@ -54,7 +56,9 @@ def draw_cluster_curves(
                 panel.stairs(getattr(values, key), edges, baseline=None, label=name)
                 drawn[panel] = drawn.get(panel, False) or np.isfinite(getattr(values, key)).any()
         for panel, (key, label) in zip(panels, PANELS.items(), strict=True):
-            panel.set(xlabel=AXES[against], ylabel=label, xlim=(edges[0], edges[-1]))
+            outside = _outside(tables, edges, against, fakes=key == "fake_rate")
+            panel.set(xlabel=f"{AXES[against]}\n{outside}", ylabel=label, xlim=(edges[0], edges[-1]))
+            panel.xaxis.label.set_size("small")
             if key in ("efficiency", "fake_rate"):
                 panel.set_ylim(0.0, 1.05)
             if against == "energy" and edges[0] > 0:
@@ -65,3 +69,13 @@ def draw_cluster_curves(
     figure.axes[0].legend()
     with written_whole(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
+
+
+def _outside(tables: Mapping[str, ClusterTable], edges: np.ndarray, against: str, *, fakes: bool) -> str:
+    """Say what the curves of a panel leave out, a line a table."""
+    lines = []
+    for name, table in tables.items():
+        counts = left_out(table, edges, against=against)
+        text = counts.of_clusters() if fakes else counts.of_showers()
+        lines.append(f"left out: {text}" if len(tables) == 1 else f"left out of {name}: {text}")
+    return "\n".join(lines)

@@ -2,6 +2,7 @@
 """The tools with a network of calorimeter hits, from a config to scores and files, at toy size."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,10 @@ def test_training_scores_and_curves(trained, root, tmp_path, capsys):
     written = json.loads((tmp_path / "cluster_scores.json").read_text())
     assert written["scores"] == pytest.approx(found) and written["num_events"] == 3
     table = read_cluster_table(tmp_path / "cluster_table.npz")
+    for against, unit in (("energy, 1 to 200", "GeV"), ("distance, 0 to 160", "cm")):
+        assert re.search(
+            rf"curves against {against} {unit}, leave out \d of 5 showers.* and \d+ of \d+ clusters", printed
+        )
     assert len(table.found) == 5 and found["efficiency"] == table.found.mean()
     assert (tmp_path / "cluster_curves.png").stat().st_size > 10_000
 

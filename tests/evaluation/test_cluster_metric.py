@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pcperc.datasets import collate
-from pcperc.evaluation import CalorimeterMetric, count_event, curve, read_cluster_table
+from pcperc.evaluation import CalorimeterMetric, count_event, curve, left_out, read_cluster_table
 from pcperc.geometry import HitClusters
 from tests.calorimeter_events import made_event
 
@@ -71,6 +71,20 @@ def test_curves_and_fake_rate_are_of_the_table(tmp_path):
         for name in values._fields:
             ours = [math.nan if value is None else value for value in written[against][name]]
             assert ours == pytest.approx(getattr(values, name).tolist(), nan_ok=True)
+        assert written[against]["left_out"] == left_out(table, edges, against=against)._asdict()
+
+
+def test_showers_that_no_curve_has_are_counted(tmp_path):
+    """Two showers that are alone in their events, one of 400 GeV, and an event of noise."""
+    data = batch(1, 1, 0)
+    hits, shower = data["inputs"]["hits"][1], data["samples"][1]["instance"] == 0
+    hits[:, 0] = 0.01
+    hits[shower, 0] = 20.0
+    score(data, perfect(data), output_dir=tmp_path)
+    written = json.loads((tmp_path / "cluster_scores.json").read_text())["curves"]
+    clusters = {"clusters": 1, "all_clusters": 2}
+    assert written["energy"]["left_out"] == {"showers": 1, "all_showers": 2, "lone": 0, **clusters}
+    assert written["nearest"]["left_out"] == {"showers": 2, "all_showers": 2, "lone": 2, **clusters, "clusters": 2}
 
 
 def test_scores_are_those_of_the_events():

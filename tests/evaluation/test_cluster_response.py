@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcperc.evaluation import cluster_table, curve, match_clusters
+from pcperc.evaluation import cluster_table, curve, left_out, match_clusters
 from pcperc.evaluation.cluster_response import ClusterTable, segment_centres
 from tests import oracles_clusters as oracle
 from tests.evaluation.test_clusters import by_hand, columns, hit
@@ -40,6 +40,10 @@ def test_showers_and_curves_of_a_data_set_are_those_of_the_definition(events, se
         for ours, theirs in zip(found, oracle.curve(rows, fakes, edges, column), strict=True):
             values = [nan if value is None else value for value in theirs]
             assert ours.tolist() == pytest.approx(values, rel=1e-6, abs=1e-9, nan_ok=True)
+        outside = left_out(table, edges, against=against)
+        missing = [sum(not edges[0] <= row[column] <= edges[-1] for row in part) for part in (rows, fakes)]
+        assert (outside.showers, outside.all_showers, outside.clusters) == (missing[0], len(rows), missing[1])
+        assert outside.lone == (sum(math.isinf(row[1]) for row in rows) if column else 0)
 
 
 def table_by_hand(**options):
@@ -83,6 +87,14 @@ def test_curves_by_energy_and_by_distance():
     assert found.fake_rate.tolist() == [0.5, 1.0]
     assert found.response == pytest.approx([1.0, 1.0])
     assert found.resolution[0] == pytest.approx(math.sqrt(0.08)) and math.isnan(found.resolution[1])
+    assert left_out(table, [1.0, 5.0, 10.0]) == (1, 5, 0, 0, 3)  # the shower of 99 GeV; edges are inside
+    assert left_out(table, [1.5, 4.0]) == (4, 5, 0, 2, 3)
+    alone = left_out(table, [0.0, 5.0, 20.0], against="nearest")
+    assert alone == (1, 5, 1, 1, 3) and alone.of_showers() == "1 of 5 showers (1 alone)"
+    assert left_out(table, [0.0, 5.0], against="nearest").of_showers() == "3 of 5 showers (1 alone)"
+    assert left_out(table, [0.0, 5.0, np.inf], against="nearest") == (0, 5, 0, 0, 3)
+    assert alone.of_clusters() == "1 of 3 clusters"
+    assert left_out(ClusterTable.joined([]), [0.0, 1.0]) == (0, 0, 0, 0, 0)
     apart = curve(table, [0.0, 5.0, 20.0], against="nearest")
     assert apart.showers.tolist() == [2, 2] and apart.fake_rate.tolist() == [1.0, 0.0]
     empty = curve(ClusterTable.joined([]), [0.0, 1.0])
@@ -92,6 +104,8 @@ def test_curves_by_energy_and_by_distance():
         curve(table, [1.0, 1.0])
     with pytest.raises(ValueError, match="against must be energy or nearest, got 'eta'"):
         curve(table, [0.0, 1.0], against="eta")
+    with pytest.raises(ValueError, match="left_out: against must be energy or nearest, got 'eta'"):
+        left_out(table, [0.0, 1.0], against="eta")
 
 
 def test_a_lone_shower_has_nobody_near_and_empty_events_have_empty_tables():

@@ -56,6 +56,25 @@ def test_each_panel_has_its_own_curve(tmp_path, monkeypatch):
     assert len(drawn[0].axes) == 8 and drawn[0].get_suptitle() == "simulated data"
 
 
+@pytest.mark.parametrize("names", [("one",), ("one", "other")])
+def test_below_a_panel_stands_what_its_curves_leave_out(tmp_path, monkeypatch, names):
+    figure = pytest.importorskip("matplotlib.figure")
+    drawn = []
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, path, **_: (drawn.append(self), path.write_bytes(b"p")))
+    first = table()
+    first.energy[:3], first.nearest[:5], first.nearest[7] = 500.0, np.inf, 80.0
+    first = first._replace(fake_energy=np.append(np.full(4, 0.5), first.energy[4:]), fake_nearest=first.nearest)
+    tables = dict(zip(names, (first, table(10)), strict=False))
+    draw_cluster_curves(tmp_path / "a.png", tables, **EDGES, title="simulated data")
+    panels = drawn[0].axes
+    notes = [panel.get_xlabel().split("\n")[1:] for panel in panels]
+    head, other = ("left out: ", 0) if len(names) == 1 else ("left out of one: ", 1)
+    assert notes[0] == [f"{head}3 of 200 showers", "left out of other: 0 of 10 showers"][: 1 + other]
+    assert notes[1] == [f"{head}4 of 200 clusters", "left out of other: 0 of 10 clusters"][: 1 + other]
+    assert notes[4][0] == notes[6][0] == f"{head}6 of 200 showers (5 alone)"
+    assert notes[5][0] == f"{head}6 of 200 clusters" and notes[2] == notes[3] == notes[0]
+
+
 def test_wrong_arguments_are_named_and_leave_no_file(tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(ValueError, match="tables must have at least one entry"):
