@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,8 @@ def read_table(path: str | Path, columns: Sequence[str], *, where: dict[str, Any
         ImportError: no pyarrow.
         ValueError: another ending, a file that cannot be read, or one without a column; the message names the file.
     """
-    path = Path(path)
-    if path.suffix not in ENDINGS:
-        raise ValueError(f"table {path} must end in {' or '.join(ENDINGS)}")
-    if not path.is_file():
-        raise FileNotFoundError(f"table {path} is missing")
-    arrow = import_arrow()
-    try:
+    path = _checked(path)
+    with _reading(path) as arrow:
         if path.suffix == ".feather":
             names = arrow.ipc.open_file(str(path)).schema.names
         else:
@@ -62,12 +58,30 @@ def read_table(path: str | Path, columns: Sequence[str], *, where: dict[str, Any
         elif not missing:
             filters = [(name, "=", value) for name, value in (where or {}).items()]
             table = arrow.parquet.read_table(path, columns=list(columns), filters=filters or None)
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"table {path} cannot be read, it is truncated or something else: {reason}") from error
     if missing:
         raise ValueError(f"table {path} must have the column '{missing[0]}', got {', '.join(names)}")
     return {name: _values(arrow, table.column(name)) for name in columns}
+
+
+def _checked(path: str | Path) -> Path:
+    """Return the path of a table that is there."""
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise ValueError(f"table {path} must end in {' or '.join(ENDINGS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"table {path} is missing")
+    return path
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """Give pyarrow; what it says of a damaged file becomes one line with the file's name."""
+    arrow = import_arrow()
+    try:
+        yield arrow
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"table {path} cannot be read, it is truncated or something else: {reason}") from error
 
 
 def _values(arrow: Any, column: Any) -> Any:
@@ -77,12 +91,25 @@ def _values(arrow: Any, column: Any) -> Any:
     return column.to_numpy()
 
 
-def write_table(path: str | Path, columns: dict[str, Any]) -> Path:
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a .parquet file's schema, as `write_table` writes them.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: as of `read_table`.
+    """
+    path = _checked(path)
+    with _reading(path) as arrow:
+        metadata = arrow.parquet.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items()}
+
+
+def write_table(path: str | Path, columns: dict[str, Any], *, schema: Any = None) -> Path:
     """Write a table; its name appears only when it is complete.
 
     Args:
         path: of a .feather (zstd) or .parquet file.
         columns: name to a sequence or array, all of one length.
+        schema: of pyarrow: the types of the columns, and metadata; None takes the types of the values.
     Raises:
         ImportError: no pyarrow.
         ValueError: another ending.
@@ -93,7 +120,8 @@ def write_table(path: str | Path, columns: dict[str, Any]) -> Path:
         raise ValueError(f"table {path} must end in {' or '.join(ENDINGS)}")
     arrow = import_arrow()
     table = arrow.table(
-        {name: values if isinstance(values, np.ndarray) else list(values) for name, values in columns.items()}
+        {name: values if isinstance(values, np.ndarray) else list(values) for name, values in columns.items()},
+        schema=schema,
     )
     with written_whole(path) as partial:
         if path.suffix == ".feather":

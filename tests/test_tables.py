@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from pcperc.tables import read_table, write_table
+from pcperc.tables import read_metadata, read_table, write_table
 
 
 @pytest.mark.parametrize("ending", [".feather", ".parquet"])
@@ -33,6 +33,19 @@ def test_rows_of_one_value(tmp_path):
     path = write_table(tmp_path / "t.parquet", {"time": [1, 2, 1], "value": [10, 20, 30]})
     assert read_table(path, ["value"], where={"time": 1})["value"].tolist() == [10, 30]
     assert read_table(path, ["value"], where={"time": 9})["value"].tolist() == []
+
+
+def test_types_and_metadata_of_a_schema(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    schema = arrow.schema([("names", arrow.list_(arrow.string())), ("x", arrow.float32())], {"how": "made up, ü"})
+    path = write_table(tmp_path / "t.parquet", {"x": [], "names": []}, schema=schema)
+    assert read_metadata(path) == {"how": "made up, ü"} and read_table(path, ["x"])["x"].dtype == np.float32
+    assert read_metadata(write_table(tmp_path / "plain.parquet", {"x": [1]})) == {}
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="t.parquet cannot be read, it is truncated or something else"):
+        read_metadata(path)
+    with pytest.raises(FileNotFoundError, match="none.parquet is missing"):
+        read_metadata(tmp_path / "none.parquet")
 
 
 def test_what_is_refused(tmp_path, monkeypatch):

@@ -99,6 +99,13 @@ class FrameSource:
             sample = transform(sample)
         return {**sample, "sample_token": str(path)}
 
+    def name(self, index: int) -> str:
+        """Return what a frame is called where it cannot be read: its file, its token, or its number in the split."""
+        if self.dataset is None:
+            return str(self.options.files[index])
+        tokens = getattr(self.dataset, "tokens", None)
+        return f"sample {index} of {self.dataset.metainfo.get('split')}" if tokens is None else tokens[index]
+
     def _check_files(self) -> None:
         options = self.options
         if self.needs_images != bool(options.calibration):

@@ -2,7 +2,8 @@
 """Detections of many frames by many workers on Ray Data, as a folder of parquet files in which every frame is once.
 
 Frames are cut into parts of a few, and a worker writes the file of a part whole or not at all. So the part of a worker
-that is killed is done again by another, and a run that is stopped goes on with the parts that are missing.
+that is killed is done again by another, and a run that is stopped goes on with the parts that are missing. A frame that
+cannot be read stops nothing: its part has the others, and the next run tries it again.
 """
 
 import json
@@ -16,22 +17,29 @@ import numpy as np
 import torch
 
 from pcperc.engine.batch_frames import BatchOptions, FrameSource
+from pcperc.engine.batch_parts import (
+    BOX_COLUMNS,
+    COLUMNS,
+    Failure,
+    part_paths,
+    read_failures,
+    read_part,
+    write_part,
+)
 from pcperc.engine.config import ConfigError
 from pcperc.engine.inference import predict
 from pcperc.engine.loading import build_model
-from pcperc.engine.messages import say
+from pcperc.engine.messages import one_line, say
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.files import write_text
 from pcperc.geometry import Detections
-from pcperc.tables import import_arrow, read_table, write_table
+from pcperc.tables import import_arrow, read_table
 
 MANIFEST_NAME = "run.json"
-BOX_COLUMNS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
-COLUMNS = ("frame", "scene", "timestamp", "class", "score", *BOX_COLUMNS, "worker")
 
 
 def infer_on_ray(options: BatchOptions) -> list[Path]:
-    """Detect objects in every frame and write ``<out>/part-NNNNNN.parquet``; parts that are there are kept.
+    """Detect objects in every frame and write ``<out>/part-NNNNNN.parquet``; frames that are there are kept.
 
     The frames are the files, or without any those of the split that the checkpoint's config tests on. Ray starts on
     this machine, or is the cluster that ``RAY_ADDRESS`` names; ``out`` and the data must then be seen by all of its
@@ -43,7 +51,9 @@ def infer_on_ray(options: BatchOptions) -> list[Path]:
         ImportError: Ray or pyarrow is not installed.
         ConfigError: no frame, workers or frames_per_part < 1, a model that finds no boxes, or ``out`` holds
             results of something else.
+        FileNotFoundError: a file is missing (then none is read).
         OSError: parts are missing at the end; the message says how many.
+        ValueError: frames could not be read, which were said by name, each with its error; all others are written.
     """
     ray = _import_ray()
     import_arrow()
@@ -55,8 +65,13 @@ def infer_on_ray(options: BatchOptions) -> list[Path]:
     source = FrameSource(options)
     parts = part_paths(options.out, len(source), options.frames_per_part)
     _agree_with_earlier_run(options, source)
-    missing = [number for number, path in enumerate(parts) if not path.is_file()]
-    say(f"{len(source)} frames in {len(parts)} parts, {len(parts) - len(missing)} of them done already")
+    again = {number: read_failures(path) for number, path in enumerate(parts) if path.is_file()}
+    missing = [number for number in range(len(parts)) if again.get(number, True)]
+    failed = sum(map(len, again.values()))
+    say(
+        f"{len(source)} frames in {len(parts)} parts, {len(parts) - len(missing)} of them done already"
+        + f"; {failed} frames that failed are tried again" * (failed > 0)
+    )
     if missing:
         _run(ray, options, missing)
     still = [path for path in parts if not path.is_file()]
@@ -64,13 +79,15 @@ def infer_on_ray(options: BatchOptions) -> list[Path]:
         raise OSError(f"{len(still)} of {len(parts)} parts are missing, first {still[0]}; the same command goes on")
     for partial in options.out.glob(".part-*.partial"):  # of workers that were killed
         partial.unlink(missing_ok=True)
-    say(f"{len(source)} frames: {options.out}/part-*.parquet")
+    failures = [failure for path in parts for failure in read_failures(path)]
+    for failure in failures:
+        say(f"{failure.frame} failed: {failure.error}")
+    say(f"{len(source) - len(failures)} frames: {options.out}/part-*.parquet")
+    if failures:
+        raise ValueError(
+            f"{len(failures)} of {len(source)} frames failed, as said above; the same command tries them again"
+        )
     return parts
-
-
-def part_paths(out: Path, num_frames: int, frames_per_part: int) -> list[Path]:
-    """Return the file of each part."""
-    return [out / f"part-{number:06d}.parquet" for number in range(-(-num_frames // frames_per_part))]
 
 
 class PartWriter:
@@ -85,21 +102,29 @@ class PartWriter:
         self.worker = f"{socket.gethostname()}/{os.getpid()}"
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Write the parts of a batch; return how many frames are in each."""
-        counts = [self.write(int(part)) for part in batch["part"]]
-        return {"part": batch["part"], "frames": np.array(counts)}
+        """Write the parts of a batch; return how many frames are in each, and how many failed."""
+        failed = np.array([len(self.write(int(part))) for part in batch["part"]])
+        frames = np.array([len(self._frames(int(part))) for part in batch["part"]])
+        return {"part": batch["part"], "frames": frames - failed, "failed": failed}
 
-    def write(self, part: int) -> int:
-        """Write a part, where it is not there yet; return the number of its frames."""
+    def write(self, part: int) -> list[Failure]:
+        """Write a part where it is not there yet, or with what failed when it was written; return what fails now."""
+        path, frames = self.paths[part], self._frames(part)
+        rows, before = read_part(path, frames) if path.is_file() else ({}, None)
+        failures = []
+        for index in frames:
+            if index not in rows:
+                try:
+                    rows[index] = self._row(self.source.sample(index))
+                except (OSError, ValueError) as error:
+                    failures.append(Failure(index, self.source.name(index), one_line(error)))
+        if failures != before:
+            write_part(path, [rows[index] for index in frames if index in rows], failures)
+        return failures
+
+    def _frames(self, part: int) -> range:
         first = part * self.options.frames_per_part
-        frames = range(first, min(first + self.options.frames_per_part, len(self.source)))
-        if not self.paths[part].is_file():
-            rows: dict[str, list] = {name: [] for name in COLUMNS}
-            for index in frames:
-                for name, value in self._row(self.source.sample(index)).items():
-                    rows[name].append(value)
-            write_table(self.paths[part], rows)
-        return len(frames)
+        return range(first, min(first + self.options.frames_per_part, len(self.source)))
 
     def _row(self, sample: dict) -> dict[str, Any]:
         found = predict(self.model, sample)
@@ -118,7 +143,7 @@ class PartWriter:
 
 
 def read_parts(out: Path) -> dict[str, Any]:
-    """Return the columns of all parts of a finished run, in the order of its frames.
+    """Return the columns of all parts of a finished run, in the order of its frames, without those that failed.
 
     Raises:
         FileNotFoundError: no run is there, or a part is missing.
@@ -157,8 +182,10 @@ def _run(ray: Any, options: BatchOptions, missing: Sequence[int]) -> None:
         )
         say(f"{workers} workers, {'one a GPU' if on_gpu else 'on CPUs'}")
         with ProgressDisplay("inferring", len(missing)) as display:
-            for _ in done.iter_batches(batch_size=1):
-                display.advance("")
+            failed = 0
+            for batch in done.iter_batches(batch_size=1):
+                failed += int(batch["failed"].sum())
+                display.advance(f"{failed} frames failed" if failed else "")
     finally:
         if started:
             ray.shutdown()

@@ -2,6 +2,7 @@
 """tools/infer.py --ray: every frame once, also when a worker is killed; resuming; what it refuses."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 import torch
 
 from pcperc.engine import batch_inference
-from pcperc.engine.batch_inference import BatchOptions, FrameSource, PartWriter, infer_on_ray, part_paths, read_parts
+from pcperc.engine.batch_inference import BatchOptions, FrameSource, PartWriter, infer_on_ray, read_parts
+from pcperc.engine.batch_parts import COLUMNS, Failure, part_paths, read_failures, read_part, write_part
 from pcperc.engine.checkpoint import save_weights
 from pcperc.engine.config import ConfigError, load_config, plain_config
 from pcperc.nn.fuse import FusedConvBlock
@@ -106,13 +108,102 @@ def test_a_stopped_run_goes_on_with_what_is_missing(options, tmp_path, in_this_p
         infer_on_ray(replace(few, workers=0))
 
 
+@pytest.fixture
+def with_bad_files(options, tmp_path):
+    """Seven files of which three hold something else: one beside good ones, two that are a whole part."""
+    files = [tmp_path / path.name for path in options.files[:7]]
+    for ours, theirs in zip(files, options.files, strict=False):
+        ours.write_bytes(theirs.read_bytes())
+    files[1].write_text("hello")
+    np.save(files[4], np.full((5, 4), np.nan, np.float32))
+    files[5].write_bytes(b"")
+    return replace(options, out=tmp_path / "out", files=files)
+
+
+def test_bad_files_stop_no_others_and_are_tried_again(options, with_bad_files, in_this_process, capsys):
+    few, files = with_bad_files, with_bad_files.files
+    with pytest.raises(ValueError, match="^3 of 7 frames failed, as said above; the same command tries them again$"):
+        infer_on_ray(few)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(" failed: ")[0] for line in said[-4:-1]] == [str(files[index]) for index in (1, 4, 5)]
+    assert said[-3] == f"{files[4]} failed: {files[4]}: must be finite, got NaN or infinity in 5 points, first 0"
+    assert said[-1] == f"4 frames: {few.out}/part-*.parquet"
+    table = read_parts(few.out)
+    assert table["frame"] == [str(files[index]) for index in (0, 2, 3, 6)]
+    paths = part_paths(few.out, 7, 2)
+    kept = {path: path.stat().st_mtime_ns for path in paths}
+    with pytest.raises(ValueError, match="3 of 7 frames failed"):
+        infer_on_ray(few)  # nothing was mended, and nothing is written
+    assert "7 frames in 4 parts, 2 of them done already; 3 frames that failed are tried" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in paths} == kept
+    files[1].write_bytes(options.files[1].read_bytes())
+    files[5].write_bytes(options.files[5].read_bytes())
+    with pytest.raises(ValueError, match="1 of 7 frames failed"):
+        infer_on_ray(few)
+    files[4].write_bytes(options.files[4].read_bytes())
+    assert infer_on_ray(few) == paths
+    assert in_this_process == [[0, 1, 2, 3], [0, 2], [0, 2], [2]]
+    whole, again = replace(few, out=few.out / "whole"), read_parts(few.out)
+    infer_on_ray(whole)
+    for name, values in read_parts(whole.out).items():
+        for ours, theirs in zip(again[name], values, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert [path for path in paths if path.stat().st_mtime_ns == kept[path]] == [paths[1], paths[3]]
+
+
+def test_what_was_found_is_not_looked_for_again(with_bad_files, in_this_process, monkeypatch):
+    few = with_bad_files
+    with pytest.raises(ValueError, match="3 of 7 frames failed"):
+        infer_on_ray(few)
+    seen = []
+    read = FrameSource.sample
+    monkeypatch.setattr(FrameSource, "sample", lambda self, index: (seen.append(index), read(self, index))[1])
+    with pytest.raises(ValueError, match="3 of 7 frames failed"):
+        infer_on_ray(few)
+    assert seen == [1, 4, 5]
+
+
+def test_parts_have_one_type_whatever_is_in_them(tmp_path):
+    """A folder of them is one table for other programs, also where the first part has no frame or no box."""
+    row = {name: np.zeros(0, np.float32) for name in COLUMNS} | {"frame": "a", "scene": "", "worker": "w"}
+    row |= {"timestamp": float("nan"), "class": []}
+    failures = [Failure(0, "b", "no ü"), Failure(1, "c", "")]
+    paths = part_paths(tmp_path, 3, 1)
+    for path, rows in zip(paths, ([], [row], [row | {"class": ["car"], "score": np.ones(1, np.float32)}]), strict=True):
+        write_part(path, rows, failures)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert len({parquet.read_schema(path).remove_metadata() for path in paths}) == 1
+    assert read_failures(paths[0]) == failures
+    rows, found = read_part(paths[2], range(3))
+    assert found == failures and list(rows) == [2] and rows[2]["class"].tolist() == ["car"]
+    with pytest.raises(ValueError, match=r"part-000000.parquet: must have the 4 frames from 6 on, got 0 and 2 that"):
+        read_part(paths[0], range(6, 10))
+
+
+def test_a_part_that_is_damaged_is_named(options, tmp_path, in_this_process):
+    few = replace(options, out=tmp_path / "out", files=options.files[:3])
+    infer_on_ray(few)
+    path = part_paths(few.out, 3, 2)[1]
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match="part-000001.parquet cannot be read, it is truncated or something else"):
+        infer_on_ray(few)
+
+
+def test_an_error_of_the_program_is_none_of_the_frame(options, tmp_path, in_this_process, monkeypatch):
+    few = replace(options, out=tmp_path / "out", files=options.files[:3])
+    monkeypatch.setattr(batch_inference, "predict", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError):
+        infer_on_ray(few)
+    assert not list(few.out.glob("part-*"))
+
+
 @pytest.mark.parametrize(
     "other", [{"columns": 5}, {"calibration": ("b.json",)}, {"intensity_scale": 255.0}, {"fuse": True}]
 )
 def test_files_that_are_read_otherwise_are_another_run(options, tmp_path, in_this_process, monkeypatch, other):
     monkeypatch.setattr(FrameSource, "_check_files", lambda self: None)  # this detector has no cameras
     monkeypatch.setattr(
-        batch_inference, "_run", lambda _ray, few, missing: [p.touch() for p in part_paths(few.out, 2, 2)]
+        batch_inference, "_run", lambda _ray, few, missing: [write_part(p, [], []) for p in part_paths(few.out, 2, 2)]
     )
     few = replace(options, out=tmp_path / "out", files=options.files[:2])
     infer_on_ray(few)
@@ -127,6 +218,16 @@ def test_all_frames_of_a_data_set(options, tmp_path, in_this_process):
     table = read_parts(whole.out)
     assert table["scene"] == ["sim-0000"] * 3 and len(set(table["frame"])) == 3
     assert np.allclose(np.diff(table["timestamp"]), 0.5, atol=1e-3)
+
+
+def test_a_bad_frame_of_a_data_set_is_named_by_its_number(options, tmp_path, in_this_process, capsys):
+    root = write_tiny_root(tmp_path / "nuscenes", version="v1.0-sim")
+    whole = replace(options, files=(), out=tmp_path / "out", data_root=str(root), split="sim_train")
+    sweep = root / FrameSource(whole).dataset.read_record(1)["lidar"]["path"]
+    sweep.write_bytes(b"cut")
+    with pytest.raises(ValueError, match="of 3 frames failed, as said above"):
+        infer_on_ray(whole)
+    assert re.search(f"^sample 1 of sim_train failed: .*{re.escape(sweep.name)}", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.large
