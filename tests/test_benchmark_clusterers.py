@@ -110,7 +110,9 @@ def test_trained_network_on_files_of_events(tmp_path, in_process, capsys, device
         [SPVCNN], seeds=(0,), epochs=1, batches=(1,), runs=1, work_dir=work, overrides=overrides, device=device.type
     )
     devices = list(dict.fromkeys((device.type, "cpu")))
-    assert [row["device"] for row in compare_clusterers(options, simulate=None)["speed"]] == devices
+    ways = [("cuda", "eager"), ("cuda", "graph"), ("cpu", "eager")]
+    speed = compare_clusterers(options, simulate=None)["speed"]
+    assert [(row["device"], row["how"]) for row in speed] == [way for way in ways if way[0] in devices]
     event = made_event(np.random.default_rng(1), 3)["hits"]
     files = [write_arrays(tmp_path / "rec.npz", rechits=event), write_arrays(tmp_path / "none.npz", rechits=event[:0])]
     capsys.readouterr()
@@ -188,10 +190,15 @@ def test_mean_and_deviation_over_seeds():
         for seed in (0, 1, 2)
         for name in ("spvcnn", "gravnet")
     ]
-    speed = [{"network": "spvcnn", "device": "cuda", "batch": b, "events_per_s": 10.0 * b} for b in (1, 4)]
+    speed = [
+        {"network": "spvcnn", "device": "cuda", "how": how, "batch": batch, "events_per_s": rate * batch}
+        for how, rate in (("eager", 10.0), ("graph", 30.0))
+        for batch in (1, 4)
+    ]
     text = format_comparison({"runs": runs, "speed": speed})
     row = next(line for line in text.splitlines() if "spvcnn" in line)
-    assert "60.0 +- 10.0" in row and "10.00" in row and "40.00" in row
+    assert "60.0 +- 10.0" in row and row.split()[-8:-1:2] == ["10.00", "30.00", "40.00", "120.00"]
+    assert "cuda graph 1" in text and "cuda graph best" in text
     assert "480 iterations" in text and "3 seeds" in text and "clustering included" in text.replace("\n", " ")
 
 

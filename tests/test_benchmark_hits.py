@@ -56,7 +56,7 @@ def timed(monkeypatch):
         return {"hits": count, "median_ms": 1e3 * (count / 1e4) ** 2, "network_ms": 0.0}
 
     monkeypatch.setattr(hits, "time_batch", time_batch)
-    monkeypatch.setattr(hits, "load_network", lambda path, device: None)
+    monkeypatch.setattr(hits, "load_network", lambda path, device, cuda_graph: None)
     return timed
 
 
@@ -88,7 +88,7 @@ def test_a_stopped_run_keeps_its_rows(tmp_path, timed, capsys):
 def test_a_run_that_is_stopped_before_its_first_row_leaves_the_file_of_another(tmp_path, timed, monkeypatch, capsys):
     (tmp_path / "out.json").write_text("of another run")
 
-    def missing(path, device):
+    def missing(path, device, cuda_graph):
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(hits, "load_network", missing)

@@ -99,10 +99,20 @@ def test_a_frame_in_graphs_is_timed_by_its_graphs(sweep_file):
     assert row["gmacs"] > 0.1 and row["launches"] > 0
 
 
+@pytest.mark.gpu
+def test_scans_are_segmented_in_a_graph(sweep_file):
+    options = {"input": sweep_file, "voxel_size": 0.5, "runs": 2, "device": "cuda", "cuda_graph": 2000}
+    config = ROOT / "configs/spvcnn.py"
+    (row,) = measure_config(ModelOptions(config=config, dtype=("float16",), **options)).rows
+    assert row["median_ms"] > 0
+    stages = [row["stage"] for row in measure_stages(ModelOptions(config=config, **options)).rows]
+    assert stages[-2:] == ["other", "total"]
+
+
 @pytest.mark.parametrize("measure", [measure_unet, measure_config, measure_stages])
 def test_graphs_of_another_model_are_refused(measure, sweep_file, monkeypatch):
     monkeypatch.setattr("pcperc.benchmark.config_model.MODELS.build", None)  # before it is built
-    config = None if measure is measure_unet else ROOT / "configs/spvcnn.py"
+    config = None if measure is measure_unet else ROOT / "configs/pvcnn.py"
     with pytest.raises(ValueError, match="--cuda-graph: is for"):
         measure(ModelOptions(config=config, input=sweep_file, runs=1, device="cpu", voxel_size=0.5, cuda_graph=10))
 

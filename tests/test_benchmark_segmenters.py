@@ -22,6 +22,7 @@ from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, comp
 from pcperc.datasets import collate
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.raw_files import raw_sample
+from pcperc.models.capture_model import capture_model
 from pcperc.nn import fuse
 from pcperc.registry import MODELS
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
@@ -219,14 +220,19 @@ def test_options_out_of_range(toy, tmp_path, change, message):
         )
 
 
+@pytest.mark.parametrize("in_graph", [False, pytest.param(True, marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("role", ["minkunet", "spvcnn"])
-def test_the_engine_predicts_what_plain_layers_do(toy, role, device):
+def test_the_engine_predicts_what_plain_layers_do(toy, role, in_graph, device):
+    if in_graph and device.type == "cpu":
+        pytest.skip("GPU: graphs are its own")
     torch.manual_seed(0)
     cfg = load_config(toy[role])
     model = MODELS.build(cfg.model).to(device).eval()
     batch = collate([raw_sample(np.pad(scan_of(0), ((0, 0), (0, 1))), Path("a.bin"), None)])
     fused = copy.deepcopy(model)
     fused.backbone = fuse(fused.backbone)
+    if in_graph:
+        capture_model(fused, capacity=100)
     (plain,), (engine,) = (predict(net, batch, device, half=net is fused) for net in (model, fused))
     assert engine.labels.device.type == device.type and len(engine.labels) == 60
     assert (plain.scores - engine.scores).abs().max() < 0.02

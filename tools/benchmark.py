@@ -20,7 +20,7 @@ INPUT_HELP = (
 )
 
 
-GRAPH_HELP = "of a config with BEVFusion: its parts as CUDA graphs, for so many voxels at most (GPU)"
+GRAPH_HELP = "as CUDA graphs, for batches of at most so many voxels (BEVFusion), points (segmentation) or hits"
 VOXELS_HELP = "the N voxels nearest to the middle, or sweeps beside each other; without it the sweep as it is"
 
 
@@ -84,7 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     stages.add_argument("config", type=Path)
     for command in (model, stages):
-        command.add_argument("--cuda-graph", type=int, metavar="VOXELS", help=GRAPH_HELP)
+        command.add_argument("--cuda-graph", type=int, metavar="ROWS", help=GRAPH_HELP)
     clouds = commands.add_parser(
         "clouds", help="networks of points against points", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -130,6 +130,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--input", nargs="+", type=Path, required=True, metavar="FILE", help="events as of tools/infer.py")
     add("--hits", nargs="+", type=int, default=(), metavar="N", help="so many hits, made of the first event, instead")
     add("--runs", type=int, default=3, help="timed rounds")
+    add("--cuda-graph", type=int, metavar="ROWS", help="as CUDA graphs, for events of at most so many hits")
     add(
         "--max-seconds",
         type=float,

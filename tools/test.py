@@ -49,7 +49,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--format-only", action="store_true", help="segmentation, KITTI: write results, score nothing")
     parser.add_argument("--fuse", action="store_true", help="fold norms into the layers before them (pcperc.nn.fuse)")
     parser.add_argument(
-        "--cuda-graph", type=int, metavar="VOXELS", help="BEVFusion's parts as CUDA graphs, for so many voxels at most"
+        "--cuda-graph",
+        type=int,
+        metavar="ROWS",
+        help="CUDA graphs, for batches of at most so many voxels (BEVFusion), points (segmentation) or hits",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: the GPU where there is one")
     return parser.parse_intermixed_args()  # a checkpoint may stand behind an option

@@ -152,18 +152,21 @@ def _write(options: CompareOptions, found: dict) -> None:
 
 def _speed(options: CompareOptions, training: Training, device: torch.device) -> list[dict]:
     """Time a network on test events, at each batch size."""
-    model = load_network(training.trained(), device)
     cfg = load_config(training.config, dict(options.overrides))
     dataset = CalorimeterHits(root=cfg.data_root, split=cfg.test_dataloader.dataset["split"])
-    runs, facts = options.runs, {}
+    events = [sample["hits"] for sample in map(dataset.read_sample, range(len(dataset)))]
+    most, runs, facts = max(map(len, events)), options.runs, {}
     if device.type == "cpu":
         keep_freed_memory()
         runs, facts = min(options.runs, CPU_RUNS), {"threads": torch.get_num_threads()}
     rows = []
-    for batch in options.batches:
-        events = [dataset.read_sample(index % len(dataset))["hits"] for index in range(batch)]
-        row = {"network": training.config.stem, "device": device.type, "batch": batch, **facts}
-        rows.append(row | time_batch(model, events, device=device, runs=runs))
+    for how in ("eager", "graph") if device.type == "cuda" else ("eager",):
+        for batch in options.batches:
+            # As one who does not know the events beforehand would: with room for the largest of each.
+            model = load_network(training.trained(), device, cuda_graph=batch * most if how == "graph" else None)
+            some = [events[index % len(events)] for index in range(batch)]
+            row = {"network": training.config.stem, "device": device.type, "how": how, "batch": batch, **facts}
+            rows.append(row | time_batch(model, some, device=device, runs=runs))
     return rows
 
 
@@ -177,8 +180,9 @@ def format_comparison(found: dict) -> str:
         "included: batch 1, best batch"
     )
     table = Table(title=title, title_justify="left")
-    devices = list(dict.fromkeys(row["device"] for row in found["speed"]))
-    for name in ("network", *SCORES, *(f"{device} 1" for device in devices), *(f"{d} best" for d in devices)):
+    ways = list(dict.fromkeys((row["device"], row["how"]) for row in found["speed"]))
+    names = [device if how == "eager" else f"{device} {how}" for device, how in ways]
+    for name in ("network", *SCORES, *(f"{name} 1" for name in names), *(f"{name} best" for name in names)):
         table.add_column(name, justify="left" if name == "network" else "right")
     for network in networks:
         cells = []
@@ -187,11 +191,11 @@ def format_comparison(found: dict) -> str:
             cells.append(mean_and_deviation(values))
         own = [row for row in found["speed"] if row["network"] == network]
         for batches in ((1,), None):
-            for device in devices:
+            for way in ways:
                 rates = [
                     r["events_per_s"]
                     for r in own
-                    if r["device"] == device and (batches is None or r["batch"] in batches)
+                    if (r["device"], r["how"]) == way and (batches is None or r["batch"] in batches)
                 ]
                 cells.append(f"{max(rates):.2f}" if rates else "-")
         table.add_row(network, *cells)

@@ -24,7 +24,7 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.inference import raw_transforms
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import raw_sample
-from pcperc.models.bevfusion import BEVFusion, capture_frame
+from pcperc.models.capture_model import CAPTURED_MODELS, capture_model
 from pcperc.ops._checks import positive_int
 from pcperc.registry import MODELS, resolve_type
 
@@ -49,7 +49,7 @@ def measure_config(options: ModelOptions) -> Report:
             if not functions:  # the same for all
                 cost = count_macs(model, **model.data_preprocessor(collate([sample]), False))
             if options.cuda_graph is not None:
-                capture_frame(model, capacity=options.cuda_graph)
+                capture_model(model, capacity=options.cuda_graph)
             functions[copies, dtype] = partial(with_tf32, dtype == "tf32", predict)
     with ProgressDisplay("measuring", len(functions) * (WARM_UP + options.runs)) as display:
         times = time_in_turns(functions, device=device, runs=options.runs, on_run=display.advance)
@@ -73,7 +73,7 @@ def build_prediction(
 
     Raises:
         ValueError: options.voxels or peers, which are for layers and MinkUNet: a config's model sees all points;
-            options.cuda_graph below 1 or for another model than BEVFusion.
+            options.cuda_graph below 1 or for a model that is none of `CAPTURED_MODELS`.
     """
     for name, given in (("--voxels", any(options.voxels)), ("--peers", options.peers)):
         if given:
@@ -82,8 +82,9 @@ def build_prediction(
     if options.cuda_graph is not None:
         positive_int("benchmark", "--cuda-graph", options.cuda_graph)
         kind = resolve_type(cfg.model["type"], MODELS)
-        if not (isinstance(kind, type) and issubclass(kind, BEVFusion)):
-            raise ValueError(f"--cuda-graph: is for BEVFusion, and {options.config} has a {kind.__name__}")
+        if not (isinstance(kind, type) and issubclass(kind, CAPTURED_MODELS)):
+            known = ", ".join(each.__name__ for each in CAPTURED_MODELS)
+            raise ValueError(f"--cuda-graph: is for {known}, and {options.config} has a {kind.__name__}")
     model = MODELS.build(cfg.model).to(device).eval()
     dataset = cfg.test_dataloader.dataset
     if reads_clouds(dataset):

@@ -19,6 +19,7 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.geometry.calorimeter import hit_table
+from pcperc.models.capture_model import capture_model
 from pcperc.models.minkunet import MinkUNet
 from pcperc.nn import fuse
 from pcperc.registry import MODELS
@@ -49,6 +50,7 @@ class HitsOptions:
     max_seconds: float = 60.0
     device: str | None = None
     json: Path | None = None
+    cuda_graph: int | None = None  # hits of an event at most, for the networks as CUDA graphs
 
 
 def measure_hits(options: HitsOptions) -> Report:
@@ -58,7 +60,7 @@ def measure_hits(options: HitsOptions) -> Report:
     a run without any writes nothing.
 
     Raises:
-        FileNotFoundError, ValueError: as of `read_event`.
+        FileNotFoundError, ValueError: as of `read_event`; cuda_graph below 1. RuntimeError: cuda_graph without a GPU.
     """
     device = pick_device(options.device)
     events = {path.name: read_event(path)["hits"] for path in options.input}
@@ -66,6 +68,8 @@ def measure_hits(options: HitsOptions) -> Report:
         pool = next(iter(events.values()))
         events = {f"{count} hits": crowded(pool, count) for count in sorted(options.hits)}
     report = Report("hits", environment(device), {"events": ", ".join(map(str, options.input))})
+    if options.cuda_graph is not None:
+        report.input["cuda_graph"] = options.cuda_graph
     try:
         with ProgressDisplay("measuring", len(options.models) * len(events)) as display:
             for path in options.models:
@@ -82,7 +86,7 @@ def _measure_model(
     path: Path, events: dict[str, np.ndarray], options: HitsOptions, device: torch.device, report: Report
 ) -> Iterator[str]:
     """Add a row for each event, or why it has none, and yield the event's name."""
-    model = load_network(path, device)
+    model = load_network(path, device, cuda_graph=options.cuda_graph)
     network, last = path.parent.name if path.suffix != ".py" else path.stem, None
     for name, hits in events.items():
         row = {"network": network, "event": name}
@@ -105,8 +109,11 @@ def expected_seconds(row: dict[str, float | int], hits: int, *, runs: int) -> fl
     return passes / 1e3 * max(hits, FEW_HITS) / max(row["hits"], FEW_HITS)
 
 
-def load_network(path: Path, device: torch.device) -> nn.Module:
-    """Return the model of a checkpoint, or of a config with initial weights, as it is run: its convolutions fused."""
+def load_network(path: Path, device: torch.device, *, cuda_graph: int | None = None) -> nn.Module:
+    """Return the model of a checkpoint, or of a config with initial weights, as it is run: its convolutions fused.
+
+    ``cuda_graph`` puts its backbone into a CUDA graph for so many hits at most.
+    """
     if path.suffix == ".py":
         torch.manual_seed(0)
         model = MODELS.build(load_config(path).model).to(device).eval()
@@ -114,6 +121,8 @@ def load_network(path: Path, device: torch.device) -> nn.Module:
         model = build_model(open_checkpoint(path), device)
     if isinstance(model.backbone, MinkUNet):
         model.backbone = fuse(model.backbone)
+    if cuda_graph is not None:
+        capture_model(model, capacity=cuda_graph)
     return model
 
 

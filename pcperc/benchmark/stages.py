@@ -17,7 +17,7 @@ from pcperc.benchmark.report import Report, start_report
 from pcperc.benchmark.timing import WARM_UP, with_tf32
 from pcperc.benchmark.unet import ModelOptions
 from pcperc.engine.distributed import pick_device
-from pcperc.models.bevfusion import capture_frame
+from pcperc.models.capture_model import capture_model
 from pcperc.nn.conv_base import SparseConvBase
 
 STAGES = (
@@ -47,7 +47,7 @@ def measure_stages(options: ModelOptions) -> Report:
         for dtype in options.dtype:
             model, predict, _ = build_prediction(options, device, copies, dtype)
             if options.cuda_graph is not None:
-                capture_frame(model, capacity=options.cuda_graph)
+                capture_model(model, capacity=options.cuda_graph)
             where = {"dtype": dtype, "copies": copies, "library": Pcperc.name}
             report.rows += [where | row for row in stage_rows(model, predict, options, dtype == "tf32")]
             if options.cuda_graph is not None:

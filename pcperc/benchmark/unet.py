@@ -56,7 +56,7 @@ class ModelOptions:
     runs: int = 10
     device: str | None = None
     json: Path | None = None
-    cuda_graph: int | None = None  # voxels of a batch at most, for a config's model in CUDA graphs
+    cuda_graph: int | None = None  # rows of a batch at most, for a config's model in CUDA graphs
 
 
 def measure_unet(options: ModelOptions) -> Report:

@@ -25,7 +25,7 @@ from pcperc.engine.summaries import Scored, print_summary
 from pcperc.evaluation import MapMetric, NuScenesMetric, SegmentationMetric
 from pcperc.files import only_writer
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
-from pcperc.models.bevfusion.captured import capture_frame
+from pcperc.models.capture_model import capture_model
 from pcperc.registry import DATASETS, METRICS, MODELS, TRANSFORMS, resolve_type
 from pcperc.tracking import TRACKERS
 
@@ -51,7 +51,7 @@ class TestOptions:
     detections: str | None = None  # of KITTI's frustums: 2D boxes of a detector in place of the labelled ones
     device: str | None = None
     fuse: bool = False
-    cuda_graph: int | None = None  # voxels of a batch at most, for BEVFusion's parts as CUDA graphs
+    cuda_graph: int | None = None  # rows of a batch at most, for CUDA graphs, see capture_model
 
 
 def test(options: TestOptions) -> dict[str, float]:
@@ -217,7 +217,7 @@ def _prepare(model: nn.Module, *, options: TestOptions, device: torch.device) ->
     run_in(model, options.precision, device)
     if options.cuda_graph is not None:
         try:
-            capture_frame(model, capacity=options.cuda_graph)
+            capture_model(model, capacity=options.cuda_graph)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(f"--cuda-graph: {error}") from error
     return model

@@ -4,6 +4,7 @@
 from pcperc.models import bevfusion as bevfusion
 from pcperc.models import calorimeter as calorimeter
 from pcperc.models import pvcnn as pvcnn
+from pcperc.models.capture_model import capture_model as capture_model
 from pcperc.models.cloud_classifier import CloudClassifier as CloudClassifier
 from pcperc.models.cloud_rooms import RoomPreprocessor as RoomPreprocessor
 from pcperc.models.cloud_segmentor import CloudSegmentor as CloudSegmentor

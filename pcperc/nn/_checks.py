@@ -89,8 +89,11 @@ def check_rows(layer: nn.Module, x: object, *, channels: int | None = None) -> N
     Raises:
         TypeError: another type. ValueError: other channels; the messages begin with the layer's class.
     """
-    if not isinstance(x, PointTensor):
+    if isinstance(x, SparseTensor):
         check_input(layer, x, channels=channels)
+    elif not isinstance(x, PointTensor):
+        found = type(x).__name__
+        raise TypeError(f"{type(layer).__name__}: input must be a SparseTensor or a PointTensor, got {found}")
     elif channels is not None and x.num_channels != channels:
         raise ValueError(f"{type(layer).__name__}: input must have {channels} channels, got {x.num_channels}")
 

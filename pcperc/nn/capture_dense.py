@@ -2,7 +2,9 @@
 """A module of tensors for inference as CUDA graphs, one for each form of its inputs."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable
+from types import UnionType
 from typing import Any
 
 import torch
@@ -67,7 +69,7 @@ class _Graph:
 
     def replay(self, inputs: tuple) -> Any:
         self._fill(inputs)
-        return map_tensors(Tensor.clone, self._graph.replay())
+        return map_tensors(Tensor.clone, self._graph.replay(), op="capture_dense")
 
     def _fill(self, inputs: tuple) -> None:
         for buffer, value in zip(self._inputs, inputs, strict=True):
@@ -75,23 +77,26 @@ class _Graph:
                 buffer.copy_(value)
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+def map_tensors(function: Callable[[Any], Any], value: Any, *, op: str, leaves: type | UnionType = Tensor) -> Any:
     """Call the function for each tensor in lists, tuples, dicts and dataclasses; return the same of its results.
 
+    Args:
+        op: what the user called, for the message. leaves: what is a tensor here.
     Raises:
         TypeError: another type is among them.
     """
-    if isinstance(value, Tensor):
+    of_part = functools.partial(map_tensors, function, op=op, leaves=leaves)
+    if isinstance(value, leaves):
         return function(value)
     if isinstance(value, dict):
-        return {key: map_tensors(function, item) for key, item in value.items()}
+        return {key: of_part(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        items = [map_tensors(function, item) for item in value]
+        items = map(of_part, value)
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
-        return dataclasses.replace(value, **{name: map_tensors(function, getattr(value, name)) for name in names})
-    raise TypeError(f"capture_dense: results must be tensors, also in containers, got {type(value).__name__}")
+        return dataclasses.replace(value, **{name: of_part(getattr(value, name)) for name in names})
+    raise TypeError(f"{op}: results must be tensors, also in containers, got {type(value).__name__}")
 
 
 def _form(value: Tensor | Hashable) -> Hashable:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is found out once about where points are, whatever features they carry."""
 
+import functools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,12 +14,26 @@ from pcperc.sparse.topology import Topology
 
 
 class PointPlace:
-    """Where points are, and what was found out about the voxels around them."""
+    """Where points are, and what was found out about the voxels around them.
 
-    def __init__(self, coords: Tensor, batch_size: int, points_per_cloud: int | None = None):
-        self.coords, self.batch_size = coords, batch_size  # (N, 1 + D) float
-        self.points_per_cloud = points_per_cloud  # where all clouds have as many, their rows one cloud after the other
-        self.kernel_maps = KernelMapCache()
+    Args:
+        coords: (N, 1 + D) float; with capacities rows of batch index -1 are padding.
+        points_per_cloud: where all clouds have as many, their rows one cloud after the other.
+        capacities: for a pass over padding: the rows, padding included, of the voxels that hold points, at any spacing,
+            and then those of each step down, see ``KernelMapCache``.
+    """
+
+    def __init__(
+        self,
+        coords: Tensor,
+        batch_size: int,
+        points_per_cloud: int | None = None,
+        *,
+        capacities: Sequence[int] | None = None,
+    ):
+        self.coords, self.batch_size, self.points_per_cloud = coords, batch_size, points_per_cloud
+        self.kernel_maps = KernelMapCache(None if capacities is None else capacities[1:])
+        self._capacity = None if capacities is None else capacities[0]
         self._voxels: dict[tuple[int, ...], Topology] = {}
         self._segments: dict[Topology, ops.Segments] = {}
         self._plans: dict[tuple, ops.GatherPlan] = {}
@@ -44,11 +61,19 @@ class PointPlace:
 
     def voxels(self, stride: tuple[int, ...]) -> Topology:
         if stride not in self._voxels:
-            coords, inverse, _ = build_to_keep(lambda: ops.unique_coords(self._cells(stride)))
-            topology = Topology(coords, self.batch_size, None, stride, made_by_operator=True)
+            find = functools.partial(ops.unique_coords, self._cells(stride), capacity=self._capacity)
+            coords, inverse, _, *incomplete = build_to_keep(find)
+            self.kernel_maps.incomplete += incomplete
+            is_padded = self._capacity is not None
+            topology = Topology(coords, self.batch_size, None, stride, made_by_operator=True, is_padded=is_padded)
             self._voxels[stride] = topology
             self._segments[topology] = build_to_keep(lambda: ops.make_segments(inverse, num_segments=coords.shape[0]))
         return self._voxels[stride]
+
+    @property
+    def most_voxels(self) -> int:
+        """Of all spacings that :meth:`voxels` was asked for, the most rows; 0 without any."""
+        return max((topology.coords.shape[0] for topology in self._voxels.values()), default=0)
 
     def segments(self, topology: Topology) -> ops.Segments:
         if topology not in self._segments:

@@ -87,12 +87,12 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
         _check_coords(coords)
         feats = feats.flatten(0, 1)
         _check_feats(coords, feats)
-        return cls._on_place(PointPlace(coords, batch_size, count), feats)
+        return cls.on_place(PointPlace(coords, batch_size, count), feats)
 
     def replace(self, *, feats: Tensor) -> "PointTensor":
         """Return a tensor with the same points, in the same order, and other features (N, any)."""
         _check_feats(self.coords, feats)
-        return self._on_place(self._place, feats)
+        return self.on_place(self._place, feats)
 
     def take(self, rows: Tensor, *, points_per_cloud: int | None = None) -> "PointTensor":
         """Return some of the points with their features, by (M,) int32 rows in [0, N), which are not checked.
@@ -100,16 +100,17 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
         ``points_per_cloud`` says that rows are as many of each cloud, one cloud after the other.
         """
         place = PointPlace(self.coords.index_select(0, rows), self.batch_size, points_per_cloud)
-        return self._on_place(place, ops.gather_rows(self.feats, rows))
+        return self.on_place(place, ops.gather_rows(self.feats, rows))
 
     @classmethod
-    def _on_place(cls, place: PointPlace, feats: Tensor) -> "PointTensor":
+    def on_place(cls, place: PointPlace, feats: Tensor) -> "PointTensor":
+        """Return features of the points of ``place``, unchecked: for pcperc's own use."""
         tensor = cls.__new__(cls)
         tensor._place, tensor._feats = place, feats
         return tensor
 
     def _with_moved(self, coords: Tensor, feats: Tensor) -> "PointTensor":
-        return self._on_place(PointPlace(coords, self.batch_size, self.points_per_cloud), feats)
+        return self.on_place(PointPlace(coords, self.batch_size, self.points_per_cloud), feats)
 
     @property
     def coords(self) -> Tensor:
@@ -137,6 +138,11 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
     @property
     def batch_size(self) -> int:
         return self._place.batch_size
+
+    @property
+    def place(self) -> PointPlace:
+        """What is known of where the points are; shared by all tensors that :meth:`replace` makes."""
+        return self._place
 
     @property
     def points_per_cloud(self) -> int | None:

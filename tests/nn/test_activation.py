@@ -39,7 +39,8 @@ def test_activations_are_torchs_on_the_features(layer, reference, count):
     y = pickle.loads(pickle.dumps(layer))(x)
     assert y.topology is x.topology and torch.equal(y.feats, reference(x.feats))
     assert list(layer.state_dict()) == list(reference.state_dict())
-    with pytest.raises(TypeError, match=f"{type(layer).__name__}: input must be a SparseTensor, got Tensor"):
+    name = type(layer).__name__
+    with pytest.raises(TypeError, match=f"{name}: input must be a SparseTensor or a PointTensor, got Tensor"):
         layer(x.feats)
 
 

@@ -10,7 +10,8 @@ import torch
 import pcperc.nn as spnn
 from pcperc import SparseTensor
 from pcperc.models.minkunet import MinkUNet
-from pcperc.nn.capture import CapturedNetwork, PaddedPass
+from pcperc.nn.capture import CapturedNetwork
+from pcperc.nn.padded_pass import PaddedPass
 from pcperc.sparse.padding import pad
 from tests.ops.clouds import random_coords
 from tests.tolerances import tolerances
