@@ -124,6 +124,9 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
       "k_nearest(Tensor points, Tensor order, Tensor starts, Tensor queries, Tensor query_item, SymInt num_neighbors) -> "
       "(Tensor, Tensor)");
 
+  // The row of each point's centre (N,), -1 without one; entries of a cloud come by falling beta (csrc/condense.h).
+  m.def("condense(Tensor points, Tensor beta, Tensor order, Tensor starts, float radius, float min_beta) -> Tensor");
+
   // The instruction set that CPU kernels use, and another choice of it for tests and measurements (csrc/cpu/capability.h).
   m.def("cpu_capability() -> str");
   m.def("set_cpu_capability(str name) -> ()");

@@ -10,6 +10,7 @@ from pcperc.ops.box_iou import box_iou_3d as box_iou_3d
 from pcperc.ops.box_iou import box_iou_bev as box_iou_bev
 from pcperc.ops.box_iou import circle_nms as circle_nms
 from pcperc.ops.box_iou import nms_bev as nms_bev
+from pcperc.ops.condense import condense as condense
 from pcperc.ops.coords_extent import CoordsExtent as CoordsExtent
 from pcperc.ops.coords_extent import coords_extent as coords_extent
 from pcperc.ops.cpu_capability import cpu_capability as cpu_capability

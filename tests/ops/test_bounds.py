@@ -102,6 +102,7 @@ def searched(draw):
         OPS.ball_query(points, order, starts, queries, item, 0.5, 3),
         OPS.three_nearest(points, order, starts, queries, item)[0],
         OPS.k_nearest(points, order, starts, queries, item, 4)[0],
+        OPS.condense(points, draw.feats(ROWS), order, starts, 0.5, 0.1),
     ]
     assert all(((table >= -1) & (table < ROWS)).all() for table in tables)
     return tables

@@ -4,74 +4,28 @@
 import torch
 from torch import Tensor
 
+from pcperc import ops
 from pcperc.models.calorimeter.distances import all_distances
 
-BLOCK = 512  # candidates for a centre that are looked at together
-ROUNDS = 8  # between two looks at whether a block is settled: the device waits for nothing else
 CHUNK = 2**24  # distances that are held at once
 
 
 @torch.no_grad()
 def condense(x: Tensor, beta: Tensor, group: Tensor, *, radius: float, min_beta: float = 0.1) -> Tensor:
-    """Take hits in descending order of beta; each that is still free becomes a centre of all free hits around it.
-
-    So a hit is a centre exactly where no centre of larger beta is near, and a hit belongs to the centre of largest beta
-    among those near it. Both are found for many hits at once.
+    """Clusters around hits of large beta, by :func:`pcperc.ops.condense`.
 
     Args:
-        x: (N, D) floating point. beta: (N,); of equal ones the first row comes first.
+        x: (N, D) floating point. beta: (N,). radius, min_beta: as there.
         group: (N,) integers; only hits of one group, such as an event, make a cluster; one < 0 is in none.
-        radius: a hit nearer than this to a centre belongs to it. min_beta: what is not above is no centre.
     Returns:
         (N,) int64, the row of each hit's centre; -1 for a hit that is near none.
     Raises:
         ValueError: shapes that differ, or radius not > 0.
-    Source: Kieseler, "Object condensation", Eur. Phys. J. C 80 (2020), section 2.3.
-    Deterministic: yes. Cost: N times the number of centres. The host waits for the device a few times for each block of
-    `BLOCK` candidates that no earlier centre has taken; nothing is copied to it.
+    Deterministic: yes. The host waits for the device once, for the number of groups.
     """
     _check("condense", radius, x, beta, group)
-    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    order = beta.argsort(descending=True, stable=True)
-    candidates = order[((group >= 0) & (beta > min_beta))[order]]
-    centres = _centres(x, group, candidates, radius)
-    found = torch.full_like(group, -1, dtype=torch.int64)
-    if len(centres):
-        rank = torch.arange(len(centres), device=x.device)
-        number = torch.cat(
-            [torch.where(near, rank, len(centres)).amin(1) for near in _near_parts(x, group, x, group, centres, radius)]
-        )
-        found = torch.where((number < len(centres)) & (group >= 0), centres[number.clamp(max=len(centres) - 1)], -1)
-        found[centres] = centres  # one that is not a number is near nothing, not even itself
-    return found
-
-
-def _centres(x: Tensor, group: Tensor, candidates: Tensor, radius: float) -> Tensor:
-    """Return the candidates near no earlier one that is returned, in their order."""
-    found = [candidates[:0]]
-    while len(candidates):
-        block, rest = candidates[:BLOCK], candidates[BLOCK:]
-        (near,) = _near_parts(x[block], group[block], x, group, block, radius)
-        near = near.tril(-1)
-        # Row i is settled as soon as all rows before it are: after i rounds at the most, after a few as a rule.
-        settled, kept = False, torch.ones_like(block, dtype=torch.bool)
-        while not settled:
-            for _ in range(ROUNDS):
-                before, kept = kept, ~(near & kept).any(1)
-            settled = torch.equal(before, kept)
-        found.append(block[kept])
-        if len(rest):
-            parts = _near_parts(x[rest], group[rest], x, group, found[-1], radius)
-            rest = rest[~torch.cat([part.any(1) for part in parts])]
-        candidates = rest
-    return torch.cat(found)
-
-
-def _near_parts(one: Tensor, own: Tensor, x: Tensor, group: Tensor, rows: Tensor, radius: float):
-    """Yield which of ``x[rows]`` are near each of ``one``, (A, rows) bool, so many of ``one`` at a time as fit."""
-    others, groups, size = x[rows], group[rows], max(CHUNK // max(len(rows), 1), BLOCK)
-    for part, its in zip(one.split(size), own.split(size), strict=True):
-        yield (all_distances(part, others) < radius) & (its[:, None] == groups)
+    num_items = int(group.max()) + 1 if len(group) else 0
+    return ops.condense(x, beta, group, num_items=max(num_items, 0), radius=radius, min_beta=min_beta).long()
 
 
 @torch.no_grad()

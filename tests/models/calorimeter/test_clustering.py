@@ -20,10 +20,7 @@ def hits(rng, count, dims=3, spread=1.0, groups=2):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 40, 300])
-@pytest.mark.parametrize("block, rounds", [(1, 1), (7, 2), (512, 8)])
-def test_condense_equals_the_loop(count, block, rounds, device, monkeypatch):
-    for name, value in (("BLOCK", block), ("ROUNDS", rounds), ("CHUNK", 100 * block)):
-        monkeypatch.setattr(clustering, name, value)
+def test_condense_equals_the_loop(count, device):
     x, beta, group = hits(np.random.default_rng(count), count, spread=3.0)
     found = condense(*(torch.as_tensor(v, device=device) for v in (x, beta, group)), radius=1.0, min_beta=0.25)
     assert found.device.type == device.type and found.dtype == torch.int64
@@ -47,15 +44,15 @@ def test_condense_of_all_noise_of_small_charges_and_of_what_is_no_number():
 
 
 def test_condense_of_a_chain_of_hits():
-    """Each hit is near the one before it, so that a block needs as many rounds as it has hits."""
+    """Each hit is near the one before it, so that every second one is a centre."""
     x, beta = 0.75 * torch.arange(100.0)[:, None], torch.linspace(0.9, 0.2, 100)
     found = condense(x, beta, torch.zeros(100, dtype=torch.int64), radius=1.0)
     assert found.tolist() == [row - row % 2 for row in range(100)]
 
 
 @pytest.mark.gpu
-def test_condense_waits_seldom():
-    """The host waits for the device a few times for a block of candidates, not for each centre or hit."""
+def test_condense_waits_once():
+    """The host asks for the number of groups, whatever the number of hits and centres."""
     x = torch.arange(2000.0, device="cuda")[:, None] * 10
     beta, group = torch.linspace(0.2, 0.9, 2000, device="cuda"), torch.zeros(2000, dtype=torch.int64, device="cuda")
     with warnings.catch_warnings(record=True) as seen:
@@ -65,8 +62,7 @@ def test_condense_waits_seldom():
             condense(x, beta, group, radius=1.0)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    waits = [warning for warning in seen if "synchroniz" in str(warning.message)]
-    assert len(waits) <= 6 * (2000 // clustering.BLOCK + 1)
+    assert len([warning for warning in seen if "synchroniz" in str(warning.message)]) == 1
 
 
 def clouds(rng, centres, count, spread):

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Condensation of points: a block for each cloud. In each round its first warp finds the next 32 free candidates and which of
+// them are near no other before them; these are centres, and all threads hand the free points out among them.
+#include "condense.h"
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include "common/launch.cuh"
+
+namespace pcperc {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kCondensers = 1024;  // threads of a block
+
+template <class T>
+struct Condensation {
+  Clouds<T> clouds;
+  const T* beta;
+  int64_t columns;
+  T limit, min_beta;
+  int32_t* centre;  // of each row, -1 where it is free
+};
+
+// The candidates of a round, in the block's shared memory.
+struct Round {
+  int count;                 // candidates, 0 when there are no more
+  int64_t next;              // the entry behind the last one that was looked at
+  int32_t candidates[kWarp]; // rows
+  int num_centres;
+  int slots[kWarp];          // which of the candidates are centres, in their order
+};
+
+// The first warp: the next free candidates from round.next on.
+template <class T>
+__device__ void find_candidates(const Condensation<T>& work, Round& round, int64_t end) {
+  const int lane = threadIdx.x % kWarp;
+  int count = 0;
+  int64_t entry = round.next;
+  while (count < kWarp && entry < end) {
+    const int32_t row = entry + lane < end ? work.clouds.row_at(entry + lane) : -1;
+    const T beta = row >= 0 ? work.beta[row] : T{0};
+    const bool is_behind = row >= 0 && beta <= work.min_beta;  // and so are all that follow
+    const bool is_candidate = row >= 0 && beta > work.min_beta && work.centre[row] < 0;
+    const unsigned votes = __ballot_sync(kAllLanes, is_candidate);
+    const int place = count + __popc(votes & ((1u << lane) - 1u));
+    if (is_candidate && place < kWarp) round.candidates[place] = row;
+    const unsigned left_over = __ballot_sync(kAllLanes, is_candidate && place >= kWarp);
+    count = min(count + __popc(votes), kWarp);
+    if (left_over != 0) {
+      entry += __ffs(left_over) - 1;
+    } else {
+      entry = __any_sync(kAllLanes, is_behind) ? end : entry + kWarp;
+    }
+  }
+  if (lane == 0) round.count = count, round.next = entry;
+}
+
+// The first warp: which candidates, whose places are in shared memory, are near no centre before them.
+template <class T>
+__device__ void choose_centres(const Condensation<T>& work, Round& round, const T* places) {
+  const int lane = threadIdx.x;
+  unsigned chosen = round.count == kWarp ? kAllLanes : (1u << round.count) - 1u;
+  for (int one = 0; one < round.count; ++one) {
+    if ((chosen >> one & 1u) == 0) continue;  // the same for all lanes
+    const bool is_near = lane > one && lane < round.count &&
+                         squared_distance(places + lane * work.columns, places + one * work.columns, work.columns) < work.limit;
+    chosen &= ~__ballot_sync(kAllLanes, is_near);
+  }
+  if (chosen >> lane & 1u) {
+    round.slots[__popc(chosen & ((1u << lane) - 1u))] = lane;
+    work.centre[round.candidates[lane]] = round.candidates[lane];
+  }
+  if (lane == 0) round.num_centres = __popc(chosen);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kCondensers) condense_kernel(Condensation<T> work) {
+  extern __shared__ __align__(8) unsigned char memory[];
+  T* const places = reinterpret_cast<T*>(memory);  // of the candidates
+  __shared__ Round round;
+  for (int64_t cloud = blockIdx.x; cloud < work.clouds.count; cloud += gridDim.x) {
+    const EntryRange range = work.clouds.entries(cloud);
+    if (threadIdx.x == 0) round.next = range.begin;
+    while (true) {
+      __syncthreads();  // round.next is written, and the points of the round before are handed out
+      if (threadIdx.x < kWarp) find_candidates(work, round, range.end);
+      __syncthreads();
+      if (round.count == 0) break;  // the same for all threads; nobody writes it before the next wait
+      for (int64_t i = threadIdx.x; i < round.count * work.columns; i += kCondensers) {
+        places[i] = work.clouds.points[round.candidates[i / work.columns] * work.columns + i % work.columns];
+      }
+      __syncthreads();
+      if (threadIdx.x < kWarp) choose_centres(work, round, places);
+      __syncthreads();
+      for (int64_t entry = range.begin + threadIdx.x; entry < range.end; entry += kCondensers) {
+        const int32_t row = work.clouds.row_at(entry);
+        if (row < 0 || work.centre[row] >= 0) continue;
+        const T* const place = work.clouds.points + row * work.columns;
+        for (int i = 0; i < round.num_centres; ++i) {
+          const int slot = round.slots[i];
+          if (squared_distance(place, places + slot * work.columns, work.columns) < work.limit) {
+            work.centre[row] = round.candidates[slot];
+            break;
+          }
+        }
+      }
+    }
+    __syncthreads();  // all have read round.count before the next cloud begins
+  }
+}
+
+Tensor condense(const Tensor& points, const Tensor& beta, const Tensor& order, const Tensor& starts, double radius,
+                double min_beta) {
+  check_condense(points, beta, order, starts, radius);
+  check_one_device("condense", {points, beta, order, starts});
+  const CudaScope scope(points);
+  const Tensor centre = empty_on(points, {points.size(0)}, ScalarType::Int);
+  if (centre.numel() == 0) return centre;
+  PCPERC_CUDA_CHECK(cudaMemsetAsync(centre.data_ptr(), 0xff, centre.numel() * sizeof(int32_t), scope.stream()));  // -1
+  const int64_t count = starts.numel() - 1, columns = points.size(1);
+  if (count == 0) return centre;
+  dispatch_positions(points.scalar_type(), "condense", [&](auto zero) {
+    using T = decltype(zero);
+    const Condensation<T> work{clouds_of<T>(points, order, starts), beta.const_data_ptr<T>(), columns,
+                               static_cast<T>(radius * radius), static_cast<T>(min_beta), centre.mutable_data_ptr<int32_t>()};
+    condense_kernel<<<grid_size(count, 1), kCondensers, kWarp * columns * sizeof(T), scope.stream()>>>(work);
+  });
+  PCPERC_LAUNCH_CHECK();
+  return centre;
+}
+
+}  // namespace
+}  // namespace pcperc
+
+STABLE_TORCH_LIBRARY_IMPL(pcperc, CUDA, m) { m.impl("condense", TORCH_BOX(&pcperc::condense)); }
