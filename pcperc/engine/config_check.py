@@ -3,7 +3,6 @@
 
 import difflib
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,37 +62,6 @@ def check_arguments(value: Any, *, where: str) -> None:
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             check_arguments(item, where=f"{where}[{number}]")
-
-
-def check_class_counts(model: dict, dataset: Any, path: Path) -> None:
-    """Compare every ``num_classes`` of a model's backbone and heads, defaults too, with the classes of a data set.
-
-    Data sets that do not say their classes (``metainfo["classes"]``) agree with every model.
-
-    Raises:
-        ConfigError: they differ; key and both numbers are named.
-    """
-    classes = getattr(dataset, "metainfo", {}).get("classes")
-    if classes is None:
-        return
-    for part in ("backbone", "heads"):
-        for key, count in _class_counts(model.get(part), f"model.{part}"):
-            if count != len(classes):
-                whose = f"{type(dataset).__name__} has {len(classes)} classes"
-                raise ConfigError(f"{path}: {key} must be {len(classes)}, {whose} ({', '.join(classes)}), got {count}")
-
-
-def _class_counts(value: Any, where: str) -> Iterator[tuple[str, int]]:
-    """Yield the place and value of each argument ``num_classes`` of the classes in a part of a config."""
-    if not isinstance(value, dict):
-        return
-    if "type" in value:
-        parameter = (_parameters(_class_of(dict.get(value, "type"), where)) or {}).get("num_classes")
-        count = dict.get(value, "num_classes", None if parameter is None else parameter.default)
-        if isinstance(count, int):
-            yield f"{where}.num_classes", count
-    for key, item in dict.items(value):
-        yield from _class_counts(item, f"{where}.{key}")
 
 
 def checked_overrides(cfg: Config, overrides: dict, path: Path) -> dict:
@@ -189,6 +157,18 @@ def _parameters(cls: Any) -> dict[str, inspect.Parameter] | None:
         if not passes_on:
             return found
     return found
+
+
+def arguments_of(entry: dict, where: str) -> tuple[Any, dict[str, Any]]:
+    """Return the class that an entry of a config is of, and its arguments by name with the defaults of those not given.
+
+    Raises:
+        ConfigError: an unknown type; ``where`` is named.
+    """
+    cls = _class_of(dict.get(entry, "type"), where)
+    parameters = (_parameters(cls) or {}).values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return cls, defaults | {key: entry[key] for key in dict.keys(entry) if key != "type"}  # imports are resolved so
 
 
 def nearest(key: str, known: Any) -> str:

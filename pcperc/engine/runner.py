@@ -71,6 +71,8 @@ class Runner(MMEngineRunner):
         resume_from: a checkpoint to continue from.
         load_from: checkpoints with the weights to begin with. Of the first one all are taken, of each further one
             the encoders that those before it lack. In training, the model may have parts that no file has.
+        check_data: called with the data set that is trained on, else tested on, before weights are loaded, also where
+            a run is resumed; it raises where the data does not fit.
         after_load: called with the model before it trains or is tested, not where a run is resumed; a model that it
             returns takes the place of that one.
     """
@@ -85,10 +87,11 @@ class Runner(MMEngineRunner):
         label: str = "training",
         resume_from: Path | None = None,
         load_from: Path | tuple[Path, ...] | None = None,
+        check_data: Callable[[Any], None] | None = None,
         after_load: Callable[[nn.Module], nn.Module | None] | None = None,
     ) -> None:
         self.device, self.record, self.label = device, record, label
-        self._resume_from, self._after_load = resume_from, after_load
+        self._resume_from, self._check_data, self._after_load = resume_from, check_data, after_load
         self._begin_with = load_from if isinstance(load_from, tuple) else (load_from,) if load_from else ()
         super().__init__(
             model=cfg["model"],
@@ -208,6 +211,9 @@ class Runner(MMEngineRunner):
         if self._has_loaded:
             return
         self._has_loaded = True
+        if self._check_data is not None:
+            loader = self.test_dataloader if self._train_loop is None else self.train_dataloader
+            self._check_data(loader.dataset)
         if self._resume_from is not None:
             restore(self, load_checkpoint(self._resume_from), self._resume_from)
             return

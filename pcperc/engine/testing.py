@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from pcperc.datasets import KITTIFrustums
+from pcperc.engine.class_counts import check_class_counts
 from pcperc.engine.config import ConfigError, plain_config
 from pcperc.engine.data import provide_data
 from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
@@ -89,7 +90,8 @@ def _score(
         provide_data(cfg, simulate=None)
     record = _record(opened, cfg)
     load = dict(load_from=opened.path, after_load=partial(_prepare, options=options, device=device))
-    runner = Runner(cfg, work_dir=work_dir, device=device, record=record, **load)
+    check = partial(check_class_counts, cfg["model"], path=opened.path)
+    runner = Runner(cfg, work_dir=work_dir, device=device, record=record, check_data=check, **load)
     changes = (", images blanked" if options.blank_images else "") + (", norms folded" if options.fuse else "")
     say(f"testing {opened.path} on {_data_name(cfg)}{changes}")
     metrics = runner.test()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from pcperc.engine.checkpoint import (
     put_back_earlier_run,
     set_aside_earlier_run,
 )
+from pcperc.engine.class_counts import check_class_counts
 from pcperc.engine.config import ConfigError, plain_config
-from pcperc.engine.config_check import check_class_counts
 from pcperc.engine.data import choose_profile, is_simulated, provide_data
 from pcperc.engine.distributed import (
     barrier,
@@ -160,7 +161,6 @@ def run_stage(
     start_backbone = backbone_starter(options.pretrained_backbone, has_weights=bool(stage.load_from))
 
     def before_training(model: torch.nn.Module) -> None:
-        check_class_counts(stage.cfg["model"], runner.train_dataloader.dataset, stage.file)
         if not trained_before:
             start_backbone(model)
         # As late as this: a start that fails disturbs nothing, and its weights may come from there.
@@ -174,6 +174,7 @@ def run_stage(
         label=label,
         resume_from=begin,
         load_from=() if begin else load_from,
+        check_data=partial(check_class_counts, stage.cfg["model"], path=stage.file),
         after_load=before_training,
     )
     parameters = sum(p.numel() for p in runner.bare_model.parameters()) / 1e6

@@ -11,6 +11,7 @@ import pytest
 
 from pcperc.datasets import S3DIS, KITTIFrustums, ShapeNetPart
 from pcperc.datasets.shapenet_part_labels import SYNSETS
+from pcperc.engine import training
 from pcperc.engine.cloud_inference import check_category, cloud_sample
 from pcperc.engine.config import ConfigError
 from pcperc.engine.exporting import ExportOptions, export_samples
@@ -100,6 +101,25 @@ def test_a_network_of_another_number_of_classes_is_not_trained(blocks, tmp_path,
     with pytest.raises(ConfigError, match=message):
         train(TrainOptions(config, work_dir=tmp_path, device="cpu", overrides={"model.backbone.num_classes": count}))
     assert (tmp_path / checkpoint.name).is_file()
+
+
+def test_a_network_of_another_number_of_classes_is_neither_tested_nor_resumed(blocks, tmp_path, monkeypatch):
+    """Its checkpoint may be older than the check, or its data another one now."""
+    _, config, _ = blocks
+    options = TrainOptions(config, work_dir=tmp_path, device="cpu", overrides={"model.backbone.num_classes": 20})
+    with monkeypatch.context() as before:
+        before.setattr(training, "check_class_counts", lambda *_, **__: None)
+        checkpoint = train(options)
+    message = r"{}: model.backbone.num_classes must be 13, S3DIS\w* has 13 classes \(ceiling, .*\), got 20$"
+    with pytest.raises(ConfigError, match=message.format(checkpoint.name)):
+        test(TestOptions(None, checkpoint, work_dir=tmp_path / "scores", device="cpu"))
+    unfinished = sorted(path for path in tmp_path.glob("*.pth") if path != checkpoint)
+    checkpoint.unlink()
+    kept = {path: path.read_bytes() for path in unfinished}
+    (tmp_path / "last_checkpoint").write_text(f"{unfinished[-1].name}\n")
+    with pytest.raises(ConfigError, match=message.format("tiny.py")):
+        train(replace(options, resume=True))
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.pth")} == kept
 
 
 def test_categories_of_shapes_are_trained_and_scored(tmp_path, capsys):

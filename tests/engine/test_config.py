@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configs: every key is checked, a misspelt one is named with its nearest neighbour, and they survive a checkpoint."""
 
-import contextlib
 import json
 import re
 from pathlib import Path
@@ -17,8 +16,6 @@ from pcperc.engine.config import (
     restored_config,
     with_data_root,
 )
-from pcperc.engine.config_check import check_class_counts
-from pcperc.models.pvcnn import pvcnn_s3dis
 
 TOY = Path("tests/engine/toy_config.py")
 
@@ -60,27 +57,6 @@ def test_mistakes(tmp_path, text, message):
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         load_config(path)
     assert str(error.value).startswith(str(path)), "the file is named first"
-
-
-class Rooms:
-    metainfo = {"classes": ("floor", "wall", "door")}
-
-
-@pytest.mark.parametrize(
-    ("model", "got"),
-    [
-        ({"backbone": {"type": pvcnn_s3dis, "num_classes": 3}}, None),
-        ({"backbone": {"type": pvcnn_s3dis}}, "model.backbone.num_classes must be 3, .*, got 13$"),
-        ({"backbone": {"type": "OnVoxels", "net": {"type": "MinkUNet"}}}, None),  # without a classifier
-        ({"backbone": {"type": "OnVoxels", "net": {"type": "MinkUNet", "num_classes": 2}}}, "backbone.net.num_classes"),
-        ({"heads": {"object": {"type": "TransFusionHead", "num_classes": 2}}}, "heads.object.num_classes"),
-        ({"network": {"segmentation": {"type": "PVCNN", "num_classes": 2}}}, None),  # of a frustum: in or outside
-    ],
-)
-def test_classes_of_the_model_are_those_of_the_data(model, got):
-    with contextlib.nullcontext() if got is None else pytest.raises(ConfigError, match=got):
-        check_class_counts(model, Rooms(), Path("a.py"))
-    check_class_counts(model, object(), Path("a.py"))
 
 
 def test_misspelt_import_names_the_nearest(tmp_path):
