@@ -19,13 +19,12 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.file_samples import classes_of
 from pcperc.engine.loading import PRECISIONS, build_model, open_checkpoint
 from pcperc.engine.messages import say
+from pcperc.engine.package_check import check_agreement
 from pcperc.files import write_text, written_whole
 from pcperc.models.bevfusion import BEVFusion, SparseEncoder
 from pcperc.models.bevfusion.program import DetectorProgram
 
 FORMATS = ("exported", "compiled")
-# Between the package and the model on the same input, in float32: a score of 1 and a place 54 m away have these digits.
-MAX_DIFFERENCE = 1e-5
 NUM_POINTS = 4000  # of the made-up cloud with which the program is traced and compared
 
 
@@ -52,7 +51,7 @@ def package_model(options: PackageOptions) -> Path:
     Raises:
         ConfigError: the model is no BEVFusion detector, or has nothing to fuse; another format or precision, or a
             suffix other than .pt2.
-        RuntimeError: the program gives other scores than the model.
+        RuntimeError: the program gives other scores or boxes than the model (`TOLERANCES`); its files stay.
     """
     if options.format not in FORMATS or options.precision not in PRECISIONS:
         raise ConfigError(
@@ -78,7 +77,8 @@ def package_model(options: PackageOptions) -> Path:
     if compiled:
         say("compiling; this takes minutes")
     write_package(exported, options.out, compiled=compiled)
-    count, difference = _compare(load_package(options.out, compiled=compiled), program, sample)
+    with torch.no_grad():
+        found, wanted = load_package(options.out, compiled=compiled)(sample), program(sample)
     facts = {
         **{"format": options.format, "precision": options.precision, "device": device.type},
         "inputs": {key: [list(value.shape), str(value.dtype)] for key, value in sample.items()},
@@ -87,9 +87,14 @@ def package_model(options: PackageOptions) -> Path:
         "trained_on_simulated_data": opened.simulated,
     }
     write_text(options.out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-    if options.precision == "float32" and difference > MAX_DIFFERENCE:
-        raise RuntimeError(f"{options.out}: its scores differ from the model's by {difference:.2g}")
-    say(f"{options.out}: {count} boxes of a made-up scene, scores within {difference:.2g} of the model's")
+    try:
+        near = check_agreement(found, wanted, options.precision)
+    except RuntimeError as error:
+        raise RuntimeError(f"{options.out}: {error}") from error
+    boxes = f"{'' if options.precision == 'float32' else 'half of the '}boxes within {near.boxes:.2g} (m, rad, m/s)"
+    say(
+        f"{options.out}: {near.count} boxes of a made-up scene, scores within {near.scores:.2g} of the model's, {boxes}"
+    )
     return options.out
 
 
@@ -149,12 +154,3 @@ def _image_size(cfg: dict) -> Sequence[int]:
 def _test_dataset(cfg: dict) -> dict:
     """The data set that the network was tested on, as its config describes it; empty where there was none."""
     return cfg.get("test_dataloader", {}).get("dataset", {})
-
-
-def _compare(package, program: DetectorProgram, sample: dict[str, Tensor]) -> tuple[int, float]:
-    """Return the number of boxes and the largest difference of scores; boxes of equal scores may change places."""
-    with torch.no_grad():
-        found, wanted = package(sample)["scores"], program(sample)["scores"]
-    if found.shape != wanted.shape:
-        return len(wanted), float("inf")
-    return len(wanted), (found - wanted).abs().max().item() if len(wanted) else 0.0
