@@ -33,8 +33,8 @@ def condense(
     Raises:
         TypeError, ValueError: wrong shape, dtype or device; radius not > 0.
     Source: Kieseler, "Object condensation", Eur. Phys. J. C 80 (2020), section 2.3.
-    Not differentiable. Deterministic: yes, the same on CPU and CUDA; nothing waits for the device. Cost: the points of an
-    item times its centres, at most; on a GPU an item is the work of one block of threads.
+    Not differentiable. Deterministic: yes, the same on CPU and CUDA; nothing waits for the device. Cost: the points of
+    an item times its centres, at most; on a GPU an item is the work of one block of threads.
     """
     op = "condense"
     columns = f"(N, D) with D from 1 to {MAX_COLUMNS}"

@@ -14,8 +14,9 @@ def nearest_rows(x: Tensor, items: ops.Segments, count: int) -> Tensor:
     """Find the nearest rows of the same item, itself included.
 
     On a CPU scipy's k-d tree: at 45,000 rows of 4 coordinates and 40 neighbours on one core 0.45 s, as torch-cluster's
-    0.41 s, where faiss's flat index takes 1.8 s and ``torch.cdist`` with ``topk`` 5.4 s. On a GPU :func:`pcperc.ops.k_nearest`, which looks at all
-    rows and keeps the nearest in registers; nothing waits for the device.
+    0.41 s, where faiss's flat index takes 1.8 s and ``torch.cdist`` with ``topk`` 5.4 s. On a GPU
+    :func:`pcperc.ops.k_nearest`, which looks at all rows and keeps the nearest in registers; nothing waits for the
+    device.
 
     Args:
         x: (N, S) floating point, S from 1 to 16; taken as float32. items: of its rows. count: K >= 1.
