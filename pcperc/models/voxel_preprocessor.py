@@ -104,7 +104,7 @@ class VoxelPreprocessor(BaseDataPreprocessor):
                 )
         counts = torch.tensor([len(cloud) for cloud in clouds], device=self.device)
         merged = torch.cat(list(clouds)).float()
-        batch = torch.arange(len(clouds), device=self.device).repeat_interleave(counts)
+        batch = torch.arange(len(clouds), device=self.device).repeat_interleave(counts, output_size=len(merged))
         # By a tensor: a GPU divides by a plain number inexactly, and points at a border would change their voxel.
         xyz = merged[:, :3] / self.voxel_size
         self._check_range(merged, xyz, batch, names)

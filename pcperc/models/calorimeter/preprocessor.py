@@ -83,7 +83,8 @@ class HitPreprocessor(BaseDataPreprocessor):
                 )
         sizes = [len(event) for event in events]
         hits = torch.cat(list(events)).float()
-        event = torch.arange(len(sizes), device=self.device).repeat_interleave(torch.tensor(sizes, device=self.device))
+        counts = torch.tensor(sizes, device=self.device)
+        event = torch.arange(len(sizes), device=self.device).repeat_interleave(counts, output_size=len(hits))
         _check_values(hits, event, names)
         energy, eta, xyz = hits[:, 0], hits[:, 1], hits[:, 5:8]
         item = 2 * event + (xyz[:, 2] < 0)
