@@ -4,9 +4,10 @@
 What runs it imports torch and loads the library of operators, nothing else (docs/deploy.md).
 """
 
+import contextlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from pcperc.models.bevfusion.program import DetectorProgram
 
 FORMATS = ("exported", "compiled")
 NUM_POINTS = 4000  # of the made-up cloud with which the program is traced and compared
+Program = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ class PackageOptions:
 def package_model(options: PackageOptions) -> Path:
     """Write the model of a checkpoint as a program, and beside it a JSON file that tells what goes in and comes out.
 
-    The program takes any number of points. It is run once and compared with the model.
+    The program takes any number of points. It is run once and compared with the model before it gets its name.
 
     Returns:
         ``options.out``.
     Raises:
         ConfigError: the model is no BEVFusion detector, or has nothing to fuse; another format or precision, or a
             suffix other than .pt2.
-        RuntimeError: the program gives other scores or boxes than the model (`TOLERANCES`); its files stay.
+        RuntimeError: the program gives other scores or boxes than the model (`TOLERANCES`); nothing is written.
     """
     if options.format not in FORMATS or options.precision not in PRECISIONS:
         raise ConfigError(
@@ -76,9 +78,11 @@ def package_model(options: PackageOptions) -> Path:
     compiled = options.format == "compiled"
     if compiled:
         say("compiling; this takes minutes")
-    write_package(exported, options.out, compiled=compiled)
-    with torch.no_grad():
-        found, wanted = load_package(options.out, compiled=compiled)(sample), program(sample)
+    with packaged(exported, options.out, compiled=compiled) as run, torch.no_grad():
+        try:
+            near = check_agreement(run(sample), program(sample), options.precision)
+        except RuntimeError as error:
+            raise RuntimeError(f"{options.out}: {error}") from error
     facts = {
         **{"format": options.format, "precision": options.precision, "device": device.type},
         "inputs": {key: [list(value.shape), str(value.dtype)] for key, value in sample.items()},
@@ -87,10 +91,6 @@ def package_model(options: PackageOptions) -> Path:
         "trained_on_simulated_data": opened.simulated,
     }
     write_text(options.out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-    try:
-        near = check_agreement(found, wanted, options.precision)
-    except RuntimeError as error:
-        raise RuntimeError(f"{options.out}: {error}") from error
     boxes = f"{'' if options.precision == 'float32' else 'half of the '}boxes within {near.boxes:.2g} (m, rad, m/s)"
     say(
         f"{options.out}: {near.count} boxes of a made-up scene, scores within {near.scores:.2g} of the model's, {boxes}"
@@ -105,22 +105,28 @@ def export_program(program: DetectorProgram, sample: dict[str, Tensor]) -> torch
         return torch.export.export(program, (sample,), dynamic_shapes=(shapes,))
 
 
-def write_package(exported: torch.export.ExportedProgram, out: Path, *, compiled: bool) -> None:
-    """Write a program whole: as its graph, or as machine code for the device it was traced on."""
-    with written_whole(out) as partial, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, of its deprecated parts
+@contextlib.contextmanager
+def packaged(exported: torch.export.ExportedProgram, out: Path, *, compiled: bool) -> Iterator[Program]:
+    """Write a program, as its graph or as machine code for the device it was traced on, and give what runs it.
+
+    It gets its name at the end; where anything fails before, ``out`` is what it was.
+    """
+    with written_whole(out) as partial:
         whole = partial.with_name(f"{partial.stem}.pt2")  # both writers insist on the suffix
         try:
-            if compiled:
-                torch._inductor.aoti_compile_and_package(exported, package_path=str(whole))
-            else:
-                torch.export.save(exported, whole)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, of its deprecated parts
+                if compiled:
+                    torch._inductor.aoti_compile_and_package(exported, package_path=str(whole))
+                else:
+                    torch.export.save(exported, whole)
+            yield load_package(whole, compiled=compiled)
             whole.replace(partial)
         finally:
             whole.unlink(missing_ok=True)
 
 
-def load_package(path: Path, *, compiled: bool) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+def load_package(path: Path, *, compiled: bool) -> Program:
     """Return what runs a package."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ import torch
 
 import pcperc
 from pcperc.engine.config import ConfigError
-from pcperc.engine.packaging import PackageOptions, example_sample, export_program, package_model, write_package
+from pcperc.engine.packaging import PackageOptions, example_sample, export_program, package_model, packaged
 from pcperc.models.bevfusion.program import IMAGE_INPUTS, DetectorProgram
 from pcperc.registry import MODELS
 from tests.models.bevfusion_small import IMAGE_SIZE, make_batch, scene_points, small_config
@@ -52,7 +52,8 @@ def sample_of(program: DetectorProgram, points: torch.Tensor) -> dict:
 def packaged_results(program, tmp_path, form: str, samples: list[dict]) -> list[dict]:
     path = tmp_path / "small.pt2"
     exported = export_program(program, sample_of(program, scene_points(ground=100)))
-    write_package(exported, path, compiled=form == "compiled")
+    with packaged(exported, path, compiled=form == "compiled"):
+        assert not path.exists()  # before it is looked at
     assert [file.name for file in tmp_path.iterdir()] == ["small.pt2"]
     torch.save(samples, tmp_path / "samples.pt")
     arguments = [str(LIBRARY), str(path), form, str(tmp_path / "samples.pt"), str(tmp_path / "results.pt")]

@@ -152,7 +152,7 @@ def test_a_package_with_other_boxes_is_refused_by_name(tmp_path, monkeypatch, ca
     options = PackageOptions(Path("configs/bevfusion.py"), weights, out=out, device="cpu")
     made = {}
     monkeypatch.setattr(packaging, "export_program", lambda program, sample: made.update(program=program))
-    monkeypatch.setattr(packaging, "write_package", lambda exported, out, *, compiled: out.touch())
+    monkeypatch.setattr(packaging.torch.export, "save", lambda exported, out: out.touch())
     changes = [lambda result: result, lambda result: moved(result, 0.6, rows=[7])]
     monkeypatch.setattr(
         packaging, "load_package", lambda path, *, compiled: lambda sample: changes.pop(0)(made["program"](sample))
@@ -161,5 +161,7 @@ def test_a_package_with_other_boxes_is_refused_by_name(tmp_path, monkeypatch, ca
     said = capsys.readouterr().out
     assert "100 boxes of a made-up scene, scores within 0 of the model's, boxes within 0 (m, rad, m/s)" in said
     assert json.loads(out.with_suffix(".json").read_text())["precision"] == "float32"
+    out.write_text("the one before")
     with pytest.raises(RuntimeError, match=r"a.pt2: its boxes must be within 0.001 .* \(float32\), got 0.6$"):
         package_model(options)
+    assert out.read_text() == "the one before" and sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.pt2"]
