@@ -8,6 +8,7 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +183,20 @@ def test_trainings_of_one_network_are_spread_over_the_devices(tmp_path, monkeypa
     assert [name for name in names if "scores" not in name] == [
         f"{config.stem}_seed{seed}" for config in (SPVCNN, GRAVNET) for seed in (1, 2)
     ]
+
+
+def test_graphs_have_room_for_the_largest_event_of_each_batch(tmp_path, monkeypatch):
+    capacities = []
+    monkeypatch.setattr(clusterers, "load_network", lambda path, device, cuda_graph: capacities.append(cuda_graph))
+    monkeypatch.setattr(clusterers, "time_batch", lambda model, events, **how: {"hits": sum(map(len, events))})
+    overrides = write_events(tmp_path)
+    large = write_arrays(tmp_path / "sim_test" / "2.npz", **made_event(np.random.default_rng(1), 4))
+    options = CompareOptions([SPVCNN], batches=(1, 3), overrides=overrides)
+    training = SimpleNamespace(config=SPVCNN, trained=lambda: None)
+    rows = clusterers._speed(options, training, torch.device("cuda"))
+    most = len(np.load(large)["hits"])
+    assert capacities == [None, None, most, 3 * most] and rows[3]["hits"] < 3 * most
+    assert [(row["how"], row["batch"]) for row in rows] == [("eager", 1), ("eager", 3), ("graph", 1), ("graph", 3)]
 
 
 def test_mean_and_deviation_over_seeds():

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from pcperc.benchmark import hits
 from pcperc.benchmark.hits import HitsOptions, crowded, expected_seconds, measure_hits
 from pcperc.benchmark.report import Report
+from pcperc.nn.fuse import FusedConvBlock
 from tests.calorimeter_events import made_event, write_arrays
 
 
@@ -46,7 +48,7 @@ def test_times_of_files_and_of_numbers_of_hits(tmp_path, capsys):
 @pytest.fixture
 def timed(monkeypatch):
     """Networks of which a pass over N hits takes (N / 10,000)^2 s; ``timed.stop`` hits are a Ctrl-C."""
-    timed = SimpleNamespace(hits=[], stop=None)
+    timed = SimpleNamespace(hits=[], stop=None, capacities=[])
 
     def time_batch(model, events, *, device, runs):
         count = len(events[0])
@@ -56,7 +58,7 @@ def timed(monkeypatch):
         return {"hits": count, "median_ms": 1e3 * (count / 1e4) ** 2, "network_ms": 0.0}
 
     monkeypatch.setattr(hits, "time_batch", time_batch)
-    monkeypatch.setattr(hits, "load_network", lambda path, device, cuda_graph: None)
+    monkeypatch.setattr(hits, "load_network", lambda path, device, cuda_graph: timed.capacities.append(cuda_graph))
     return timed
 
 
@@ -75,6 +77,23 @@ def test_a_row_that_is_expected_to_take_too_long_is_left_out_before_it_runs(tmp_
     row = {"hits": 20_000, "median_ms": 500.0, "network_ms": 400.0}
     assert expected_seconds(row, 60_000, runs=3) == pytest.approx(3 * (5 * 0.5 + 3 * 0.4))
     assert expected_seconds(row | {"hits": 0}, 10_000, runs=3) == pytest.approx(5 * 0.5 + 3 * 0.4)
+
+
+def test_events_that_find_no_room_in_the_graph_are_left_out(tmp_path, timed):
+    report = measure_hits(options_of(tmp_path, 100, 250, 251, cuda_graph=250))
+    assert timed.hits == 2 * [100, 250] and timed.capacities == [250, 250] and report.input["cuda_graph"] == 250
+    reasons = [entry["reason"] for entry in report.not_measured]
+    assert reasons == 2 * ["251 hits: 251 hits, more than --cuda-graph 250"]
+
+
+def test_a_network_goes_into_its_graph_fused(monkeypatch):
+    captured = {}
+    monkeypatch.setattr(hits, "capture_model", lambda model, *, capacity: captured.update({capacity: model}))
+    cpu, config = torch.device("cpu"), Path("configs/calo_spvcnn.py")
+    model = hits.load_network(config, cpu, cuda_graph=77)
+    assert captured == {77: model} and any(isinstance(module, FusedConvBlock) for module in model.modules())
+    hits.load_network(config, cpu)
+    assert list(captured) == [77]
 
 
 def test_a_stopped_run_keeps_its_rows(tmp_path, timed, capsys):

@@ -2,6 +2,7 @@
 """tools/benchmark.py model, stages and clouds at toy size: what is measured, in graphs too, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,6 +16,7 @@ from pcperc.benchmark.stages import measure_stages
 from pcperc.benchmark.unet import CASES as MODEL_CASES
 from pcperc.benchmark.unet import ModelOptions, measure_unet
 from pcperc.engine.config import ConfigError
+from pcperc.models.segmentor import Segmentor
 
 ROOT = Path(__file__).parent.parent
 
@@ -107,6 +109,17 @@ def test_scans_are_segmented_in_a_graph(sweep_file):
     assert row["median_ms"] > 0
     stages = [row["stage"] for row in measure_stages(ModelOptions(config=config, **options)).rows]
     assert stages[-2:] == ["other", "total"]
+
+
+@pytest.mark.parametrize(("measure", "where"), [(measure_config, "config_model"), (measure_stages, "stages")])
+def test_segmenters_are_timed_in_graphs(measure, where, sweep_file, monkeypatch):
+    captured = []
+    monkeypatch.setattr(
+        f"pcperc.benchmark.{where}.capture_model", lambda model, *, capacity: captured.append((type(model), capacity))
+    )
+    options = ModelOptions(input=sweep_file, voxel_size=0.5, runs=1, dtype=("float32",), device="cpu", cuda_graph=2000)
+    rows = measure(replace(options, config=ROOT / "configs/spvcnn.py")).rows
+    assert captured == [(Segmentor, 2000)] and rows and not any(row["case"] == "layer" for row in rows)
 
 
 @pytest.mark.parametrize("measure", [measure_unet, measure_config, measure_stages])

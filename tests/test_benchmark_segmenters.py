@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcperc.benchmark import segmenters
+from pcperc.benchmark import segmenter_frames, segmenters
 from pcperc.benchmark.segmenter_costs import Cost, SplitCosts, width_with_cost
 from pcperc.benchmark.segmenter_frames import predict
 from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, compare_speed
@@ -218,6 +218,32 @@ def test_options_out_of_range(toy, tmp_path, change, message):
         compare_segmenters(
             replace(CompareOptions(work_dir=tmp_path, configs=toy, device="cpu"), **change), simulate=None
         )
+
+
+def test_graphs_have_room_for_the_scan_and_are_timed_in_half(toy, monkeypatch):
+    captured, timed = {}, {}
+
+    def time_in_turns(functions, **how):
+        timed.update(functions)
+        return {name: {"median_ms": 2.0, "p5_ms": 1.0} for name in functions}
+
+    for name, stand_in in {
+        "open_checkpoint": lambda path: SimpleNamespace(cfg=load_config(toy[path])),
+        "build_model": lambda opened, device: MODELS.build(opened.cfg.model).eval(),
+        "capture_model": lambda model, *, capacity: captured.update({capacity: model}),
+        "time_in_turns": time_in_turns,
+    }.items():
+        monkeypatch.setattr(segmenter_frames, name, stand_in)
+    points = np.pad(scan_of(0), ((0, 0), (0, 1)))
+    checkpoints = {"SPVNAS": "spvcnn"}
+    rows = segmenter_frames._time_on(checkpoints, Path("a.bin"), points, torch.device("cuda"), 3)
+    ((capacity, graph),) = captured.items()
+    assert len(points) < capacity < 1.2 * len(points)
+    halves = {mode: function.keywords["half"] for (_, mode), function in timed.items()}
+    assert halves == {"plain": False, "fused": False, "engine": True, "graph": True}
+    assert timed["SPVNAS", "graph"].args[0] is graph is not timed["SPVNAS", "engine"].args[0]
+    printed = segmenter_frames.format_frames({"scan": "a.bin", "num_points": 60, "rows": rows})
+    assert "SPVNAS (the same as a CUDA graph) over MinkUNet layer by layer: 1.00" in printed
 
 
 @pytest.mark.parametrize("in_graph", [False, pytest.param(True, marks=pytest.mark.gpu)])

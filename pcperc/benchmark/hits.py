@@ -91,12 +91,16 @@ def _measure_model(
     for name, hits in events.items():
         row = {"network": network, "event": name}
         seconds = 0.0 if last is None else expected_seconds(last, len(hits), runs=options.runs)
-        if seconds > options.max_seconds:
+        reason = None
+        if options.cuda_graph is not None and len(hits) > options.cuda_graph:  # it would run without its graph
+            reason = f"{name}: {len(hits)} hits, more than --cuda-graph {options.cuda_graph}"
+        elif seconds > options.max_seconds:
             reason = f"{name}: expected to take {seconds:.3g} s, more than --max-seconds {options.max_seconds:g}"
-            report.not_measured.append({"library": network, "reason": reason, **row})
-        else:
+        if reason is None:
             last = time_batch(model, [hits], device=device, runs=options.runs)
             report.rows.append(row | last)
+        else:
+            report.not_measured.append({"library": network, "reason": reason, **row})
         yield name
 
 
@@ -112,7 +116,7 @@ def expected_seconds(row: dict[str, float | int], hits: int, *, runs: int) -> fl
 def load_network(path: Path, device: torch.device, *, cuda_graph: int | None = None) -> nn.Module:
     """Return the model of a checkpoint, or of a config with initial weights, as it is run: its convolutions fused.
 
-    ``cuda_graph`` puts its backbone into a CUDA graph for so many hits at most.
+    ``cuda_graph`` puts its backbone into a CUDA graph for batches of so many hits at most.
     """
     if path.suffix == ".py":
         torch.manual_seed(0)

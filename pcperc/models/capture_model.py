@@ -16,7 +16,8 @@ def capture_model(model: nn.Module, *, capacity: int) -> None:
     """Put a model into CUDA graphs, in place, and into eval mode, for good.
 
     Of a ``BEVFusion`` its parts, see :func:`pcperc.models.bevfusion.capture_frame`; of a ``Segmentor`` and a
-    ``HitClusterer`` the backbone, see :func:`pcperc.nn.capture`: what prepares points and groups hits runs as it is.
+    ``HitClusterer`` the backbone, see :func:`pcperc.nn.capture`: what prepares points and groups hits runs as it is,
+    and the backbone's names in the state dict begin with ``backbone.model.``, so weights are loaded before.
 
     Args:
         model: one of `CAPTURED_MODELS`.
@@ -31,7 +32,7 @@ def capture_model(model: nn.Module, *, capacity: int) -> None:
     if isinstance(model, BEVFusion):
         capture_frame(model, capacity=capacity)
         return
-    model.eval()
     if isinstance(model.backbone, CapturedNetwork):
         raise ValueError("capture_model: model must be one that is not captured yet")
+    model.eval()
     model.backbone = capture(model.backbone, capacity=capacity)

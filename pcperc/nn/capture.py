@@ -11,7 +11,8 @@ from torch import nn
 from pcperc import ops
 from pcperc.nn._checks import check_rows
 from pcperc.nn.cuda_graph import CudaGraph, number_settings, require_cuda, require_eval
-from pcperc.nn.padded_pass import PaddedPass
+from pcperc.nn.norm import BatchNorm, RowBatchNorm
+from pcperc.nn.padded_pass import PaddedPass, on_points
 from pcperc.ops._checks import positive_int
 from pcperc.sparse import PointTensor, SparseTensor
 from pcperc.sparse._checks import check_not_padded
@@ -24,22 +25,25 @@ def capture(model: nn.Module, *, capacity: int, margin: float = 1.25) -> "Captur
     The first call for a form of input (batch size, lattice, channels, dtypes, autocast, and torch's switches as in
     :func:`capture_dense`) runs as usual, to learn how many voxels the points and each step down leave, and is then
     captured. Later ones copy the cloud into a buffer of ``capacity`` rows, the rest padding, and replay. Results are
-    those of ``model``; where a cloud, or what a step down leaves of it, finds no room, ``model`` itself runs, with one
-    warning. Calls are for one stream at a time: a call on another stream must wait for the last one's results, as it
-    refills the buffer.
+    those of ``model``, copied; where a cloud, or what a step down leaves of it, finds no room, ``model`` itself runs,
+    with one warning. Each form has memory of its own, for ``capacity`` rows, for as long as the wrapper lives. Calls
+    are for one stream at a time: a call on another stream must wait for the last one's results, as it refills the
+    buffer.
 
     Args:
         model: in eval mode. From a SparseTensor to a SparseTensor or a tensor without a row for each voxel (such as
             that of ``dense``); or from a PointTensor to PointTensors of the same points and tensors with a row for each
             of them, also in lists, tuples, dicts and dataclasses. Its parameters may change in place, but must stay
-            where they are. It may not make or choose voxels otherwise than from its points and by steps down (strided
-            convolutions and pooling), nor read values on the CPU.
+            where they are; nothing else about it may change. It may not make or choose voxels otherwise than from its
+            points and by steps down (strided convolutions and pooling), nor read values on the CPU, nor reduce over all
+            rows at once, where padding would count (over those of each batch item it may). Hooks of its modules are
+            not called.
         capacity: voxels, or points, of the whole batch, at most.
         margin: room of the voxels of points and of coarser levels: their share of the rows of the first cloud times
             this, of ``capacity``.
     Raises:
-        TypeError, ValueError: an argument, or a model in training mode; of a call: an input on another device, or a
-            model that gives something else.
+        TypeError, ValueError: an argument, a model in training mode or with a batch norm that keeps no running
+            statistics; of a call: an input on another device, or a model that gives something else.
         RuntimeError: this machine has no CUDA device.
     """
     require_cuda("capture")
@@ -52,6 +56,7 @@ class CapturedNetwork(nn.Module):
     def __init__(self, model: nn.Module, *, capacity: int, margin: float = 1.25):
         super().__init__()
         require_eval("capture", model)
+        _require_statistics(model)
         if not margin >= 1:
             raise ValueError(f"capture: margin must be >= 1, got {margin}")
         self.model, self.capacity, self.margin = model, positive_int("capture", "capacity", capacity), margin
@@ -63,10 +68,7 @@ class CapturedNetwork(nn.Module):
         check_rows(self, x)
         if isinstance(x, SparseTensor):
             check_not_padded("capture", x.topology)
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # later calls write to its buffers, in any mode
+        with torch.inference_mode(False), torch.no_grad():  # later calls write to its buffers, in any mode
             return self._run(x)
 
     def _run(self, x: SparseTensor | PointTensor) -> Any:
@@ -80,10 +82,10 @@ class CapturedNetwork(nn.Module):
             fresh = with_own_cache(x)
             out = self.model(fresh)
             self._graphs[form] = _Graph(self.model, x, self.capacity, self._capacities(fresh))
-            return out
+            return on_points(x, out) if isinstance(x, PointTensor) else out
         out = self._graphs[form].replay(x)
         if out is None:
-            return self._run_without(x, "a coarser level has more voxels than it has room for; margin makes more")
+            return self._run_without(x, "it makes more voxels than there is room for; a larger margin makes more")
         return out
 
     def _capacities(self, x: SparseTensor | PointTensor) -> list[int]:
@@ -103,6 +105,13 @@ class CapturedNetwork(nn.Module):
         if mode:
             raise ValueError("capture: a captured network is for inference, and cannot be put into training mode")
         return super().train(mode)
+
+
+def _require_statistics(model: nn.Module) -> None:
+    """Raise ValueError for a batch norm of rows that would take the statistics of padding, too."""
+    for name, module in model.named_modules():
+        if isinstance(module, BatchNorm | RowBatchNorm) and module.running_mean is None:
+            raise ValueError(f"capture: batch norms must keep running statistics, got one without: {name or 'model'}")
 
 
 def _form(x: SparseTensor | PointTensor) -> tuple:

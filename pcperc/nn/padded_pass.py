@@ -27,11 +27,14 @@ class PaddedPass:
         """Run the network on padded ``x``; nothing waits for a GPU.
 
         Raises:
-            TypeError, ValueError: what the network gives has not a row for each point; says what it may give.
+            TypeError, ValueError: what the network gives has not a row for each point, or is no SparseTensor and has
+                one for each voxel; says what it may give.
         """
         out = model(x)
         if isinstance(x, PointTensor):
             _map_parts(partial(_check_rows_of_points, padded=x), out)
+        else:
+            _check_of_voxels(out, x)
         incomplete = x.kernel_maps.incomplete
         overflow = torch.stack(incomplete).any() if incomplete else torch.zeros((), dtype=torch.bool, device=x.device)
         count = (out.coords[:, 0] != PADDING).sum() if isinstance(out, SparseTensor) else torch.zeros_like(overflow)
@@ -43,8 +46,13 @@ class PaddedPass:
         if overflow:
             return None
         if isinstance(x, PointTensor):
-            return _map_parts(partial(_rows_of_points, x=x), self.out)
+            return on_points(x, self.out)
         return _of_voxels(self.out, x, padded, count)
+
+
+def on_points(x: PointTensor, out: Any) -> Any:
+    """The results for the points of ``x``, which have the rows of ``x`` first: copied, and on its very points."""
+    return _map_parts(partial(_rows_of_points, x=x), out)
 
 
 def _of_voxels(out: SparseTensor | Tensor, x: SparseTensor, padded: SparseTensor, count: int) -> SparseTensor | Tensor:
@@ -56,6 +64,14 @@ def _of_voxels(out: SparseTensor | Tensor, x: SparseTensor, padded: SparseTensor
     coords = made.coords[:count].clone()
     topology = Topology(coords, made.batch_size, made.spatial_shape, made.tensor_stride, made_by_operator=True)
     return SparseTensor.on_topology(topology, feats, KernelMapCache())
+
+
+def _check_of_voxels(out: Any, padded: SparseTensor) -> None:
+    wanted = "capture: results of a network of voxels must be a SparseTensor or a tensor"
+    if not isinstance(out, SparseTensor | Tensor):
+        raise TypeError(f"{wanted}, got {type(out).__name__}")
+    if isinstance(out, Tensor) and out.shape[:1] == padded.coords.shape[:1]:
+        raise ValueError(f"{wanted} without a row for each of the {len(padded)} voxels, got {tuple(out.shape)}")
 
 
 def _check_rows_of_points(value: Tensor | PointTensor, padded: PointTensor) -> None:

@@ -33,7 +33,7 @@ class PointPlace:
     ):
         self.coords, self.batch_size, self.points_per_cloud = coords, batch_size, points_per_cloud
         self.kernel_maps = KernelMapCache(None if capacities is None else capacities[1:])
-        self._capacity = None if capacities is None else capacities[0]
+        self._capacities = capacities
         self._voxels: dict[tuple[int, ...], Topology] = {}
         self._segments: dict[Topology, ops.Segments] = {}
         self._plans: dict[tuple, ops.GatherPlan] = {}
@@ -61,14 +61,21 @@ class PointPlace:
 
     def voxels(self, stride: tuple[int, ...]) -> Topology:
         if stride not in self._voxels:
-            find = functools.partial(ops.unique_coords, self._cells(stride), capacity=self._capacity)
+            is_padded = self._capacities is not None
+            capacity = self._capacity() if is_padded else None
+            find = functools.partial(ops.unique_coords, self._cells(stride), capacity=capacity)
             coords, inverse, _, *incomplete = build_to_keep(find)
             self.kernel_maps.incomplete += incomplete
-            is_padded = self._capacity is not None
             topology = Topology(coords, self.batch_size, None, stride, made_by_operator=True, is_padded=is_padded)
             self._voxels[stride] = topology
             self._segments[topology] = build_to_keep(lambda: ops.make_segments(inverse, num_segments=coords.shape[0]))
         return self._voxels[stride]
+
+    def _capacity(self) -> int:
+        """Rows of the voxels that hold points, padding included."""
+        if not self._capacities:
+            raise ValueError("PointTensor.voxels: capacities must have one for the voxels that hold points, got none")
+        return self._capacities[0]
 
     @property
     def most_voxels(self) -> int:

@@ -20,14 +20,14 @@ from pcperc.models.spvcnn import SPVCNN
 from pcperc.models.voxel_preprocessor import VoxelPreprocessor
 from pcperc.nn.capture import CapturedNetwork
 from tests.calorimeter_events import made_event
-from tests.nn.test_capture import ReplayedOnCpu
+from tests.nn.test_capture import GraphOnCpu
 
 
 @pytest.fixture
 def graphs(device, monkeypatch):
     if device.type == "cpu":
         monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "require_cuda", lambda op: None)
-        monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "_Graph", ReplayedOnCpu)
+        monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "CudaGraph", GraphOnCpu)
     return device
 
 

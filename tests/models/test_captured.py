@@ -13,7 +13,7 @@ from pcperc.models.bevfusion.captured import CapturedCameraEncoder, CapturedSpar
 from pcperc.nn.cuda_graph import SideStream, require_cuda
 from pcperc.registry import MODELS
 from tests.models.bevfusion_small import make_batch, scene_points, small_model
-from tests.nn.test_capture import ReplayedOnCpu
+from tests.nn.test_capture import GraphOnCpu
 from tests.nn.test_capture_dense import RunsAgain
 from tests.tolerances import tolerances
 
@@ -37,7 +37,7 @@ def on_cpu(monkeypatch):
     for name in ("pcperc.nn.capture", "pcperc.nn.capture_dense", "pcperc.models.bevfusion.captured"):
         monkeypatch.setattr(sys.modules[name], "require_cuda", lambda op: None)
     monkeypatch.setattr(sys.modules["pcperc.models.bevfusion.captured"], "SideStream", InOrder)
-    monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "_Graph", ReplayedOnCpu)
+    monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "CudaGraph", GraphOnCpu)
     monkeypatch.setattr(sys.modules["pcperc.nn.capture_dense"], "CudaGraph", RunsAgain)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pcperc.nn as spnn
-from pcperc import SparseTensor
+from pcperc import PointTensor, SparseTensor
 from pcperc.models.minkunet import MinkUNet
 from pcperc.nn.capture import CapturedNetwork
 from pcperc.nn.padded_pass import PaddedPass
@@ -52,6 +52,7 @@ def test_a_network_computes_the_same_over_padding(model, device):
     rows = x.kernel_maps.downsampled_rows
     assert len(rows) == 4 and rows[0] > rows[1]
     padded = pad(x, len(x) + 77, capacities=[count + 13 for count in rows])
+    padded.feats[len(x) :] = torch.nan  # as a cloud before may have left them
     done = PaddedPass.run(net, padded)
     assert padded.kernel_maps.downsampled_rows == [count + 13 for count in rows]
     found = done.result(x, padded)
@@ -65,6 +66,7 @@ def test_pooling_norms_and_maps_pass_over_padding(device):
     wanted = net(x)
     rows = x.kernel_maps.downsampled_rows
     padded = pad(x, len(x) + 5, capacities=[count + 9 for count in rows])
+    padded.feats[len(x) :] = torch.nan
     torch.testing.assert_close(PaddedPass.run(net, padded).result(x, padded), wanted)
     for level in range(len(rows)):
         less = [count - 1 if at == level else count for at, count in enumerate(rows)]
@@ -82,19 +84,34 @@ def test_an_output_on_coarser_voxels_loses_its_padding(device):
     torch.testing.assert_close(found.feats, wanted.feats)
 
 
-class ReplayedOnCpu:
-    """Stands in for the graph: the same pass over the same padding."""
+class GraphOnCpu:
+    """Stands in for a CUDA graph: runs the function again, and spoils what it gave before, as a replay does."""
 
-    def __init__(self, model, x, capacity, capacities):
-        self.model, self.capacity, self.capacities = model, capacity, capacities
+    def __init__(self, op, function, device):
+        assert op == "capture" and device == torch.device("cpu") and not torch.is_inference_mode_enabled()
+        self.function, self.result = function, function()
 
-    def replay(self, x):
-        padded = pad(x, self.capacity, capacities=self.capacities)
-        return PaddedPass.run(self.model, padded).result(x, padded)
+    def replay(self):
+        padded, done = self.result
+        for tensor in _tensors_of(done.out):
+            if tensor is not padded.coords:  # which is filled before
+                tensor.fill_(torch.nan if tensor.is_floating_point() else 77)
+        self.result = self.function()
+        return self.result
 
 
-def test_any_number_of_voxels_gives_the_networks_result(caplog, monkeypatch):
-    monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "_Graph", ReplayedOnCpu)
+def _tensors_of(out):
+    if isinstance(out, list | tuple):
+        return [tensor for part in out for tensor in _tensors_of(part)]
+    return [out.feats, out.coords] if isinstance(out, SparseTensor | PointTensor) else [out]
+
+
+@pytest.fixture
+def graphs_on_cpu(monkeypatch):
+    monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "CudaGraph", GraphOnCpu)
+
+
+def test_any_number_of_voxels_gives_the_networks_result(caplog, graphs_on_cpu):
     check_captured(CapturedNetwork, "cpu", caplog)
 
 
@@ -106,14 +123,18 @@ def test_a_graph_gives_the_networks_result(caplog):
 def check_captured(make, device, caplog):
     net = network(device)
     captured = make(net, capacity=400, margin=1.5)
+    kept = []
     with caplog.at_level(logging.WARNING):
         for count, seed in ((300, 0), (300, 1), (7, 2), (0, 3), (390, 4)):
             x = cloud(count, seed, device)
             with torch.inference_mode(seed % 2 == 1):
                 found = captured(x)
+            assert not found.feats.is_inference() and not found.requires_grad
             with torch.no_grad():
-                torch.testing.assert_close(found.feats, net(x).feats, **tolerances(torch.float32, 1000))
+                kept.append((found, net(x)))
     assert not caplog.records
+    for found, wanted in kept:  # no later call changed one
+        torch.testing.assert_close(found.feats, wanted.feats, **tolerances(torch.float32, 1000))
     for count in (900, 1000):  # more than the capacity
         x = cloud(count, 5, device)
         with torch.no_grad():
@@ -122,8 +143,33 @@ def check_captured(make, device, caplog):
     assert "are more than its capacity of 400" in warning.message
 
 
-def test_a_level_that_overflows_runs_without_the_graph(caplog, monkeypatch):
-    monkeypatch.setattr(sys.modules["pcperc.nn.capture"], "_Graph", ReplayedOnCpu)
+@pytest.mark.parametrize("part", ["down", "map"])
+def test_outputs_that_are_no_voxels_of_the_input_are_copied(part, graphs_on_cpu):
+    net = Head().eval() if part == "map" else Head().eval().down
+    captured = CapturedNetwork(net, capacity=400, margin=2.0)
+    kept = []
+    for seed in range(4):
+        x = cloud(300, seed)
+        with torch.no_grad():
+            kept.append((captured(x), net(x)))
+    for found, wanted in kept:
+        if part == "map":
+            torch.testing.assert_close(found, wanted)
+            continue
+        assert torch.equal(found.coords, wanted.coords)
+        torch.testing.assert_close(found.feats, wanted.feats)
+
+
+def test_what_is_known_of_the_input_changes_nothing(caplog, graphs_on_cpu):
+    captured = CapturedNetwork(network(), capacity=400)
+    x = cloud()
+    spnn.SparseAvgPool3d(8)(x)  # a step down of few rows that is no part of the network
+    with caplog.at_level(logging.WARNING):
+        captured(x), captured(cloud(seed=1))
+    assert not caplog.records and len(x.kernel_maps.downsampled_rows) == 1
+
+
+def test_a_level_that_overflows_runs_without_the_graph(caplog, graphs_on_cpu):
     net = network()
     dense = torch.cartesian_prod(torch.zeros(1), *[torch.arange(6.0)] * 3).int()
     apart = dense * torch.tensor([1, 2, 2, 2], dtype=torch.int32)
@@ -133,7 +179,20 @@ def test_a_level_that_overflows_runs_without_the_graph(caplog, monkeypatch):
         with torch.no_grad():
             torch.testing.assert_close(captured(x).feats, net(x).feats)
     (warning,) = caplog.records
-    assert "a coarser level has more voxels" in warning.message
+    assert "it makes more voxels than there is room for; a larger margin makes more" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x: x.feats, ValueError, r"without a row for each of the 400 voxels, got \(400, 4\)"),
+        (lambda x: (x, x), TypeError, "^capture: results of a network of voxels must be .* a tensor, got tuple"),
+        (lambda x: PointTensor(x.coords.abs().float(), x.feats, 3), TypeError, "got PointTensor"),
+    ],
+)
+def test_what_a_network_of_voxels_may_not_give(change, error, message):
+    with pytest.raises(error, match=message):
+        PaddedPass.run(change, pad(cloud(), 400))
 
 
 def test_what_is_wrong_is_said():
@@ -142,6 +201,11 @@ def test_what_is_wrong_is_said():
         pad(x, 5)
     with pytest.raises(ValueError, match=r"eval mode \(model.eval\(\)\), got one in training mode"):
         CapturedNetwork(network().train(), capacity=10)
+    with pytest.raises(ValueError, match="must keep running statistics, got one without: 1"):
+        norm = spnn.BatchNorm(4, track_running_stats=False)
+        CapturedNetwork(torch.nn.Sequential(spnn.BatchNorm(4), norm).eval(), capacity=10)
+    with pytest.raises(ValueError, match="capture: the sparse tensor must have no padding"):
+        CapturedNetwork(network(), capacity=400)(pad(x, 390))
     with pytest.raises(ValueError, match="margin must be >= 1, got 0.5"):
         CapturedNetwork(network(), capacity=10, margin=0.5)
     with pytest.raises(ValueError, match="for inference, and cannot be put into training mode"):
