@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network for inference as one CUDA graph, for any number of voxels below a capacity."""
+"""A network for inference as one CUDA graph, for any number of voxels or points below a capacity."""
 
 import logging
 import math

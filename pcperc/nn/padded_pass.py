@@ -67,11 +67,16 @@ def _of_voxels(out: SparseTensor | Tensor, x: SparseTensor, padded: SparseTensor
 
 
 def _check_of_voxels(out: Any, padded: SparseTensor) -> None:
-    wanted = "capture: results of a network of voxels must be a SparseTensor or a tensor"
     if not isinstance(out, SparseTensor | Tensor):
-        raise TypeError(f"{wanted}, got {type(out).__name__}")
+        raise TypeError(
+            "capture: results of a network of voxels must be a SparseTensor or a tensor without a row for each voxel, "
+            f"got {type(out).__name__}"
+        )
     if isinstance(out, Tensor) and out.shape[:1] == padded.coords.shape[:1]:
-        raise ValueError(f"{wanted} without a row for each of the {len(padded)} voxels, got {tuple(out.shape)}")
+        raise ValueError(
+            "capture: results of a network of voxels must be a SparseTensor or a tensor without a row for each voxel, "
+            f"got {tuple(out.shape)} for {len(padded)} voxels"
+        )
 
 
 def _check_rows_of_points(value: Tensor | PointTensor, padded: PointTensor) -> None:
