@@ -19,4 +19,23 @@ inline void check_condense(const Tensor& points, const Tensor& beta, const Tenso
   STD_TORCH_CHECK(radius > 0, op, ": radius must be > 0, got ", radius);
 }
 
+// The work on all clouds.
+template <class T>
+struct Condensation {
+  Clouds<T> clouds;
+  const T* beta;
+  int64_t columns;
+  T limit, min_beta;  // of the squared distance; of a centre
+  int32_t* centre;    // of each row, -1 where it is free
+
+  Condensation(const Tensor& points, const Tensor& beta, const Tensor& order, const Tensor& starts, double radius,
+               double min_beta, const Tensor& centre)
+      : clouds(clouds_of<T>(points, order, starts)),
+        beta(beta.const_data_ptr<T>()),
+        columns(points.size(1)),
+        limit(static_cast<T>(radius * radius)),
+        min_beta(static_cast<T>(min_beta)),
+        centre(centre.mutable_data_ptr<int32_t>()) {}
+};
+
 }  // namespace pcperc

@@ -29,6 +29,8 @@
 namespace pcperc {
 
 constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;  // of a warp, in its votes and shuffles
 
 // Sets the current device to that of a tensor for the life of the scope, and knows its current stream.
 class CudaScope {

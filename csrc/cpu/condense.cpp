@@ -13,41 +13,33 @@
 namespace pcperc {
 namespace {
 
+// Make `row` a centre; what it takes leaves `free`.
 template <class T>
-struct Condensation {
-  Clouds<T> clouds;
-  const T* beta;
-  int64_t columns;
-  T limit, min_beta;
-  int32_t* centre;  // of each row, -1 where it is free
+void take(const Condensation<T>& work, int32_t row, std::vector<int32_t>& free) {
+  const T* place = work.clouds.points + work.columns * row;
+  work.centre[row] = row;
+  const auto is_taken = [&](int32_t other) {
+    if (other == row) return true;
+    const bool near = squared_distance(work.clouds.points + work.columns * other, place, work.columns) < work.limit;
+    if (near) work.centre[other] = row;
+    return near;
+  };
+  free.erase(std::remove_if(free.begin(), free.end(), is_taken), free.end());
+}
 
-  void run(int64_t cloud) const {
-    std::vector<int32_t> free;  // by falling beta, those without one in front
-    const EntryRange range = clouds.entries(cloud);
-    for (int64_t entry = range.begin; entry < range.end; ++entry) {
-      if (const int32_t row = clouds.row_at(entry); row >= 0) free.push_back(row);
-    }
-    const auto is_candidate = [&](int32_t row) { return beta[row] > min_beta; };
-    for (auto next = std::find_if(free.begin(), free.end(), is_candidate); next != free.end();
-         next = std::find_if(free.begin(), free.end(), is_candidate)) {
-      take(*next, free);
-    }
+template <class T>
+void condense_cloud(const Condensation<T>& work, int64_t cloud) {
+  std::vector<int32_t> free;  // by falling beta, those that are no number in front
+  const EntryRange range = work.clouds.entries(cloud);
+  for (int64_t entry = range.begin; entry < range.end; ++entry) {
+    if (const int32_t row = work.clouds.row_at(entry); row >= 0) free.push_back(row);
   }
-
- private:
-  // Make `row` a centre; what it takes leaves `free`.
-  void take(int32_t row, std::vector<int32_t>& free) const {
-    const T* place = clouds.points + columns * row;
-    centre[row] = row;
-    const auto is_taken = [&](int32_t other) {
-      if (other == row) return true;
-      const bool near = squared_distance(clouds.points + columns * other, place, columns) < limit;
-      if (near) centre[other] = row;
-      return near;
-    };
-    free.erase(std::remove_if(free.begin(), free.end(), is_taken), free.end());
+  const auto is_candidate = [&](int32_t row) { return work.beta[row] > work.min_beta; };
+  for (auto next = std::find_if(free.begin(), free.end(), is_candidate); next != free.end();
+       next = std::find_if(free.begin(), free.end(), is_candidate)) {
+    take(work, *next, free);
   }
-};
+}
 
 Tensor condense(const Tensor& points, const Tensor& beta, const Tensor& order, const Tensor& starts, double radius,
                 double min_beta) {
@@ -56,10 +48,9 @@ Tensor condense(const Tensor& points, const Tensor& beta, const Tensor& order, c
   torch::stable::fill_(centre, -1);
   dispatch_positions(points.scalar_type(), "condense", [&](auto zero) {
     using T = decltype(zero);
-    const Condensation<T> work{clouds_of<T>(points, order, starts), beta.const_data_ptr<T>(), points.size(1),
-                               static_cast<T>(radius * radius), static_cast<T>(min_beta), centre.mutable_data_ptr<int32_t>()};
+    const Condensation<T> work(points, beta, order, starts, radius, min_beta, centre);
     parallel_rows(work.clouds.count, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t cloud = begin; cloud < end; ++cloud) work.run(cloud);
+      for (int64_t cloud = begin; cloud < end; ++cloud) condense_cloud(work, cloud);
     });
   });
   return centre;

@@ -38,7 +38,6 @@ __global__ void bev_pool_kernel(const T* feats, const T* weight, PoolSegments s,
 template <class T>
 __global__ void weight_grad_kernel(const T* grad, const T* feats, PoolSegments s, int64_t channels, int64_t num_rows,
                                    int64_t num_cells, int64_t num_points, T* weight_grad) {
-  constexpr unsigned kAllLanes = 0xffffffffu;
   const int lane = threadIdx.x % 32;
   const int64_t num_warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
   for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; i < s.num_segments; i += num_warps) {

@@ -11,26 +11,15 @@
 namespace pcperc {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kCondensers = 1024;  // threads of a block
-
-template <class T>
-struct Condensation {
-  Clouds<T> clouds;
-  const T* beta;
-  int64_t columns;
-  T limit, min_beta;
-  int32_t* centre;  // of each row, -1 where it is free
-};
 
 // The candidates of a round, in the block's shared memory.
 struct Round {
-  int count;                 // candidates, 0 when there are no more
-  int64_t next;              // the entry behind the last one that was looked at
-  int32_t candidates[kWarp]; // rows
+  int count;                  // candidates, 0 when there are no more
+  int64_t next;               // the entry behind the last one that was looked at
+  int32_t candidates[kWarp];  // rows
   int num_centres;
-  int slots[kWarp];          // which of the candidates are centres, in their order
+  int slots[kWarp];  // which of the candidates are centres, in their order
 };
 
 // The first warp: the next free candidates from round.next on.
@@ -124,8 +113,7 @@ Tensor condense(const Tensor& points, const Tensor& beta, const Tensor& order, c
   if (count == 0) return centre;
   dispatch_positions(points.scalar_type(), "condense", [&](auto zero) {
     using T = decltype(zero);
-    const Condensation<T> work{clouds_of<T>(points, order, starts), beta.const_data_ptr<T>(), columns,
-                               static_cast<T>(radius * radius), static_cast<T>(min_beta), centre.mutable_data_ptr<int32_t>()};
+    const Condensation<T> work(points, beta, order, starts, radius, min_beta, centre);
     condense_kernel<<<grid_size(count, 1), kCondensers, kWarp * columns * sizeof(T), scope.stream()>>>(work);
   });
   PCPERC_LAUNCH_CHECK();

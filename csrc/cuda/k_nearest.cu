@@ -14,11 +14,10 @@
 namespace pcperc {
 namespace {
 
-constexpr int kWarp = 32, kQueries = kThreads / kWarp;  // queries of a block
-constexpr int kTile = kThreads;                         // points of a tile, of which each thread copies one
-constexpr int kMostRegisters = 4;                       // ranks of a lane, 128 of a warp
-constexpr int kAhead = 4;                               // distances that a lane computes before it looks at them
-constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kQueries = kThreads / kWarp;  // of a block
+constexpr int kTile = kThreads;             // points of a tile, of which each thread copies one
+constexpr int kMostRegisters = 4;           // ranks of a lane, 128 of a warp
+constexpr int kAhead = 4;                   // distances that a lane computes before it looks at them
 
 template <class T>
 struct alignas(4 * sizeof(T)) Quad {

@@ -11,9 +11,6 @@
 namespace pcperc {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 // The lanes look at 32 entries at a time; a vote gives each point that is inside its place behind those found before.
 template <class T>
 __global__ void ball_query_kernel(Clouds<T> clouds, const T* queries, const int32_t* item, int64_t count, T limit,
