@@ -6,21 +6,11 @@
 #include <cmath>
 #include <cstdint>
 
+#include "common/dispatch.h"
+#include "common/rounded.h"
 #include "segment.h"
 
 namespace pcperc {
-
-#ifdef __CUDA_ARCH__
-__device__ inline float times(float a, float b) { return __fmul_rn(a, b); }
-__device__ inline double times(double a, double b) { return __dmul_rn(a, b); }
-__device__ inline float plus(float a, float b) { return __fadd_rn(a, b); }
-__device__ inline double plus(double a, double b) { return __dadd_rn(a, b); }
-#else
-inline float times(float a, float b) { return a * b; }
-inline double times(double a, double b) { return a * b; }
-inline float plus(float a, float b) { return a + b; }
-inline double plus(double a, double b) { return a + b; }
-#endif
 
 template <class T>
 PCPERC_HOST_DEVICE T squared_distance(const T* a, const T* b, int64_t columns = 3) {
@@ -88,13 +78,6 @@ template <class T>
 Clouds<T> clouds_of(const Tensor& points, const Tensor& order, const Tensor& starts) {
   const CloudRows rows{order.const_data_ptr<int32_t>(), starts.const_data_ptr<int32_t>(), points.size(0), starts.numel() - 1};
   return {rows, points.const_data_ptr<T>()};
-}
-
-// Call f(zero) with a zero of the C++ type of positions, float or double.
-template <class F>
-void dispatch_positions(ScalarType dtype, const char* op, const F& f) {
-  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, op, ": points must be float32 or float64");
-  dtype == ScalarType::Float ? f(float{}) : f(double{});
 }
 
 // The three nearest points so far, nearest first; of equally near ones the one that was met first. A distance that overflows is

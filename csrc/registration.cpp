@@ -97,6 +97,7 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def("sparse_max_take(Tensor feats, Tensor rows, Tensor reverse_neighbors) -> Tensor");
 
   // Long segments of rows [index, order, starts] (csrc/segment_reduce.h), such as the voxels of a batch item.
+  m.def("make_segments(Tensor index, SymInt num_segments) -> (Tensor, Tensor, Tensor)");
   // Sum of feats, times factor where given, over each segment: (S, C) float32, float64 for float64.
   m.def("segment_dot(Tensor feats, Tensor? factor, Tensor index, Tensor order, Tensor starts) -> Tensor");
   // feats[m] * scale[index[m]] + shift[index[m]]; feats that are not given are 0, scale 1, shift 0.
@@ -104,6 +105,20 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
       "segment_affine(Tensor? feats, Tensor? scale, Tensor? shift, Tensor index, Tensor order, Tensor starts) -> Tensor");
   // The largest value of each segment by channel, and the row it is in or -1.
   m.def("segment_max(Tensor feats, Tensor index, Tensor order, Tensor starts) -> (Tensor, Tensor)");
+
+  // Dense grids around clouds (csrc/dense_grid.h): how far each point (N, 3) is from the centre of its cloud, (N, 1); then the
+  // voxel of each point (N,), and the 8 voxels that it reads with their weights (N, 8); without lengths no cloud is scaled.
+  m.def("centre_distances(Tensor points, Tensor index, Tensor centres) -> Tensor");
+  m.def(
+      "grid_voxels(Tensor points, Tensor index, Tensor centres, Tensor? lengths, SymInt resolution) -> "
+      "(Tensor, Tensor, Tensor)");
+
+  // The cell around each point (P, 1 + D), int32, padding where there is none; then the rows at its corners and their weights
+  // (P, 2^D), from the neighbours of the cells under a kernel of 2 (csrc/point_cells.h).
+  m.def("point_cells(Tensor points, int[] stride, float offset, bool quantized) -> Tensor");
+  m.def(
+      "corner_weights(Tensor points, Tensor neighbors, int[] stride, float offset, bool quantized, bool renormalize) -> "
+      "(Tensor, Tensor)");
 
   // out[p] = sum over j of weights[p, j] * feats[rows[p, j]], rows outside feats left out; gradients of feats need the entries
   // of rows sorted by value (csrc/weighted_gather.h). Then its adjoint, (M, C), and the gradient of weights, (P, J).

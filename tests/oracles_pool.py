@@ -3,6 +3,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -92,4 +93,21 @@ def interpolate(feats, coords, points, mode, renormalize):
                 total += weight
         if renormalize and total > 0:
             out[p] /= total
+    return out
+
+
+def point_cells(points, stride, offset, quantized, limits):
+    """floor(xyz / stride - offset) by fractions, which do not round; [-1, 0, ...] where there is no such cell."""
+    max_batch, low, high = limits
+    out = np.zeros(points.shape, np.int32)
+    out[:, 0] = -1
+    for p, row in enumerate(points.tolist()):
+        if not all(map(math.isfinite, row)):
+            continue
+        batch, *xyz = (Fraction(v) for v in row)
+        batch = math.floor(batch + Fraction(1, 2))
+        xyz = [Fraction(math.floor(v)) for v in xyz] if quantized else xyz
+        cell = [math.floor(v / step - Fraction(offset)) for v, step in zip(xyz, stride, strict=True)]
+        if 0 <= batch <= max_batch and all(low <= c <= high for c in cell):
+            out[p] = batch, *cell
     return out

@@ -26,4 +26,11 @@ void dispatch_float(ScalarType dtype, const char* op, const F& f) {
   }
 }
 
+// Call f(zero) with a zero of the C++ type of positions, float or double.
+template <class F>
+void dispatch_positions(ScalarType dtype, const char* op, const F& f) {
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, op, ": points must be float32 or float64");
+  dtype == ScalarType::Float ? f(float{}) : f(double{});
+}
+
 }  // namespace pcperc

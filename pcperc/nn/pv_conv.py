@@ -6,9 +6,12 @@ from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.nn._checks import TellsArguments, check_points, check_rows
-from pcperc.nn.shared_mlp import SharedMLP
+from pcperc.nn.shared_mlp import SharedMLP, pass_in_parts
 from pcperc.ops._checks import positive_int
 from pcperc.sparse import PointTensor
+
+# What the grid of a layer may take in inference: a GPU then convolves it in its cache.
+MAX_GRID_BYTES = 2**24
 
 
 class PVConv(TellsArguments, nn.Module):
@@ -70,8 +73,26 @@ class PVConv(TellsArguments, nn.Module):
         if points.batch_size == 0:  # torch's norms refuse a batch of no clouds
             return points.replace(feats=from_points)
         grid = points.dense_grid(self.resolution, normalize=self.normalize)
-        volume = self.voxel_layers(ops.avg_voxelize(points.feats, grid))
-        return points.replace(feats=ops.trilinear_devoxelize(volume, grid).add_(from_points))
+        count = self._clouds_at_once(points)
+        if count is None:
+            return points.replace(feats=self._convolve(points.feats, grid).add_(from_points))
+        parts = []
+        for first in range(0, points.batch_size, count):
+            clouds = slice(first, min(first + count, points.batch_size))
+            rows = slice(clouds.start * points.points_per_cloud, clouds.stop * points.points_per_cloud)
+            parts.append(self._convolve(points.feats, grid.part(clouds, rows)).add_(from_points[rows]))
+        return points.replace(feats=torch.cat(parts))
+
+    def _convolve(self, feats: Tensor, grid: ops.DenseGrid) -> Tensor:
+        return ops.trilinear_devoxelize(self.voxel_layers(ops.avg_voxelize(feats, grid)), grid)
+
+    def _clouds_at_once(self, points: PointTensor) -> int | None:
+        """How many clouds to convolve at once, so that no grid is above ``MAX_GRID_BYTES``; None for all of them."""
+        if points.points_per_cloud is None or not pass_in_parts([self.voxel_layers]):
+            return None
+        values = self.resolution**3 * max(self.in_channels, self.out_channels)
+        count = max(MAX_GRID_BYTES // (values * points.dtype.itemsize), 1)
+        return count if count < points.batch_size else None
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, resolution={self.resolution}, normalize={self.normalize}"

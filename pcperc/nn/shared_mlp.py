@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The perceptron that networks of points apply to each point alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -67,18 +67,25 @@ class SharedMLP(nn.Sequential):
 def rows_at_once(layers: Sequence[SharedMLP], num_rows: int, dtype: torch.dtype) -> int | None:
     """Return how many of so many rows to pass through layers at once, so that no table is above ``MAX_TABLE_BYTES``.
 
-    None is all of them: because they are few, there is no layer, a gradient is wanted, which needs the tables, a norm
-    takes its statistics from the rows, or a layer or a part of it has hooks, which get what they get of few rows; and
-    under torch.compile, which knows no number of rows. A product of other rows may differ in its last bits.
+    None is all of them: because they are few, there is no layer, or as :func:`pass_in_parts` says.
     """
-    if not layers or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return None
-    if any(_looks_at_rows(part) for layer in layers for part in layer):
-        return None
-    if any(has_hooks(module) for layer in layers for module in layer.modules()):
+    if not layers or not pass_in_parts(layers):
         return None
     count = max(MAX_TABLE_BYTES // (max(layer.max_channels for layer in layers) * dtype.itemsize), 1)
     return count if count < num_rows else None
+
+
+def pass_in_parts(layers: Iterable[nn.Module]) -> bool:
+    """Return whether what is large may pass layers part by part, as far as they treat each row, or cloud, alone.
+
+    Not where a gradient is wanted, which needs what is large; a norm takes its statistics from the input; a layer or a
+    part of it has hooks, which would get parts; nor under torch.compile, which knows no sizes. A product of other rows
+    may differ in its last bits.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    modules = [module for layer in layers for module in layer.modules()]
+    return not any(_looks_at_rows(module) or has_hooks(module) for module in modules)
 
 
 def _looks_at_rows(layer: nn.Module) -> bool:

@@ -15,14 +15,17 @@ from pcperc.ops.coords_extent import CoordsExtent as CoordsExtent
 from pcperc.ops.coords_extent import coords_extent as coords_extent
 from pcperc.ops.cpu_capability import cpu_capability as cpu_capability
 from pcperc.ops.cpu_capability import set_cpu_capability as set_cpu_capability
+from pcperc.ops.dense_grid import CloudExtents as CloudExtents
 from pcperc.ops.dense_grid import DenseGrid as DenseGrid
 from pcperc.ops.dense_grid import avg_voxelize as avg_voxelize
+from pcperc.ops.dense_grid import cloud_extents as cloud_extents
 from pcperc.ops.dense_grid import make_dense_grid as make_dense_grid
 from pcperc.ops.dense_grid import trilinear_devoxelize as trilinear_devoxelize
 from pcperc.ops.downsample_with_map import DownsampledMap as DownsampledMap
 from pcperc.ops.downsample_with_map import downsample_with_map as downsample_with_map
 from pcperc.ops.furthest_point_sample import furthest_point_sample as furthest_point_sample
 from pcperc.ops.interpolate import make_interpolation_plan as make_interpolation_plan
+from pcperc.ops.interpolate import point_cells as point_cells
 from pcperc.ops.k_nearest import k_nearest as k_nearest
 from pcperc.ops.kernel_map import build_kernel_map as build_kernel_map
 from pcperc.ops.kernel_map import reverse_kernel_map as reverse_kernel_map

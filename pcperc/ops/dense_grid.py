@@ -8,7 +8,6 @@ from torch import Tensor
 
 from pcperc.ops._checks import FLOAT_DTYPES, check_float_matrix, check_same_device, check_tensor, describe, positive_int
 from pcperc.ops._clouds import check_cloud
-from pcperc.ops.interpolate import corner_weights
 from pcperc.ops.segment_mean import segment_mean
 from pcperc.ops.segment_reduce import Segments, make_segments, segment_reduce
 from pcperc.ops.weighted_gather import GatherPlan, weighted_gather
@@ -23,8 +22,46 @@ class DenseGrid:
     resolution: int  # R
     batch_size: int  # B
 
+    def part(self, clouds: slice, rows: slice) -> "DenseGrid":
+        """Return the grids of the clouds from clouds.start to clouds.stop, whose points are those of ``rows`` alone.
 
-def make_dense_grid(points: Tensor, items: Segments, *, resolution: int, normalize: bool = True) -> DenseGrid:
+        What is made voxels of is still features of all points, what is read are the points of ``rows``.
+        """
+        first, last = clouds.start * self.resolution**3, clouds.stop * self.resolution**3
+        voxels = self.voxels._replace(starts=self.voxels.starts[first : last + 1])
+        corners = GatherPlan(self.corners.rows[rows] - first, self.corners.weights[rows], last - first)
+        return DenseGrid(voxels, corners, self.resolution, clouds.stop - clouds.start)
+
+
+@dataclass(frozen=True, eq=False)
+class CloudExtents:
+    """Where clouds lie. From :func:`cloud_extents`, for grids of several resolutions."""
+
+    centres: Tensor  # (B, 3), the mean of each cloud; NaN where a point is not finite
+    lengths: Tensor | None  # (B, 1), the largest distance of its points from there; None where clouds are not scaled
+
+
+def cloud_extents(points: Tensor, items: Segments, *, normalize: bool = True) -> CloudExtents:
+    """Find the centre of each cloud and, where ``normalize`` is set, how far its points reach from there.
+
+    Arguments and errors as of :func:`make_dense_grid`. Deterministic: yes, for every number of threads.
+    """
+    points = check_cloud("cloud_extents", "points", points, items)
+    centres = segment_reduce(points, items, mode="mean")
+    if not normalize:
+        return CloudExtents(centres, None)
+    distances = torch.ops.pcperc.centre_distances(points, items.index, centres)
+    return CloudExtents(centres, segment_reduce(distances, items, mode="max"))
+
+
+def make_dense_grid(
+    points: Tensor,
+    items: Segments,
+    *,
+    resolution: int,
+    normalize: bool = True,
+    extents: CloudExtents | None = None,
+) -> DenseGrid:
     """Lay a grid around each cloud and find the voxels of its points.
 
     With the mean m of a cloud, ``u = (p - m) / (2 max ||p - m||) + 0.5`` where ``normalize`` is set, else ``u = (p - m
@@ -37,11 +74,13 @@ def make_dense_grid(points: Tensor, items: Segments, *, resolution: int, normali
         resolution: R >= 1, voxels along each axis.
         normalize: whether a cloud is scaled to fill its grid. Without it the cube [m - 1, m + 1] is the grid, and
             points outside are moved to its faces.
+        extents: what :func:`cloud_extents` gave for the same arguments, where grids of several resolutions share it.
     Returns:
         DenseGrid. Points of a cloud that all coincide lie in the middle, u = 0.5. A cloud with a point that is not
         finite has no mean: its points are in no voxel and read 0.
     Raises:
-        TypeError, ValueError: wrong shape, dtype or device; resolution no whole number > 0; 2^31 voxels or more.
+        TypeError, ValueError: wrong shape, dtype or device; resolution no whole number > 0; 2^31 voxels or more;
+            extents of other clouds or another ``normalize``.
     Source: Liu, Tang, Lin and Han, "Point-Voxel CNN for Efficient 3D Deep Learning", NeurIPS 2019, section 4.1, and the
         code published with it for what the paper leaves open.
     Not differentiable in points. Deterministic: yes, for every number of threads; nothing waits for the device.
@@ -52,12 +91,14 @@ def make_dense_grid(points: Tensor, items: Segments, *, resolution: int, normali
     batch_size = items.starts.shape[0] - 1
     if batch_size * resolution**3 >= 2**31:
         raise ValueError(f"{op}: clouds * resolution^3 must be below 2^31, got {batch_size} * {resolution}^3")
-    place = _places(points, items, resolution, normalize)
-    known = place.isfinite().all(1) & (items.index >= 0) & (items.index < batch_size)
-    place = torch.where(known[:, None], place, 0)
-    voxel = torch.where(known, _number(items.index, place.round().long(), resolution), -1)
-    voxels = make_segments(voxel, num_segments=batch_size * resolution**3)
-    return DenseGrid(voxels, _corner_plan(items.index, place, known, resolution, batch_size), resolution, batch_size)
+    if extents is None:
+        extents = cloud_extents(points, items, normalize=normalize)
+    _check_extents(op, extents, batch_size, normalize)
+    centres, lengths = (None if t is None else t.to(points.dtype) for t in (extents.centres, extents.lengths))
+    voxel, rows, weights = torch.ops.pcperc.grid_voxels(points, items.index, centres, lengths, resolution)
+    num_voxels = batch_size * resolution**3
+    voxels = make_segments(voxel, num_segments=num_voxels)
+    return DenseGrid(voxels, GatherPlan(rows, weights, num_voxels), resolution, batch_size)
 
 
 def avg_voxelize(feats: Tensor, grid: DenseGrid) -> Tensor:
@@ -112,37 +153,27 @@ def trilinear_devoxelize(volume: Tensor, grid: DenseGrid) -> Tensor:
     return weighted_gather(rows, grid.corners)
 
 
+def _check_extents(op: str, extents: CloudExtents, batch_size: int, normalize: bool) -> None:
+    if not isinstance(extents, CloudExtents):
+        raise TypeError(f"{op}: extents must be CloudExtents from cloud_extents, got {describe(extents)}")
+    if len(extents.centres) != batch_size or (extents.lengths is not None) != normalize:
+        kind = "scaled" if extents.lengths is not None else "unscaled"
+        wanted = f"{batch_size} clouds and normalize={normalize}"
+        raise ValueError(f"{op}: extents must be those of {wanted}, got {kind} ones of {len(extents.centres)}")
+
+
 def _check_grid(op: str, grid: DenseGrid) -> None:
     if not isinstance(grid, DenseGrid):
         raise TypeError(f"{op}: grid must be a DenseGrid from make_dense_grid, got {describe(grid)}")
 
 
-def _places(points: Tensor, items: Segments, resolution: int, normalize: bool) -> Tensor:
-    """(N, 3) places of the points in [0, R - 1]; NaN where the cloud has no mean."""
-    item = items.index.clamp(0, max(items.starts.shape[0] - 2, 0))
-    if items.starts.shape[0] < 2:
-        return torch.full_like(points, torch.nan)
-    centred = points - segment_reduce(points, items, mode="mean").index_select(0, item)
-    if normalize:
-        length = centred.square().sum(1, keepdim=True).sqrt()
-        largest = segment_reduce(length, items, mode="max").index_select(0, item)
-        unit = centred / torch.where(largest > 0, 2 * largest, torch.where(largest == 0, 1, torch.nan)) + 0.5
-    else:
-        unit = (centred + 1) / 2
-    return (unit * resolution).clamp(0, resolution - 1)
+@torch.library.register_fake("pcperc::centre_distances")
+def _(points, index, centres):
+    return points.new_empty(points.shape[0], 1)
 
 
-def _number(item: Tensor, voxel: Tensor, resolution: int) -> Tensor:
-    """Number of voxel [x, y, z] of a cloud among those of all clouds, int64."""
-    x, y, z = voxel.unbind(-1)
-    return ((item.long() * resolution + x) * resolution + y) * resolution + z
-
-
-def _corner_plan(item: Tensor, place: Tensor, known: Tensor, resolution: int, batch_size: int) -> GatherPlan:
-    low = place.floor()
-    corner, axis = torch.arange(8, device=place.device), torch.arange(3, device=place.device)
-    steps = corner[:, None] >> (2 - axis) & 1  # made on the device: nothing waits for a copy
-    voxels = low.long()[:, None] + steps
-    inside = known[:, None] & (voxels < resolution).all(2)  # behind the last voxel the weight is 0
-    rows = torch.where(inside, _number(item[:, None], voxels, resolution), -1)
-    return GatherPlan(rows.int(), corner_weights(place - low), batch_size * resolution**3)
+@torch.library.register_fake("pcperc::grid_voxels")
+def _(points, index, centres, lengths, resolution):
+    corners = points.shape[0], 8
+    voxel, rows = (index.new_empty(shape, dtype=torch.int32) for shape in (corners[:1], corners))
+    return voxel, rows, points.new_empty(corners)

@@ -1,25 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
 """The voxels around arbitrary points, and their weights, for ``weighted_gather``."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+import pcperc.ops._library  # noqa: F401
 from pcperc.ops._checks import (
     check_choice,
     check_coords,
+    check_fake_devices,
     check_float_matrix,
     check_same_device,
     describe,
-    in_key_range,
+    to_tuple,
 )
 from pcperc.ops.kernel_map import build_kernel_map
 from pcperc.ops.weighted_gather import GatherPlan
 
 INTERPOLATIONS = ("linear", "nearest")
+POINT_DTYPES = (torch.float32, torch.float64)
+
+
+def point_cells(
+    points: Tensor, *, stride: int | Sequence[int] = 1, offset: float = 0.0, quantized: bool = False
+) -> Tensor:
+    """Find the cell of a lattice that each point is in: ``floor(xyz / stride - offset)``.
+
+    Args:
+        points: (P, 1 + D) float32 or float64 ``[batch, x, y, z]`` for D = 3, with D from 1 to 4; the batch is the
+            nearest whole number, of two the larger.
+        stride: one whole number >= 1 for all axes or D of them.
+        offset: in cells, finite; 0.5 has a cell reach from the middle of one voxel to the next.
+        quantized: whether to read ``floor(xyz)`` for xyz: with offset 0, exact divisions of whole numbers.
+    Returns:
+        (P, 1 + D) int32. A point that is not finite, or whose batch or cell is outside the range of ``unique_coords``,
+        is padding: batch -1, and 0 for the other columns.
+    Raises:
+        TypeError: not a tensor, points not floating point, a stride that is no whole number, or an offset that is no
+            number.
+        ValueError: wrong shape or dtype, a stride < 1, or an offset that is not finite.
+    Deterministic: yes, the same on CPU and CUDA. Not differentiable.
+    """
+    op = "point_cells"
+    check_float_matrix(op, "points", points, columns="(P, 1 + D) with D from 1 to 4", least=2)
+    dims = points.shape[1] - 1
+    if points.dtype not in POINT_DTYPES or dims > 4:
+        raise ValueError(f"{op}: points must be (P, 1 + D) float32 or float64, D from 1 to 4, got {describe(points)}")
+    return torch.ops.pcperc.point_cells(points, *_reading(op, dims, stride, offset, quantized))
 
 
 def make_interpolation_plan(
-    coords: Tensor, points: Tensor, *, mode: str = "linear", renormalize: bool = False, check: bool = True
+    coords: Tensor,
+    points: Tensor,
+    *,
+    mode: str = "linear",
+    renormalize: bool = False,
+    stride: int | Sequence[int] = 1,
+    offset: float = 0.0,
+    quantized: bool = False,
+    check: bool = True,
 ) -> GatherPlan:
     """Find the voxels around each point and their weights.
 
@@ -29,45 +71,75 @@ def make_interpolation_plan(
 
     Args:
         coords: (M, 1 + D) int32 ``[batch, x, y, z]`` for D = 3, distinct rows in any order.
-        points: (P, 1 + D) float32 or float64 ``[batch, x, y, z]``, x, y, z in cells. Differentiable in mode "linear". A
-            point that is not finite, or outside the batches or the range of coords, finds no voxel.
-        mode: "nearest", the voxel at ``floor(xyz + 0.5)``; or "linear", the 2^D voxels around the point, weighted by
+        points: (P, 1 + D) float32 or float64 ``[batch, x, y, z]``. Differentiable in mode "linear". A point that is not
+            finite, or outside the batches or the range of coords, finds no voxel.
+        mode: "nearest", the voxel at ``floor(place + 0.5)``; or "linear", the 2^D voxels around the point, weighted by
             the product over the axes of 1 - distance (bilinear for D = 2, trilinear for D = 3).
         renormalize: whether to divide the weights of a point by the sum of those whose voxel is there. Without it a
             missing voxel counts as one with value 0.
+        stride, offset, quantized: as in :func:`point_cells`: the place of a point is ``xyz / stride - offset``, xyz
+            itself unless these are given. With ``quantized`` gradients to points are 0.
         check: as in :func:`build_kernel_map`: False where coords are known to be distinct and in range.
     Returns:
         GatherPlan with J = 1 ("nearest") or 2^D ("linear", last axis fastest), weights in the dtype of points.
     Raises:
-        TypeError: not a tensor, or points not floating point.
-        ValueError: wrong shape, dtype, device or mode; coords that are repeated or out of range (the first is named).
+        TypeError: not a tensor, points not floating point, or a stride or offset of another type.
+        ValueError: wrong shape, dtype, device, stride, offset or mode; coords that are repeated or out of range (the
+            first is named).
     Source: Liu, Tang, Lin and Han, "Point-Voxel CNN for Efficient 3D Deep Learning", NeurIPS 2019 (devoxelization).
-    Deterministic: yes, the same rows on CPU and CUDA.
+    Deterministic: yes, the same rows and weights on CPU and CUDA.
     """
     op = "make_interpolation_plan"
     check_coords(op, "coords", coords)
     columns = coords.shape[1]
     check_float_matrix(op, "points", points, columns=f"(P, {columns})", least=columns, exact=True)
-    if points.dtype not in (torch.float32, torch.float64):
+    if points.dtype not in POINT_DTYPES:
         raise ValueError(f"{op}: points must be float32 or float64, got {describe(points)}")
     check_choice(op, "mode", mode, INTERPOLATIONS)
     check_same_device(op, coords=coords, points=points)
+    stride, offset, quantized = _reading(op, columns - 1, stride, offset, quantized)
 
-    shift = 0.5 if mode == "nearest" else 0.0
-    cells = torch.cat([points[:, :1] + 0.5, points[:, 1:] + shift], 1).detach().floor()
-    inside = in_key_range(cells)
-    cells = torch.where(inside[:, None], cells, 0)
-    table = build_kernel_map(coords, cells.int(), kernel_size=1 if mode == "nearest" else 2, check=check)
-    rows = torch.where(inside, table, -1).t().contiguous()
     if mode == "nearest":
-        weights = torch.ones_like(points[:, :1])
-    else:  # the offset of a point that finds no voxel is replaced before it is used, so that no NaN reaches a gradient
-        weights = corner_weights(torch.where(inside[:, None], points - cells, 0)[:, 1:])
+        cells = torch.ops.pcperc.point_cells(points, stride, offset - 0.5, quantized)
+        rows = build_kernel_map(coords, cells, kernel_size=1, check=check).t()
+        return GatherPlan(rows, torch.ones_like(points[:, :1]), coords.shape[0])
+    cells = torch.ops.pcperc.point_cells(points, stride, offset, quantized)
+    table = build_kernel_map(coords, cells, kernel_size=2, check=check)
+    if torch.is_grad_enabled() and points.requires_grad:
+        weights = _differentiable_weights(_in_cells(points, stride, offset, quantized), cells, table, renormalize)
+        return GatherPlan(table.t().contiguous(), weights, coords.shape[0])
+    rows, weights = torch.ops.pcperc.corner_weights(points, table, stride, offset, quantized, renormalize)
+    return GatherPlan(rows, weights, coords.shape[0])
+
+
+def _reading(
+    op: str, dims: int, stride: int | Sequence[int], offset: float, quantized: bool
+) -> tuple[list[int], float, bool]:
+    """Checked, as the operators take them."""
+    steps = to_tuple(op, "stride", stride, dims, low=1)
+    if isinstance(offset, bool) or not isinstance(offset, int | float):
+        raise TypeError(f"{op}: offset must be a number, got {describe(offset)}")
+    if not -math.inf < offset < math.inf:
+        raise ValueError(f"{op}: offset must be finite, got {offset}")
+    return [min(step, 2**62) for step in steps], float(offset), bool(quantized)  # all coordinates are far below 2^62
+
+
+def _in_cells(points: Tensor, stride: Sequence[int], offset: float, quantized: bool) -> Tensor:
+    xyz = points[:, 1:].floor() if quantized else points[:, 1:]
+    # By tensors: a number would be its rounded reciprocal on a GPU, and put points beside the cells that they are in.
+    steps = (torch.full_like(axis, step) for axis, step in zip(xyz.unbind(1), stride, strict=True))
+    return torch.stack([axis / step - offset for axis, step in zip(xyz.unbind(1), steps, strict=True)], 1)
+
+
+def _differentiable_weights(xyz: Tensor, cells: Tensor, table: Tensor, renormalize: bool) -> Tensor:
+    """What the operator computes, by operations of torch, whose gradients of any order come along."""
+    # The offset of a point that finds no voxel is replaced before it is used, so that no NaN reaches a gradient.
+    weights = corner_weights(torch.where(cells[:, :1] >= 0, xyz - cells[:, 1:], 0))
     if renormalize:
-        present = torch.where(rows >= 0, weights, 0)
+        present = torch.where(table.t() >= 0, weights, 0)
         total = present.sum(1, keepdim=True)
         weights = present / torch.where(total > 0, total, 1)
-    return GatherPlan(rows, weights, coords.shape[0])
+    return weights
 
 
 def corner_weights(offset: Tensor) -> Tensor:
@@ -77,3 +149,15 @@ def corner_weights(offset: Tensor) -> Tensor:
         part = torch.stack([1 - offset[:, axis], offset[:, axis]], 1)
         weights = (weights[:, :, None] * part[:, None, :]).flatten(1)
     return weights
+
+
+@torch.library.register_fake("pcperc::point_cells")
+def _(points, stride, offset, quantized):
+    return points.new_empty(points.shape, dtype=torch.int32)
+
+
+@torch.library.register_fake("pcperc::corner_weights")
+def _(points, neighbors, stride, offset, quantized, renormalize):
+    check_fake_devices("corner_weights", points, neighbors)
+    shape = points.shape[0], neighbors.shape[0]
+    return points.new_empty(shape, dtype=torch.int32), points.new_empty(shape)

@@ -25,7 +25,7 @@ class Segments(NamedTuple):
     """
 
     index: Tensor  # (M,) int32, the segment of each row; a row outside [0, S) is in none
-    order: Tensor  # (M,) int32, rows sorted by segment and, within a segment, by row
+    order: Tensor  # (M,) int32, rows sorted by segment and, within a segment, by row; around them those in none
     starts: Tensor  # (S + 1,) int32, the rows of segment s are order[starts[s] : starts[s + 1]]
 
 
@@ -50,10 +50,7 @@ def make_segments(index: Tensor, *, num_segments: int) -> Segments:
         raise TypeError(f"{op}: num_segments must be a whole number, got {num_segments!r}")
     if num_segments < 0:
         raise ValueError(f"{op}: num_segments must be >= 0, got {num_segments}")
-    in_order, order = torch.sort(index, stable=True)
-    bounds = torch.arange(num_segments + 1, dtype=index.dtype, device=index.device)
-    starts = torch.searchsorted(in_order, bounds, out_int32=True)
-    return Segments(index.clamp(-1, num_segments).int(), order.int(), starts)
+    return Segments(*torch.ops.pcperc.make_segments(index, num_segments))
 
 
 def segment_reduce(feats: Tensor, segments: Segments, *, mode: str) -> Tensor:
@@ -144,6 +141,12 @@ def check_rows_of_segments(op: str, feats: Tensor, segments: Segments) -> None:
     if feats.shape[0] != segments.index.shape[0]:
         raise ValueError(f"{op}: feats must have the {segments.index.shape[0]} rows of segments, got {describe(feats)}")
     check_same_device(op, feats=feats, segments=segments.index)
+
+
+@torch.library.register_fake("pcperc::make_segments")
+def _(index, num_segments):
+    rows = index.new_empty(index.shape, dtype=torch.int32)
+    return rows, torch.empty_like(rows), index.new_empty(num_segments + 1, dtype=torch.int32)
 
 
 @torch.library.register_fake("pcperc::segment_dot")

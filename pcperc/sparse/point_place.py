@@ -38,6 +38,7 @@ class PointPlace:
         self._segments: dict[Topology, ops.Segments] = {}
         self._plans: dict[tuple, ops.GatherPlan] = {}
         self._items: ops.Segments | None = None
+        self._extents: dict[bool, ops.CloudExtents] = {}
         self._grids: dict[tuple[int, bool], ops.DenseGrid] = {}
 
     @property
@@ -55,9 +56,14 @@ class PointPlace:
 
     def grid(self, resolution: int, normalize: bool) -> ops.DenseGrid:
         if (resolution, normalize) not in self._grids:
-            xyz, items, options = self.coords[:, 1:], self.items, {"resolution": resolution, "normalize": normalize}
-            self._grids[resolution, normalize] = build_to_keep(lambda: ops.make_dense_grid(xyz, items, **options))
+            self._grids[resolution, normalize] = build_to_keep(lambda: self._make_grid(resolution, normalize))
         return self._grids[resolution, normalize]
+
+    def _make_grid(self, resolution: int, normalize: bool) -> ops.DenseGrid:
+        xyz, options = self.coords[:, 1:].contiguous(), {"normalize": normalize}
+        if normalize not in self._extents:
+            self._extents[normalize] = ops.cloud_extents(xyz, self.items, **options)
+        return ops.make_dense_grid(xyz, self.items, resolution=resolution, extents=self._extents[normalize], **options)
 
     def voxels(self, stride: tuple[int, ...]) -> Topology:
         if stride not in self._voxels:
@@ -96,10 +102,7 @@ class PointPlace:
 
     def _cells(self, stride: tuple[int, ...]) -> Tensor:
         """(N, 1 + D) int32: whole numbers are divided, so that no rounding puts a point into another voxel."""
-        batch, *axes = self.coords.floor().int().unbind(1)
-        steps = (min(step, 2**31 - 1) for step in stride)  # what int32 holds; all coordinates are far below it
-        axes = (axis.div(step, rounding_mode="floor") for axis, step in zip(axes, steps, strict=True))
-        return torch.stack([batch, *axes], 1)
+        return ops.point_cells(self.coords, stride=stride, quantized=True)
 
     def _find_segments(self, topology: Topology) -> ops.Segments:
         cells = self._cells(topology.tensor_stride)
@@ -111,8 +114,5 @@ class PointPlace:
         return ops.GatherPlan(rows, torch.ones_like(rows, dtype=torch.float32), topology.coords.shape[0])
 
     def _trilinear_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
-        batch, *axes = (self.coords.floor() if quantized else self.coords).unbind(1)
-        middle = 0.0 if quantized else 0.5
-        axes = (axis / step - middle for axis, step in zip(axes, topology.tensor_stride, strict=True))
-        points = torch.stack([batch, *axes], 1)
-        return ops.make_interpolation_plan(topology.coords, points, mode="linear", renormalize=True, check=False)
+        read = dict(stride=topology.tensor_stride, offset=0.0 if quantized else 0.5, quantized=quantized)
+        return ops.make_interpolation_plan(topology.coords, self.coords, renormalize=True, check=False, **read)

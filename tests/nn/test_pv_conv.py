@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pcperc import nn as spnn
+from pcperc.nn import pv_conv
 from pcperc.sparse import PointTensor
 from tests import oracles_pvcnn
 from tests.models.pvcnn_clouds import arrays, cloud_of, randomize, state_of
@@ -37,6 +38,56 @@ def test_layers_of_one_resolution_share_the_grid():
     other = spnn.PVConv(3, 4, resolution=3).double()(points)
     assert other.dense_grid(3) is points.dense_grid(3) and other.dense_grid(3) is not points.dense_grid(4)
     assert points.dense_grid(3, normalize=False) is not points.dense_grid(3)
+
+
+@pytest.fixture
+def convolved(monkeypatch):
+    """Let a grid take as much as of so many clouds of a layer, and list how many clouds it convolves at a time."""
+
+    def watch(layer, clouds):
+        values = layer.resolution**3 * max(layer.in_channels, layer.out_channels)
+        monkeypatch.setattr(pv_conv, "MAX_GRID_BYTES", clouds * values * 8)
+        sizes, forward = [], layer.voxel_layers.forward  # a hook would get all clouds
+
+        def call(volume):
+            sizes.append(len(volume))
+            return forward(volume)
+
+        monkeypatch.setattr(layer.voxel_layers, "forward", call)
+        return sizes
+
+    return watch
+
+
+def five_equal_clouds(device="cpu"):
+    generator = torch.Generator().manual_seed(3)
+    xyz, feats = (torch.randn(5, 20, 3, generator=generator, dtype=torch.float64).to(device) for _ in range(2))
+    return PointTensor.of_equal_clouds(xyz, feats)
+
+
+@pytest.mark.parametrize(("clouds", "sizes"), [(0, [1] * 5), (2, [2, 2, 1]), (4, [4, 1]), (5, [5]), (9, [5])], ids=str)
+@pytest.mark.parametrize("normalize", [True, False], ids=["scaled", "cube"])
+def test_grids_of_equal_clouds_pass_in_parts(normalize, clouds, sizes, convolved, device):
+    points = five_equal_clouds(device)
+    layer = randomize(spnn.PVConv(3, 4, resolution=4, with_se=True, normalize=normalize)).eval().to(device)
+    expected = layer(points).feats.detach()
+    found = convolved(layer, clouds)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(points).feats, expected, rtol=1e-9, atol=1e-10)
+    assert found == sizes
+
+
+def test_grids_that_belong_together_do_not_pass_in_parts(convolved):
+    points, layer = five_equal_clouds(), randomize(spnn.PVConv(3, 4, resolution=4)).eval()
+    sizes = convolved(layer, 1)
+    layer(points)  # a gradient needs the grids
+    with torch.no_grad():
+        layer(PointTensor(points.coords, points.feats))  # not known to be equal
+        layer.train()(points)  # statistics of all clouds
+        layer.eval()(points)
+        layer.voxel_layers[1].register_forward_hook(lambda *_: None)  # which gets all clouds
+        layer(points)
+    assert sizes == [5, 5, 5, 1, 1, 1, 1, 1, 5]
 
 
 def test_clouds_do_not_see_each_other():

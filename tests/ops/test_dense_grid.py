@@ -62,6 +62,7 @@ class TestAvgVoxelize(DenseGridContract):
         points, batch = batch_of(3, 3, 3)
         items = items_of(batch)
         grid = ops.make_dense_grid(points, items, resolution=2)
+        extents = ops.cloud_extents(points, items, normalize=False)
         return [
             Mistake(
                 "rows", lambda: ops.avg_voxelize(points[1:], grid), ValueError, "feats must have the grid's 9 rows, got"
@@ -79,6 +80,18 @@ class TestAvgVoxelize(DenseGridContract):
                 lambda: ops.make_dense_grid(points, items, resolution=1024),
                 ValueError,
                 r"clouds \* resolution\^3 must be below 2\^31, got 3 \* 1024\^3",
+            ),
+            Mistake(
+                "unscaled",
+                lambda: ops.make_dense_grid(points, items, resolution=2, extents=extents),
+                ValueError,
+                "extents must be those of 3 clouds and normalize=True, got unscaled ones of 3",
+            ),
+            Mistake(
+                "extents",
+                lambda: ops.make_dense_grid(points, items, resolution=2, extents=points),
+                TypeError,
+                "make_dense_grid: extents must be CloudExtents from cloud_extents, got",
             ),
         ]
 
@@ -120,13 +133,35 @@ def test_float32_points_lie_where_float64_ones_do(normalize, device):
     torch.testing.assert_close(out, ops.trilinear_devoxelize(volume, double), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_grids_of_several_resolutions_share_extents(normalize, device):
+    points, batch = (t.to(device) for t in batch_of(50, 0, 10))
+    items = items_of(batch)
+    extents = ops.cloud_extents(points, items, normalize=normalize)
+    for resolution in (3, 8):
+        options = dict(resolution=resolution, normalize=normalize)
+        alone, shared = (ops.make_dense_grid(points, items, **options, extents=e) for e in (None, extents))
+        assert torch.equal(alone.voxels.order, shared.voxels.order)
+        assert torch.equal(alone.corners.rows, shared.corners.rows)
+        assert torch.equal(alone.corners.weights, shared.corners.weights)
+
+
+def test_the_operators_follow_their_schema(device):
+    points, batch = (t.to(device) for t in batch_of(20, 6, 9))
+    index = items_of(batch).index
+    centres = torch.randn(3, 3, device=device)
+    torch.library.opcheck(torch.ops.pcperc.centre_distances.default, (points, index, centres))
+    for lengths in (None, torch.ones(3, 1, device=device)):
+        torch.library.opcheck(torch.ops.pcperc.grid_voxels.default, (points, index, centres, lengths, 4))
+
+
 def test_a_linear_function_survives_the_way_to_the_points(device):
     points, batch = (t.to(device, torch.float64) for t in batch_of(30, 20, 10))
     grid = ops.make_dense_grid(points, items_of(batch.int()), resolution=4)
     x = torch.arange(4.0, device=device, dtype=torch.float64)
     volume = (x[:, None, None] + 10 * x[:, None] + 100 * x).expand(3, 1, 4, 4, 4)
-    place = ops.dense_grid._places(points, items_of(batch.int()), 4, True)
-    expected = place @ torch.tensor([1.0, 10, 100], device=device, dtype=torch.float64)
+    place = oracles_clouds.places(points.cpu().numpy(), batch.cpu().numpy(), BATCH_SIZE, 4, True)
+    expected = torch.as_tensor(place @ [1.0, 10, 100], device=device)
     torch.testing.assert_close(ops.trilinear_devoxelize(volume, grid)[:, 0], expected)
 
 

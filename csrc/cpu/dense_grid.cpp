@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The voxels of points in dense grids around their clouds.
+#include "dense_grid.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "common/parallel.h"
+
+namespace pcperc {
+namespace {
+
+constexpr int64_t kGrain = 4096;
+
+Tensor centre_distances(Tensor points, Tensor index, Tensor centres) {
+  points = as_contiguous(points), index = as_contiguous(index), centres = as_contiguous(centres);
+  check_centred_clouds("centre_distances", points, index, centres);
+  const Tensor distances = empty_on(points, {points.size(0), 1}, points.scalar_type());
+  dispatch_positions(points.scalar_type(), "centre_distances", [&](auto zero) {
+    using T = decltype(zero);
+    const CentredClouds<T> clouds(points, index, centres);
+    auto* const to = data_of<T>(distances);
+    parallel_rows(clouds.num_points, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) to[p] = clouds.distance(p);
+    });
+  });
+  return distances;
+}
+
+std::tuple<Tensor, Tensor, Tensor> grid_voxels(Tensor points, Tensor index, Tensor centres, std::optional<Tensor> lengths,
+                                               int64_t resolution) {
+  points = as_contiguous(points), index = as_contiguous(index), centres = as_contiguous(centres);
+  lengths = as_contiguous(lengths);
+  check_grid_voxels("grid_voxels", points, index, centres, lengths, resolution);
+  const int64_t count = points.size(0);
+  const Tensor voxel = empty_on(points, {count}, ScalarType::Int), rows = empty_on(points, {count, 8}, ScalarType::Int);
+  const Tensor weights = empty_on(points, {count, 8}, points.scalar_type());
+  dispatch_positions(points.scalar_type(), "grid_voxels", [&](auto zero) {
+    using T = decltype(zero);
+    const GridVoxels<T> work{{points, index, centres}, data_of<T>(lengths), resolution, data_of<int32_t>(voxel),
+                             data_of<int32_t>(rows), data_of<T>(weights)};
+    parallel_rows(count, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) work.find(p);
+    });
+  });
+  return {voxel, rows, weights};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pcperc, CPU, m) {
+  m.impl("centre_distances", TORCH_BOX(&centre_distances));
+  m.impl("grid_voxels", TORCH_BOX(&grid_voxels));
+}
+
+}  // namespace pcperc
