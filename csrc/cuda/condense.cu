@@ -16,18 +16,16 @@ constexpr int kCondensers = 1024;  // threads of a block
 // The candidates of a round, in the block's shared memory.
 struct Round {
   int count;                  // candidates, 0 when there are no more
-  int64_t next;               // the entry behind the last one that was looked at
   int32_t candidates[kWarp];  // rows
   int num_centres;
   int slots[kWarp];  // which of the candidates are centres, in their order
 };
 
-// The first warp: the next free candidates from round.next on.
+// The first warp: the next free candidates from an entry on. Returns the entry behind the last one that was looked at.
 template <class T>
-__device__ void find_candidates(const Condensation<T>& work, Round& round, int64_t end) {
+__device__ int64_t find_candidates(const Condensation<T>& work, Round& round, int64_t entry, int64_t end) {
   const int lane = threadIdx.x % kWarp;
   int count = 0;
-  int64_t entry = round.next;
   while (count < kWarp && entry < end) {
     const int32_t row = entry + lane < end ? work.clouds.row_at(entry + lane) : -1;
     const T beta = row >= 0 ? work.beta[row] : T{0};
@@ -44,7 +42,8 @@ __device__ void find_candidates(const Condensation<T>& work, Round& round, int64
       entry = __any_sync(kAllLanes, is_behind) ? end : entry + kWarp;
     }
   }
-  if (lane == 0) round.count = count, round.next = entry;
+  if (lane == 0) round.count = count;
+  return entry;
 }
 
 // The first warp: which candidates, whose places are in shared memory, are near no centre before them.
@@ -72,12 +71,12 @@ __global__ void __launch_bounds__(kCondensers) condense_kernel(Condensation<T> w
   __shared__ Round round;
   for (int64_t cloud = blockIdx.x; cloud < work.clouds.count; cloud += gridDim.x) {
     const EntryRange range = work.clouds.entries(cloud);
-    if (threadIdx.x == 0) round.next = range.begin;
+    int64_t next = range.begin;  // of the first warp
     while (true) {
-      __syncthreads();  // round.next is written, and the points of the round before are handed out
-      if (threadIdx.x < kWarp) find_candidates(work, round, range.end);
+      __syncthreads();  // all have read the round before, and its points are handed out
+      if (threadIdx.x < kWarp) next = find_candidates(work, round, next, range.end);
       __syncthreads();
-      if (round.count == 0) break;  // the same for all threads; nobody writes it before the next wait
+      if (round.count == 0) break;  // the same for all threads
       for (int64_t i = threadIdx.x; i < round.count * work.columns; i += kCondensers) {
         places[i] = work.clouds.points[round.candidates[i / work.columns] * work.columns + i % work.columns];
       }
@@ -97,7 +96,6 @@ __global__ void __launch_bounds__(kCondensers) condense_kernel(Condensation<T> w
         }
       }
     }
-    __syncthreads();  // all have read round.count before the next cloud begins
   }
 }
 
