@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ NEAREST = 2.0  # metres before the LiDAR: what is closer is the recording car, o
 
 @DATASETS.register_module()
 class KITTIFrustums(KITTIFrames):
-    """One sample for each 2D box of each frame, as docs/conventions.md lays samples out; never augments.
+    """One sample for each 2D box of each frame, as docs/conventions.md lays samples out.
 
     The *frustum frame* is the upright camera frame (x forward, y left, z up, camera 0 in its origin) turned about z by
     ``frustum_angle``, so that the ray through the middle of the 2D box lies over +x. ``frustum2lidar`` leads back. A
@@ -38,13 +39,16 @@ class KITTIFrustums(KITTIFrames):
             `read_detections_2d`. Samples of detections have neither ``box`` nor ``point_labels``.
         classes: names of `CLASSES` to keep, in the order of ``class_index``.
         min_height: 2D boxes lower than this, in pixels, are left out.
+        box_shift: in [0, 1), for training: each time that a sample is taken, the middle of its 2D box moves along both
+            axes by up to this part of its size, and the size changes by up to this part; a detector's boxes are no
+            better. Published is 0.1. `read_sample` moves nothing.
         transforms: callables applied in order to each sample; one that returns None drops the sample.
         test_mode: a sample that a transform drops is an error instead of being replaced by another one.
     Attributes:
         tokens: "<frame>/<row of the 2D box in its file>" of each sample.
     Raises:
         FileNotFoundError: a folder, list or the detections are missing; or labels, where detections is None.
-        ValueError: an unknown class, a malformed file, or no 2D box at all.
+        ValueError: an unknown class, a malformed file, no 2D box at all, or a box_shift out of range.
     """
 
     def __init__(
@@ -55,11 +59,14 @@ class KITTIFrustums(KITTIFrames):
         detections: str | Path | None = None,
         classes: Sequence[str] = CLASSES,
         min_height: float = 0.0,
+        box_shift: float = 0.0,
         transforms: Sequence[Callable[[dict], dict | None]] = (),
         test_mode: bool = False,
     ) -> None:
         super().__init__(root=root, split=split, classes=classes, transforms=transforms, test_mode=test_mode)
-        self.from_labels = detections is None
+        if not 0 <= box_shift < 1:
+            raise ValueError(f"KITTIFrustums: box_shift must be in [0, 1), got {box_shift}")
+        self.from_labels, self.box_shift = detections is None, box_shift
         found = None if detections is None else read_detections_2d(detections)
         self._objects: dict[str, KITTIObjects] = {}
         self._frustums: list[tuple[str, int]] = []
@@ -87,13 +94,20 @@ class KITTIFrustums(KITTIFrames):
             IndexError: no such sample.
             FileNotFoundError, ValueError: a file is missing, truncated or holds something else; the message names it.
         """
-        index = self.check_index(index)
+        return self._cut(self.check_index(index), lambda box_2d: box_2d)
+
+    def draw_sample(self, index: int, rng: np.random.Generator) -> dict:
+        """Return a sample without transforms, cut out by a box that ``box_shift`` moves."""
+        return self._cut(self.check_index(index), partial(moved_box, shift=self.box_shift, rng=rng))
+
+    def _cut(self, index: int, move: Callable[[np.ndarray], np.ndarray]) -> dict:
         frame, row = self._frustums[index]
         objects, calibration = self._objects[frame].take(np.array([row])), self.read_calibration(frame)
+        box_2d = move(objects.boxes_2d[0])
         image_size = png_size(self.image_path(frame))
         scan = self.read_scan(frame)
-        inside = in_frustum(scan[:, :3], objects.boxes_2d[0], calibration, image_size=image_size)
-        angle = frustum_angle(objects.boxes_2d[0], calibration)
+        inside = in_frustum(scan[:, :3], box_2d, calibration, image_size=image_size)
+        angle = frustum_angle(box_2d, calibration)
         lidar2frustum = rotation_z(-angle) @ calibration.lidar2upright
         points = scan[inside]
         points[:, :3] = points[:, :3] @ lidar2frustum[:3, :3].T + lidar2frustum[:3, 3]
@@ -107,7 +121,7 @@ class KITTIFrustums(KITTIFrames):
             "class_index": self.classes.index(objects.types[0]),
             "frustum_angle": angle,
             "frustum2lidar": np.linalg.inv(lidar2frustum),
-            "box_2d": objects.boxes_2d[0],
+            "box_2d": box_2d,
             "score_2d": float(np.nan_to_num(objects.scores[0], nan=1.0)),  # labels have none
             "calibration": calibration,
             "image_size": image_size,
@@ -117,6 +131,16 @@ class KITTIFrustums(KITTIFrames):
             mask = points_in_boxes_mask(torch.from_numpy(points), torch.from_numpy(box))[:, 0]
             sample["box"], sample["point_labels"] = box[0].astype(np.float32), mask.numpy().astype(np.int64)
         return sample
+
+
+def moved_box(box_2d: np.ndarray, *, shift: float, rng: np.random.Generator) -> np.ndarray:
+    """Move and resize a 2D box (4,) at random, by up to ``shift`` of its size along each axis; 0 draws nothing."""
+    if shift == 0:
+        return box_2d
+    size = box_2d[2:] - box_2d[:2]
+    middle = (box_2d[:2] + box_2d[2:]) / 2 + size * rng.uniform(-shift, shift, 2)
+    half = size * (1 + rng.uniform(-shift, shift, 2)) / 2
+    return np.concatenate([middle - half, middle + half]).astype(box_2d.dtype)
 
 
 def frustum_angle(box_2d: np.ndarray, calibration: KITTICalibration) -> float:

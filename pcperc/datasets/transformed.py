@@ -19,6 +19,8 @@ MAX_REPLACEMENTS = 100
 class TransformedDataset(Dataset):
     """Base of the data sets: a subclass has ``__len__`` and ``read_sample(index)``, which never augments.
 
+    One that draws what it reads has ``draw_sample(index, rng)`` too, whose result transforms get.
+
     Args:
         split: its name, for messages.
         transforms: callables applied in order to each sample; one that returns None drops the sample.
@@ -36,6 +38,10 @@ class TransformedDataset(Dataset):
     def read_sample(self, index: int) -> dict:
         """Return a sample without transforms."""
         raise NotImplementedError
+
+    def draw_sample(self, index: int, rng: np.random.Generator) -> dict:
+        """Return a sample without transforms; for data sets that draw what they read."""
+        return self.read_sample(index)
 
     def __getitem__(self, key) -> dict:
         """Return the transformed sample of a `SampleKey`, or of an index (then of epoch 0)."""
@@ -60,7 +66,7 @@ class TransformedDataset(Dataset):
 
     def _with_randomness(self, index: int, epoch: int, rng: np.random.Generator) -> dict:
         draw_other = partial(self._draw, epoch=epoch, rng=rng)
-        return {**self.read_sample(index), "epoch": epoch, "rng": rng, "draw_other": draw_other}
+        return {**self.draw_sample(index, rng), "epoch": epoch, "rng": rng, "draw_other": draw_other}
 
     def _draw(self, *, epoch: int, rng: np.random.Generator) -> dict:
         """Return a sample without transforms, drawn by the generator of the sample that is to be mixed with it."""

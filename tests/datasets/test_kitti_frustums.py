@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcperc.datasets import KITTIFrustums, KITTIObject, collate
+from pcperc.datasets import KITTIFrustums, KITTIObject, SampleKey, collate
 from pcperc.datasets.kitti_files import CLASSES, read_detections_2d
 from pcperc.datasets.kitti_frustums import in_frustum
 from pcperc.geometry import transform_boxes, transform_points
@@ -44,6 +44,31 @@ def test_frustums_hold_what_the_camera_sees_in_the_box(root):
         assert (inside.numpy() == sample["point_labels"]).mean() > 0.98  # the box of the sample is rounded to float32
         # The middle of the box lies straight ahead.
         assert abs(math.atan2(sample["box"][1], sample["box"][0])) < 0.03
+
+
+def test_boxes_of_training_are_moved_and_resized(root):
+    still = KITTIFrustums(root=root, split="sim_train")
+    data = KITTIFrustums(root=root, split="sim_train", box_shift=0.1)
+    found = [data[SampleKey(epoch, 0, seed=3)] for epoch in range(300)]
+    box = still[0]["box_2d"]
+    boxes = np.stack([sample["box_2d"] for sample in found])
+    size = box[2:] - box[:2]
+    sizes = (boxes[:, 2:] - boxes[:, :2]) / size
+    moves = ((boxes[:, :2] + boxes[:, 2:]) / 2 - (box[:2] + box[2:]) / 2) / size
+    for drawn, middle in ((sizes, 1.0), (moves, 0.0)):  # evenly over the whole range, along each axis by itself
+        assert np.abs(drawn - middle).max() <= 0.1 + 1e-6 and (np.abs(drawn - middle).max(0) > 0.098).all()
+        assert np.abs(drawn.mean(0) - middle).max() < 0.02
+    assert np.abs(np.corrcoef(np.hstack([sizes, moves]).T) - np.eye(4)).max() < 0.3
+    for sample in found[:20]:  # the frustum is that of the moved box
+        scan, calibration = data.read_scan("000000"), sample["calibration"]
+        kept = in_frustum(scan[:, :3], sample["box_2d"], calibration, image_size=sample["image_size"])
+        np.testing.assert_array_equal(sample["points"][:, 3], scan[kept, 3])
+        assert sample["frustum_angle"] != still[0]["frustum_angle"]
+    again = data[SampleKey(7, 0, seed=3)]
+    np.testing.assert_array_equal(again["points"], found[7]["points"])
+    np.testing.assert_array_equal(data.read_sample(0)["box_2d"], box)
+    with pytest.raises(ValueError, match=r"KITTIFrustums: box_shift must be in \[0, 1\), got 1"):
+        KITTIFrustums(root=root, split="sim_train", box_shift=1)
 
 
 def test_what_a_camera_does_not_see_is_in_no_frustum(root):
