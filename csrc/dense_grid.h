@@ -44,7 +44,7 @@ template <class T>
 struct GridVoxels {
   static constexpr int kCorners = 8;
   CentredClouds<T> clouds;
-  const T* lengths;  // (B, 1): the largest distance of a cloud, which fills its grid; null where none is scaled
+  const T* radii;  // (B, 1): the largest distance of a cloud, which fills its grid; null where none is scaled
   int64_t resolution;
   int32_t *voxel, *rows;  // (N,) and (N, 8); -1 for none
   T* weights;             // (N, 8)
@@ -57,13 +57,13 @@ struct GridVoxels {
   PCPERC_HOST_DEVICE T place(int64_t p, int axis) const {
     const T centred = clouds.centred(p, axis), last = static_cast<T>(resolution - 1);
     T unit;
-    if (lengths) {
-      const T length = lengths[clouds.index[p]];  // 0 where all points coincide, NaN where one is not finite
-      unit = centred / (length > 0 ? 2 * length : length == 0 ? 1 : std::numeric_limits<T>::quiet_NaN()) + T(0.5);
+    if (radii) {
+      const T radius = radii[clouds.index[p]];  // 0 where all points coincide, NaN where one is not finite
+      unit = centred / (radius > 0 ? 2 * radius : radius == 0 ? 1 : std::numeric_limits<T>::quiet_NaN()) + T(0.5);
     } else {
       unit = (centred + 1) / 2;
     }
-    const T value = unit * static_cast<T>(resolution);
+    const T value = times(unit, static_cast<T>(resolution));
     return value < 0 ? 0 : value > last ? last : value;
   }
 
@@ -109,14 +109,15 @@ inline void check_centred_clouds(const char* op, const Tensor& points, const Ten
 }
 
 inline void check_grid_voxels(const char* op, const Tensor& points, const Tensor& index, const Tensor& centres,
-                              const std::optional<Tensor>& lengths, int64_t resolution) {
+                              const std::optional<Tensor>& radii, int64_t resolution) {
   check_centred_clouds(op, points, index, centres);
   const int64_t batch_size = centres.size(0);
-  if (lengths) {
-    check_dtype(*lengths, points.scalar_type(), op, "lengths");
-    STD_TORCH_CHECK(lengths->is_contiguous() && lengths->numel() == batch_size, op, ": lengths must have one value a cloud");
+  if (radii) {
+    check_dtype(*radii, points.scalar_type(), op, "radii");
+    STD_TORCH_CHECK(radii->is_contiguous() && radii->numel() == batch_size, op, ": radii must have one value a cloud");
   }
-  STD_TORCH_CHECK(resolution >= 1 && resolution <= 1290 && batch_size * resolution * resolution * resolution <= INT32_MAX, op,
+  const double side = static_cast<double>(resolution);
+  STD_TORCH_CHECK(resolution >= 1 && batch_size * side * side * side <= INT32_MAX, op,
                   ": resolution must be 1 or more and make at most 2^31 - 1 voxels, got ", resolution);
 }
 

@@ -14,7 +14,7 @@ inline void check_make_segments(const Tensor& index, int64_t num_segments) {
   STD_TORCH_CHECK(index.dim() == 1 && index.is_contiguous(), op, ": index must be contiguous, 1 dimension");
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int || index.scalar_type() == ScalarType::Long, op,
                   ": index must be int32 or int64");
-  STD_TORCH_CHECK(index.numel() < INT32_MAX, op, ": at most 2^31 - 2 rows, got ", index.numel());
+  if (index.numel() >= INT32_MAX) value_error(op, ": at most 2^31 - 2 rows, got ", index.numel());
   if (num_segments < 0 || num_segments >= INT32_MAX) {
     value_error(op, ": num_segments must be from 0 to 2^31 - 2, got ", num_segments);
   }

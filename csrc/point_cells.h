@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The cells of a lattice around points, the same on CPU and CUDA: the only place of these formulas.
+// The cells of a lattice around points, the same on CPU and CUDA. Where points want gradients, pcperc/ops/interpolate.py has the
+// weights once more, of torch's operators.
 //
-// Points (P, 1 + D) are [batch, x, ...] in float32 or float64. In cells a point lies at xyz / stride - offset, or at
-// floor(xyz) / stride - offset where it is quantized; its cell is the lowest corner of the 2^D whole numbers around it.
+// Points (P, 1 + D) are [batch, x, ...] in float32 or float64. In cells a point lies at xyz / stride - shift, or at
+// floor(xyz) / stride - shift where it is quantized; its cell is the lowest corner of the 2^D whole numbers around it.
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -21,33 +22,39 @@ struct PointLattice {
   static constexpr int kColumns = 1 + kDims;
   const T* points;
   int64_t num_points;
-  T stride[kDims], offset;
+  T stride[kDims], shift;
   bool quantized;
 
-  PointLattice(const Tensor& points, const std::vector<int64_t>& stride, double offset, bool quantized)
-      : points(points.const_data_ptr<T>()), num_points(points.size(0)), offset(static_cast<T>(offset)), quantized(quantized) {
+  PointLattice(const Tensor& points, const std::vector<int64_t>& stride, double shift, bool quantized)
+      : points(points.const_data_ptr<T>()), num_points(points.size(0)), shift(static_cast<T>(shift)), quantized(quantized) {
     for (int axis = 0; axis < kDims; ++axis) this->stride[axis] = static_cast<T>(stride[axis]);
   }
 
   // Where point p is along an axis, in cells.
   PCPERC_HOST_DEVICE T place(int64_t p, int axis) const {
     const T value = points[p * kColumns + 1 + axis];
-    return (quantized ? std::floor(value) : value) / stride[axis] - offset;
+    return (quantized ? std::floor(value) : value) / stride[axis] - shift;
   }
 
-  // The row of coords of a point's cell; padding where no cell can hold it: NaN, or out of the range of keys.
-  PCPERC_HOST_DEVICE void write_cell(int64_t p, int32_t* row) const {
+  // A row of coords [batch, cell]. Where no cell can hold the point, as it is NaN or out of the range of keys, that is padding;
+  // with `everywhere` it is then cut to int32, for who refuses rows that are out of range.
+  PCPERC_HOST_DEVICE void write_cell(int64_t p, bool everywhere, int32_t* row) const {
     constexpr KeyLayout layout(kDims);
-    const T batch = std::floor(points[p * kColumns] + T(0.5));
-    bool exists = batch >= 0 && batch <= static_cast<T>(layout.max_batch());
-    T cell[kDims];
+    T found[kColumns] = {std::floor(points[p * kColumns] + T(0.5))};
+    bool exists = found[0] >= 0 && found[0] <= static_cast<T>(layout.max_batch());
     for (int axis = 0; axis < kDims; ++axis) {
-      cell[axis] = std::floor(place(p, axis));
-      exists = exists && cell[axis] >= static_cast<T>(layout.min_coord()) && cell[axis] <= static_cast<T>(layout.max_coord());
+      const T cell = found[1 + axis] = std::floor(place(p, axis));
+      exists = exists && cell >= static_cast<T>(layout.min_coord()) && cell <= static_cast<T>(layout.max_coord());
     }
-    // Converted behind the comparison: only values in range have an int32.
-    row[0] = exists ? static_cast<int32_t>(batch) : kPaddingBatch;
-    for (int axis = 0; axis < kDims; ++axis) row[1 + axis] = exists ? static_cast<int32_t>(cell[axis]) : 0;
+    for (int column = 0; column < kColumns; ++column) {
+      row[column] = exists || everywhere ? as_int32(found[column]) : column == 0 ? kPaddingBatch : 0;
+    }
+  }
+
+  // The smallest int32 for NaN. Only values in range are converted: of others C++ leaves the result open.
+  PCPERC_HOST_DEVICE static int32_t as_int32(T value) {
+    constexpr T limit = 2147483648.0;
+    return value < -limit || value != value ? INT32_MIN : value < limit ? static_cast<int32_t>(value) : INT32_MAX;
   }
 };
 
@@ -63,7 +70,7 @@ struct CornerWeights {
 
   PCPERC_HOST_DEVICE void weigh(int64_t p) const {
     int32_t cell[1 + kDims];
-    lattice.write_cell(p, cell);
+    lattice.write_cell(p, false, cell);
     T above[kDims];  // from the lowest corner to the point: the weight of the upper side; 0 where there is no cell
     for (int axis = 0; axis < kDims; ++axis) {
       above[axis] = cell[0] == kPaddingBatch ? 0 : lattice.place(p, axis) - static_cast<T>(cell[1 + axis]);

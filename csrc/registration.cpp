@@ -107,17 +107,17 @@ STABLE_TORCH_LIBRARY(pcperc, m) {
   m.def("segment_max(Tensor feats, Tensor index, Tensor order, Tensor starts) -> (Tensor, Tensor)");
 
   // Dense grids around clouds (csrc/dense_grid.h): how far each point (N, 3) is from the centre of its cloud, (N, 1); then the
-  // voxel of each point (N,), and the 8 voxels that it reads with their weights (N, 8); without lengths no cloud is scaled.
+  // voxel of each point (N,), and the 8 voxels that it reads with their weights (N, 8); without radii no cloud is scaled.
   m.def("centre_distances(Tensor points, Tensor index, Tensor centres) -> Tensor");
   m.def(
-      "grid_voxels(Tensor points, Tensor index, Tensor centres, Tensor? lengths, SymInt resolution) -> "
+      "grid_voxels(Tensor points, Tensor index, Tensor centres, Tensor? radii, SymInt resolution) -> "
       "(Tensor, Tensor, Tensor)");
 
-  // The cell around each point (P, 1 + D), int32, padding where there is none; then the rows at its corners and their weights
-  // (P, 2^D), from the neighbours of the cells under a kernel of 2 (csrc/point_cells.h).
-  m.def("point_cells(Tensor points, int[] stride, float offset, bool quantized) -> Tensor");
+  // The cell of each point (P, 1 + D), int32, padding where there is none but with `everywhere`; then the rows at its corners and
+  // their weights (P, 2^D), from the neighbours of the cells under a kernel of 2 (csrc/point_cells.h).
+  m.def("point_cells(Tensor points, int[] stride, float shift, bool quantized, bool everywhere=False) -> Tensor");
   m.def(
-      "corner_weights(Tensor points, Tensor neighbors, int[] stride, float offset, bool quantized, bool renormalize) -> "
+      "corner_weights(Tensor points, Tensor neighbors, int[] stride, float shift, bool quantized, bool renormalize) -> "
       "(Tensor, Tensor)");
 
   // out[p] = sum over j of weights[p, j] * feats[rows[p, j]], rows outside feats left out; gradients of feats need the entries

@@ -96,8 +96,8 @@ def interpolate(feats, coords, points, mode, renormalize):
     return out
 
 
-def point_cells(points, stride, offset, quantized, limits):
-    """floor(xyz / stride - offset) by fractions, which do not round; [-1, 0, ...] where there is no such cell."""
+def point_cells(points, stride, shift, quantized, limits):
+    """floor(xyz / stride - shift) by fractions, which do not round; [-1, 0, ...] where there is no such cell."""
     max_batch, low, high = limits
     out = np.zeros(points.shape, np.int32)
     out[:, 0] = -1
@@ -107,7 +107,7 @@ def point_cells(points, stride, offset, quantized, limits):
         batch, *xyz = (Fraction(v) for v in row)
         batch = math.floor(batch + Fraction(1, 2))
         xyz = [Fraction(math.floor(v)) for v in xyz] if quantized else xyz
-        cell = [math.floor(v / step - Fraction(offset)) for v, step in zip(xyz, stride, strict=True)]
+        cell = [math.floor(v / step - Fraction(shift)) for v, step in zip(xyz, stride, strict=True)]
         if 0 <= batch <= max_batch and all(low <= c <= high for c in cell):
             out[p] = batch, *cell
     return out

@@ -28,17 +28,17 @@ Tensor centre_distances(Tensor points, Tensor index, Tensor centres) {
   return distances;
 }
 
-std::tuple<Tensor, Tensor, Tensor> grid_voxels(Tensor points, Tensor index, Tensor centres, std::optional<Tensor> lengths,
+std::tuple<Tensor, Tensor, Tensor> grid_voxels(Tensor points, Tensor index, Tensor centres, std::optional<Tensor> radii,
                                                int64_t resolution) {
   points = as_contiguous(points), index = as_contiguous(index), centres = as_contiguous(centres);
-  lengths = as_contiguous(lengths);
-  check_grid_voxels("grid_voxels", points, index, centres, lengths, resolution);
+  radii = as_contiguous(radii);
+  check_grid_voxels("grid_voxels", points, index, centres, radii, resolution);
   const int64_t count = points.size(0);
   const Tensor voxel = empty_on(points, {count}, ScalarType::Int), rows = empty_on(points, {count, 8}, ScalarType::Int);
   const Tensor weights = empty_on(points, {count, 8}, points.scalar_type());
   dispatch_positions(points.scalar_type(), "grid_voxels", [&](auto zero) {
     using T = decltype(zero);
-    const GridVoxels<T> work{{points, index, centres}, data_of<T>(lengths), resolution, data_of<int32_t>(voxel),
+    const GridVoxels<T> work{{points, index, centres}, radii ? radii->const_data_ptr<T>() : nullptr, resolution, data_of<int32_t>(voxel),
                              data_of<int32_t>(rows), data_of<T>(weights)};
     parallel_rows(count, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) work.find(p);

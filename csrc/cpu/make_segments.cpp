@@ -42,7 +42,7 @@ std::tuple<Tensor, Tensor, Tensor> make_segments(Tensor index, int64_t num_segme
   auto* const rows = data_of<int32_t>(order);
   auto* const first = data_of<int32_t>(starts);
   const auto key = [&](int64_t i) { return i < 0 ? 0 : i < count ? static_cast<int64_t>(items[i].key) : num_segments + 1; };
-  // Entry i is the first behind the segments from the one before it to its own: these begin there. Each has one such entry.
+  // starts[s] is the first entry whose key is above s: entry i is it for all s from the key before its own up to that.
   parallel_rows(count + 1, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i < count) rows[i] = items[i].row;

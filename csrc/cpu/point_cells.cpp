@@ -14,21 +14,21 @@ namespace {
 
 constexpr int64_t kGrain = 4096;
 
-Tensor point_cells(Tensor points, std::vector<int64_t> stride, double offset, bool quantized) {
+Tensor point_cells(Tensor points, std::vector<int64_t> stride, double shift, bool quantized, bool everywhere) {
   points = as_contiguous(points);
   check_point_cells("point_cells", points, stride);
   const Tensor cells = empty_on(points, {points.size(0), points.size(1)}, ScalarType::Int);
   dispatch_points(points, "point_cells", [&](auto zero, auto dims) {
-    const PointLattice<decltype(zero), decltype(dims)::value> lattice(points, stride, offset, quantized);
+    const PointLattice<decltype(zero), decltype(dims)::value> lattice(points, stride, shift, quantized);
     auto* const rows = data_of<int32_t>(cells);
     parallel_rows(lattice.num_points, kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) lattice.write_cell(p, rows + p * lattice.kColumns);
+      for (int64_t p = begin; p < end; ++p) lattice.write_cell(p, everywhere, rows + p * lattice.kColumns);
     });
   });
   return cells;
 }
 
-std::tuple<Tensor, Tensor> corner_weights(Tensor points, Tensor neighbors, std::vector<int64_t> stride, double offset,
+std::tuple<Tensor, Tensor> corner_weights(Tensor points, Tensor neighbors, std::vector<int64_t> stride, double shift,
                                           bool quantized, bool renormalize) {
   points = as_contiguous(points), neighbors = as_contiguous(neighbors);
   check_corner_weights("corner_weights", points, neighbors, stride);
@@ -36,7 +36,7 @@ std::tuple<Tensor, Tensor> corner_weights(Tensor points, Tensor neighbors, std::
   const Tensor weights = empty_on(points, {points.size(0), neighbors.size(0)}, points.scalar_type());
   dispatch_points(points, "corner_weights", [&](auto zero, auto dims) {
     using T = decltype(zero);
-    const CornerWeights<T, decltype(dims)::value> work{{points, stride, offset, quantized}, data_of<int32_t>(neighbors),
+    const CornerWeights<T, decltype(dims)::value> work{{points, stride, shift, quantized}, neighbors.const_data_ptr<int32_t>(),
                                                        renormalize, data_of<int32_t>(rows), data_of<T>(weights)};
     parallel_rows(points.size(0), kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) work.weigh(p);

@@ -37,20 +37,20 @@ Tensor centre_distances(Tensor points, Tensor index, Tensor centres) {
   return distances;
 }
 
-std::tuple<Tensor, Tensor, Tensor> grid_voxels(Tensor points, Tensor index, Tensor centres, std::optional<Tensor> lengths,
+std::tuple<Tensor, Tensor, Tensor> grid_voxels(Tensor points, Tensor index, Tensor centres, std::optional<Tensor> radii,
                                                int64_t resolution) {
-  check_one_device("grid_voxels", {points, index, centres, lengths.value_or(points)});
+  check_one_device("grid_voxels", {points, index, centres, radii.value_or(points)});
   const CudaScope scope(points);
   points = as_contiguous(points), index = as_contiguous(index), centres = as_contiguous(centres);
-  lengths = as_contiguous(lengths);
-  check_grid_voxels("grid_voxels", points, index, centres, lengths, resolution);
+  radii = as_contiguous(radii);
+  check_grid_voxels("grid_voxels", points, index, centres, radii, resolution);
   const int64_t count = points.size(0);
   const Tensor voxel = empty_on(points, {count}, ScalarType::Int), rows = empty_on(points, {count, 8}, ScalarType::Int);
   const Tensor weights = empty_on(points, {count, 8}, points.scalar_type());
   if (count == 0) return {voxel, rows, weights};
   dispatch_positions(points.scalar_type(), "grid_voxels", [&](auto zero) {
     using T = decltype(zero);
-    const GridVoxels<T> work{{points, index, centres}, data_of<T>(lengths), resolution, data_of<int32_t>(voxel),
+    const GridVoxels<T> work{{points, index, centres}, radii ? radii->const_data_ptr<T>() : nullptr, resolution, data_of<int32_t>(voxel),
                              data_of<int32_t>(rows), data_of<T>(weights)};
     grid_voxels_kernel<<<grid_size(count), kThreads, 0, scope.stream()>>>(work);
   });

@@ -50,12 +50,6 @@ __global__ void write_groups_kernel(const uint64_t* keys, const int32_t* rows, c
   }
 }
 
-int significant_bits(int64_t num_keys) {
-  int bits = 1;
-  while (bits < 63 && (num_keys >> bits) != 0) ++bits;
-  return bits;
-}
-
 std::tuple<Tensor, Tensor, Tensor, Tensor> group_by_key(const Tensor& keys, int64_t num_keys) {
   check_dtype(keys, ScalarType::Long, "group_by_key", "keys");
   STD_TORCH_CHECK(keys.dim() == 1 && keys.is_contiguous(), "group_by_key: keys must be contiguous, 1 dimension");

@@ -39,12 +39,6 @@ __global__ void find_starts_kernel(const uint32_t* keys, int64_t count, int64_t 
   }
 }
 
-int significant_bits(int64_t largest) {
-  int bits = 1;
-  while ((largest >> bits) != 0) ++bits;
-  return bits;
-}
-
 std::tuple<Tensor, Tensor, Tensor> make_segments(Tensor index, int64_t num_segments) {
   const CudaScope scope(index);
   const cudaStream_t stream = scope.stream();

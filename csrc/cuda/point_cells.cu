@@ -12,8 +12,8 @@ namespace pcperc {
 namespace {
 
 template <class Lattice>
-__global__ void point_cells_kernel(Lattice lattice, int32_t* rows) {
-  PCPERC_GRID_LOOP(p, lattice.num_points) lattice.write_cell(p, rows + p * Lattice::kColumns);
+__global__ void point_cells_kernel(Lattice lattice, bool everywhere, int32_t* rows) {
+  PCPERC_GRID_LOOP(p, lattice.num_points) lattice.write_cell(p, everywhere, rows + p * Lattice::kColumns);
 }
 
 template <class Work>
@@ -21,32 +21,33 @@ __global__ void corner_weights_kernel(Work work) {
   PCPERC_GRID_LOOP(p, work.lattice.num_points) work.weigh(p);
 }
 
-Tensor point_cells(Tensor points, std::vector<int64_t> stride, double offset, bool quantized) {
+Tensor point_cells(Tensor points, std::vector<int64_t> stride, double shift, bool quantized, bool everywhere) {
+  const CudaScope scope(points);
   points = as_contiguous(points);
   check_point_cells("point_cells", points, stride);
-  const CudaScope scope(points);
   const Tensor cells = empty_on(points, {points.size(0), points.size(1)}, ScalarType::Int);
   if (cells.numel() == 0) return cells;
   dispatch_points(points, "point_cells", [&](auto zero, auto dims) {
-    const PointLattice<decltype(zero), decltype(dims)::value> lattice(points, stride, offset, quantized);
-    point_cells_kernel<<<grid_size(points.size(0)), kThreads, 0, scope.stream()>>>(lattice, data_of<int32_t>(cells));
+    const PointLattice<decltype(zero), decltype(dims)::value> lattice(points, stride, shift, quantized);
+    point_cells_kernel<<<grid_size(points.size(0)), kThreads, 0, scope.stream()>>>(lattice, everywhere,
+                                                                                  data_of<int32_t>(cells));
   });
   PCPERC_LAUNCH_CHECK();
   return cells;
 }
 
-std::tuple<Tensor, Tensor> corner_weights(Tensor points, Tensor neighbors, std::vector<int64_t> stride, double offset,
+std::tuple<Tensor, Tensor> corner_weights(Tensor points, Tensor neighbors, std::vector<int64_t> stride, double shift,
                                           bool quantized, bool renormalize) {
   check_one_device("corner_weights", {points, neighbors});
+  const CudaScope scope(points);
   points = as_contiguous(points), neighbors = as_contiguous(neighbors);
   check_corner_weights("corner_weights", points, neighbors, stride);
-  const CudaScope scope(points);
   const Tensor rows = empty_on(points, {points.size(0), neighbors.size(0)}, ScalarType::Int);
   const Tensor weights = empty_on(points, {points.size(0), neighbors.size(0)}, points.scalar_type());
   if (rows.numel() == 0) return {rows, weights};
   dispatch_points(points, "corner_weights", [&](auto zero, auto dims) {
     using T = decltype(zero);
-    const CornerWeights<T, decltype(dims)::value> work{{points, stride, offset, quantized}, data_of<int32_t>(neighbors),
+    const CornerWeights<T, decltype(dims)::value> work{{points, stride, shift, quantized}, neighbors.const_data_ptr<int32_t>(),
                                                        renormalize, data_of<int32_t>(rows), data_of<T>(weights)};
     corner_weights_kernel<<<grid_size(points.size(0)), kThreads, 0, scope.stream()>>>(work);
   });

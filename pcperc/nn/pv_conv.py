@@ -8,9 +8,10 @@ from pcperc import ops
 from pcperc.nn._checks import TellsArguments, check_points, check_rows
 from pcperc.nn.shared_mlp import SharedMLP, pass_in_parts
 from pcperc.ops._checks import positive_int
+from pcperc.ops.dense_grid import grid_of_clouds
 from pcperc.sparse import PointTensor
 
-# What the grid of a layer may take in inference: a GPU then convolves it in its cache.
+# What the grids that a layer convolves at once may take in inference, where they are several: a GPU's cache holds them.
 MAX_GRID_BYTES = 2**24
 
 
@@ -80,14 +81,14 @@ class PVConv(TellsArguments, nn.Module):
         for first in range(0, points.batch_size, count):
             clouds = slice(first, min(first + count, points.batch_size))
             rows = slice(clouds.start * points.points_per_cloud, clouds.stop * points.points_per_cloud)
-            parts.append(self._convolve(points.feats, grid.part(clouds, rows)).add_(from_points[rows]))
+            parts.append(self._convolve(points.feats, grid_of_clouds(grid, clouds, rows)).add_(from_points[rows]))
         return points.replace(feats=torch.cat(parts))
 
     def _convolve(self, feats: Tensor, grid: ops.DenseGrid) -> Tensor:
         return ops.trilinear_devoxelize(self.voxel_layers(ops.avg_voxelize(feats, grid)), grid)
 
     def _clouds_at_once(self, points: PointTensor) -> int | None:
-        """How many clouds to convolve at once, so that no grid is above ``MAX_GRID_BYTES``; None for all of them."""
+        """How many clouds to convolve at once, one or as ``MAX_GRID_BYTES`` allows; None for all of them."""
         if points.points_per_cloud is None or not pass_in_parts([self.voxel_layers]):
             return None
         values = self.resolution**3 * max(self.in_channels, self.out_channels)

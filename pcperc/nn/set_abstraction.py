@@ -63,7 +63,7 @@ class SetAbstraction(nn.Module):
         balls = {"radius": self.radius, "num_neighbors": self.num_neighbors}
         table = ops.ball_query(xyz, items, center_xyz, centers.items, **balls)
         table = torch.where(table < 0, table[:, :1], table)  # a centre is in its own ball: the first is never absent
-        count = rows_at_once([self.mlp], table.numel(), points.dtype)
+        count = rows_at_once([self.mlp], table.numel(), points.feats)
         if count is None:
             return centers.replace(feats=self._reduce(points, xyz, table, center_xyz))
         count = max(count // self.num_neighbors, 1)  # in inference no table of all groups is made

@@ -16,8 +16,9 @@ from pcperc.sparse import PointTensor
 PointsOrRows = TypeVar("PointsOrRows", PointTensor, Tensor)
 
 # What a table of many rows may take in inference where its maximum alone is wanted. Smaller tables take less memory
-# beside the network's narrow ones, larger ones fewer launches.
+# beside the network's narrow ones, larger ones fewer launches, which cost a CPU nothing.
 MAX_TABLE_BYTES = 2**26
+MAX_TABLE_BYTES_ON_CPU = 2**24
 
 
 class SharedMLP(nn.Sequential):
@@ -64,14 +65,15 @@ class SharedMLP(nn.Sequential):
         return x.replace(feats=out) if isinstance(x, PointTensor) else out
 
 
-def rows_at_once(layers: Sequence[SharedMLP], num_rows: int, dtype: torch.dtype) -> int | None:
-    """Return how many of so many rows to pass through layers at once, so that no table is above ``MAX_TABLE_BYTES``.
+def rows_at_once(layers: Sequence[SharedMLP], num_rows: int, feats: Tensor) -> int | None:
+    """Return how many of so many rows like ``feats`` to pass through layers at once, as ``MAX_TABLE_BYTES`` allows.
 
     None is all of them: because they are few, there is no layer, or as :func:`pass_in_parts` says.
     """
     if not layers or not pass_in_parts(layers):
         return None
-    count = max(MAX_TABLE_BYTES // (max(layer.max_channels for layer in layers) * dtype.itemsize), 1)
+    limit = min(MAX_TABLE_BYTES, MAX_TABLE_BYTES_ON_CPU) if feats.device.type == "cpu" else MAX_TABLE_BYTES
+    count = max(limit // (max(layer.max_channels for layer in layers) * feats.dtype.itemsize), 1)
     return count if count < num_rows else None
 
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcperc.ops._checks import FLOAT_DTYPES, check_float_matrix, check_same_device, check_tensor, describe, positive_int
+from pcperc.ops._checks import (
+    FLOAT_DTYPES,
+    check_fake_devices,
+    check_float_matrix,
+    check_same_device,
+    check_tensor,
+    describe,
+    positive_int,
+)
 from pcperc.ops._clouds import check_cloud
 from pcperc.ops.segment_mean import segment_mean
 from pcperc.ops.segment_reduce import Segments, make_segments, segment_reduce
@@ -22,23 +30,13 @@ class DenseGrid:
     resolution: int  # R
     batch_size: int  # B
 
-    def part(self, clouds: slice, rows: slice) -> "DenseGrid":
-        """Return the grids of the clouds from clouds.start to clouds.stop, whose points are those of ``rows`` alone.
-
-        What is made voxels of is still features of all points, what is read are the points of ``rows``.
-        """
-        first, last = clouds.start * self.resolution**3, clouds.stop * self.resolution**3
-        voxels = self.voxels._replace(starts=self.voxels.starts[first : last + 1])
-        corners = GatherPlan(self.corners.rows[rows] - first, self.corners.weights[rows], last - first)
-        return DenseGrid(voxels, corners, self.resolution, clouds.stop - clouds.start)
-
 
 @dataclass(frozen=True, eq=False)
 class CloudExtents:
     """Where clouds lie. From :func:`cloud_extents`, for grids of several resolutions."""
 
     centres: Tensor  # (B, 3), the mean of each cloud; NaN where a point is not finite
-    lengths: Tensor | None  # (B, 1), the largest distance of its points from there; None where clouds are not scaled
+    radii: Tensor | None  # (B, 1), the largest distance of its points from there; None where clouds are not scaled
 
 
 def cloud_extents(points: Tensor, items: Segments, *, normalize: bool = True) -> CloudExtents:
@@ -80,7 +78,7 @@ def make_dense_grid(
         finite has no mean: its points are in no voxel and read 0.
     Raises:
         TypeError, ValueError: wrong shape, dtype or device; resolution no whole number > 0; 2^31 voxels or more;
-            extents of other clouds or another ``normalize``.
+            extents of another number of clouds, type or ``normalize``.
     Source: Liu, Tang, Lin and Han, "Point-Voxel CNN for Efficient 3D Deep Learning", NeurIPS 2019, section 4.1, and the
         code published with it for what the paper leaves open.
     Not differentiable in points. Deterministic: yes, for every number of threads; nothing waits for the device.
@@ -93,9 +91,10 @@ def make_dense_grid(
         raise ValueError(f"{op}: clouds * resolution^3 must be below 2^31, got {batch_size} * {resolution}^3")
     if extents is None:
         extents = cloud_extents(points, items, normalize=normalize)
-    _check_extents(op, extents, batch_size, normalize)
-    centres, lengths = (None if t is None else t.to(points.dtype) for t in (extents.centres, extents.lengths))
-    voxel, rows, weights = torch.ops.pcperc.grid_voxels(points, items.index, centres, lengths, resolution)
+    else:
+        _check_extents(op, extents, points, batch_size, bool(normalize))
+    where = extents.centres, extents.radii
+    voxel, rows, weights = torch.ops.pcperc.grid_voxels(points, items.index, *where, resolution)
     num_voxels = batch_size * resolution**3
     voxels = make_segments(voxel, num_segments=num_voxels)
     return DenseGrid(voxels, GatherPlan(rows, weights, num_voxels), resolution, batch_size)
@@ -153,13 +152,27 @@ def trilinear_devoxelize(volume: Tensor, grid: DenseGrid) -> Tensor:
     return weighted_gather(rows, grid.corners)
 
 
-def _check_extents(op: str, extents: CloudExtents, batch_size: int, normalize: bool) -> None:
+def grid_of_clouds(grid: DenseGrid, clouds: slice, rows: slice) -> DenseGrid:
+    """Return the grids of some clouds, whose points are ``rows`` alone, for inference: no gradient goes through it.
+
+    Both slices have bounds. :func:`avg_voxelize` still takes the features of all points, :func:`trilinear_devoxelize`
+    gives those of ``rows``.
+    """
+    first, last = clouds.start * grid.resolution**3, clouds.stop * grid.resolution**3
+    voxels = grid.voxels._replace(starts=grid.voxels.starts[first : last + 1])
+    corners = GatherPlan(grid.corners.rows[rows] - first, grid.corners.weights[rows], last - first)
+    return DenseGrid(voxels, corners, grid.resolution, clouds.stop - clouds.start)
+
+
+def _check_extents(op: str, extents: CloudExtents, points: Tensor, batch_size: int, normalize: bool) -> None:
     if not isinstance(extents, CloudExtents):
         raise TypeError(f"{op}: extents must be CloudExtents from cloud_extents, got {describe(extents)}")
-    if len(extents.centres) != batch_size or (extents.lengths is not None) != normalize:
-        kind = "scaled" if extents.lengths is not None else "unscaled"
-        wanted = f"{batch_size} clouds and normalize={normalize}"
-        raise ValueError(f"{op}: extents must be those of {wanted}, got {kind} ones of {len(extents.centres)}")
+    centres, radii = extents.centres, extents.radii
+    check_same_device(op, points=points, extents=centres)
+    if centres.shape != (batch_size, 3) or centres.dtype != points.dtype or (radii is not None) != normalize:
+        wanted = f"{batch_size} clouds in {points.dtype} and normalize={normalize}"
+        kind = "scaled" if radii is not None else "unscaled"
+        raise ValueError(f"{op}: extents must be those of {wanted}, got {kind} ones, {describe(centres)}")
 
 
 def _check_grid(op: str, grid: DenseGrid) -> None:
@@ -169,11 +182,13 @@ def _check_grid(op: str, grid: DenseGrid) -> None:
 
 @torch.library.register_fake("pcperc::centre_distances")
 def _(points, index, centres):
+    check_fake_devices("centre_distances", points, index, centres)
     return points.new_empty(points.shape[0], 1)
 
 
 @torch.library.register_fake("pcperc::grid_voxels")
-def _(points, index, centres, lengths, resolution):
+def _(points, index, centres, radii, resolution):
+    check_fake_devices("grid_voxels", points, index, centres, radii)
     corners = points.shape[0], 8
     voxel, rows = (index.new_empty(shape, dtype=torch.int32) for shape in (corners[:1], corners))
     return voxel, rows, points.new_empty(corners)

@@ -39,7 +39,7 @@ def make_segments(index: Tensor, *, num_segments: int) -> Segments:
         Segments on the device of index; nothing waits for the device.
     Raises:
         TypeError: not a tensor, or num_segments no whole number.
-        ValueError: wrong shape or dtype, or num_segments < 0.
+        ValueError: wrong shape or dtype, num_segments < 0 or >= 2^31 - 1, or 2^31 - 1 rows or more.
     Deterministic: yes, the same on CPU and CUDA. Not differentiable.
     """
     op = "make_segments"

@@ -101,8 +101,8 @@ class PointPlace:
         return self._plans[key]
 
     def _cells(self, stride: tuple[int, ...]) -> Tensor:
-        """(N, 1 + D) int32: whole numbers are divided, so that no rounding puts a point into another voxel."""
-        return ops.point_cells(self.coords, stride=stride, quantized=True)
+        """(N, 1 + D) int32; of points that nobody checked some may be out of range, which the next operator names."""
+        return ops.point_cells(self.coords, stride=stride, quantized=True, padding=False)
 
     def _find_segments(self, topology: Topology) -> ops.Segments:
         cells = self._cells(topology.tensor_stride)
@@ -114,5 +114,5 @@ class PointPlace:
         return ops.GatherPlan(rows, torch.ones_like(rows, dtype=torch.float32), topology.coords.shape[0])
 
     def _trilinear_plan(self, topology: Topology, quantized: bool) -> ops.GatherPlan:
-        read = dict(stride=topology.tensor_stride, offset=0.0 if quantized else 0.5, quantized=quantized)
+        read = dict(stride=topology.tensor_stride, shift=0.0 if quantized else 0.5, quantized=quantized)
         return ops.make_interpolation_plan(topology.coords, self.coords, renormalize=True, check=False, **read)

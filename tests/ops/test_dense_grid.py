@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,8 @@ class TestAvgVoxelize(DenseGridContract):
         items = items_of(batch)
         grid = ops.make_dense_grid(points, items, resolution=2)
         extents = ops.cloud_extents(points, items, normalize=False)
+        other = ops.CloudExtents(torch.zeros(1, 3), torch.ones(1, 1))
+        elsewhere = ops.CloudExtents(torch.zeros(3, 3, device="meta"), torch.ones(3, 1, device="meta"))
         return [
             Mistake(
                 "rows", lambda: ops.avg_voxelize(points[1:], grid), ValueError, "feats must have the grid's 9 rows, got"
@@ -85,7 +88,19 @@ class TestAvgVoxelize(DenseGridContract):
                 "unscaled",
                 lambda: ops.make_dense_grid(points, items, resolution=2, extents=extents),
                 ValueError,
-                "extents must be those of 3 clouds and normalize=True, got unscaled ones of 3",
+                "extents must be those of 3 clouds in torch.float32 and normalize=True, got unscaled ones",
+            ),
+            Mistake(
+                "other_clouds",
+                lambda: ops.make_dense_grid(points[:3], items_of(batch[:3]), resolution=2, extents=other),
+                ValueError,
+                r"extents must be those of 3 clouds .*, got scaled ones, \(1, 3\) float32",
+            ),
+            Mistake(
+                "extents_elsewhere",
+                lambda: ops.make_dense_grid(points, items, resolution=2, extents=elsewhere),
+                ValueError,
+                "extents must be on cpu",
             ),
             Mistake(
                 "extents",
@@ -135,15 +150,65 @@ def test_float32_points_lie_where_float64_ones_do(normalize, device):
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_grids_of_several_resolutions_share_extents(normalize, device):
-    points, batch = (t.to(device) for t in batch_of(50, 0, 10))
-    items = items_of(batch)
-    extents = ops.cloud_extents(points, items, normalize=normalize)
+    points, batch = (t.to(device, torch.float64) for t in batch_of(50, 0, 10))
+    items = items_of(batch.int())
+    shared = ops.cloud_extents(points, items, normalize=normalize)
     for resolution in (3, 8):
         options = dict(resolution=resolution, normalize=normalize)
-        alone, shared = (ops.make_dense_grid(points, items, **options, extents=e) for e in (None, extents))
-        assert torch.equal(alone.voxels.order, shared.voxels.order)
-        assert torch.equal(alone.corners.rows, shared.corners.rows)
-        assert torch.equal(alone.corners.weights, shared.corners.weights)
+        place = oracles_clouds.places(points.cpu().numpy(), batch.cpu().numpy(), BATCH_SIZE, resolution, normalize)
+        expected = np.ravel_multi_index(np.rint(place).astype(int).T, (resolution,) * 3)
+        grid = ops.make_dense_grid(points, items, **options, extents=shared)
+        assert (grid.voxels.index.cpu().numpy() % resolution**3 == expected).all()
+
+
+def test_given_extents_are_used(device):
+    points = torch.tensor([[1.0, 2.0, 3.0], [0.0, 2.0, 3.5]], device=device)
+    items = ops.make_segments(torch.zeros(2, dtype=torch.int32, device=device), num_segments=1)
+    centre = torch.tensor([[0.0, 2.0, 3.0]], device=device)
+    scaled = ops.CloudExtents(centre, torch.tensor([[2.0]], device=device))  # u = (p - centre) / 4 + 0.5
+    grid = ops.make_dense_grid(points, items, resolution=16, extents=scaled)
+    assert grid.voxels.index.tolist() == [12 * 256 + 8 * 16 + 8, 8 * 256 + 8 * 16 + 10]
+    cube = ops.make_dense_grid(points, items, resolution=16, normalize=False, extents=ops.CloudExtents(centre, None))
+    assert cube.voxels.index.tolist() == [15 * 256 + 8 * 16 + 8, 8 * 256 + 8 * 16 + 12]  # (p - centre + 1) / 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_gpu_gives_the_bits_of_the_cpu(dtype):
+    generator = torch.Generator().manual_seed(2)
+    points = torch.randn(5000, 3, generator=generator, dtype=dtype)
+    index, centres = torch.randint(-1, 4, (5000,), generator=generator).int(), torch.randn(3, 3, dtype=dtype) / 9
+    distances = torch.ops.pcperc.centre_distances
+    ours, theirs = distances(points, index, centres), distances(points.cuda(), index.cuda(), centres.cuda())
+    assert torch.equal(theirs.cpu(), ours)
+    for radii in (None, torch.tensor([[3.0], [0.0], [torch.nan]], dtype=dtype)):
+        tensors = points, index, centres, radii
+        ours = torch.ops.pcperc.grid_voxels(*tensors, 7)
+        theirs = torch.ops.pcperc.grid_voxels(*(None if t is None else t.cuda() for t in tensors), 7)
+        assert all(torch.equal(one.cpu(), other) for one, other in zip(theirs, ours, strict=True))
+
+
+def test_operators_refuse_what_would_leave_their_buffers():
+    points, index, centres = torch.zeros(5, 3), torch.zeros(5, dtype=torch.int32), torch.zeros(2, 3)
+    for wrong, message in [
+        ((points[:, :2], index, centres), "points and centres must have 3 columns"),
+        ((points, index[1:], centres), "index must have one value a point"),
+        ((points, index.long(), centres), "index must have dtype Int, got Long"),
+        ((points, index, centres.double()), "centres must have dtype Float, got Double"),
+        ((points, index, centres[:, :2]), "points and centres must have 3 columns"),
+    ]:
+        with pytest.raises(RuntimeError, match=f"centre_distances: {message}"):
+            torch.ops.pcperc.centre_distances(*wrong)
+        with pytest.raises(RuntimeError, match=f"grid_voxels: {message}"):
+            torch.ops.pcperc.grid_voxels(*wrong, None, 4)
+    for radii, resolution, message in [
+        (torch.ones(3, 1), 4, "radii must have one value a cloud"),
+        (torch.ones(2, 1).double(), 4, "radii must have dtype Float, got Double"),
+        (None, 0, "resolution must be 1 or more and make at most"),
+        (None, 1025, "resolution must be 1 or more and make at most"),
+    ]:
+        with pytest.raises(RuntimeError, match=f"grid_voxels: {message}"):
+            torch.ops.pcperc.grid_voxels(points, index, centres, radii, resolution)
 
 
 def test_the_operators_follow_their_schema(device):
@@ -151,8 +216,8 @@ def test_the_operators_follow_their_schema(device):
     index = items_of(batch).index
     centres = torch.randn(3, 3, device=device)
     torch.library.opcheck(torch.ops.pcperc.centre_distances.default, (points, index, centres))
-    for lengths in (None, torch.ones(3, 1, device=device)):
-        torch.library.opcheck(torch.ops.pcperc.grid_voxels.default, (points, index, centres, lengths, 4))
+    for radii in (None, torch.ones(3, 1, device=device)):
+        torch.library.opcheck(torch.ops.pcperc.grid_voxels.default, (points, index, centres, radii, 4))
 
 
 def test_a_linear_function_survives_the_way_to_the_points(device):

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-import itertools
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pcperc import ops
 from tests import oracles_pool
 from tests.op_contract import Mistake, OpContract, Sample
-from tests.ops.clouds import CLOUDS, KEY_LIMITS, random_coords
-from tests.tolerances import tolerances
+from tests.ops.clouds import CLOUDS, KEY_LIMITS
 
 OPS = torch.ops.pcperc
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -52,7 +48,7 @@ class TestPointCells(OpContract):
         found = []
         for dims in (1, 2, 3, 4):
             found.append(sample_of(f"{dims}d", quarters(60, dims=dims)))
-            found.append(sample_of(f"{dims}d_quantized", quarters(60, dims=dims), stride=3, offset=0.5, quantized=True))
+            found.append(sample_of(f"{dims}d_quantized", quarters(60, dims=dims), stride=3, shift=0.5, quantized=True))
             found.append(sample_of(f"{dims}d_edges", edges(dims)))
         huge = quarters(60) * torch.tensor([1.0, *[2.0**31] * 3])
         points = quarters(100)
@@ -60,16 +56,16 @@ class TestPointCells(OpContract):
             *found,
             sample_of("more_points_than_a_thread_has", quarters(9000), stride=3),
             sample_of("strides", points, stride=(3, 1, 7)),
-            sample_of("a_list", points, stride=[1, 7, 2], offset=0.5),
-            sample_of("middle", points, stride=3, offset=0.5),
-            sample_of("towards_the_last", points, stride=7, offset=-0.5),
-            sample_of("quarter_quantized", points, stride=(2, 3, 4), offset=0.25, quantized=True),
+            sample_of("a_list", points, stride=[1, 7, 2], shift=0.5),
+            sample_of("middle", points, stride=3, shift=0.5),
+            sample_of("towards_the_last", points, stride=7, shift=-0.5),
+            sample_of("quarter_quantized", points, stride=(2, 3, 4), shift=0.25, quantized=True),
             sample_of("edges_with_stride", edges(3, 7), stride=7),
             sample_of("edges_quantized", edges(3, 3), stride=3, quantized=True),
             sample_of("huge", huge, stride=2**33),
-            sample_of("huge_from_the_middle", huge, stride=(3 * 2**31, 2**33, 1), offset=0.5),
+            sample_of("huge_from_the_middle", huge, stride=(3 * 2**31, 2**33, 1), shift=0.5),
             sample_of("larger_than_all_points", points, stride=2**62, quantized=True),
-            sample_of("no_points", points[:0], stride=3, offset=0.5),
+            sample_of("no_points", points[:0], stride=3, shift=0.5),
         ]
 
     @staticmethod
@@ -80,7 +76,7 @@ class TestPointCells(OpContract):
     def oracle(sample):
         points = sample.tensors["points"].numpy()
         dims = points.shape[1] - 1
-        options = {"stride": 1, "offset": 0.0, "quantized": False} | sample.options
+        options = {"stride": 1, "shift": 0.0, "quantized": False} | sample.options
         options["stride"] = spread(options["stride"], dims)
         return (oracles_pool.point_cells(points, **options, limits=KEY_LIMITS[dims]),)
 
@@ -113,8 +109,8 @@ class TestPointCells(OpContract):
             Mistake("one_column", call(points[:, :1]), ValueError, r"with D from 1 to 4, got \(2, 1\)"),
             Mistake("six_columns", call(torch.zeros(2, 6)), ValueError, r"D from 1 to 4, got \(2, 6\)"),
             Mistake("stride", call(stride=0), ValueError, f"point_cells: stride {wanted} 0"),
-            Mistake("offset", call(offset="x"), TypeError, "point_cells: offset must be a number, got str"),
-            Mistake("nan", plan(offset=float("nan")), ValueError, "plan: offset must be finite, got nan"),
+            Mistake("shift", call(shift="x"), TypeError, "point_cells: shift must be a number, got str"),
+            Mistake("nan", plan(shift=float("nan")), ValueError, "plan: shift must be finite, got nan"),
             Mistake("one_negative", call(stride=(1, -1, 1)), ValueError, rf"stride {wanted} \(1, -1, 1\)"),
             Mistake("length", call(stride=(1, 2)), ValueError, rf"stride {wanted} \(1, 2\)"),
             Mistake("part", call(stride=1.5), TypeError, "stride must be a whole number or 3 of them, got 1.5"),
@@ -149,75 +145,6 @@ def test_a_quantized_point_is_floored_before_a_division_makes_it_0(dtype, device
     assert ops.point_cells(points, stride=3, quantized=True).tolist() == [[0, -1, 0]]
 
 
-@pytest.mark.parametrize("renormalize", [False, True], ids=["plain", "renormalized"])
-@pytest.mark.parametrize("mode", ["linear", "nearest"])
-@pytest.mark.parametrize("dims", [1, 2, 3, 4])
-@DTYPES
-def test_a_plan_scales_points_as_by_hand(dtype, dims, mode, renormalize, device):
-    coords = random_coords(300, dims=dims, low=-2, high=1).to(device)
-    limits = tolerances(dtype, 2**dims)
-    for stride, offset, quantized in itertools.product((1, 3, tuple(range(2, 2 + dims))), (0.0, 0.5), (False, True)):
-        points = quarters(150, dims=dims, reach=3.0 * min(spread(stride, dims)))
-        xyz = points[:, 1:].floor() if quantized else points[:, 1:]
-        by_hand = torch.cat([points[:, :1], xyz / torch.tensor(spread(stride, dims)) - offset], 1).to(device)
-        wanted = ops.make_interpolation_plan(coords, by_hand, mode=mode, renormalize=renormalize)
-        options = dict(stride=stride, offset=offset, quantized=quantized, mode=mode, renormalize=renormalize)
-        for needs_gradient in (False, True):
-            leaf = points.to(device, dtype).requires_grad_(needs_gradient)
-            found = ops.make_interpolation_plan(coords, leaf, **options)
-            assert torch.equal(found.rows, wanted.rows) and found.weights.dtype == dtype
-            torch.testing.assert_close(found.weights.detach().double(), wanted.weights, **limits)
-        assert (wanted.rows >= 0).any() and (wanted.rows < 0).any()
-
-
-@given(
-    st.integers(1, 4),
-    st.integers(0, 2**31),
-    st.sampled_from([1, 2, 3, 7]),
-    st.sampled_from([0.0, 0.5]),
-    st.booleans(),
-    st.booleans(),
-    st.sampled_from([torch.float64, torch.float32]),
-)
-@settings(max_examples=80, deadline=None)
-def test_weights_with_and_without_gradients(dims, seed, stride, offset, quantized, renormalize, dtype):
-    coords = random_coords(20 * dims, dims=dims, low=-2, high=2, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    sixteenths = torch.randint(-40 * stride, 40 * stride, (60, dims), generator=generator)
-    batch = torch.randint(-1, 3, (60, 1), generator=generator)
-    points = torch.cat([batch, sixteenths / 16], 1).to(dtype)
-    points[::9, -1] = torch.nan
-    options = dict(stride=stride, offset=offset, quantized=quantized)
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        known, leaf = coords.to(device), points.to(device)
-        plain = ops.make_interpolation_plan(known, leaf, renormalize=renormalize, **options)
-        assert not plain.weights.requires_grad
-        other = ops.make_interpolation_plan(known, leaf.clone().requires_grad_(), renormalize=renormalize, **options)
-        assert other.weights.requires_grad and torch.equal(plain.rows, other.rows)
-        torch.testing.assert_close(plain.weights, other.weights.detach(), **tolerances(dtype, 2**dims))
-        if renormalize:
-            parts = ops.make_interpolation_plan(known, leaf, **options).weights
-            any_weight = ((plain.rows >= 0) & (parts > 0)).any(1)
-            for weights in (plain.weights, other.weights.detach()):
-                assert not weights[plain.rows < 0].any() and not weights[~any_weight].any()
-                total = weights.sum(1)[any_weight]
-                torch.testing.assert_close(total, torch.ones_like(total), **tolerances(dtype, 2**dims))
-
-
-@DTYPES
-@pytest.mark.parametrize("needs_gradient", [False, True], ids=["plain", "with_gradient"])
-def test_a_point_on_a_missing_voxel_takes_nothing_from_those_beside_it(needs_gradient, dtype, device):
-    # Multiplied by 1 / stride, as torch divides by a number on a GPU, some of these points lie beside their voxel.
-    places = torch.arange(60, device=device)
-    coords = torch.stack([places, places + 1], 1).int()
-    for stride in (3, 7, 15, 41, 49, 75):
-        points = torch.stack([places, places * stride], 1).to(dtype)
-        leaf = points.requires_grad_(needs_gradient)
-        plan = ops.make_interpolation_plan(coords, leaf, stride=stride, renormalize=True)
-        assert plan.rows[:, 0].eq(-1).all() and plan.rows[:, 1].ge(0).all()
-        assert not plan.weights.any(), stride
-
-
 def test_operators_refuse_what_would_leave_their_buffers():
     points, table = torch.zeros(5, 3), torch.zeros(4, 5, dtype=torch.int32)
     read = [1, 1], 0.0, False
@@ -241,6 +168,32 @@ def test_operators_refuse_what_would_leave_their_buffers():
             OPS.point_cells(wrong, stride, 0.0, False)
         with pytest.raises(RuntimeError, match=f"corner_weights: {message}"):
             OPS.corner_weights(wrong, table, stride, 0.0, False, False)
+
+
+def test_points_without_a_cell_keep_their_numbers_without_padding(device):
+    far = [1e30, -1e30, torch.inf, torch.nan, 131072.0, 2.0**31, -(2.0**31), -1.5]
+    rows = [[0.0, value, 3.25] for value in far] + [[-1.0, 2.0, 3.25], [5000.0, 2.0, 3.25]]
+    top, bottom = 2**31 - 1, -(2**31)
+    expected = [[0, x, 3] for x in (top, bottom, top, bottom, 131072, top, bottom, -2)] + [[-1, 2, 3], [5000, 2, 3]]
+    for dtype in (torch.float32, torch.float64):
+        cells = ops.point_cells(torch.tensor(rows, dtype=dtype, device=device), padding=False)
+        assert cells.tolist() == expected
+    for row in (0, 3, 4, 9):
+        with pytest.raises(ValueError, match="unique_coords: coords row 0 = .* is out of range"):
+            ops.unique_coords(cells[row : row + 1])
+
+
+@pytest.mark.gpu
+@DTYPES
+def test_a_gpu_gives_the_bits_of_the_cpu(dtype):
+    points = torch.cat([torch.randint(0, 3, (5000, 1)), torch.randn(5000, 3) * 50], 1).to(dtype)
+    table = torch.randint(-1, 9, (8, 5000), dtype=torch.int32)
+    for read in (([1, 1, 1], 0.0, False), ([3, 7, 2], 0.5, False), ([3, 5, 7], 0.0, True)):
+        assert torch.equal(OPS.point_cells(points.cuda(), *read).cpu(), OPS.point_cells(points, *read))
+        for renormalize in (False, True):
+            ours = OPS.corner_weights(points, table, *read, renormalize)
+            theirs = OPS.corner_weights(points.cuda(), table.cuda(), *read, renormalize)
+            assert all(torch.equal(one.cpu(), other) for one, other in zip(theirs, ours, strict=True))
 
 
 @pytest.mark.gpu

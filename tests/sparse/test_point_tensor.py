@@ -89,6 +89,15 @@ def test_the_limits_of_the_key_are_found_again(dims):
     assert points.interpolation_plan(points.voxels()).weights.sum(1).tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("value", [1e6, -1e30, np.nan, np.inf])
+def test_points_that_nobody_checked_are_no_voxels_in_silence(value):
+    xyz = torch.rand(2, 5, 3)
+    xyz[1, 2, 0] = value
+    points = PointTensor.of_equal_clouds(xyz, torch.zeros(2, 5, 1))
+    with pytest.raises(ValueError, match=r"unique_coords: coords row 7 = \[1, .*\] is out of range"):
+        points.voxels()
+
+
 def test_no_points():
     points = PointTensor(torch.zeros(0, 4), torch.zeros(0, 2))
     assert points.batch_size == 0 and points.voxels().coords.shape == (0, 4)

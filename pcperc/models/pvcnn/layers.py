@@ -59,7 +59,7 @@ def run_point_layers(
     first = len(layers)
     while first > 0 and isinstance(layers[first - 1], spnn.SharedMLP):
         first -= 1
-    count = rows_at_once(list(layers[first:]), len(points), points.dtype)
+    count = rows_at_once(list(layers[first:]), len(points), points.feats)
     if count is None:
         first = len(layers)
     x, mixed = points, None
