@@ -42,7 +42,15 @@ class CloudExtents:
 def cloud_extents(points: Tensor, items: Segments, *, normalize: bool = True) -> CloudExtents:
     """Find the centre of each cloud and, where ``normalize`` is set, how far its points reach from there.
 
-    Arguments and errors as of :func:`make_dense_grid`. Deterministic: yes, for every number of threads.
+    Args:
+        points: (N, 3) floating point, in any unit.
+        items: the B clouds, from :func:`make_segments`.
+        normalize: False where grids are not to be scaled.
+    Returns:
+        CloudExtents in float32, or float64 for float64; 0 for a cloud without points.
+    Raises:
+        TypeError, ValueError: wrong shape, dtype or device.
+    Not differentiable. Deterministic: yes, for every number of threads; nothing waits for the device.
     """
     points = check_cloud("cloud_extents", "points", points, items)
     centres = segment_reduce(points, items, mode="mean")

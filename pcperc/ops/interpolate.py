@@ -48,9 +48,9 @@ def point_cells(
     Returns:
         (P, 1 + D) int32.
     Raises:
-        TypeError: not a tensor, points not floating point, a stride that is no whole number, or an shift that is no
+        TypeError: not a tensor, points not floating point, a stride that is no whole number, or a shift that is no
             number.
-        ValueError: wrong shape or dtype, a stride < 1, or an shift that is not finite.
+        ValueError: wrong shape or dtype, a stride < 1, or a shift that is not finite.
     Deterministic: yes, the same on CPU and CUDA. Not differentiable.
     """
     op = "point_cells"
