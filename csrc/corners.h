@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The 2^D corners of a cell, numbered with the last axis fastest.
+#include <utility>
+
+#include "common/check.h"
 #include "common/coord_key.h"
 #include "common/rounded.h"
+#include "common/tensors.h"
 
 namespace pcperc {
 
@@ -20,6 +24,12 @@ PCPERC_HOST_DEVICE T corner_weight(int corner, const T (&above)[kDims]) {
     weight = times(weight, corner_side<kDims>(corner, axis) ? above[axis] : 1 - above[axis]);
   }
   return weight;
+}
+
+// What points read at their corners, to be filled in: rows (P, corners) int32, and weights in the dtype of points.
+inline std::pair<Tensor, Tensor> empty_corners(const Tensor& points, int64_t corners) {
+  return {empty_on(points, {points.size(0), corners}, ScalarType::Int),
+          empty_on(points, {points.size(0), corners}, points.scalar_type())};
 }
 
 }  // namespace pcperc

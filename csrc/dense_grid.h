@@ -9,7 +9,6 @@
 
 #include "common/check.h"
 #include "common/dispatch.h"
-#include "common/tensors.h"
 #include "corners.h"
 
 namespace pcperc {
@@ -48,6 +47,11 @@ struct GridVoxels {
   int64_t resolution;
   int32_t *voxel, *rows;  // (N,) and (N, 8); -1 for none
   T* weights;             // (N, 8)
+
+  GridVoxels(const CentredClouds<T>& clouds, const std::optional<Tensor>& radii, int64_t resolution, const Tensor& voxel,
+             const std::pair<Tensor, Tensor>& found)
+      : clouds(clouds), radii(radii ? radii->const_data_ptr<T>() : nullptr), resolution(resolution),
+        voxel(data_of<int32_t>(voxel)), rows(data_of<int32_t>(found.first)), weights(data_of<T>(found.second)) {}
 
   PCPERC_HOST_DEVICE int32_t number(int64_t item, int64_t x, int64_t y, int64_t z) const {
     return static_cast<int32_t>(((item * resolution + x) * resolution + y) * resolution + z);

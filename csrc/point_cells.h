@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The cells of a lattice around points, the same on CPU and CUDA. Where points want gradients, pcperc/ops/interpolate.py has the
-// weights once more, of torch's operators.
+// The cells of a lattice around points, the same on CPU and CUDA. Where points want gradients, pcperc/ops/interpolate.py has
+// the weights once more, of torch's operators.
 //
 // Points (P, 1 + D) are [batch, x, ...] in float32 or float64. In cells a point lies at xyz / stride - shift, or at
 // floor(xyz) / stride - shift where it is quantized; its cell is the lowest corner of the 2^D whole numbers around it.
@@ -67,6 +67,11 @@ struct CornerWeights {
   bool renormalize;
   int32_t* rows;
   T* weights;
+
+  CornerWeights(const PointLattice<T, kDims>& lattice, const Tensor& neighbors, bool renormalize,
+                const std::pair<Tensor, Tensor>& found)
+      : lattice(lattice), neighbors(neighbors.const_data_ptr<int32_t>()), renormalize(renormalize),
+        rows(data_of<int32_t>(found.first)), weights(data_of<T>(found.second)) {}
 
   PCPERC_HOST_DEVICE void weigh(int64_t p) const {
     int32_t cell[1 + kDims];

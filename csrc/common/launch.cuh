@@ -62,13 +62,6 @@ inline unsigned grid_size(int64_t count, int threads = kThreads) {
   return static_cast<unsigned>(std::clamp<int64_t>((count + threads - 1) / threads, 1, int64_t{1} << 20));
 }
 
-// The bits of a sort key up to `largest` >= 0, at least one.
-inline int significant_bits(int64_t largest) {
-  int bits = 1;
-  while ((largest >> bits) != 0) ++bits;
-  return bits;
-}
-
 #define PCPERC_GRID_LOOP(index, count)                                                         \
   for (int64_t index = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; index < (count); \
        index += static_cast<int64_t>(gridDim.x) * blockDim.x)
@@ -90,6 +83,13 @@ struct ChannelLaunch {
   for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y; row < (rows);           \
        row += static_cast<int64_t>(gridDim.x) * blockDim.y)                                               \
     for (int64_t channel = threadIdx.x; channel < (channels); channel += blockDim.x)
+
+// The bits of a sort key up to `largest` >= 0, at least one.
+inline int significant_bits(int64_t largest) {
+  int bits = 1;
+  while ((largest >> bits) != 0) ++bits;
+  return bits;
+}
 
 // Call a cub algorithm, `call(temporary, bytes)`, twice: for the size of its workspace, then for the work.
 template <class F>

@@ -34,17 +34,16 @@ std::tuple<Tensor, Tensor, Tensor> grid_voxels(Tensor points, Tensor index, Tens
   radii = as_contiguous(radii);
   check_grid_voxels("grid_voxels", points, index, centres, radii, resolution);
   const int64_t count = points.size(0);
-  const Tensor voxel = empty_on(points, {count}, ScalarType::Int), rows = empty_on(points, {count, 8}, ScalarType::Int);
-  const Tensor weights = empty_on(points, {count, 8}, points.scalar_type());
+  const Tensor voxel = empty_on(points, {count}, ScalarType::Int);
+  const std::pair<Tensor, Tensor> found = empty_corners(points, 8);
   dispatch_positions(points.scalar_type(), "grid_voxels", [&](auto zero) {
     using T = decltype(zero);
-    const GridVoxels<T> work{{points, index, centres}, radii ? radii->const_data_ptr<T>() : nullptr, resolution, data_of<int32_t>(voxel),
-                             data_of<int32_t>(rows), data_of<T>(weights)};
+    const GridVoxels<T> work({points, index, centres}, radii, resolution, voxel, found);
     parallel_rows(count, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) work.find(p);
     });
   });
-  return {voxel, rows, weights};
+  return {voxel, found.first, found.second};
 }
 
 }  // namespace

@@ -32,17 +32,15 @@ std::tuple<Tensor, Tensor> corner_weights(Tensor points, Tensor neighbors, std::
                                           bool quantized, bool renormalize) {
   points = as_contiguous(points), neighbors = as_contiguous(neighbors);
   check_corner_weights("corner_weights", points, neighbors, stride);
-  const Tensor rows = empty_on(points, {points.size(0), neighbors.size(0)}, ScalarType::Int);
-  const Tensor weights = empty_on(points, {points.size(0), neighbors.size(0)}, points.scalar_type());
+  const std::pair<Tensor, Tensor> found = empty_corners(points, neighbors.size(0));
   dispatch_points(points, "corner_weights", [&](auto zero, auto dims) {
-    using T = decltype(zero);
-    const CornerWeights<T, decltype(dims)::value> work{{points, stride, shift, quantized}, neighbors.const_data_ptr<int32_t>(),
-                                                       renormalize, data_of<int32_t>(rows), data_of<T>(weights)};
+    const PointLattice<decltype(zero), decltype(dims)::value> lattice(points, stride, shift, quantized);
+    const CornerWeights work(lattice, neighbors, renormalize, found);
     parallel_rows(points.size(0), kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) work.weigh(p);
     });
   });
-  return {rows, weights};
+  return found;
 }
 
 }  // namespace

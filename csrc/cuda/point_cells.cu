@@ -42,17 +42,15 @@ std::tuple<Tensor, Tensor> corner_weights(Tensor points, Tensor neighbors, std::
   const CudaScope scope(points);
   points = as_contiguous(points), neighbors = as_contiguous(neighbors);
   check_corner_weights("corner_weights", points, neighbors, stride);
-  const Tensor rows = empty_on(points, {points.size(0), neighbors.size(0)}, ScalarType::Int);
-  const Tensor weights = empty_on(points, {points.size(0), neighbors.size(0)}, points.scalar_type());
-  if (rows.numel() == 0) return {rows, weights};
+  const std::pair<Tensor, Tensor> found = empty_corners(points, neighbors.size(0));
+  if (points.size(0) == 0) return found;
   dispatch_points(points, "corner_weights", [&](auto zero, auto dims) {
-    using T = decltype(zero);
-    const CornerWeights<T, decltype(dims)::value> work{{points, stride, shift, quantized}, neighbors.const_data_ptr<int32_t>(),
-                                                       renormalize, data_of<int32_t>(rows), data_of<T>(weights)};
+    const PointLattice<decltype(zero), decltype(dims)::value> lattice(points, stride, shift, quantized);
+    const CornerWeights work(lattice, neighbors, renormalize, found);
     corner_weights_kernel<<<grid_size(points.size(0)), kThreads, 0, scope.stream()>>>(work);
   });
   PCPERC_LAUNCH_CHECK();
-  return {rows, weights};
+  return found;
 }
 
 }  // namespace
