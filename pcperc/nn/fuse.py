@@ -55,7 +55,7 @@ def fuse(model: nn.Module) -> nn.Module:
         raise ValueError(f"fuse: model must contain {wanted}, got none in {type(model).__name__}")
     for name, block in blocks.items():
         _check_block(f"model.{name}" if name else "model", block)
-    return _replace(fused, _fuse_block, {})
+    return _replace(fused, _fuse_block, {}).eval()  # an Identity is made in training mode, which a capture would refuse
 
 
 def _to_blocks(module: nn.Module) -> nn.Module:

@@ -60,6 +60,7 @@ def test_layers_behind_each_other_are_a_block_where_nothing_stands_between():
     assert kinds[3:8] == ["SubMConv3d", "GroupNorm", "ReLU", "BatchNorm", "SubMConv3d"]
     assert [type(layer).__name__ for layer in fused[8]] == ["SubMConv3d", "BatchNorm"]
     assert kinds[9:] == ["FusedConvBlock", "Identity", "Identity"]
+    assert not any(module.training for module in fused.modules())  # the Identity layers too: a capture looks at all
     assert [type(layer) for layer in model] == [type(layer) for layer in layers]
     x = voxels()
     with torch.no_grad():

@@ -62,7 +62,7 @@ def test_condense_waits_once():
             condense(x, beta, group, radius=1.0)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert len([warning for warning in seen if "synchroniz" in str(warning.message)]) == 1
+    assert len([warning for warning in seen if "called a synchronizing" in str(warning.message)]) == 1
 
 
 def clouds(rng, centres, count, spread):
