@@ -233,7 +233,7 @@ def test_help_of_the_command_is_the_options():
     with redirect_stdout(io.StringIO()):
         options = CompareOptions(**vars(tool.parse_arguments()))
     sys.argv = before
-    wanted = CompareOptions(tool.CONFIGS, seeds=[0, 1, 2], batches=[1, 2, 4, 8], jobs=6)
+    wanted = CompareOptions(tool.CONFIGS, seeds=[0, 1, 2], batches=[1, 2, 4, 8, 16], jobs=6)
     assert options == replace(wanted, events=[Path("a.npz")], overrides={"a.b": 1})
 
 

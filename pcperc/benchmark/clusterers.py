@@ -41,7 +41,7 @@ class CompareOptions:
     configs: Sequence[Path]
     seeds: Sequence[int] = (0, 1, 2)
     epochs: int | None = None
-    batches: Sequence[int] = (1, 2, 4, 8)
+    batches: Sequence[int] = (1, 2, 4, 8, 16)
     runs: int = 5
     jobs: int = 1
     amp: bool = False
