@@ -19,7 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", type=Path, nargs="*", default=CONFIGS, help="default: both networks of configs/calo")
     parser.add_argument("--epochs", type=int, help="of every training; default: what its config says")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="events at once, for the speed")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="events at once, to time")
     parser.add_argument("--runs", type=int, default=5, help="timed rounds, of the comparison on a CPU at most 2")
     parser.add_argument(
         "--events",

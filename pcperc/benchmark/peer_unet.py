@@ -30,6 +30,31 @@ class PeerUNet(nn.Module):
             x = stage(x, skips.pop())
         return x
 
+    @torch.inference_mode()
+    def without_convolutions(self, x) -> nn.Module:
+        """Return the network whose convolutions give what they give for ``x``, at no cost."""
+        other = copy.deepcopy(self)
+        blocks = [module for module in other.modules() if isinstance(module, _ConvBlock)]
+        for block in blocks:
+            block.conv = _Recorded(block.conv)
+        other(x)
+        for block in blocks:
+            block.conv.conv = None
+        return other
+
+
+class _Recorded(nn.Module):
+    """A layer until it is taken away; then it gives what it gave before."""
+
+    def __init__(self, conv: nn.Module):
+        super().__init__()
+        self.conv, self.output = conv, None
+
+    def forward(self, x):
+        if self.conv is not None:
+            self.output = self.conv(x)
+        return self.output
+
 
 class _ConvBlock(nn.Module):
     """Convolution, batch norm and, but in front of a residual sum, ReLU."""

@@ -27,9 +27,13 @@ from pcperc.models.minkunet import MinkUNet
 from pcperc.nn.conv_base import SparseConvBase
 from pcperc.sparse import SparseTensor
 
-# The first and the last are the network as peers write it; the others, pcperc's own of ConvBlocks, only pcperc has.
+# The network as peers write it, which they are measured with, and what is left of it where convolutions cost nothing.
+PEER_CASES = "inference", "training_step"
+WITHOUT_CONVOLUTIONS = "inference_without_convolutions"
+# The others, pcperc's own network of ConvBlocks, only pcperc has.
 CASES = (
-    "inference", "block_inference", "fused_inference", "captured_inference", "block_training_step", "training_step",
+    "inference", WITHOUT_CONVOLUTIONS, "block_inference", "fused_inference", "captured_inference",
+    "block_training_step", "training_step",
 )  # fmt: skip
 COLUMNS = {
     "case": "", "dtype": "", "copies": "d", "library": "", "num_voxels": ",d", "num_points": ",d", "parameters": ",d",
@@ -101,7 +105,8 @@ def _measure(
     for key, function in functions.items():
         case, dtype, library = key
         row = {"case": case, "dtype": dtype, "copies": copies, "library": library, "num_voxels": len(coords)}
-        row |= {"flop": flop * (3 if "training" in case else 1), "error": errors.get(key)} | times[key]
+        passes = 0 if case == WITHOUT_CONVOLUTIONS else 3 if "training" in case else 1
+        row |= {"flop": flop * passes, "error": errors.get(key)} | times[key]
         row["gflops"] = row["flop"] / row.get("kernel_ms", row["median_ms"]) / 1e6
         row["peak_share"] = row["gflops"] / report.peaks[dtype]["peak_gflops"]
         report.rows.append(row | {"peak_mib": peak_memory(function, device)})
@@ -111,7 +116,7 @@ def _units(options: ModelOptions, libraries: Sequence[Library]) -> Iterator[tupl
     for case in options.cases:
         for dtype in options.dtype:
             for library in libraries:
-                if case in ("inference", "training_step") or isinstance(library, Pcperc):
+                if case in PEER_CASES or isinstance(library, Pcperc):
                     yield case, dtype, library
 
 
@@ -121,13 +126,15 @@ def _function(
     """What is timed: it gives the network's output, or the loss of a training step."""
     is_training = "training" in case
     number = torch_dtype(dtype)
-    own = PeerUNet(library, net) if case in ("inference", "training_step") else deepcopy(net)
+    own = PeerUNet(library, net) if case in (*PEER_CASES, WITHOUT_CONVOLUTIONS) else deepcopy(net)
     own = own.to(coords.device).train(is_training)
     if case in ("fused_inference", "captured_inference"):
         own = spnn.fuse(own)
     if is_training:
         return _training_step(library, own, coords, feats, number)
     own, values = own.to(number), feats.to(number)
+    if case == WITHOUT_CONVOLUTIONS:
+        own = own.without_convolutions(library.tensor(coords, values))
     if case == "captured_inference":
         if coords.device.type != "cuda":
             raise NotOffered("a CUDA graph needs a GPU")
