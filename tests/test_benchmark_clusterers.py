@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcperc.benchmark import clusterers
+from pcperc.benchmark import clusterers, hits
 from pcperc.benchmark.clusterer_events import format_events
 from pcperc.benchmark.clusterers import CompareOptions, compare_clusterers, compare_speed, format_comparison
 from pcperc.benchmark.scores import Test
@@ -188,15 +188,27 @@ def test_trainings_of_one_network_are_spread_over_the_devices(tmp_path, monkeypa
 def test_graphs_have_room_for_the_largest_event_of_each_batch(tmp_path, monkeypatch):
     capacities = []
     monkeypatch.setattr(clusterers, "load_network", lambda path, device, cuda_graph: capacities.append(cuda_graph))
-    monkeypatch.setattr(clusterers, "time_batch", lambda model, events, **how: {"hits": sum(map(len, events))})
+    timed = []
+
+    def time_batch(model, events, **how):
+        timed.append([len(hits) for hits in events])
+        return {"events": len(events), "hits": sum(timed[-1]), "median_ms": 2.0}
+
+    monkeypatch.setattr(hits, "time_batch", time_batch)
     overrides = write_events(tmp_path)
     large = write_arrays(tmp_path / "sim_test" / "2.npz", **made_event(np.random.default_rng(1), 4))
     options = CompareOptions([SPVCNN], batches=(1, 3), overrides=overrides)
     training = SimpleNamespace(config=SPVCNN, trained=lambda: None)
     rows = clusterers._speed(options, training, torch.device("cuda"))
     most = len(np.load(large)["hits"])
-    assert capacities == [None, None, most, 3 * most] and rows[3]["hits"] < 3 * most
+    assert capacities == [None, None, most, 3 * most] and all(sum(batch) < 3 * most for batch in timed)
     assert [(row["how"], row["batch"]) for row in rows] == [("eager", 1), ("eager", 3), ("graph", 1), ("graph", 3)]
+    # Each size sees the same events: the three there are, again and again, eight or as many as fill whole batches.
+    alone, together = timed[:8], timed[8:11]
+    assert [len(batch) for batch in alone] == [1] * 8 and [len(batch) for batch in together] == [3] * 3
+    assert sum(together, [])[:8] == sum(alone, []) and len(set(map(tuple, alone))) > 1
+    assert rows[0]["median_ms"] == 16 and rows[0]["events_per_s"] == 500 and rows[1]["events_per_s"] == 1500
+    assert rows[1]["hits_per_s"] == pytest.approx(1e3 * sum(map(sum, together)) / 6)
 
 
 def test_mean_and_deviation_over_seeds():

@@ -2,6 +2,7 @@
 """tools/compare_clusterers.py: networks of calorimeter hits trained alike, scored on the same events, timed."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from pcperc.benchmark.clusterer_events import compare_events
 from pcperc.benchmark.comparison import check_seeds, mean_and_deviation, plain_table
-from pcperc.benchmark.hits import load_network, time_batch
+from pcperc.benchmark.hits import load_network, time_batches
 from pcperc.benchmark.jobs import JobQueue, devices_of_jobs, require_none
 from pcperc.benchmark.report import environment
 from pcperc.benchmark.scores import Test
@@ -30,6 +31,7 @@ from pcperc.files import only_writer, write_text
 SCORES = tuple(f"{variant}/{quality}" for variant in ("hits", "energy") for quality in ("SQ", "RQ", "PQ"))
 RESULTS_NAME = "comparison.json"
 CPU_RUNS = 2
+TIMED_EVENTS = 8
 EPOCHS_KEY = "train_cfg.max_epochs"
 TALK = {"Calo-SPVCNN": (92.1, 85.4, 79.8), "GravNet": (90.0, 82.6, 75.9)}  # SQ, RQ, PQ; 11.2 times the speed
 
@@ -151,7 +153,7 @@ def _write(options: CompareOptions, found: dict) -> None:
 
 
 def _speed(options: CompareOptions, training: Training, device: torch.device) -> list[dict]:
-    """Time a network on test events, at each batch size."""
+    """Time a network on the same test events, `TIMED_EVENTS` or one batch, at each batch size."""
     cfg = load_config(training.config, dict(options.overrides))
     dataset = CalorimeterHits(root=cfg.data_root, split=cfg.test_dataloader.dataset["split"])
     events = [sample["hits"] for sample in map(dataset.read_sample, range(len(dataset)))]
@@ -164,9 +166,11 @@ def _speed(options: CompareOptions, training: Training, device: torch.device) ->
         for batch in options.batches:
             # As one who does not know the events beforehand would: with room for the largest of each.
             model = load_network(training.trained(), device, cuda_graph=batch * most if how == "graph" else None)
-            some = [events[index % len(events)] for index in range(batch)]
+            count = math.ceil(TIMED_EVENTS / batch) * batch
+            some = [events[index % len(events)] for index in range(count)]
+            batches = [some[start : start + batch] for start in range(0, count, batch)]
             row = {"network": training.config.stem, "device": device.type, "how": how, "batch": batch, **facts}
-            rows.append(row | time_batch(model, some, device=device, runs=runs))
+            rows.append(row | time_batches(model, batches, device=device, runs=runs))
     return rows
 
 

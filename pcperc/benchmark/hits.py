@@ -139,7 +139,7 @@ def time_batch(
     Returns:
         ``median_ms`` of all, ``network_ms`` of what comes before the clustering, ``clustering_ms``, their difference;
         ``cpu_ms``, the time of all cores in one call, which other work on the machine changes little;
-        ``hits``, ``hits_per_s``, ``us_per_hit``, ``events_per_s``, and ``clusters`` that were found.
+        ``events``, ``hits``, ``hits_per_s``, ``us_per_hit``, ``events_per_s``, and ``clusters`` that were found.
     """
     batch = collate([{"sample_token": str(i), "hits": hits} for i, hits in enumerate(events)])
 
@@ -152,18 +152,31 @@ def time_batch(
     cpu_ms = 1e3 * (time.process_time() - before)
     times = np.array([[call_ms(lambda m=m: call(m), device) for m in ("predict", "tensor")] for _ in range(runs)])
     whole, network = np.median(times, axis=0)
-    count = sum(len(hits) for hits in events)
-    return {
-        "hits": count,
+    sums = {
+        "events": len(events),
+        "hits": sum(len(hits) for hits in events),
         "cpu_ms": cpu_ms,
         "median_ms": float(whole),
         "network_ms": float(network),
         "clustering_ms": float(max(whole - network, 0.0)),
-        "hits_per_s": 1e3 * count / whole,
-        "us_per_hit": 1e3 * whole / max(count, 1),
-        "events_per_s": 1e3 * len(events) / whole,
         "clusters": sum(len(torch.unique(f.instances[f.instances >= 0])) for f in found),
     }
+    return with_rates(sums)
+
+
+def time_batches(
+    model: nn.Module, batches: Sequence[Sequence[np.ndarray]], *, device: torch.device, runs: int
+) -> dict[str, float | int]:
+    """Time batches of one size one after the other, as `time_batch` does each; return the sums, and their rates."""
+    rows = [time_batch(model, batch, device=device, runs=runs) for batch in batches]
+    return with_rates({key: sum(row[key] for row in rows) for key in rows[0]})
+
+
+def with_rates(sums: dict[str, float | int]) -> dict[str, float | int]:
+    """Add what hits and events take."""
+    ms, hits = sums["median_ms"], sums["hits"]
+    rates = {"hits_per_s": 1e3 * hits / ms, "us_per_hit": 1e3 * ms / max(hits, 1)}
+    return sums | rates | {"events_per_s": 1e3 * sums["events"] / ms}
 
 
 def crowded(hits: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:

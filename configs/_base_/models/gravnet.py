@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GravNet at its published size, trained by object condensation and clustered by it at the radius published with it."""
+"""GravNet at its published size, trained by object condensation and clustered by it at the radius published with it.
+
+The embedding has the 6 coordinates of spvcnn.py, the published one 3 (`dims=3` and `embedding_channels=4`).
+"""
 
 from pcperc.models import SegmentationLoss
 from pcperc.models.calorimeter import GravNet, HitClusterer, HitPreprocessor, ObjectCondensation
