@@ -25,6 +25,20 @@ ATTRIBUTES = {
     "spatial_range": "x.batch_size and x.spatial_shape",
 }
 
+# Arguments of their tensors, and what they are here; "" is nothing that is needed.
+ARGUMENTS = {
+    **dict.fromkeys(("features", "F"), "feats"),
+    **dict.fromkeys(("indices", "coordinates", "C"), "coords"),
+    **dict.fromkeys(("stride", "s"), "tensor_stride"),
+    "spatial_range": "(batch_size, *spatial_shape)",
+    **dict.fromkeys(("coordinate_manager", "coordinate_map_key"), "y.replace(feats=f), on the voxels of a tensor y"),
+    "quantization_mode": "pcperc.nn.point_to_voxel of a PointTensor",
+    "device": "SparseTensor(...).to(device)",
+    "requires_grad": "SparseTensor(...).requires_grad_()",
+    **dict.fromkeys("grid voxel_num indice_dict benchmark permanent_thrust_allocator enable_timer".split(), ""),
+    **dict.fromkeys("force_algo allocator_type minkowski_algorithm cache idx_query weights".split(), ""),
+}
+
 # Layers that bear torch's name in pcperc.nn.
 OF_THE_SAME_NAME = frozenset(
     "ELU GELU SELU Dropout Hardswish LeakyReLU Linear LogSoftmax Mish PReLU ReLU ReLU6 Sigmoid SiLU Softmax Softplus "

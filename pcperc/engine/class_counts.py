@@ -14,9 +14,10 @@ from pcperc.models.bevfusion import BEVSegmentationHead, CenterHead
 def check_class_counts(model: dict, dataset: Any, path: Path) -> None:
     """Compare what a model's config says of the number of classes, by defaults too, with the classes of a data set.
 
-    These are each ``num_classes`` of backbone and heads, the classes of a center head's tasks and of a map head, and of
-    a network of frustums the categories that it is told and the preprocessor's ``class_templates``. Data sets that do
-    not say their classes (``metainfo["classes"]``, of maps ``["map_classes"]``) agree with every model.
+    These are each ``num_classes`` of backbone and heads, the classes of a center head's tasks and of a map head, of a
+    network of parts the categories that it and its preprocessor are told, and of a network of frustums these and the
+    preprocessor's ``class_templates``. Data sets that do not say their classes (``metainfo["classes"]``, of maps
+    ``["map_classes"]``, of parts ``["categories"]`` too) agree with every model.
 
     Args:
         model: config, with classes or registered names as types.
@@ -25,7 +26,7 @@ def check_class_counts(model: dict, dataset: Any, path: Path) -> None:
         ConfigError: they differ; key and both numbers are named.
     """
     meta = getattr(dataset, "metainfo", {})
-    if not {"classes", "map_classes"} & set(meta):
+    if not {"classes", "map_classes", "categories"} & set(meta):
         return
     for key, count, kind in _counts(model):
         names = meta.get(kind)
@@ -36,6 +37,7 @@ def check_class_counts(model: dict, dataset: Any, path: Path) -> None:
 
 def _counts(model: dict) -> Iterator[tuple[str, int, str]]:
     """Yield the place of each number of classes in a model's config, the number, and of which kind the classes are."""
+    yield from _told_categories(model)
     for part in ("backbone", "heads", "network", "data_preprocessor"):
         for where, cls, arguments in _typed(model.get(part), f"model.{part}"):
             if part in ("backbone", "heads") and isinstance(arguments.get("num_classes"), int):
@@ -50,6 +52,14 @@ def _counts(model: dict) -> Iterator[tuple[str, int, str]]:
                 yield f"number of classes of {where}.tasks", count, "classes"
             elif _is(cls, BEVSegmentationHead):
                 yield f"number of {where}.classes", len(arguments["classes"]), "map_classes"
+
+
+def _told_categories(model: dict) -> Iterator[tuple[str, int, str]]:
+    """The same of the categories of shapes: of backbone and preprocessor, where one of them is told any."""
+    parts = [typed for part in ("backbone", "data_preprocessor") for typed in _typed(model.get(part), f"model.{part}")]
+    told = [(where, given["num_categories"]) for where, _, given in parts if "num_categories" in given]
+    if any(count for _, count in told):  # one that is told none stops at the first batch of the other
+        yield from ((f"{where}.num_categories", count, "categories") for where, count in told)
 
 
 def _typed(value: Any, where: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:

@@ -12,7 +12,7 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 from pcperc.engine.config_check import (
     ConfigError,
     check_arguments,
-    check_batch_sizes,
+    check_loaders,
     check_top_keys,
     checked_overrides,
 )
@@ -49,7 +49,7 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
     except Exception as error:  # a config is code: anything can happen in it
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     check_top_keys(cfg, path)
-    check_batch_sizes(cfg, path)
+    check_loaders(cfg, path)
     check_arguments(cfg._cfg_dict, where=str(path))
     return cfg
 

@@ -18,6 +18,10 @@ TOP_KEYS = frozenset(
     data_root data_version first_stage profiles load_from simulation subnet
     """.split()
 )
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+LOADER_KEYS = frozenset(
+    "dataset sampler batch_size drop_last num_workers persistent_workers pin_memory prefetch_factor collate_fn".split()
+)
 # Keys that MMEngine itself takes out of a dict before its class sees it.
 BUILDER_KEYS = frozenset({"type", "_scope_", "priority", "convert_to_iter_based", "constructor", "paramwise_cfg"})
 
@@ -35,10 +39,16 @@ def check_top_keys(cfg: Config, path: Path) -> None:
             )
 
 
-def check_batch_sizes(cfg: Config, path: Path) -> None:
-    """Raise ConfigError where a loader is to make batches of no sample."""
-    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        size = (cfg.get(key) or {}).get("batch_size", 1)
+def check_loaders(cfg: Config, path: Path) -> None:
+    """Raise ConfigError where a loader has a key that nobody reads, or is to make batches of no sample."""
+    for key in LOADERS:
+        loader = cfg.get(key) or {}
+        if not isinstance(loader, dict):
+            raise ConfigError(f"{path}: {key} must be a dict, got {loader!r}")
+        for name in loader:
+            if name not in LOADER_KEYS:
+                raise ConfigError(f"{path}: {key} has no key '{name}'{nearest(name, LOADER_KEYS)}")
+        size = loader.get("batch_size", 1)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigError(f"{path}: {key}.batch_size must be a whole number >= 1, got {size!r}")
 
@@ -81,6 +91,7 @@ def checked_overrides(cfg: Config, overrides: dict, path: Path) -> dict:
             if not isinstance(node, dict):
                 raise ConfigError(f"--cfg-options {dotted}: '{key}' is inside a value that is no dict in {path}")
             known = set(dict.keys(node)) | (TOP_KEYS if node is cfg._cfg_dict else set())
+            known |= LOADER_KEYS if any(node is dict.get(cfg._cfg_dict, loader) for loader in LOADERS) else set()
             if "type" in node:
                 parameters = _parameters(_class_of(dict.get(node, "type"), str(path)))
                 known |= {key} if parameters is None else parameters.keys()

@@ -15,7 +15,7 @@ from pcperc.engine.file_samples import Reading, classes_of, file_sample, label_m
 from pcperc.engine.hit_inference import clusters_hits
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import one_line, say
-from pcperc.engine.prediction_files import write_prediction
+from pcperc.engine.prediction_files import told, told_of_all, write_prediction
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.engine.raw_files import row_by_row
 from pcperc.files import write_text
@@ -79,7 +79,7 @@ def infer(options: InferOptions) -> list[Path]:
     category = check_category(dataset, options.category)
     _refuse_idle_options(options, opened.cfg["model"], dataset)
     min_score = MIN_SCORE if options.min_score is None else options.min_score
-    written, failed = [], []
+    written, failed = {}, []  # what was found, by result file
     with ProgressDisplay("inferring", len(options.files)) as display:
         for path, calibration in zip(options.files, calibrations, strict=True):
             beside = None if calibration is None else str(calibration)
@@ -105,14 +105,13 @@ def infer(options: InferOptions) -> list[Path]:
                 "trained_on_simulated_data": opened.simulated,
             }
             out = options.out / f"{Path(path).name}.json"
-            parts, words = write_prediction(found, sample, out, min_score, classes, label_map)
+            parts, written[out] = write_prediction(found, sample, out, min_score, classes, label_map)
             write_text(out, row_by_row(head, parts))
-            written.append(out)
-            display.advance(f"{words} in {Path(path).name}")
-    say("\n".join(f"{path}" for path in written))
+            display.advance(f"{told(written[out])} in {Path(path).name}")
+    say(told_of_all(written))
     if failed:
         raise ValueError(f"{len(failed)} of {len(options.files)} files failed, as said above: {', '.join(failed)}")
-    return written
+    return list(written)
 
 
 @torch.inference_mode()

@@ -10,21 +10,10 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from pcperc.datasets import collate
+from pcperc.engine.config_check import LOADER_KEYS, nearest
 from pcperc.registry import DATA_SAMPLERS, DATASETS
 
 FUNCTIONS.register_module(module=collate)
-
-LOADER_KEYS = (
-    "dataset",
-    "sampler",
-    "batch_size",
-    "drop_last",
-    "num_workers",
-    "persistent_workers",
-    "pin_memory",
-    "prefetch_factor",
-    "collate_fn",
-)
 
 
 def build_dataloader(cfg: dict | DataLoader, *, seed: int) -> DataLoader:
@@ -39,9 +28,9 @@ def build_dataloader(cfg: dict | DataLoader, *, seed: int) -> DataLoader:
     if isinstance(cfg, DataLoader):
         return cfg
     cfg = dict(cfg.items())
-    unknown = sorted(set(cfg) - set(LOADER_KEYS))
+    unknown = sorted(set(cfg) - LOADER_KEYS)
     if unknown:
-        raise TypeError(f"dataloader: unknown key '{unknown[0]}' (known: {', '.join(LOADER_KEYS)})")
+        raise TypeError(f"dataloader: unknown key '{unknown[0]}'{nearest(unknown[0], LOADER_KEYS)}")
     dataset = cfg.pop("dataset")
     if isinstance(dataset, dict):
         dataset = DATASETS.build(dataset)

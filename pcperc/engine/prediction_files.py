@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What infer.py writes of a prediction: rows of the result file, and files beside it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +14,74 @@ from pcperc.engine.hit_inference import describe_clusters, write_clusters
 from pcperc.files import written_whole
 from pcperc.geometry import IGNORED, CloudClass, Detections, HitClusters, MapPrediction, PointLabels
 
+MOST_LISTED = 20  # files that are told one by one
+Found = dict[str, int]  # what was found in a file, such as {"objects": 5}
+
 
 def write_prediction(
     found: Any, sample: dict, out: Path, min_score: float, classes: Sequence[str], label_map: LabelMap | None
-) -> tuple[dict[str, list[dict]], str]:
-    """Write what belongs beside the result file ``out``; return the parts of that file, and a few words on them."""
-    parts, text = {}, []
+) -> tuple[dict[str, list[dict]], Found]:
+    """Write what belongs beside the result file ``out``; return the parts of that file, and what was found."""
+    parts, counts = {}, {}
     for result in found.values() if isinstance(found, dict) else [found]:
         if isinstance(result, HitClusters):
-            key, rows, words = _write_clusters(result, sample["hits"], out)
+            key, rows, counted = _write_clusters(result, sample["hits"], out)
         elif isinstance(result, PointLabels):
-            key, rows, words = _write_labels(result, label_map, out)
+            key, rows, counted = _write_labels(result, label_map, out)
         elif isinstance(result, MapPrediction):
-            key, rows, words = _write_map(result, out)
+            key, rows, counted = _write_map(result, out)
         elif isinstance(result, CloudClass):
             rows = describe_class(result)
-            key, words = "class", rows[0]["class"] if rows else "nothing"
+            key, counted = "class", {row["class"]: 1 for row in rows}
         else:
             rows = describe(result.filter(result.scores >= min_score), classes)
-            key, words = "detections", f"{len(rows)} objects"
+            key, counted = "detections", {"objects": len(rows)}
         parts[key] = rows
-        text.append(words)
-    return parts, ", ".join(text)
+        counts |= counted
+    return parts, counts
 
 
-def _write_clusters(found: HitClusters, hits: np.ndarray, out: Path) -> tuple[str, list[dict], str]:
-    """Write the cluster of each hit beside ``out``; return the key, rows and words of the result file."""
+def told(found: Mapping[str, int]) -> str:
+    """Say what was found in one file."""
+    return ", ".join(_counted(count, what) for what, count in found.items()) or "nothing"
+
+
+def told_of_all(found: Mapping[Path, Found]) -> str:
+    """Say what was found in each file, a line each; of many files in all, and in how many nothing."""
+    if len(found) <= MOST_LISTED:
+        return "\n".join(f"{path}: {told(of_file)}" for path, of_file in found.items())
+    total: Counter[str] = Counter()
+    for of_file in found.values():
+        total.update(of_file)
+    empty = sum(not any(of_file.values()) for of_file in found.values())
+    without = f"; nothing in {empty} of them" if empty else ""
+    folder = next(iter(found)).parent
+    return f"{len(found)} results in {folder}: {told(total)}{without}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what[:-1] if count == 1 and what in ('objects', 'clusters', 'points', 'maps') else what}"
+
+
+def _write_clusters(found: HitClusters, hits: np.ndarray, out: Path) -> tuple[str, list[dict], Found]:
+    """Write the cluster of each hit beside ``out``; return the key and rows of the result file, and their number."""
     rows = describe_clusters(found, hits)
     write_clusters(out.with_suffix(".clusters.npz"), found, rows)
-    return "clusters", rows, f"{len(rows)} clusters"
+    return "clusters", rows, {"clusters": len(rows)}
 
 
-def _write_labels(found: PointLabels, label_map: LabelMap, out: Path) -> tuple[str, list[dict], str]:
+def _write_labels(found: PointLabels, label_map: LabelMap, out: Path) -> tuple[str, list[dict], Found]:
     """The same of the class of each point."""
     with written_whole(out.with_suffix(".label")) as partial:
         partial.write_bytes(label_map.to_recorded(found.numpy().labels).astype("<u4").tobytes())
-    return "classes", describe_labels(found, label_map), f"{len(found)} points"
+    return "classes", describe_labels(found, label_map), {"points": len(found)}
 
 
-def _write_map(found: MapPrediction, out: Path) -> tuple[str, list[dict], str]:
+def _write_map(found: MapPrediction, out: Path) -> tuple[str, list[dict], Found]:
     """The same of the probabilities of a map."""
     with written_whole(out.with_suffix(".map.npy")) as partial, open(partial, "wb") as file:
         np.save(file, found.numpy().probabilities.astype(np.float32))
-    return "map", describe_map(found, MAP_CLASSES), "a map"
+    return "map", describe_map(found, MAP_CLASSES), {"maps": 1}
 
 
 def describe(detections: Detections, classes: Sequence[str]) -> list[dict]:

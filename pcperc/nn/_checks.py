@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every layer asks of its arguments and its input."""
 
-import inspect
+import functools
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -10,42 +11,41 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pcperc.ops._conv_arguments import HALF_DTYPES, is_autocast
 from pcperc.sparse import PointTensor, SparseTensor
+from pcperc.sparse.arguments import check_call
 
 Rows = TypeVar("Rows", SparseTensor, PointTensor)  # what a layer takes to which rows are all that counts
 _CASTS = {torch.float16: "half", torch.bfloat16: "bfloat16", torch.float32: "float", torch.float64: "double"}
 
 
-class _SignatureOfInit:
-    """A class's ``__signature__`` as its ``__init__`` has it, for Python 3.10, which would show that of ``__new__``."""
-
-    def __get__(self, layer: nn.Module | None, cls: type) -> inspect.Signature:
-        if layer is not None:
-            raise AttributeError  # a layer itself is called with what its forward takes
-        return inspect.signature(cls.__init__.__get__(cls))  # bound, and so without ``self``
-
-
 class TellsArguments:
-    """A layer that answers an argument which it has not with those that it has.
+    """A layer that answers arguments that do not fit it with those that it has, beginning with its own name.
 
-    People who come from another library give names of that library. They are checked here, before ``__init__``, so that
-    its signature stays what it is. ``advice`` ends the message.
+    People who come from other libraries give names of theirs. ``advice`` ends the message. A layer of a user's own that
+    is derived from one of these answers so too.
     """
 
     advice = "docs/migrate.md says what other libraries' arguments become"
-    __signature__ = _SignatureOfInit()
 
-    def __new__(cls, *args, **kwargs):
-        signature = cls.__signature__
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if not hasattr(cls.__init__, "_tells_arguments"):
+            cls.__init__ = _telling(cls.__init__)
+
+
+def _telling(init: Callable) -> Callable:
+    """Wrap an ``__init__``: Python's own error would name the class that defines it, not the layer that was meant."""
+
+    @functools.wraps(init)
+    def telling(layer: nn.Module, /, *args, **kwargs) -> None:
         try:
-            signature.bind_partial(*args, **kwargs)  # what it has not comes before what is missing
-            if args or kwargs:  # a copy is made without any
-                signature.bind(*args, **kwargs)
-        except TypeError as error:
-            own = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
-            raise TypeError(
-                f"{cls.__name__}: {error}; its arguments are {inspect.Signature(own)}. {cls.advice}"
-            ) from None
-        return super().__new__(cls)
+            init(layer, *args, **kwargs)
+        except TypeError:
+            advice = f"its arguments are {{arguments}}. {layer.advice}"
+            check_call(type(layer).__name__, init.__get__(layer), args, kwargs, advice)
+            raise
+
+    telling._tells_arguments = True
+    return telling
 
 
 def check_input(layer: nn.Module, x: object, *, channels: int | None = None, dims: int | None = None) -> None:
@@ -57,7 +57,8 @@ def check_input(layer: nn.Module, x: object, *, channels: int | None = None, dim
     if not isinstance(x, SparseTensor):
         raise TypeError(f"{type(layer).__name__}: input must be a SparseTensor, got {type(x).__name__}")
     if dims is not None and x.coords.shape[1] != 1 + dims:
-        advice = f"; are coords (M, {1 + dims}), the batch index before x?" if x.dims == dims - 1 else ""
+        column = "the batch index before x? torch.nn.functional.pad(coords, (1, 0)) puts that of one cloud there"
+        advice = f"; are coords (M, {1 + dims}), {column}" if x.dims == dims - 1 else ""
         raise ValueError(f"{type(layer).__name__}: input must have {dims} spatial axes, got {x.dims}{advice}")
     if channels is not None and x.feats.shape[1] != channels:
         raise ValueError(f"{type(layer).__name__}: input must have {channels} channels, got {x.num_channels}")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.nn._checks import Rows, check_dtype, check_input, check_rows
+from pcperc.nn._checks import Rows, TellsArguments, check_dtype, check_input, check_rows
 from pcperc.nn._parts import own_buffer, own_parameter
 from pcperc.nn.activation import OnFeats
 from pcperc.ops._checks import positive_int, sum_dtype
@@ -13,7 +13,7 @@ from pcperc.ops._layer_calls import layer_batch_norm
 from pcperc.sparse import SparseTensor
 
 
-class _RowNorm(nn.BatchNorm1d):
+class _RowNorm(TellsArguments, nn.BatchNorm1d):
     """Batch norm over rows, of any number."""
 
     def normalise_rows(self, feats: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcperc.nn._checks import check_dtype
+from pcperc.nn._checks import TellsArguments, check_dtype
 from pcperc.nn.norm import traceable_batch_norm
 from pcperc.ops._checks import check_tensor, describe
 from pcperc.sparse import PointTensor, SparseTensor
 
 
-class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+class SyncBatchNorm(TellsArguments, nn.modules.batchnorm._BatchNorm):
     """Batch norm of (M, C) features, (B, C, L) or (B, C, H, W) maps, a ``SparseTensor`` or a ``PointTensor``.
 
     In eval mode, and where no process group is running, it equals ``torch.nn.BatchNorm1d/2d``. In training every

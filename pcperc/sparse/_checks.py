@@ -15,10 +15,23 @@ def check_batch_size(op: str, batch_size: int, dims: int, *, is_read: bool = Fal
     """Require a number of clouds that the keys of coordinates can hold; ``is_read``: it was read from coords."""
     largest = 1023 if dims <= 3 else 255
     if batch_size > largest:
-        source = " from the first column of coords, which is [batch, x, ...]" if is_read else ""
+        source = f" from the first column of coords, which is {_columns(dims)}{_HOW_TO_ADD}" if is_read else ""
         raise ValueError(
             f"{op}: batch_size must be in [1, {largest}] for {dims} spatial axes, got {batch_size}{source}"
         )
+
+
+def batch_advice(coords: Tensor, row: int, batch_size: int | None) -> str:
+    """Say how coords get a batch column, to end the message on a row; nothing where the row's batch index is fine."""
+    dims = coords.shape[1] - 1
+    count = batch_size or (1023 if dims <= 3 else 255)
+    index = float(coords[row, 0])
+    if index.is_integer() and 0 <= index < count:
+        return ""
+    last = coords[:, -1]
+    is_last = dims == 3 and bool(((last >= 0) & (last < count) & (last == last.floor())).all())
+    order = "; where it is the last one, torch.roll(coords, 1, 1)" if is_last else ""  # as torchsparse 1.4 has it
+    return f"; coords are {_columns(dims)}{_HOW_TO_ADD}{order}"
 
 
 def check_habits(coords: Tensor, feats: object, **per_axis: object) -> None:
@@ -37,7 +50,8 @@ def check_habits(coords: Tensor, feats: object, **per_axis: object) -> None:
         if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == columns:
             raise ValueError(
                 f"SparseTensor: {name} must be one number or {columns - 1}, one for each axis behind the batch column "
-                f"of coords, got {value!r}; {columns} axes need coords (M, {columns + 1}) [batch, x, ...]"
+                f"of coords, got {value!r}; {columns} axes need coords (M, {columns + 1}) {_columns(columns)}"
+                f"{_HOW_TO_ADD}"
             ) from None
 
 
@@ -61,7 +75,7 @@ def check_bounds(
         row = int(outside().int().argmax())
         raise ValueError(
             f"SparseTensor: coords row {row} = {coords[row].tolist()} is outside batch_size {batch_size}, "
-            f"spatial_shape {spatial_shape}"
+            f"spatial_shape {spatial_shape}{batch_advice(coords, row, batch_size)}"
         )
 
 
@@ -136,6 +150,16 @@ def _lattice_difference(first: Topology, other: Topology) -> str | None:
 
 def _values(name: str, first: Topology, other: Topology) -> str:
     return f"{name} {getattr(first, name)} and {getattr(other, name)}"
+
+
+_HOW_TO_ADD = (
+    "; where the batch column is missing put it in front, for one cloud torch.nn.functional.pad(coords, (1, 0))"
+)
+
+
+def _columns(dims: int) -> str:
+    """[batch, x, y] for two axes."""
+    return f"[{', '.join(('batch', *'xyzt'[:dims]))}]"
 
 
 def _is_inside(extent: ops.CoordsExtent, sizes: list[int]) -> bool:

@@ -18,7 +18,8 @@ from pcperc.ops._checks import (
     positive_int,
     to_tuple,
 )
-from pcperc.sparse._checks import check_batch_size
+from pcperc.sparse._checks import batch_advice, check_batch_size
+from pcperc.sparse.arguments import NEW_POINTS, REPLACE_OF_POINTS, refuse_call, tells_arguments
 from pcperc.sparse.hints import Hints
 from pcperc.sparse.kernel_map_cache import KernelMapCache
 from pcperc.sparse.placement import Placement
@@ -46,6 +47,7 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
             (the first is named).
     """
 
+    @tells_arguments(write=NEW_POINTS)
     def __init__(self, coords: Tensor, feats: Tensor, batch_size: int | None = None):
         _check_coords(coords)
         dims = coords.shape[1] - 1
@@ -89,8 +91,13 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
         _check_feats(coords, feats)
         return cls.on_place(PointPlace(coords, batch_size, count), feats)
 
-    def replace(self, *, feats: Tensor) -> "PointTensor":
-        """Return a tensor with the same points, in the same order, and other features (N, any)."""
+    def replace(self, *given: object, feats: Tensor | None = None, **others: object) -> "PointTensor":
+        """Return a tensor with the same points, in the same order, and other features (N, any).
+
+        Called ``x.replace(feats=f)`` and no other way; what else is given ends in an error that says so.
+        """
+        if given or others:
+            refuse_call(self, "replace", REPLACE_OF_POINTS, given, others)
         _check_feats(self.coords, feats)
         return self.on_place(self._place, feats)
 
@@ -231,9 +238,18 @@ def _check_coords(coords: Tensor) -> None:
 
 
 def _check_feats(coords: Tensor, feats: Tensor) -> None:
+    rows = coords.shape[0]
+    if (  # in one expression, as of a SparseTensor
+        isinstance(feats, Tensor)
+        and feats.ndim == 2
+        and feats.shape[0] == rows
+        and feats.dtype in FLOAT_DTYPES
+        and feats.device == coords.device
+    ):
+        return
     check_tensor("PointTensor", "feats", feats)
-    if feats.ndim != 2 or feats.shape[0] != coords.shape[0] or feats.dtype not in FLOAT_DTYPES:
-        raise ValueError(f"PointTensor: feats must be ({coords.shape[0]}, C) floating point, got {describe(feats)}")
+    if feats.ndim != 2 or feats.shape[0] != rows or feats.dtype not in FLOAT_DTYPES:
+        raise ValueError(f"PointTensor: feats must be ({rows}, C) floating point, got {describe(feats)}")
     check_same_device("PointTensor", coords=coords, feats=feats)
 
 
@@ -250,4 +266,5 @@ def _check_values(coords: Tensor, batch_size: int | None) -> None:
         torch._assert_async(good.all(), f"PointTensor: coords must be {wanted}")
     elif not good.all():
         row = int((~good).int().argmax())
-        raise ValueError(f"PointTensor: coords must be {wanted}, got row {row} = {coords[row].tolist()}")
+        advice = batch_advice(coords, row, batch_size)
+        raise ValueError(f"PointTensor: coords must be {wanted}, got row {row} = {coords[row].tolist()}{advice}")

@@ -19,6 +19,7 @@ from pcperc.ops._checks import (
     to_tuple,
 )
 from pcperc.sparse._checks import check_batch_size, check_bounds, check_habits
+from pcperc.sparse.arguments import DENSE, NEW_SPARSE, REPLACE, refuse_call, tells_arguments
 from pcperc.sparse.arithmetic import Arithmetic
 from pcperc.sparse.batch_items import BatchItems
 from pcperc.sparse.hints import Hints
@@ -49,11 +50,13 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
             numbers, or fractions.Fraction on a finer lattice.
         kernel_maps: cache to share with other tensors of the same pass; a new one if None.
     Raises:
-        TypeError: not tensors, a size that is no whole number, or kernel_maps of another type.
+        TypeError: not tensors, a size that is no whole number, or kernel_maps of another type; other arguments, such
+            as another library's, end in what to write.
         ValueError: wrong shape, dtype or device; a row outside the batch or ``spatial_shape`` (the first is named).
             Repeated rows are found by the first layer or function that needs distinct ones.
     """
 
+    @tells_arguments(write=NEW_SPARSE)
     def __init__(
         self,
         coords: Tensor,
@@ -135,9 +138,18 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
         cells = mask.nonzero()
         return cls(cells.int(), grid.movedim(1, -1)[cells.unbind(1)], shape[0], spatial_shape=shape[1:])
 
-    def replace(self, *, feats: Tensor) -> "SparseTensor":
-        """Return a tensor with the same voxels, in the same order, and other features (M, any)."""
-        return self.on_topology(self._topology, feats, self._kernel_maps)
+    def replace(self, *given: object, feats: Tensor | None = None, **others: object) -> "SparseTensor":
+        """Return a tensor with the same voxels, in the same order, and other features (M, any).
+
+        Called ``x.replace(feats=f)`` and no other way; what else is given ends in an error that says so.
+        """
+        if given or others:  # layers call this: a wrapper around it would cost them a tenth of a microsecond each
+            refuse_call(self, "replace", REPLACE, given, others)
+        topology, cls = self._topology, type(self)
+        _check_feats(topology.coords, feats)
+        tensor = cls.__new__(cls)  # as on_topology, without the call to it
+        tensor._topology, tensor._feats, tensor._kernel_maps = topology, feats, self._kernel_maps
+        return tensor
 
     @property
     def coords(self) -> Tensor:
@@ -199,6 +211,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
             raise ValueError("SparseTensor.size: needs a spatial_shape, got an unbounded lattice")
         return torch.Size((self.batch_size, self.num_channels, *self.spatial_shape))
 
+    @tells_arguments(write=DENSE)
     def dense(self) -> Tensor:
         """Return (B, C, X, Y, Z) with zeros where there is no voxel. Differentiable in the features.
 

@@ -80,6 +80,8 @@ class Topology:
 
 def to_spacing(value: int | Fraction | Sequence[int | Fraction], dims: int) -> Spacing:
     """One number > 0 for each axis; a whole one as int, so that equal spacings look alike."""
+    if type(value) is int and value > 0:
+        return (value,) * dims
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * dims
     if any(isinstance(v, bool) or not isinstance(v, int | Fraction) for v in values):
         raise TypeError(f"SparseTensor: tensor_stride must be of whole numbers or Fractions, got {value!r}")

@@ -8,11 +8,12 @@ import pytest
 
 from pcperc.datasets import MAP_CLASSES
 from pcperc.datasets.modelnet40 import CATEGORIES as SHAPES
+from pcperc.datasets.shapenet_part_labels import CATEGORIES
 from pcperc.engine.class_counts import check_class_counts
 from pcperc.engine.config import ConfigError, load_config, plain_config, restored_config
 from pcperc.engine.file_samples import classes_of, label_map_of
 from pcperc.models.bevfusion import CenterTask
-from pcperc.models.pvcnn import frustum_pvcnn_kitti, pvcnn_s3dis
+from pcperc.models.pvcnn import frustum_pvcnn_kitti, pvcnn_s3dis, pvcnn_shapenet
 from tests.test_configs import CONFIGS
 
 
@@ -74,6 +75,51 @@ def test_classes_of_the_model_are_those_of_the_data(model, got):
     with contextlib.nullcontext() if got is None else pytest.raises(ConfigError, match=got):
         check_class_counts(model, Rooms(), Path("a.py"))
     check_class_counts(model, object(), Path("a.py"))
+
+
+class Shapes:
+    metainfo = {"classes": ("seat", "leg"), "categories": ("chair", "mug", "lamp")}
+
+
+def parts(told, preprocessed):
+    backbone = {"type": pvcnn_shapenet, "num_classes": 2, "num_categories": told}
+    return {"backbone": backbone, "data_preprocessor": {"type": "ShapePreprocessor", "num_categories": preprocessed}}
+
+
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [
+        (parts(3, 3), None),
+        (parts(0, 0), None),  # neither is told what a shape is
+        (
+            parts(16, 3),
+            r"a.py: model.backbone.num_categories must be 3, Shapes has 3 categories \(chair, mug, lamp\), got 16$",
+        ),
+        (parts(3, 2), "a.py: model.data_preprocessor.num_categories must be 3, .*, got 2$"),
+        (parts(3, 0), "a.py: model.data_preprocessor.num_categories must be 3, .*, got 0$"),
+        (parts(0, 3), "a.py: model.backbone.num_categories must be 3, .*, got 0$"),
+        (
+            {"data_preprocessor": {"type": "ShapePreprocessor"}},
+            "data_preprocessor.num_categories must be 3, .*, got 16$",
+        ),
+    ],
+)
+def test_categories_that_a_network_of_parts_is_told_are_those_of_the_data(model, got):
+    with contextlib.nullcontext() if got is None else pytest.raises(ConfigError, match=got):
+        check_class_counts(model, Shapes(), Path("a.py"))
+    data = Shapes()
+    data.metainfo = {"classes": Shapes.metainfo["classes"]}  # such as ModelNet40, whose classes these are
+    check_class_counts(model, data, Path("a.py"))
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if Path(path).stem.startswith(("shapenet", "parts"))])
+def test_configs_of_parts_have_the_categories_of_their_data(path):
+    cfg, data = load_config(path), Shapes()
+    data.metainfo = {"categories": CATEGORIES}
+    check_class_counts(cfg.model, data, path)
+    data.metainfo = {"categories": CATEGORIES[:-1]}
+    with pytest.raises(ConfigError, match=rf"{path}: model.backbone.num_categories must be 15, .*, got 16$"):
+        check_class_counts(cfg.model, data, path)
 
 
 def test_data_without_a_map_say_nothing_of_map_heads():

@@ -103,6 +103,15 @@ def test_a_network_of_another_number_of_classes_is_not_trained(blocks, tmp_path,
     assert (tmp_path / checkpoint.name).is_file()
 
 
+@pytest.mark.parametrize("key", ["backbone", "data_preprocessor"])
+def test_a_network_told_another_number_of_categories_is_not_trained(parts, tmp_path, key):
+    _, config, _ = parts
+    named = f"model.{key}.num_categories"
+    message = rf"tiny.py: {named} must be 16, ShapeNetPart has 16 categories \(Airplane, .*\), got 8$"
+    with pytest.raises(ConfigError, match=message):
+        train(TrainOptions(config, work_dir=tmp_path, device="cpu", overrides={named: 8}))
+
+
 def test_a_network_of_another_number_of_classes_is_neither_tested_nor_resumed(blocks, tmp_path, monkeypatch):
     """Its checkpoint may be older than the check, or its data another one now."""
     _, config, _ = blocks
@@ -253,6 +262,8 @@ def test_a_bad_file_does_not_stop_the_others(blocks, tmp_path, capsys):
         infer(options)
     printed = capsys.readouterr().out
     assert f"{files[1]} failed: cloud {files[1]} must have finite numbers" in printed
+    found = [f"{tmp_path}/out/{name}.npy.json: 200 points" for name in "ac"]  # of each file, not the last one alone
+    assert [line for line in printed.splitlines() if line.startswith(f"{tmp_path}/out/")] == found
     written = sorted(path.name for path in (tmp_path / "out").glob("*"))
     assert written == ["a.npy.json", "a.npy.label", "c.npy.json", "c.npy.label"]
     with pytest.raises(ValueError, match="^cloud .*b.npy must have finite numbers"):

@@ -45,6 +45,15 @@ def test_toy_config_is_fine():
             "custom_hooks[0]: SafeCheckpointHook has no argum",
         ),
         ("train_dataloader = dict(batch_size=0)", "train_dataloader.batch_size must be a whole number >= 1, got 0"),
+        (
+            "val_dataloader = dict(batch_size=1, num_worker=2)",
+            "cfg.py: val_dataloader has no key 'num_worker'; did you mean 'num_workers'?",
+        ),
+        (
+            "test_dataloader = dict(shuffle=True)",
+            "test_dataloader has no key 'shuffle' (known: batch_size, collate_fn, ",
+        ),
+        ("train_dataloader = [1]", "train_dataloader must be a dict, got [1]"),
         ("model = dict(", "SyntaxError"),
         ("model = 1 / 0", "ZeroDivisionError: division by zero"),
         ("with read_base():\n    from .nowhere import model", "nowhere.py not found"),
@@ -74,7 +83,12 @@ def test_missing_file_names_the_nearest():
 
 @pytest.mark.parametrize(
     ("key", "nearest"),
-    [("model.widht", "width"), ("optim_wraper.lr", "optim_wrapper"), ("train_cfg.max_epoch", "max_epochs")],
+    [
+        ("model.widht", "width"),
+        ("optim_wraper.lr", "optim_wrapper"),
+        ("train_cfg.max_epoch", "max_epochs"),
+        ("train_dataloader.pinmemory", "pin_memory"),
+    ],
 )
 def test_override_of_a_key_that_nobody_reads(key, nearest):
     last = re.escape(key.split(".")[0 if key.startswith("optim") else -1])
@@ -108,6 +122,7 @@ def test_override_of_another_kind(key, value, expected):
         ("seed", None),
         ("model.width", [3]),
         ("default_hooks.checkpoint", None),
+        ("train_dataloader.pin_memory", True),  # not in the config
     ],
 )
 def test_override_that_only_looks_different(key, value):

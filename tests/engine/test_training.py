@@ -11,6 +11,7 @@ import torch
 from pcperc.engine.checkpoint import CheckpointError, load_checkpoint
 from pcperc.engine.config import ConfigError
 from pcperc.engine.data import DataMissing
+from pcperc.engine.loop import build_dataloader
 from pcperc.engine.training import default_work_dir, train
 from pcperc.simulation.folder import write_folder
 from tests.engine.helpers import TOY, options, read_losses, run_tool
@@ -187,8 +188,12 @@ def test_too_few_samples_for_a_batch(configs, tmp_path):
 
 def test_unknown_key_of_a_loader(configs, tmp_path):
     plain = configs("a.py", "train_dataloader.merge(dict(batchsize=5))")
-    with pytest.raises(TypeError, match="dataloader: unknown key 'batchsize' .known: dataset, sampler, batch_size"):
+    message = f"{plain}: train_dataloader has no key 'batchsize'; did you mean 'batch_size'?"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         train(options(plain, tmp_path))
+    assert not (tmp_path / "work").exists()
+    with pytest.raises(TypeError, match="^dataloader: unknown key 'batchsize'; did you mean 'batch_size'?"):
+        build_dataloader({"batchsize": 5}, seed=0)
 
 
 def test_seed_decides(configs, tmp_path):

@@ -3,6 +3,8 @@
 
 import copy
 import inspect
+import pickle
+import re
 
 import pytest
 
@@ -64,6 +66,41 @@ def test_a_missing_argument_is_named():
         spnn.SparseMaxPool2d(stride=2)
 
 
+@pytest.mark.parametrize(
+    ("layer", "needed"),
+    [
+        (spnn.SubMConv3d, "in_channels"),
+        (spnn.SparseInverseConv2d, "in_channels"),
+        (spnn.SparseMaxPool3d, "kernel_size"),
+        (spnn.SparseMaxUnpool1d, "kernel_size"),
+        (spnn.PVConv, "in_channels"),
+        (spnn.BatchNorm, "num_features"),
+        (spnn.SyncBatchNorm, "num_features"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_layer_that_is_given_nothing_says_what_it_needs(layer, needed):
+    """Python names the class that defines __init__, which nobody wrote."""
+    with pytest.raises(TypeError) as caught:
+        layer()
+    wanted = f"{layer.__name__}: missing a required argument: '{needed}'; its arguments are ({needed}"
+    assert str(caught.value).startswith(wanted)
+
+
+def test_every_layer_that_is_given_nothing_names_itself():
+    layers = [getattr(spnn, name) for name in spnn.__all__ if inspect.isclass(getattr(spnn, name))]
+    for layer in layers:
+        try:
+            layer()
+        except TypeError as error:
+            assert re.match(rf"{layer.__name__}(: |\.__init__\(\) )missing ", str(error)), layer
+
+
+def test_layers_are_pickled_as_before():
+    norm = pickle.loads(pickle.dumps(spnn.BatchNorm(3)))
+    assert norm.num_features == 3 and copy.copy(spnn.SparseMaxPool3d(2)).kernel_size == (2, 2, 2)
+
+
 def test_signatures_and_copies_stay_as_they_are():
     assert list(inspect.signature(spnn.SubMConv3d).parameters)[:4] == [
         "in_channels",
@@ -99,3 +136,19 @@ def test_a_layer_of_a_users_own_has_the_arguments_that_it_says():
     assert Named(4, label="a").label == "a"
     with pytest.raises(TypeError, match=r"Named: .*'dilation'; its arguments are \(channels, \*, label\)"):
         Named(4, label="a", dilation=2)
+
+
+class Strided(spnn.SparseConv3d):
+    """A layer of a user's own that gives its base an argument too many."""
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, 3, indice_key="a")
+
+
+def test_a_call_to_the_base_of_a_users_own_layer_is_told_too():
+    with pytest.raises(
+        TypeError, match=r"^Strided: got an unexpected .* 'indice_key'; .* \(in_channels, out_channels, k"
+    ):
+        Strided(4)
+    with pytest.raises(TypeError, match=r"^Strided: missing .* 'channels'; its arguments are \(channels\)\. docs"):
+        Strided()

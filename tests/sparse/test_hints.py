@@ -15,6 +15,7 @@ from pcperc import PointTensor, SparseTensor
 from pcperc.foreign_names import ATTRIBUTES, ATTRIBUTES_OF_ROWS
 from tests.ops.clouds import coords_of
 
+ADD_BATCH = "where the batch column is missing put it in front, for one cloud torch.nn.functional.pad(coords, (1, 0))"
 COORDS = coords_of((0, 1, 2, 3), (0, 4, 5, 6))
 
 
@@ -168,15 +169,49 @@ def test_coords_without_batch_column_are_told_by_a_lattice_of_more_axes(lattice)
     ((name, value),) = lattice.items()
     wanted = f"SparseTensor: {name} must be one number or 2, one for each axis behind the batch column of coords"
     with pytest.raises(
-        ValueError, match=re.escape(f"{wanted}, got {value}; 3 axes need coords (M, 4) [batch, x, ...]")
+        ValueError, match=re.escape(f"{wanted}, got {value}; 3 axes need coords (M, 4) [batch, x, y, z]; {ADD_BATCH}")
     ):
         SparseTensor(COORDS[:, 1:].contiguous(), torch.ones(2, 4), **lattice)
 
 
 def test_coords_without_batch_column_are_told_by_a_layer_of_more_axes():
     x = SparseTensor(COORDS[:, 1:].contiguous(), torch.ones(2, 4))
-    wanted = r"^SubMConv3d: input must have 3 spatial axes, got 2; are coords \(M, 4\), the batch index before x\?$"
+    wanted = r"^SubMConv3d: input must have 3 spatial axes, got 2; are coords \(M, 4\), the batch index before x\? "
     with pytest.raises(ValueError, match=wanted):
         spnn.SubMConv3d(4, 4, 3)(x)
     with pytest.raises(ValueError, match=r"^SubMConv4d: input must have 4 spatial axes, got 2$"):
         spnn.SubMConv4d(4, 4, 3)(x)
+
+
+def test_x_y_z_alone_say_how_they_get_a_batch_column():
+    xyz = COORDS[:, 1:].contiguous()
+    for made in (lambda: SparseTensor(xyz, torch.ones(2, 4), 1), lambda: SparseTensor(-xyz, torch.ones(2, 4))):
+        with pytest.raises(
+            ValueError, match=r"^SparseTensor: coords row 0 = .* is outside batch_size .*; coords are "
+        ) as e:
+            made()
+        assert str(e.value).endswith(f"; coords are [batch, x, y]; {ADD_BATCH}")
+    with pytest.raises(ValueError, match=re.escape(f"the first column of coords, which is [batch, x, y]; {ADD_BATCH}")):
+        SparseTensor(xyz + 2000, torch.ones(2, 4))
+    with pytest.raises(
+        ValueError, match=re.escape(f"got row 0 = [1.5, 2.5, 3.5]; coords are [batch, x, y]; {ADD_BATCH}")
+    ):
+        PointTensor(xyz + 0.5, torch.ones(2, 4))
+    x = SparseTensor(nn.functional.pad(xyz, (1, 0)), torch.ones(2, 4), 1)
+    assert torch.equal(x.coords, COORDS)
+
+
+def test_a_batch_column_that_is_the_last_one_is_told():
+    last = torch.roll(COORDS, -1, 1)
+    with pytest.raises(
+        ValueError, match=r"\[batch, x, y, z\]; .*; where it is the last one, torch\.roll\(coords, 1, 1\)$"
+    ):
+        SparseTensor(last, torch.ones(2, 4), 1)
+    assert torch.equal(torch.roll(last, 1, 1), COORDS)
+
+
+def test_of_a_row_in_the_batch_nothing_is_said_of_columns():
+    with pytest.raises(ValueError, match=r"^SparseTensor: coords row 1 = .* spatial_shape \(4, 4, 4\)$"):
+        SparseTensor(COORDS, torch.ones(2, 4), 1, spatial_shape=4)
+    with pytest.raises(ValueError, match=r"got row 1 = \[0.0, nan, 5.0, 6.0\]$"):
+        PointTensor(torch.where(COORDS == 4, torch.nan, COORDS.float()), torch.ones(2, 4), 1)
