@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LOW = {"registry", "geometry", "files", "tables", "foreign_names"}
+LOW = {"registry", "geometry", "files", "tables", "foreign_names", "simulated"}
 ALLOWED = {
     "registry": set(),
     "geometry": set(),
     "files": set(),
     "foreign_names": set(),
+    "simulated": set(),
     "tables": {"files"},
     "ops": {"geometry"},
     "sparse": {"ops"} | LOW,

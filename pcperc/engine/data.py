@@ -17,8 +17,8 @@ from pcperc.datasets.nuscenes_prepare import prepare_nuscenes_for_training
 from pcperc.engine.config import ConfigError, load_config
 from pcperc.engine.messages import say
 from pcperc.registry import DATASETS, resolve_type
+from pcperc.simulated import SIMULATION_STAMP, is_simulated_root
 
-SIMULATION_STAMP = "simulation.json"  # pcperc.simulation writes it, which only tools import
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
@@ -34,7 +34,7 @@ def data_is_there(cfg: Config) -> bool:
 
 def is_simulated(cfg: Config) -> bool:
     """True where the simulator left its mark in the folder of the config's data set."""
-    return cfg.get("data_root") is not None and (Path(cfg.data_root) / SIMULATION_STAMP).is_file()
+    return is_simulated_root(cfg.get("data_root"))
 
 
 def choose_profile(path: str | Path, wanted: str | None, overrides: dict | None = None) -> tuple[Config, Path, str]:

@@ -24,10 +24,20 @@ class EventFrames(Sequence):
     Args:
         dataset: of events. indices: which, in which order. predict: from index and sample to clusters, or None.
         simulated: the pictures say so.
+        trained_on_simulated: of which indices they say that the network of the predictions saw simulated data.
     """
 
-    def __init__(self, dataset: CalorimeterHits, indices: Sequence[int], predict: Predict, *, simulated: bool) -> None:
+    def __init__(
+        self,
+        dataset: CalorimeterHits,
+        indices: Sequence[int],
+        predict: Predict,
+        *,
+        simulated: bool,
+        trained_on_simulated: Callable[[int], bool] = lambda index: False,
+    ) -> None:
         self.dataset, self.indices, self.predict, self.simulated = dataset, list(indices), predict, simulated
+        self.trained_on_simulated = trained_on_simulated
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -36,7 +46,8 @@ class EventFrames(Sequence):
         index = self.indices[position]
         sample = self.dataset.read_sample(index)
         found = self.predict(index, sample)
-        return EventFrame.from_sample(sample, predictions=found, simulated=self.simulated)
+        trained = self.trained_on_simulated(index)
+        return EventFrame.from_sample(sample, predictions=found, simulated=self.simulated, trained_on_simulated=trained)
 
 
 def show_events(frames: EventFrames, save: Path | None, color_by: str | None) -> list[Path]:

@@ -85,6 +85,10 @@ class InferredFiles:
         parts = {key: read(self, path, record[key], sample) for key, read in _PARTS.items() if key in record}
         return next(iter(parts.values())) if len(parts) == 1 else parts or None
 
+    def trained_on_simulated(self, index: int) -> bool:
+        """Return whether the network of a result was trained on simulated data; False where the result does not say."""
+        return bool(self.records[index].get("trained_on_simulated_data"))
+
     def _check_kind(self, path: Path, record: dict) -> None:
         of = self.kind.__name__
         for key, kind in (("clusters", CalorimeterHits), ("class", ModelNet40)):

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,15 @@ Prediction = Detections | PointLabels | MapPrediction
 Predict = Callable[[int, dict], Prediction | dict[str, Prediction] | None]
 
 
+class OpenedPredictions(NamedTuple):
+    """A data set and where the predictions of its samples come from."""
+
+    cfg: Config
+    dataset: Any
+    predict: Predict
+    trained_on_simulated: bool = False  # of a checkpoint; files of results do not say
+
+
 def open_predictions(
     config: Path,
     *,
@@ -36,7 +45,7 @@ def open_predictions(
     split: str | None = None,
     data_root: str | None = None,
     device: str | None = None,
-) -> tuple[Config, Any, Predict]:
+) -> OpenedPredictions:
     """Return the config, the data set and what gives the predictions of its samples: None for each without a source.
 
     Args:
@@ -52,18 +61,20 @@ def open_predictions(
         opened = open_checkpoint(checkpoint, config, data_root=data_root)
         cfg = Config(dict(opened.cfg.items()))
         dataset = build_test_dataset(cfg, split)
-        return cfg, dataset, _from_model(build_model(opened, on_device), dataset)
+        predict = _from_model(build_model(opened, on_device), dataset)
+        return OpenedPredictions(cfg, dataset, predict, trained_on_simulated=opened.simulated)
     candidates = configs_with_data(config, data_root)
     if results is None:
         cfg = candidates[0]
-        return cfg, build_test_dataset(cfg, split), lambda index, sample: None
+        return OpenedPredictions(cfg, build_test_dataset(cfg, split), lambda index, sample: None)
     if results.is_dir():
         return _with_label_files(results, config, candidates, split)
     rows, tracked = _read_any_results(results)
     for cfg in candidates:
         dataset = build_test_dataset(cfg, split)
         if all(dataset.read_record(index)["sample_token"] in rows for index in range(len(dataset))):
-            return cfg, dataset, (TrackPredictions if tracked else _from_results)(rows, dataset)
+            predict = (TrackPredictions if tracked else _from_results)(rows, dataset)
+            return OpenedPredictions(cfg, dataset, predict)
     raise ConfigError(
         f"{results} must hold every sample of {split or 'the test split'} of {config}, "
         f"but lacks some; --split and --data-root choose other data"
@@ -80,14 +91,12 @@ def _read_any_results(path: Path) -> tuple[dict[str, list[dict]], bool]:
         return read_tracking_results(path), True
 
 
-def _with_label_files(
-    folder: Path, config: Path, candidates: Sequence[Config], split: str | None
-) -> tuple[Config, Any, Predict]:
+def _with_label_files(folder: Path, config: Path, candidates: Sequence[Config], split: str | None) -> OpenedPredictions:
     """Take the predictions that tools/test.py wrote into a folder for SemanticKITTI."""
     for cfg in candidates:
         dataset = build_test_dataset(cfg, split)
         if isinstance(dataset, SemanticKITTI):
-            return cfg, dataset, _from_label_files(folder, dataset)
+            return OpenedPredictions(cfg, dataset, _from_label_files(folder, dataset))
     raise ConfigError(f"{folder}: a folder must be of SemanticKITTI predictions, {config} has none")
 
 

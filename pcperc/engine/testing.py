@@ -14,7 +14,7 @@ from torch import nn
 from pcperc.datasets import KITTIFrustums
 from pcperc.engine.class_counts import check_class_counts
 from pcperc.engine.config import ConfigError, plain_config
-from pcperc.engine.data import provide_data
+from pcperc.engine.data import is_simulated, provide_data
 from pcperc.engine.distributed import barrier, is_main, pick_device, start_process_group, stop_process_group
 from pcperc.engine.evaluations import DEFAULT_CONFIGS as DEFAULT_CONFIGS
 from pcperc.engine.evaluations import EVALUATIONS, WITH_FILES, WITH_FORMAT_ONLY
@@ -236,9 +236,9 @@ def _record(opened: LoadedCheckpoint, cfg: Config) -> RunRecord:
 
 
 def _data_name(cfg: Config) -> str:
-    """Return root and split; names of simulated splits and versions carry "sim"."""
+    """Return root and split, and whether it is simulated."""
     split = cfg.test_dataloader.dataset.get("split", "")
-    simulated = "simulated data: " if "sim" in f"{split} {cfg.get('data_version', '')}" else ""
+    simulated = "simulated data: " if is_simulated(cfg) else ""
     return f"{simulated}{cfg.get('data_root', 'its data')} {split}".strip()
 
 

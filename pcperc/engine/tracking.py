@@ -27,6 +27,7 @@ from pcperc.evaluation.nuscenes_tracking import require_tracking_devkit
 from pcperc.evaluation.nuscenes_tracking_results import TRACKING_RESULTS_NAME
 from pcperc.files import only_writer
 from pcperc.geometry import Detections
+from pcperc.simulated import simulated_note
 from pcperc.tracking import TRACKERS
 
 # Scores of true boxes: annotators follow an object while no point lies in its box, but such boxes are not scored.
@@ -73,8 +74,7 @@ def track(options: TrackOptions) -> dict[str, float]:
     with only_writer(work_dir, "testing"):  # the file of results has the same name in every run
         path = write_tracking_results(work_dir / TRACKING_RESULTS_NAME, tracks, classes=dataset.classes)
         summary = evaluate_tracking(path, **where, output_dir=work_dir)
-    simulated = ", simulated data" if "sim" in f"{meta['version']} {meta['split']}" else ""
-    title = f"nuScenes tracking of {what} by {options.tracker}{simulated}"
+    title = f"nuScenes tracking of {what} by {options.tracker}{simulated_note(meta)}"
     say(format_tracking_summary(summary, title=title))
     say(f"tracks: {path}")
     return flat_tracking_metrics(summary)

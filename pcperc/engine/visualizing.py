@@ -11,6 +11,7 @@ import numpy as np
 from pcperc.datasets import CalorimeterHits
 from pcperc.engine.cloud_visualizing import CLOUDS, show_clouds
 from pcperc.engine.config import ConfigError
+from pcperc.engine.data import is_simulated
 from pcperc.engine.event_visualizing import EventFrames, show_events
 from pcperc.engine.inferred_files import InferredFiles, find_results, kind_of, open_results
 from pcperc.engine.prediction_sources import Predict, TrackPredictions, open_predictions
@@ -51,6 +52,7 @@ class _View(NamedTuple):
     description: dict  # the data set's in the config
     predict: Predict
     simulated: bool
+    trained_on_simulated: Callable[[int], bool]  # of a sample's index: whether the network of its predictions was
 
 
 def visualize(options: VisualizeOptions) -> list[Path]:
@@ -86,12 +88,12 @@ def _open_files(options: VisualizeOptions) -> _View | None:
             given = name.replace("_", "-")
             raise ConfigError(f"visualize: --{given} is for samples of a data set, {options.results} is of files")
     cfg, files = open_results(found, options.config)
-    return _View(files, cfg.test_dataloader.dataset, files.predict, simulated=False)
+    return _View(files, cfg.test_dataloader.dataset, files.predict, False, files.trained_on_simulated)
 
 
 def _open_samples(options: VisualizeOptions) -> _View:
     """Return the samples of the config's data set, and what gives their predictions."""
-    cfg, dataset, predict = open_predictions(
+    cfg, dataset, predict, trained_on_simulated = open_predictions(
         options.config,
         checkpoint=options.checkpoint,
         results=options.results,
@@ -100,8 +102,7 @@ def _open_samples(options: VisualizeOptions) -> _View:
         device=options.device,
     )
     description = cfg.test_dataloader.dataset
-    simulated = "sim" in f"{cfg.get('data_version', '')} {description.get('split', '')}"
-    return _View(dataset, description, predict, simulated)
+    return _View(dataset, description, predict, is_simulated(cfg), lambda index: trained_on_simulated)
 
 
 def _show_clouds(view: _View, options: VisualizeOptions) -> list[Path]:
@@ -118,7 +119,8 @@ def _show_events(view: _View, options: VisualizeOptions) -> list[Path]:
     indices = _chosen_samples(view.dataset, options)
     if options.gif is not None:
         raise ConfigError("visualize: --gif is for scenes, events have none")
-    events = EventFrames(view.dataset, indices, view.predict, simulated=view.simulated)
+    told = dict(simulated=view.simulated, trained_on_simulated=view.trained_on_simulated)
+    events = EventFrames(view.dataset, indices, view.predict, **told)
     return show_events(events, options.save, options.color_by)
 
 

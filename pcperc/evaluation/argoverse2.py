@@ -20,6 +20,7 @@ from pcperc.evaluation.nuscenes_results import check_finite_boxes
 from pcperc.evaluation.report import table_text, write_report
 from pcperc.geometry import Detections
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 from pcperc.tables import read_table, write_table
 
 RESULTS_NAME = "detections_av2.feather"
@@ -163,8 +164,7 @@ class Argoverse2Metric(MetricBySample):
             scores = {name: dict(worst) for name in (*CATEGORIES, "AVERAGE_METRICS")}
         present = _categories_of(Path(meta["root"]) / meta["split"], [token for token, _ in results])
         mean = {key: float(np.mean([scores[name][key] for name in present])) for key in SCORES}
-        simulated = " (simulated data)" if "sim" in f"{meta['root']} {meta['split']}" else ""
-        title = f"Argoverse 2 detection, {meta['split']}{simulated}"
+        title = f"Argoverse 2 detection, {meta['split']}{simulated_note(meta)}"
         table = _table(title, scores, present, mean)
         metrics = {"mAP": mean["AP"], "CDS": mean["CDS"], "mAP_all": scores["AVERAGE_METRICS"]["AP"]}
         metrics |= {f"{name}/{key}": scores[name][key] for name in present for key in SCORES}

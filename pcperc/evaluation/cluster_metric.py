@@ -21,6 +21,7 @@ from pcperc.files import write_arrays, write_text
 from pcperc.geometry import HitClusters
 from pcperc.geometry.calorimeter import HIT_CLASSES
 from pcperc.registry import METRICS
+from pcperc.simulated import is_simulated_root
 
 SCORES_NAME, TABLE_NAME = "cluster_scores.json", "cluster_table.npz"
 ENERGY_EDGES = (1.0, 3.0, 10.0, 20.0, 40.0, 80.0, 200.0)  # GeV that a shower left in hits
@@ -71,9 +72,9 @@ class CalorimeterMetric(MetricBySample):
         """Score (sample_token, counts, table) of each sample."""
         scores = cluster_scores([counts for _, counts, _ in results], self.classes)
         table = ClusterTable.joined([table for _, _, table in results])
-        split = str((self.dataset_meta or {}).get("split", ""))
-        simulated = " (simulated, GFlash)" if "sim" in split else ""
-        title = f"calorimeter clusters, {len(results)} events {split}".strip() + simulated
+        meta = self.dataset_meta or {}
+        simulated = " (simulated, GFlash)" if is_simulated_root(meta.get("root")) else ""
+        title = f"calorimeter clusters, {len(results)} events {meta.get('split', '')}".strip() + simulated
         print_log("\n" + format_cluster_scores(scores, self.classes, title=title), logger="current", level=logging.INFO)
         overall = {
             "efficiency": float(table.found.mean()) if len(table.found) else float("nan"),

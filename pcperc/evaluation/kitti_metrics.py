@@ -27,6 +27,7 @@ from pcperc.files import write_text
 from pcperc.geometry import Detections
 from pcperc.geometry.kitti import KITTICalibration, alpha_of, boxes_on_image, boxes_to_kitti, lidar_to_upright
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 
 RESULTS_NAME = "kitti_results"
 
@@ -87,7 +88,7 @@ class KITTIMetric(MetricBySample):
         truth = [read_objects(labels / f"{frame}.txt") for frame in frames]
         scores = kitti_scores(truth, found, classes=self._meta("classes"))
         split = str(self._meta("split"))
-        title = f"{self.title} {split}, average precision in percent" + (" (simulated data)" if "sim" in split else "")
+        title = f"{self.title} {split}, average precision in percent" + simulated_note(self.dataset_meta)
         table, flat = format_kitti_scores(scores, title=title), flat_scores(scores)
         print_log("\n" + table, logger="current", level=logging.INFO)
         if self.output_dir is not None:

@@ -17,6 +17,7 @@ from pcperc.evaluation.by_sample import MetricBySample
 from pcperc.evaluation.report import table_text, write_report
 from pcperc.geometry import MapPrediction
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 
 # Of the probability; Liu et al., BEVFusion, ICRA 2023, section IV.
 THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
@@ -114,7 +115,7 @@ class MapMetric(MetricBySample):
             raise ValueError("MapMetric: map_classes must be in the metainfo of the data set (with_map=True), or given")
         scores = map_scores(sum(counts for _, counts in results), classes)
         names = f"{meta.get('version', '')} {meta.get('split', '')}".strip()
-        title = f"BEV map segmentation, {names}" + (" (simulated data)" if "sim" in names else "")
+        title = f"BEV map segmentation, {names}" + simulated_note(meta)
         table = format_map_scores(scores, classes, title=title)
         print_log("\n" + table, logger="current", level=logging.INFO)
         if self.output_dir is not None:

@@ -20,6 +20,7 @@ from pcperc.evaluation.nuscenes_results import read_results, write_results
 from pcperc.files import write_text
 from pcperc.geometry import Detections
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 
 RESULTS_NAME = "results_nusc.json"
 ERRORS = {"trans_err": "ATE", "scale_err": "ASE", "orient_err": "AOE", "vel_err": "AVE", "attr_err": "AAE"}
@@ -204,7 +205,6 @@ class NuScenesMetric(MetricBySample):
             return {}
         where = {key: meta[key] for key in ("root", "version", "split")}
         summary = evaluate_results(path, **where, output_dir=output_dir, plots=self.plots)
-        simulated = " (simulated data)" if "sim" in f"{meta['version']} {meta['split']}" else ""
-        title = f"nuScenes detection, {meta['version']} {meta['split']}{simulated}"
+        title = f"nuScenes detection, {meta['version']} {meta['split']}{simulated_note(meta)}"
         print_log("\n" + format_summary(summary, title=title), logger="current", level=logging.INFO)
         return flat_metrics(summary)

@@ -27,6 +27,7 @@ from pcperc.evaluation.nuscenes_tracking_results import (
 from pcperc.files import write_text
 from pcperc.geometry import Detections, Tracks, transform_boxes
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 from pcperc.tracking import TRACKERS, Tracker
 
 TRACKING_SUMMARY_NAME = "tracking_summary.json"
@@ -205,7 +206,6 @@ class NuScenesTrackingMetric(NuScenesMetric):
             return {}
         where = {key: meta[key] for key in ("root", "version", "split")}
         summary = evaluate_tracking(path, **where, output_dir=output_dir)
-        simulated = " (simulated data)" if "sim" in f"{meta['version']} {meta['split']}" else ""
-        title = f"nuScenes tracking by {self.tracker}, {meta['version']} {meta['split']}{simulated}"
+        title = f"nuScenes tracking by {self.tracker}, {meta['version']} {meta['split']}{simulated_note(meta)}"
         print_log("\n" + format_tracking_summary(summary, title=title), logger="current", level=logging.INFO)
         return flat_tracking_metrics(summary)

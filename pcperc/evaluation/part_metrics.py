@@ -17,6 +17,7 @@ from pcperc.evaluation.parts import format_part_scores, part_scores, shape_iou
 from pcperc.evaluation.report import write_report
 from pcperc.geometry import PointLabels
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 
 
 @METRICS.register_module()
@@ -57,7 +58,7 @@ class ShapeNetPartMetric(MetricBySample):
             ious[category].append(iou)
         scores = part_scores(ious)
         split = str((self.dataset_meta or {}).get("split", ""))
-        title = f"{self.title} {split}".strip() + (" (simulated data)" if "sim" in split else "")
+        title = f"{self.title} {split}".strip() + simulated_note(self.dataset_meta)
         table = format_part_scores(ious, title=title)
         print_log("\n" + table, logger="current", level=logging.INFO)
         if self.output_dir is not None:

@@ -25,6 +25,7 @@ from pcperc.evaluation.segmentation_files import (
 from pcperc.files import write_text
 from pcperc.geometry import PointLabels
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 
 SCORES_NAME = "segmentation_scores.json"
 
@@ -99,7 +100,7 @@ class SegmentationMetric(MetricBySample):
         total = sum((confusion for _, confusion in results), np.zeros((len(classes), len(classes) + 1), np.int64))
         scores = scores_of(total, classes, absent=self.absent)
         split = str((self.dataset_meta or {}).get("split", ""))
-        title = f"{self.title} {split}".strip() + (" (simulated data)" if "sim" in split else "")
+        title = f"{self.title} {split}".strip() + simulated_note(self.dataset_meta)
         text = format_scores(total, classes, title=title, absent=self.absent)
         print_log("\n" + text, logger="current", level=logging.INFO)
         if self.output_dir is not None:

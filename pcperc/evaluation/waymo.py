@@ -25,6 +25,7 @@ from pcperc.evaluation.report import table_text, write_report
 from pcperc.geometry import Detections, wrap_angle
 from pcperc.ops import box_iou_3d
 from pcperc.registry import METRICS
+from pcperc.simulated import simulated_note
 
 MIN_OVERLAP = {"VEHICLE": 0.7, "PEDESTRIAN": 0.5, "CYCLIST": 0.5}  # intersection over union of volumes
 LEVELS = (1, 2)
@@ -141,7 +142,7 @@ class WaymoMetric(MetricBySample):
         for kind in kinds:
             values = [row[kind] for row in scores.values() if row[kind] == row[kind]]
             flat[f"m{kind}"] = float(np.mean(values)) if values else float("nan")
-        title = f"Waymo detection, {meta.get('split', '')} (our own AP and APH)"
+        title = f"Waymo detection, {meta.get('split', '')} (our own AP and APH){simulated_note(meta)}"
         table = Table(title=title, title_justify="left")
         table.add_column("class")
         for kind in kinds:

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from pcperc.engine.config import ConfigError
-from pcperc.engine.data import build_test_dataset
+from pcperc.engine.data import build_test_dataset, is_simulated
 from pcperc.engine.loading import LoadedCheckpoint, build_model
 from pcperc.models.spvnas import SPVNAS, Subnet
 from pcperc.search.costs import SubnetCosts, latency_ms
@@ -49,7 +49,7 @@ class LimitedSubnets:
         )
         self.supernet, self.limits = supernet, limits
         self.split, self.is_test_split = split or test_split, split in (None, test_split)
-        self.simulated = "simulated data: " if supernet.simulated or "sim" in self.split else ""
+        self.simulated = "simulated data: " if supernet.simulated or is_simulated(supernet.cfg) else ""
         # What the results follow from, for files of results.
         self.settings: dict[str, Any] = {"scans": scans, "calibration_scans": calibration_scans}
         self.settings |= {"limits": limits, "split": self.split}

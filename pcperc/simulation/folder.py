@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-STAMP = "simulation.json"  # written last: says with which settings a root was made
+from pcperc.simulated import SIMULATION_STAMP
 
 
 def write_folder(
@@ -21,7 +21,7 @@ def write_folder(
     The data set is built beside ``out`` and renamed at the end, so ``out`` is complete whenever it exists.
 
     Args:
-        out: folder of the data set. stamp: what ``STAMP`` holds; it fixes every byte of the result.
+        out: folder of the data set. stamp: what ``SIMULATION_STAMP`` holds; it fixes every byte of the result.
         write: fills the folder that it is given. part: a folder that every complete data set has.
         overwrite: replace a simulated data set of other settings. A folder that the simulator did not write is never
             touched.
@@ -38,7 +38,7 @@ def write_folder(
     try:
         partial.mkdir(parents=True)
         write(partial)
-        (partial / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
+        (partial / SIMULATION_STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
         if _reusable(out, stamp, part, overwrite):  # another process finished the same set meanwhile
             shutil.rmtree(partial)
             return False
@@ -72,7 +72,7 @@ def _reusable(out: Path, stamp: dict, part: str, overwrite: bool) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
-        found = json.loads((out / STAMP).read_text(encoding="utf-8"))
+        found = json.loads((out / SIMULATION_STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise FileExistsError(
             f"simulate: {out} exists and was not written by the simulator; choose another --out"

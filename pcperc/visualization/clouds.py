@@ -88,7 +88,8 @@ def draw_parts(
     Args:
         points: (N, >= 3), y up.
         names: part number to name of the parts of the category.
-        truth, predicted: (N,) part numbers; at least one of them. Other numbers than those of ``names`` are grey.
+        truth, predicted: (N,) part numbers; at least one of them. Other numbers than those of ``names`` are grey. Of
+            errors, what is right is grey too, and what is wrong has a colour that no part has.
         title: written above. simulated: the picture says so. size: of a view in pixels.
     Returns:
         (H, W, 3) uint8 RGB, a view for each and a legend.
@@ -166,8 +167,11 @@ def _views(op, count: int, table, legend, truth, predicted, *, rgb=None) -> tupl
             views[name] = _colors_of(np.asarray(labels), table)
     if truth is not None and predicted is not None:
         right = np.where(np.asarray(truth) == np.asarray(predicted), 1, 0)
-        views["error"] = np.array([WRONG, RIGHT, UNSCORED], np.uint8)[np.where(np.asarray(truth) == IGNORED, 2, right)]
-        legend = {**legend, "right": RIGHT, "wrong": WRONG}
+        unscored = np.asarray(truth) == IGNORED
+        views["error"] = np.array([WRONG, RIGHT, UNSCORED], np.uint8)[np.where(unscored, 2, right)]
+        legend = {**legend, "error: right": RIGHT, "error: wrong": WRONG}
+        if unscored.any():
+            legend["error: not scored"] = UNSCORED
     return views, legend
 
 

@@ -9,23 +9,26 @@ from pcperc.visualization.event_frame import EventFrame
 from pcperc.visualization.frame import PREDICTION, TRUTH
 
 COLORINGS = ("cluster", "class")
-CLASS_COLORS = {"noise": MUTED, "electromagnetic": (64, 156, 255), "hadronic": (255, 120, 50)}
+IN_NO_CLUSTER = (92, 98, 108)
+FURTHER = (214, 218, 226)  # of clusters without a colour of their own
+UNKNOWN = MUTED  # where nobody said what a hit is
+CLASS_COLORS = {"noise": IN_NO_CLUSTER, "electromagnetic": (64, 156, 255), "hadronic": (255, 120, 50)}
 CLUSTER_COLORS = (
     *((255, 80, 70), (64, 156, 255), (48, 209, 88), (255, 214, 10), (255, 120, 200), (175, 100, 255)),
     *((0, 230, 200), (255, 140, 0), *OTHER_COLORS),
     *((200, 150, 100), (40, 150, 60), (190, 60, 130), (150, 90, 30), (0, 140, 150), (255, 190, 170)),
 )
 NUM_COLORED = len(CLUSTER_COLORS)  # clusters of an event, those of most energy; more would be told apart by nobody
-FURTHER = (162, 166, 174)  # of all other clusters
 
 
 def colors_of_hits(frame: EventFrame, *, by: str = "cluster") -> dict[str, np.ndarray]:
     """Return (N, 3) uint8 RGB for each layer of the frame.
 
     Args:
-        by: "cluster" or "class". By cluster the `NUM_COLORED` of most energy have a colour each, others are light grey;
-            hits in no cluster are grey. A predicted one has the colour of the true one that it shares most energy with,
-            if that is half of its own or more and no other one has more of it. By class, truth without classes is grey.
+        by: "cluster" or "class". By cluster the `NUM_COLORED` of most energy have a colour each, others are nearly
+            white; hits in none are dark grey. A predicted one has the colour of the true one that it shares most energy
+            with, if that is half of its own or more and no other one has more of it. By class, noise is dark grey.
+            Truth without classes, and hits with neither truth nor prediction, are `UNKNOWN`.
     Raises:
         ValueError: another name.
     """
@@ -33,16 +36,17 @@ def colors_of_hits(frame: EventFrame, *, by: str = "cluster") -> dict[str, np.nd
         raise ValueError(f"colors_of_hits: by must be one of {', '.join(COLORINGS)}, got {by!r}")
     if by == "class":
         table = np.array([CLASS_COLORS[name] for name in HIT_CLASSES], np.uint8)
-        unknown = np.full((len(frame.hits), 3), MUTED, np.uint8)
-        layers = frame.layers()
-        return {kind: unknown if lacks_classes(frame, kind) else table[found.labels] for kind, found in layers}
-    table = np.array([*CLUSTER_COLORS, FURTHER, MUTED], np.uint8)  # the last also at index -1
-    return {kind: table[number] for kind, number in color_numbers(frame).items()}
+        colors = {kind: table[found.labels] for kind, found in frame.layers()}
+    else:
+        table = np.array([*CLUSTER_COLORS, FURTHER, IN_NO_CLUSTER], np.uint8)  # the last also at index -1
+        colors = {kind: table[number] for kind, number in color_numbers(frame).items()}
+    unknown = np.full((len(frame.hits), 3), UNKNOWN, np.uint8)
+    return {kind: unknown if is_unknown(frame, kind, by) else found for kind, found in colors.items()}
 
 
-def lacks_classes(frame: EventFrame, kind: str) -> bool:
-    """Return whether a layer is of truth that says no classes."""
-    return kind == TRUTH and not frame.has_classes
+def is_unknown(frame: EventFrame, kind: str, by: str) -> bool:
+    """Return whether nobody said what a layer's colours tell: of truth without classes, or of hits alone."""
+    return kind not in (TRUTH, PREDICTION) or (by == "class" and kind == TRUTH and not frame.has_classes)
 
 
 def color_numbers(frame: EventFrame) -> dict[str, np.ndarray]:

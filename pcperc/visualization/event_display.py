@@ -5,82 +5,76 @@ import cv2
 import numpy as np
 
 from pcperc.geometry import HitClusters
-from pcperc.visualization.colors import BACKGROUND, MUTED, RING, SIMULATED, TEXT
+from pcperc.visualization.colors import BACKGROUND, MUTED, RING, SIMULATED
 from pcperc.visualization.drawing import draw_line, draw_text
-from pcperc.visualization.event_colors import (
-    CLASS_COLORS,
-    FURTHER,
-    NUM_COLORED,
-    color_numbers,
-    colors_of_hits,
-    lacks_classes,
-)
-from pcperc.visualization.event_frame import EventFrame
+from pcperc.visualization.event_colors import FURTHER, IN_NO_CLUSTER, colors_of_hits
+from pcperc.visualization.event_frame import SIMULATED_DATA, TRAINED_ON_SIMULATED, EventFrame
+from pcperc.visualization.event_legend import draw_legend_row, legend_of_hits
 from pcperc.visualization.frame import PREDICTION, TRUTH
 from pcperc.visualization.scene import SceneError, cast_rays, look_at, open3d_problem
 from pcperc.visualization.scene_geometry import point_squares
 
-HEADER = 78  # pixels above each panel
+HEADER = 98  # pixels above the panels of a layer
 EYE_DISTANCE = 620.0  # cm from the middle of the endcap
 POINT_SIZE = 2.5  # pixels of the pictures in three dimensions
+X_RANGE, DEPTH_RANGE, RADIUS_RANGE = (-280.0, 280.0), (310.0, 530.0), (0.0, 280.0)  # cm
 
 
 def draw_event(frame: EventFrame, *, size: int = 520, color_by: str = "cluster") -> np.ndarray:
-    """Draw an event along the beam (x, y) and from the side (depth, distance from the beam), a column for each layer.
+    """Draw an event along the beam (x, y) and from the side (z, distance from the beam), a column for each layer.
 
-    Coloured clusters are drawn over further ones, those over noise; large energies last and larger. Needs no display.
+    Where both endcaps have hits, each has panels of its own, that at z < 0 to the left: the lower row is then the usual
+    picture of both, without what lies between them. x grows to the right in both, as one sees them from far ahead on
+    +z. Coloured clusters are drawn over further ones, those over noise; large energies last and larger. Needs no
+    display.
 
     Args:
         size: of each of the panels, pixels. color_by: as of `colors_of_hits`.
     Returns:
-        (2 size + header, layers * size, 3) uint8 RGB.
+        (2 size + header, layers * endcaps * size, 3) uint8 RGB.
     """
-    hits, colors = frame.hits, colors_of_hits(frame, by=color_by)
-    x, y, z = hits[:, 5:8].T
-    radius = np.hypot(x, y)
-    views = (
-        ("x, y (cm)", x, y, (-280.0, 280.0), (-280.0, 280.0)),
-        ("|z|, distance from the beam (cm)", np.abs(z), radius, (310.0, 530.0), (0.0, 280.0)),
-    )
-    columns = []
+    colors, columns = colors_of_hits(frame, by=color_by), []
     for kind, clusters in frame.layers():
-        panels = [_header(frame, kind, clusters, size, color_by)]
-        for label, *view in views:
-            panel = _panel(*view, hits[:, 0], colors[kind], size)
-            draw_text(panel, label, (10, size - 10), MUTED, scale=0.42)
-            panels.append(panel)
-        columns.append(np.concatenate(panels))
+        header = _header(frame, kind, clusters, size * len(frame.endcaps()), color_by)
+        panels = [_endcap(frame.hits[rows], colors[kind][rows], name, size) for name, rows in frame.endcaps()]
+        for panel in panels[1:]:
+            panel[:, 0] = MUTED
+        columns.append(np.concatenate([header, np.concatenate(panels, axis=1)]))
     return np.concatenate(columns, axis=1)
 
 
 def render_event(frame: EventFrame, *, width: int = 800, height: int = 700, color_by: str = "cluster") -> np.ndarray:
-    """Draw an event in three dimensions with Open3D, without a display, a picture for each layer side by side.
+    """Draw an event in three dimensions with Open3D, without a display: layers side by side, endcaps below each other.
 
+    Each endcap is seen from the collision point, y upwards.
+
+    Returns:
+        (header + endcaps * height, layers * width, 3) uint8 RGB.
     Raises:
         SceneError: Open3D cannot be loaded; the message is that of `open3d_problem`.
     """
     problem = open3d_problem()
     if problem:
         raise SceneError(problem)
-    colors, places = colors_of_hits(frame, by=color_by), upright(frame.hits)
-    camera, focal = point_of_view(), height
-    intrinsics = np.array([[2 * focal, 0, width - 0.5], [0, 2 * focal, height - 0.5], [0, 0, 1]])
-    vertices, triangles = point_squares(places, camera=camera, size=POINT_SIZE / focal)
-    pictures = []
+    colors, places, columns = colors_of_hits(frame, by=color_by), upright(frame.hits), []
     for kind, clusters in frame.layers():
-        mesh = vertices, triangles, np.repeat(colors[kind] / 255.0, 4, axis=0)
-        picture = np.full((height, width, 3), BACKGROUND, np.uint8)
-        if len(places):
-            picture = cast_rays(mesh, intrinsics, camera, size=(2 * width, 2 * height))
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        pictures.append(np.concatenate([_header(frame, kind, clusters, width, color_by), picture]))
-    return np.concatenate(pictures, axis=1)
+        column = [_header(frame, kind, clusters, width, color_by)]
+        for name, rows in frame.endcaps():
+            picture = _render(places[rows], colors[kind][rows], width, height)
+            draw_text(picture, f"{name}, from the collision point", (10, height - 10), MUTED, scale=0.42)
+            column.append(picture)
+        columns.append(np.concatenate(column))
+    return np.concatenate(columns, axis=1)
 
 
 def upright(hits: np.ndarray) -> np.ndarray:
-    """Return the hits' places as they are looked at, (N, 3): depth, -x and y, in cm from the middle of the endcap."""
+    """Return the hits' places as they are looked at, (N, 3): depth, what is to the left, and y.
+
+    In cm from the middle of their endcap. Each endcap is turned about y to stand ahead of the collision point, not
+    mirrored: to the left is +x in that at z > 0 and -x in that at z < 0.
+    """
     x, y, z = hits[:, 5:8].astype(np.float64).T
-    return np.stack([np.abs(z) - 420.0, -x, y], axis=1)
+    return np.stack([np.abs(z) - 420.0, np.where(z < 0, -x, x), y], axis=1)
 
 
 def point_of_view() -> np.ndarray:
@@ -90,7 +84,7 @@ def point_of_view() -> np.ndarray:
 
 
 def _header(frame: EventFrame, kind: str, clusters: HitClusters, width: int, color_by: str) -> np.ndarray:
-    """Draw what is shown: clusters, energies, the event and what the colours mean."""
+    """Draw what is shown: clusters, energies, the event, what the colours mean, where data and network come from."""
     panel = np.full((HEADER, width, 3), BACKGROUND, np.uint8)
     count = len(np.unique(clusters.instances[clusters.instances >= 0]))
     inside, total = float(frame.hits[clusters.instances >= 0, 0].sum()), float(frame.hits[:, 0].sum())
@@ -98,26 +92,39 @@ def _header(frame: EventFrame, kind: str, clusters: HitClusters, width: int, col
     if kind not in (TRUTH, PREDICTION):  # nobody said which there are
         told = f"- clusters, - of {total:.0f} GeV"
     draw_text(panel, f"{kind}: {told}", (10, 22))
-    draw_text(panel, f"{frame.title()}  {len(frame.hits)} hits"[:70], (10, 44), MUTED, scale=0.42)
+    draw_text(panel, f"{frame.token}  {len(frame.hits)} hits"[:70], (10, 44), MUTED, scale=0.42)
     if frame.simulated:
-        draw_text(panel, "SIMULATED", (width - 110, 44), SIMULATED, scale=0.5)
-    at = 10
-    for text, color in _legend(frame, kind, count, color_by):
-        draw_text(panel, text, (at, 66), color, scale=0.42)
-        at += 6 * len(text) + 18
+        draw_text(panel, SIMULATED_DATA, (width - 170, 44), SIMULATED, scale=0.5)
+    draw_legend_row(panel, legend_of_hits(frame, kind, color_by), (10, 66))
+    if kind == PREDICTION and frame.trained_on_simulated:
+        draw_text(panel, TRAINED_ON_SIMULATED, (10, 88), SIMULATED, scale=0.42)
     return panel
 
 
-def _legend(frame: EventFrame, kind: str, count: int, color_by: str) -> list[tuple[str, tuple[int, int, int]]]:
-    """Say what the colours of a layer mean, as words in these colours."""
-    if color_by == "class":
-        return [("classes: -", MUTED)] if lacks_classes(frame, kind) else list(CLASS_COLORS.items())
-    entries = [("in no cluster", MUTED)] if kind in (TRUTH, PREDICTION) else []
-    colored = np.unique(color_numbers(frame)[kind])
-    colored = int(((colored >= 0) & (colored < NUM_COLORED)).sum())
-    if colored < count:
-        entries = [(f"{colored} clusters in colours", TEXT), (f"{count - colored} further ones", FURTHER), *entries]
-    return entries
+def _endcap(hits: np.ndarray, colors: np.ndarray, name: str, size: int) -> np.ndarray:
+    """Draw the hits of one endcap along the beam and, below, from the side."""
+    x, y, z = hits[:, 5:8].T
+    depths = DEPTH_RANGE if name == "z > 0" else (-DEPTH_RANGE[1], -DEPTH_RANGE[0])
+    panels = []
+    for label, *view in (
+        (f"x, y (cm), {name}", x, y, X_RANGE, X_RANGE),
+        ("z, distance from the beam (cm)", z, np.hypot(x, y), depths, RADIUS_RANGE),
+    ):
+        panels.append(_panel(*view, hits[:, 0], colors, size))
+        draw_text(panels[-1], label, (22, size - 10), MUTED, scale=0.42)
+    return np.concatenate(panels)
+
+
+def _render(places: np.ndarray, colors: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Draw places as `upright` gives them with Open3D, four rays a pixel."""
+    if not len(places):
+        return np.full((height, width, 3), BACKGROUND, np.uint8)
+    camera, focal = point_of_view(), height
+    intrinsics = np.array([[2 * focal, 0, width - 0.5], [0, 2 * focal, height - 0.5], [0, 0, 1]])
+    squares = point_squares(places, camera=camera, size=POINT_SIZE / focal)
+    mesh = *squares, np.repeat(colors / 255.0, 4, axis=0)
+    picture = cast_rays(mesh, intrinsics, camera, size=(2 * width, 2 * height))
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _panel(u, v, u_range, v_range, energy, colors, size: int) -> np.ndarray:
@@ -134,7 +141,7 @@ def _panel(u, v, u_range, v_range, energy, colors, size: int) -> np.ndarray:
     rows = (size - 1) - (v - v_range[0]) / (v_range[1] - v_range[0]) * (size - 1)
     large = np.clip(np.log10(np.maximum(energy, 1e-3) / 0.1) + 1, 1, 4).astype(int)
     above = np.full(len(colors), 2)
-    for layer, color in enumerate((MUTED, FURTHER)):
+    for layer, color in enumerate((IN_NO_CLUSTER, FURTHER)):
         above[(colors == np.array(color)).all(axis=1)] = layer
     order = np.lexsort((energy, above))
     for row in order:

@@ -11,6 +11,9 @@ import numpy as np
 from pcperc.geometry import HitClusters
 from pcperc.visualization.frame import PREDICTION, TRUTH
 
+SIMULATED_DATA = "SIMULATED DATA"
+TRAINED_ON_SIMULATED = "by a network that was trained on simulated data"
+
 
 @dataclass(frozen=True)
 class EventFrame:
@@ -21,6 +24,7 @@ class EventFrame:
         hits: (N, 9) `HIT_COLUMNS`.
         truth, predictions: of numpy arrays, or None where there are none to show.
         simulated: whether the data come from a simulator; every picture then says so.
+        trained_on_simulated: whether the predictions are of a network that saw simulated data; likewise.
         has_classes: whether the truth says the class of a hit.
     """
 
@@ -30,11 +34,17 @@ class EventFrame:
     truth: HitClusters | None = None
     predictions: HitClusters | None = None
     simulated: bool = False
+    trained_on_simulated: bool = False
     has_classes: bool = True
 
     @classmethod
     def from_sample(
-        cls, sample: dict[str, Any], *, predictions: HitClusters | None = None, simulated: bool = False
+        cls,
+        sample: dict[str, Any],
+        *,
+        predictions: HitClusters | None = None,
+        simulated: bool = False,
+        trained_on_simulated: bool = False,
     ) -> EventFrame:
         """Make a frame of a sample of a data set (docs/conventions.md).
 
@@ -47,16 +57,35 @@ class EventFrame:
             truth = HitClusters(label, sample["instance"], np.ones(len(hits), np.float32))
         if predictions is not None and len(predictions) != len(hits):
             raise ValueError(f"EventFrame: predictions must be of {len(hits)} hits, got {len(predictions)}")
-        scene = sample.get("scene_name", "")
         found = None if predictions is None else predictions.numpy()
-        simulated = simulated or "sim" in scene.lower()
-        return cls(sample.get("sample_token", ""), scene, hits, truth, found, simulated, "class" in sample)
+        return cls(
+            token=sample.get("sample_token", ""),
+            scene_name=sample.get("scene_name", ""),
+            hits=hits,
+            truth=truth,
+            predictions=found,
+            simulated=simulated,
+            trained_on_simulated=trained_on_simulated,
+            has_classes="class" in sample,
+        )
 
     def layers(self) -> list[tuple[str, HitClusters]]:
         """Return what there is to draw, truth first; without either all hits as noise."""
         layers = [(TRUTH, self.truth), (PREDICTION, self.predictions)]
         found = [(kind, clusters) for kind, clusters in layers if clusters is not None]
         return found or [("hits", HitClusters.all_noise(len(self.hits)).numpy())]
+
+    def endcaps(self) -> list[tuple[str, np.ndarray]]:
+        """Return name and (N,) bool of each endcap that has hits, that at z < 0 first; without hits that at z > 0."""
+        behind = self.hits[:, 7] < 0
+        both = [("z < 0", behind), ("z > 0", ~behind)]
+        return [endcap for endcap in both if endcap[1].any()] or both[1:]
+
+    def notes(self) -> list[str]:
+        """Return what must be said beside every picture of where data and predictions come from."""
+        network = self.trained_on_simulated and self.predictions is not None
+        notes = {SIMULATED_DATA: self.simulated, TRAINED_ON_SIMULATED: network}
+        return [text for text, holds in notes.items() if holds]
 
     @property
     def file_name(self) -> str:
@@ -65,4 +94,4 @@ class EventFrame:
 
     def title(self) -> str:
         """Return the event in one line."""
-        return self.token
+        return "; ".join([self.token, *self.notes()])

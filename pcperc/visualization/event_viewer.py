@@ -10,15 +10,16 @@ import numpy as np
 from pcperc.visualization.event_colors import COLORINGS, colors_of_hits
 from pcperc.visualization.event_display import point_of_view, upright
 from pcperc.visualization.event_frame import EventFrame
+from pcperc.visualization.event_legend import draw_legend_panel
 from pcperc.visualization.scene import import_open3d
 from pcperc.visualization.scene_viewer import SceneViewer
 
-APART = 620.0  # cm between the middles of the true and the predicted event
+APART = 620.0  # cm between the middles of neighbouring endcaps, of the true and of the predicted event
 HELP = "N or right: next event; P or left: previous; S: screenshot; T: truth; D: prediction; C: colours; Q: quit"
 
 
 class EventViewer(SceneViewer):
-    """A window over a sequence of `EventFrame`s: the truth at its place, the prediction beside it.
+    """A window over a sequence of `EventFrame`s: the true endcap, or both, and the predicted ones beside them.
 
     Arguments and errors: those of `SceneViewer`; ``color_by`` is "cluster" or "class".
     """
@@ -35,23 +36,30 @@ class EventViewer(SceneViewer):
         return self.frame.file_name
 
     def _with_legend(self, picture: np.ndarray) -> np.ndarray:
-        return picture
+        frame = self._visible_frame()
+        shown = [f"{kind} {name}" for kind, _ in frame.layers() for name, _ in frame.endcaps()]
+        panel = draw_legend_panel(frame, len(picture), color_by=self.color_by, shown=shown)
+        return np.concatenate([picture, panel], axis=1)
 
     def _redraw(self, *, reset_view: bool = False) -> None:
         self._window.clear_geometries()
         frame = self._visible_frame()
-        for number, colors in enumerate(colors_of_hits(frame, by=self.color_by).values()):
-            places = upright(frame.hits) + [0.0, -APART * number, 0.0]
-            self._window.add_geometry(_cloud(places, colors), reset_bounding_box=reset_view)
+        places, endcaps = upright(frame.hits), frame.endcaps()
+        for layer, colors in enumerate(colors_of_hits(frame, by=self.color_by).values()):
+            for number, (_, rows) in enumerate(endcaps, layer * len(endcaps)):
+                aside = [0.0, -APART * number, 0.0]
+                self._window.add_geometry(_cloud(places[rows] + aside, colors[rows]), reset_bounding_box=reset_view)
         if reset_view:
             self._reset_view()
 
     def _reset_view(self) -> None:
+        count = len(self.frame.layers()) * len(self.frame.endcaps())
         control = self._window.get_view_control()
         camera = control.convert_to_pinhole_camera_parameters()
-        away = np.eye(4)
-        away[2, 3] = 500.0  # further back, so that both events are in view
-        camera.extrinsic = away @ point_of_view()
+        middle, away = np.eye(4), np.eye(4)
+        middle[1, 3] = APART * (count - 1) / 2
+        away[2, 3] = 500.0 + 400.0 * max(count - 2, 0)  # further back, so that all are in view
+        camera.extrinsic = away @ point_of_view() @ middle
         control.convert_from_pinhole_camera_parameters(camera, allow_arbitrary=True)
 
 

@@ -7,9 +7,8 @@ from pcperc.geometry import MapPrediction
 from pcperc.visualization.colors import BACKGROUND, MUTED, RING, SIMULATED, TEXT, class_color
 from pcperc.visualization.drawing import draw_text
 from pcperc.visualization.frame import Frame
-from pcperc.visualization.point_colors import RIGHT, WRONG
 
-INVENTED = (80, 140, 255)
+FOUND, MISSED, INVENTED = (64, 190, 110), (255, 70, 60), (80, 140, 255)
 BOTH_WRONG = (230, 60, 230)
 _LEGEND_WIDTH, _TITLE_HEIGHT, _GAP = 240, 30, 6
 
@@ -73,8 +72,8 @@ def _paint(masks: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
 def _difference(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     picture = np.full((*truth.shape[1:], 3), BACKGROUND, np.uint8)
     missed, invented = (truth & ~found).any(0), (found & ~truth).any(0)
-    picture[(truth & found).any(0)] = RIGHT
-    for where, color in ((missed, WRONG), (invented, INVENTED), (missed & invented, BOTH_WRONG)):
+    picture[(truth & found).any(0)] = FOUND
+    for where, color in ((missed, MISSED), (invented, INVENTED), (missed & invented, BOTH_WRONG)):
         picture[where] = color
     return picture
 
@@ -103,7 +102,7 @@ def _legend(frame: Frame, masks: dict[str, np.ndarray], threshold: float, *, hei
         y += 22
     if len(masks) == 2:
         y += 16
-        for name, color in (("right", RIGHT), ("missed", WRONG), ("invented", INVENTED), ("both", BOTH_WRONG)):
+        for name, color in (("right", FOUND), ("missed", MISSED), ("invented", INVENTED), ("both", BOTH_WRONG)):
             panel[y - 10 : y + 2, 14:26] = color
             draw_text(panel, name, (36, y), color, scale=0.42)
             y += 22

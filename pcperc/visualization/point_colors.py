@@ -7,7 +7,8 @@ from pcperc.geometry import IGNORED
 from pcperc.visualization.colors import MUTED, OTHER_COLORS, POINT_COLORINGS, class_color, point_colors
 from pcperc.visualization.frame import Frame
 
-RIGHT, WRONG, UNSCORED = (64, 190, 110), (255, 70, 60), MUTED
+# What is right is grey, so that one colour is left to look at, which no part has and no class comes near.
+RIGHT, WRONG, UNSCORED = (166, 172, 182), (255, 20, 150), (72, 78, 88)
 
 
 def colorings(frame: Frame) -> tuple[str, ...]:

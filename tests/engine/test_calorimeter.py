@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,11 @@ from pcperc.engine.training import TrainOptions, train
 from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.evaluation import read_cluster_table
 from pcperc.geometry import HitClusters
+from pcperc.visualization import event_display, event_legend
+from pcperc.visualization.event_frame import SIMULATED_DATA, TRAINED_ON_SIMULATED
 from tests.calorimeter_events import made_event, write_arrays
 from tests.engine.helpers import read_losses
+from tests.simulated_root import mark_simulated
 
 SMALL = {
     "data_root": "",
@@ -36,7 +40,7 @@ CONFIG = "configs/calo_spvcnn.py"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    root, rng = tmp_path_factory.mktemp("calo"), np.random.default_rng(0)
+    root, rng = mark_simulated(tmp_path_factory.mktemp("calo")), np.random.default_rng(0)
     for split, count in (("sim_train", 4), ("sim_test", 2)):
         for index in range(count):
             write_arrays(root / split / f"event_{index}.npz", **made_event(rng, 2 + index))
@@ -174,7 +178,7 @@ def test_damaged_events_of_a_split_are_named(trained, tmp_path, change, message)
         infer(InferOptions(None, checkpoint, [file], out=tmp_path / "out", device="cpu"))
 
 
-def test_displays(trained, root, tmp_path):
+def test_displays(trained, root, tmp_path, monkeypatch):
     _, checkpoint = trained
     options = VisualizeOptions(None, checkpoint, save=tmp_path / "model", max_samples=2, device="cpu")
     saved = visualize(options)
@@ -186,6 +190,22 @@ def test_displays(trained, root, tmp_path):
         assert one.name == f"{other.stem}_class.png" and one.read_bytes() != other.read_bytes()
     truth = visualize(VisualizeOptions(CONFIG, save=tmp_path / "truth", max_samples=1, data_root=str(root)))
     assert truth[0].name == flat[0].name and truth[0].read_bytes() != flat[0].read_bytes()
+    # Elsewhere: of the same events, not known to be simulated, by a network that saw such; infer.py says so too.
+    texts = []
+    for module in (event_display, event_legend):
+        monkeypatch.setattr(module, "draw_text", lambda image, text, *_, **options: texts.append(text))
+    elsewhere = shutil.copytree(root / "sim_test", tmp_path / "events")
+    from_elsewhere = dict(data_root=str(elsewhere), split="")
+    for more in ({}, from_elsewhere):
+        visualize(replace(options, save=tmp_path / "again", max_samples=1, **more))
+        assert TRAINED_ON_SIMULATED in texts and (SIMULATED_DATA in texts) == (not more)
+        texts.clear()
+    visualize(VisualizeOptions(CONFIG, save=tmp_path / "again", max_samples=1, **from_elsewhere))
+    assert texts and not {TRAINED_ON_SIMULATED, SIMULATED_DATA} & {*texts}
+    texts.clear()
+    infer(InferOptions(None, checkpoint, [elsewhere / "event_0.npz"], out=tmp_path / "found", device="cpu"))
+    visualize(VisualizeOptions(CONFIG, results=tmp_path / "found", save=tmp_path / "again"))
+    assert TRAINED_ON_SIMULATED in texts and SIMULATED_DATA not in texts
     with pytest.raises(ConfigError, match="--color-by: must be one of cluster, class for events, got 'height'"):
         visualize(replace(options, color_by="height"))
 

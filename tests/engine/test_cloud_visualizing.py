@@ -16,6 +16,7 @@ from pcperc.visualization.colors import SIMULATED, class_color
 from pcperc.visualization.frustums import ESTIMATED_BOX, OBJECT
 from pcperc.visualization.point_colors import RIGHT, WRONG
 from tests import kitti_root, shapenet_root
+from tests.simulated_root import mark_simulated
 
 CONFIG = """
 from pcperc.datasets import ShapeNetPart
@@ -33,10 +34,12 @@ def has(path, color) -> bool:
 def test_truth_of_shapes_by_the_tool(tmp_path):
     root = shapenet_root.write_root(tmp_path / "shapes")
     shapenet_root.write_list(root, "sim_val", ["02954340/shape0", "03797390/shape1", "02691156/shape0"])
-    for split, simulated in (("val", False), ("sim_val", True)):
+    for split, simulated in (("val", False), ("sim_val", False), ("sim_val", True), ("val", True)):
+        if simulated:
+            mark_simulated(root)
         config = tmp_path / f"{split}.py"
         config.write_text(CONFIG.format(root=str(root), split=split))
-        saved = visualize(VisualizeOptions(config, save=tmp_path / split, max_samples=2))
+        saved = visualize(VisualizeOptions(config, save=tmp_path / f"{split}_{simulated}", max_samples=2))
         assert [path.name[:4] for path in saved] == ["0000", "0002"]
         assert all(has(path, SIMULATED) == simulated for path in saved)
     with pytest.raises(ConfigError, match="--gif and --scene are for scenes"):

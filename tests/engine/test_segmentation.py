@@ -21,6 +21,7 @@ from pcperc.nn.fuse import FusedConvBlock
 from tests.engine.helpers import read_losses
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
 from tests.semantickitti_root import write_root
+from tests.simulated_root import mark_simulated
 
 COLORINGS = ("height", "intensity", "class", "truth", "error", "instance")
 SUBNET = {"widths": [16] * 4 + [32] * 5, "transitions": [16] * 8, "inner_widths": [[16]] * 7 + [[16, 32]]}
@@ -28,7 +29,7 @@ SUBNET = {"widths": [16] * 4 + [32] * 5, "transitions": [16] * 8, "inner_widths"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return write_root(tmp_path_factory.mktemp("kitti"))
+    return mark_simulated(write_root(tmp_path_factory.mktemp("kitti")))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.registry import MODELS
 from tests.engine.helpers import ROOT
 from tests.nuscenes_root import write_tiny_root
+from tests.simulated_root import mark_simulated
 
 CONFIG = ROOT / "configs/bevfusion/lidar_only_demo.py"
 
@@ -23,7 +24,7 @@ CONFIG = ROOT / "configs/bevfusion/lidar_only_demo.py"
 def options(tmp_path_factory):
     """A detector with random weights and a data set of two scenes of three samples."""
     folder = tmp_path_factory.mktemp("tracking")
-    root = write_tiny_root(folder / "nuscenes", version="v1.0-sim")
+    root = mark_simulated(write_tiny_root(folder / "nuscenes", version="v1.0-sim"))
     cfg = load_config(CONFIG)
     meta = {"config": plain_config(cfg), "config_file": str(CONFIG), "simulated": True}
     save_weights(MODELS.build(cfg["model"]).state_dict(), folder / "model.safetensors", meta=meta)

@@ -12,6 +12,7 @@ from pcperc.datasets import collate
 from pcperc.evaluation import CalorimeterMetric, count_event, curve, left_out, read_cluster_table
 from pcperc.geometry import HitClusters
 from tests.calorimeter_events import made_event
+from tests.simulated_root import mark_simulated
 
 
 def batch(*showers, **changes):
@@ -23,16 +24,16 @@ def perfect(data):
     return [HitClusters(s["class"], s["instance"], torch.ones(len(s["class"]))) for s in data["samples"]]
 
 
-def score(data, found, **options):
+def score(data, found, root="", **options):
     metric = CalorimeterMetric(**options)
-    metric.dataset_meta = {"split": "sim_test"}
+    metric.dataset_meta = {"split": "sim_test", "root": str(root)}
     metric.process(data, found)
     return metric.evaluate(len(found))
 
 
 def test_what_is_right_scores_one(tmp_path):
     data = batch(3, 0, 2)
-    scores = score(data, perfect(data), output_dir=tmp_path)
+    scores = score(data, perfect(data), mark_simulated(tmp_path), output_dir=tmp_path)
     assert {scores[f"{variant}/PQ"] for variant in ("hits", "energy", "weighted", "hits/event")} == {1.0}
     assert (scores["efficiency"], scores["fake_rate"]) == (1.0, 0.0)
     table = read_cluster_table(tmp_path / "cluster_table.npz")

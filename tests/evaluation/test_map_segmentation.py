@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pcperc.evaluation import THRESHOLDS, MapMetric, count_cells, format_map_scores, map_scores
 from pcperc.geometry import BEVGrid, MapPrediction
 from tests import oracles_map as oracle
+from tests.simulated_root import mark_simulated
 
 GRID = BEVGrid((0.0, 3.0, 1.0), (0.0, 2.0, 1.0))
 CLASSES = ("street", "line")
@@ -55,8 +56,8 @@ def batch(*truths):
     return {"inputs": {}, "samples": samples}
 
 
-def scored(metric, truths, predictions):
-    metric.dataset_meta = {"map_classes": CLASSES, "version": "v1.0-sim", "split": "sim_val"}
+def scored(metric, truths, predictions, root=""):
+    metric.dataset_meta = {"map_classes": CLASSES, "version": "v1.0-sim", "split": "sim_val", "root": str(root)}
     metric.process(batch(*truths), predictions)
     return metric.evaluate(len(truths))
 
@@ -70,7 +71,7 @@ def test_the_truth_scores_one(tmp_path, by_task):
     truths = [some_truth(0), some_truth(1)]
     found = [MapPrediction(torch.from_numpy(truth).float(), GRID) for truth in truths]
     results = [{"object": None, "map": one} for one in found] if by_task else found
-    scores = scored(MapMetric(output_dir=tmp_path), truths, results)
+    scores = scored(MapMetric(output_dir=tmp_path), truths, results, mark_simulated(tmp_path))
     assert scores["map/mIoU"] == 1.0 and set(scores.values()) == {1.0} and len(scores) == 1 + 2 * 8
     written = json.loads((tmp_path / "scores.json").read_text())
     assert written["scores"] == scores and "(simulated data)" in written["title"] and written["num_samples"] == 2

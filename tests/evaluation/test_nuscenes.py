@@ -15,6 +15,7 @@ from pcperc.geometry import Detections
 from pcperc.simulation.nuscenes_writer import NuScenesWriter
 from tests import nuscenes_root as tiny
 from tests.datasets.nuscenes_helpers import truth
+from tests.simulated_root import mark_simulated
 
 pytest.importorskip("nuscenes")
 
@@ -92,6 +93,7 @@ def test_official_split_names(tmp_path):
 
 def test_table_names_simulated_data(data, monkeypatch):
     lines = []
+    mark_simulated(data.root)
     monkeypatch.setattr(nuscenes_evaluation, "print_log", lambda text, **_: lines.append(text))
     score(data, truth)
     text = "\n".join(lines)

@@ -27,6 +27,7 @@ from pcperc.evaluation.nuscenes_tracking_results import tracks_to_rows
 from pcperc.geometry import Detections, Tracks, boxes_from_nuscenes, wrap_angle
 from pcperc.tracking import TRACKERS, GreedyTracker
 from tests import nuscenes_root as tiny
+from tests.simulated_root import mark_simulated
 
 pytest.importorskip("nuscenes")
 
@@ -180,6 +181,7 @@ def config(root, tmp_path):
 
 
 def test_track_tool_on_the_truth_and_on_a_file_with_a_missing_sample(data, config, tmp_path, motmetrics, capsys):
+    mark_simulated(data.root)
     metrics = track(TrackOptions(config, tracker="greedy", work_dir=tmp_path / "truth"))
     assert metrics["AMOTA"] == pytest.approx(1)
     assert "simulated data" in capsys.readouterr().out

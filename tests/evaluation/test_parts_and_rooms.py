@@ -14,6 +14,7 @@ from pcperc.datasets.shapenet_part_labels import CATEGORIES, CLASSES, PARTS, SYN
 from pcperc.evaluation import RoomVotes, S3DISMetric, ShapeNetPartMetric, format_part_scores, part_scores, shape_iou
 from pcperc.geometry import PointLabels
 from tests import oracles_parts as oracle
+from tests.simulated_root import mark_simulated
 
 CATEGORY = st.sampled_from(["Airplane", "Cap", "Motorbike"])
 
@@ -84,7 +85,7 @@ def part_sample(token, category, truth):
 
 def test_the_metric_of_parts(tmp_path):
     metric = ShapeNetPartMetric(output_dir=tmp_path)
-    metric.dataset_meta = {"split": "sim_val"}
+    metric.dataset_meta = {"split": "val", "root": str(mark_simulated(tmp_path))}
     samples = [part_sample("a", "Cap", [6, 7]), part_sample("b", "Cap", [6, 6]), part_sample("c", "Mug", [36, 37])]
     said = [PointLabels(torch.tensor(labels), torch.ones(2)) for labels in ([6, 7], [6, 7], [36, 36])]
     metric.process({"samples": samples}, said)

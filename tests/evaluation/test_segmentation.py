@@ -26,6 +26,7 @@ from pcperc.geometry import PointLabels
 from pcperc.transforms import PointsRangeFilter
 from tests import oracles_segmentation as oracle
 from tests import semantickitti_root as tiny
+from tests.simulated_root import mark_simulated
 
 
 def random_labels(seed: int, *, count=300, present=(0, 1, 3, 4), said=(0, 1, 2, 3)) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +115,7 @@ def data(tmp_path):
     tiny.write_scan(tiny.write_root(tmp_path / "kitti") / "sequences" / "02", 2, 9, count=0)
     (tmp_path / "kitti/sequences/02/poses.txt").unlink()
     (tmp_path / "kitti/sequences/02/times.txt").unlink()
-    return SemanticKITTI(root=tmp_path / "kitti", split="sim_val", test_mode=True)
+    return SemanticKITTI(root=mark_simulated(tmp_path / "kitti"), split="sim_val", test_mode=True)
 
 
 def guess(sample: dict, seed: int) -> PointLabels:

@@ -30,11 +30,12 @@ from tests.engine.helpers import running_tool
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
 from tests.search.test_costs_and_scores import points_of
 from tests.semantickitti_root import write_root
+from tests.simulated_root import mark_simulated
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return write_root(tmp_path_factory.mktemp("kitti"))
+    return mark_simulated(write_root(tmp_path_factory.mktemp("kitti")))
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from pcperc.simulated import SIMULATION_STAMP
 from pcperc.simulation.data_set import SimulatedSet, simulate
-from pcperc.simulation.folder import STAMP
 from tools import simulate as tool
 from tools.train import SIMULATORS
 
@@ -51,7 +51,7 @@ def test_parts_are_written_then_what_belongs_to_all(tmp_path, workers):
     assert (out / "weights.txt").read_text() == "[(0, 0), (1, 10), (2, 20)]"
     assert (out / "README.md").read_text() == "Simulated stones."
     stamp = {"simulated": "stones", "generator": 4, "stones": 3, "size": "small", "seed": 7}
-    assert json.loads((out / STAMP).read_text()) == stamp
+    assert json.loads((out / SIMULATION_STAMP).read_text()) == stamp
     assert not simulate(out, Stones(3, "small", 7))
     (out / "quarry").rename(out / "elsewhere")
     assert simulate(out, Stones(3, "small", 7), overwrite=True)  # it was not complete

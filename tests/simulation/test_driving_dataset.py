@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pcperc.simulated import SIMULATION_STAMP
 from pcperc.simulation.data_set import simulate
 from pcperc.simulation.driving import generate
 from pcperc.simulation.driving.calibration import compare, format_table
 from pcperc.simulation.driving.generate import VERSION, Settings
-from pcperc.simulation.folder import STAMP
 
 CLASSES = "car truck construction_vehicle bus trailer barrier motorcycle bicycle pedestrian traffic_cone".split()
 TINY = Settings(scenes=4, size="tiny", seed=5)
@@ -181,7 +181,7 @@ def test_other_settings_need_overwrite_and_foreign_folders_are_never_touched(roo
         simulate(copy, other)
     assert fingerprint(copy) == fingerprint(root)
     assert simulate(copy, other, overwrite=True)
-    assert json.loads((copy / STAMP).read_text())["seed"] == 9
+    assert json.loads((copy / SIMULATION_STAMP).read_text())["seed"] == 9
     foreign = tmp_path / "real"
     foreign.mkdir()
     (foreign / "precious.txt").write_text("mine")

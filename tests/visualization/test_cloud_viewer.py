@@ -31,7 +31,7 @@ def test_parts_stand_upright_and_fill_the_sight():
     np.testing.assert_allclose(frame.xyz * 3, [[-2, -1, -2], [-2, 1, 2], [2, -1, 2]])  # ahead z, left x, up y; radius 3
     expected, legend = views_of_parts(points, names={6: "peak", 7: "panel"}, truth=np.array([6, 7, 7]))
     np.testing.assert_array_equal(frame.views["truth"], expected["truth"])
-    assert set(frame.legend) == {*legend, "right", "wrong"}
+    assert set(frame.legend) == {*legend, "error: right", "error: wrong"}
 
 
 def test_rooms_have_no_ceiling_and_their_own_colours():

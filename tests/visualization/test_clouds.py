@@ -6,11 +6,22 @@ import pytest
 
 from pcperc.datasets import KITTIObject
 from pcperc.datasets.room_labels import S3DIS_CLASSES
+from pcperc.geometry import IGNORED
 from pcperc.visualization import Frame, draw_camera_mosaic, draw_cloud, draw_frustum, draw_parts, draw_room, save_png
-from pcperc.visualization.colors import BACKGROUND, PART_COLORS, SIMULATED, class_color
+from pcperc.visualization.clouds import views_of_parts
+from pcperc.visualization.colors import (
+    BACKGROUND,
+    CLASS_COLORS,
+    PART_COLORS,
+    ROOM_COLORS,
+    SEGMENT_COLORS,
+    SIMULATED,
+    class_color,
+)
 from pcperc.visualization.frustums import ESTIMATED_BOX, OBJECT, TRUE_BOX
-from pcperc.visualization.point_colors import RIGHT, WRONG
+from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
 from tests import kitti_root
+from tests.visualization.color_distance import color_distance
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -67,6 +78,27 @@ def test_parts_in_three_views():
         draw_parts(points, names=names)
     with pytest.raises(ValueError, match=r"predicted must be \(300,\), one a point, got \(2,\)"):
         draw_parts(points, names=names, predicted=np.zeros(2))
+
+
+def test_errors_are_in_no_colour_of_what_they_are_drawn_beside():
+    """By CIELAB, at every brightness that distance gives: wrong from all parts, right from what is not scored."""
+    for level in (0.65, 1.0):
+        shown = {name: level * np.array(color) for name, color in (("right", RIGHT), ("wrong", WRONG))}
+        for other in (0.65, 1.0):
+            parts = [other * np.array(color) for color in PART_COLORS]
+            assert min(color_distance(shown["wrong"], color) for color in parts) > 30
+            assert min(color_distance(shown["right"], color) for color in parts) > 20
+            assert color_distance(shown["wrong"], other * np.array(RIGHT)) > 50
+            assert color_distance(shown["right"], other * np.array(UNSCORED)) > 10
+    assert min(color_distance(WRONG, color) for color in PART_COLORS) > 50
+    classes = {*ROOM_COLORS.values(), *SEGMENT_COLORS.values(), *CLASS_COLORS.values()}
+    assert min(color_distance(WRONG, color) for color in classes) > 20
+    points, truth = np.zeros((3, 3)), np.array([0, 0, IGNORED])
+    told = dict(names={0: "a", 1: "b"}, truth=truth, predicted=np.array([0, 1, 0]))
+    views, legend = views_of_parts(points, **told)
+    meanings = [f"error: {name}" for name in ("right", "wrong", "not scored")]
+    assert views["error"].tolist() == [list(legend[name]) for name in meanings]
+    assert list(legend) == ["a", "b", *meanings]
 
 
 def test_rooms_are_drawn_without_their_ceiling():

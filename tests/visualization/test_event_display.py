@@ -11,12 +11,22 @@ import pytest
 import torch
 
 from pcperc.geometry import HitClusters
-from pcperc.visualization import event_display, open3d_problem
-from pcperc.visualization.colors import MUTED
-from pcperc.visualization.event_colors import CLASS_COLORS, CLUSTER_COLORS, FURTHER, NUM_COLORED, colors_of_hits
+from pcperc.visualization import event_display, event_legend, open3d_problem
+from pcperc.visualization.colors import BACKGROUND, SIMULATED
+from pcperc.visualization.event_colors import (
+    CLASS_COLORS,
+    CLUSTER_COLORS,
+    FURTHER,
+    IN_NO_CLUSTER,
+    NUM_COLORED,
+    UNKNOWN,
+    colors_of_hits,
+)
 from pcperc.visualization.event_display import HEADER, draw_event, render_event, upright
-from pcperc.visualization.event_frame import EventFrame
+from pcperc.visualization.event_frame import TRAINED_ON_SIMULATED, EventFrame
+from pcperc.visualization.event_legend import PANEL_WIDTH, draw_legend_panel
 from tests.calorimeter_events import made_event
+from tests.visualization.color_distance import color_distance
 
 ROOT = Path(__file__).parents[2]
 needs_open3d = pytest.mark.skipif(open3d_problem() is not None, reason=f"Open3D: {open3d_problem()}")
@@ -27,17 +37,30 @@ def found(instances):
     return HitClusters((instances >= 0).long(), instances, torch.ones(len(instances)))
 
 
-def frame(predicted=None, **changes):
+def frame(predicted=None, *, simulated=True, trained_on_simulated=False, **changes):
     sample = {"sample_token": "sim_test/event_1", "scene_name": "sim_test", **made_event(np.random.default_rng(0), 3)}
     sample |= changes
     sample = {key: value for key, value in sample.items() if value is not None}
-    return EventFrame.from_sample(sample, predictions=predicted)
+    told = dict(simulated=simulated, trained_on_simulated=trained_on_simulated)
+    return EventFrame.from_sample(sample, predictions=predicted, **told)
 
 
 def palette(numbers):
     """The colours that hits of these numbers have; None: further clusters."""
-    table = {None: FURTHER, -1: MUTED} | dict(enumerate(CLUSTER_COLORS))
+    table = {None: FURTHER, -1: IN_NO_CLUSTER} | dict(enumerate(CLUSTER_COLORS))
     return [list(table[number]) for number in numbers]
+
+
+def colored(picture, color):
+    return int((picture.astype(int) == color).all(axis=2).sum())
+
+
+def written(monkeypatch):
+    """Return a list that gets all texts that would be drawn."""
+    texts = []
+    for module in (event_display, event_legend):
+        monkeypatch.setattr(module, "draw_text", lambda image, text, *_, **options: texts.append(text))
+    return texts
 
 
 def test_a_predicted_cluster_has_the_colour_of_the_shower_that_it_shares_most_energy_with():
@@ -52,7 +75,7 @@ def test_a_predicted_cluster_has_the_colour_of_the_shower_that_it_shares_most_en
     by_class = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": (truth >= 0) * 2}), by="class")
     assert by_class["truth"][1].tolist() == list(CLASS_COLORS["hadronic"])
     without = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": None}), by="class")
-    assert without["truth"].tolist() == palette([-1] * 8) and without["prediction"][3].tolist() != list(MUTED)
+    assert without["truth"].tolist() == [list(UNKNOWN)] * 8 and without["prediction"][3].tolist() != list(UNKNOWN)
     with pytest.raises(ValueError, match="by must be one of cluster, class, got 'height'"):
         colors_of_hits(frame(), by="height")
 
@@ -86,18 +109,17 @@ def test_only_clusters_of_most_energy_are_in_colours(monkeypatch):
     expected = palette([-1 if k < 0 else rank[k] if rank[k] < NUM_COLORED else None for k in many])
     bare = {"instance": None, "class": None, "scene_name": ""}
     alone = frame(found(many), **bare)
-    assert len(sums) == 30 and NUM_COLORED == 20 == len({*CLUSTER_COLORS} - {MUTED, FURTHER})
+    assert len(sums) == 30 and NUM_COLORED == 20 == len({*CLUSTER_COLORS} - {IN_NO_CLUSTER, FURTHER})
     assert colors_of_hits(alone)["prediction"].tolist() == expected
     # With 30 showers as well: those of most energy have theirs, and no other cluster has one.
     shifted = np.roll(many, 1)
     both = colors_of_hits(frame(found(shifted), instance=many, **{"class": None}))
     assert both["truth"].tolist() == expected
     told = {tuple(color) for color in both["prediction"].tolist()}
-    assert told <= {*CLUSTER_COLORS, MUTED, FURTHER} and FURTHER in told
-    texts = []
-    monkeypatch.setattr(event_display, "draw_text", lambda image, text, *_, **options: texts.append(text))
+    assert told <= {*CLUSTER_COLORS, IN_NO_CLUSTER, FURTHER} and FURTHER in told
+    texts = written(monkeypatch)
     draw_event(alone)
-    assert texts[2:5] == ["20 clusters in colours", "10 further ones", "in no cluster"]
+    assert texts[3:6] == ["20 clusters in colours", "10 further ones", "in no cluster"]
     texts.clear()
     draw_event(frame(**bare))
     assert texts[0] == f"hits: - clusters, - of {event['hits'][:, 0].sum():.0f} GeV" and "in no cluster" not in texts
@@ -108,29 +130,95 @@ def test_only_clusters_of_most_energy_are_in_colours(monkeypatch):
     assert "classes: -" in texts
 
 
-def colored(picture, color):
-    return int((picture.astype(int) == color).all(axis=2).sum())
-
-
 def test_hits_are_where_they_are(monkeypatch):
-    """Along the beam with y upwards; from the side by |z| and the distance from the beam; large energies on top."""
+    """Along the beam with y upwards; from the side by z and the distance from the beam; large energies on top."""
     places = np.array([[100.0, 60.0, -340.0], [100.0, 60.0, -340.0], [-150.0, -90.0, 500.0], [0.0, 200.0, 420.0]])
     hits = np.zeros((4, 9), np.float32)
     hits[:, 0], hits[:, 5:8] = [50.0, 0.01, 3.0, 9.0], places
-    texts = []
-    monkeypatch.setattr(event_display, "draw_text", lambda image, text, *_, **options: texts.append(text))
+    texts = written(monkeypatch)
     for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
         instance = np.array([0, 1, 2, -1])[order]
         picture = draw_event(frame(hits=hits[order], instance=instance, **{"class": None}), size=561)
-        assert picture.shape == (HEADER + 2 * 561, 561, 3)
+        assert picture.shape == (HEADER + 2 * 561, 2 * 561, 3)
         # A pixel a centimetre along the beam; from the side 220 cm of depth and 280 cm of radius.
-        for (x, y, z), color in zip(places[[0, 2, 3]], (CLUSTER_COLORS[0], CLUSTER_COLORS[1], MUTED), strict=True):
-            assert picture[HEADER + 280 - int(y), 280 + int(x)].tolist() == list(color)
-            column, row = (abs(z) - 310) / 220 * 560, 560 - np.hypot(x, y) / 280 * 560
-            assert picture[HEADER + 561 + round(row), round(column)].tolist() == list(color)
+        for (x, y, z), color in zip(
+            places[[0, 2, 3]], (CLUSTER_COLORS[0], CLUSTER_COLORS[1], IN_NO_CLUSTER), strict=True
+        ):
+            left = 561 * (z > 0)
+            assert picture[HEADER + 280 - int(y), left + 280 + int(x)].tolist() == list(color)
+            column, row = (z - (310 if z > 0 else -530)) / 220 * 560, 560 - np.hypot(x, y) / 280 * 560
+            assert picture[HEADER + 561 + round(row), left + round(column)].tolist() == list(color)
+            other = picture[:, 561 - left :][:, :561]
+            assert colored(other, color) == (0 if color != IN_NO_CLUSTER else 144)  # the square of the legend
         assert colored(picture, CLUSTER_COLORS[2]) == 0  # 10 MeV below 50 GeV
-    assert texts[0] == "truth: 3 clusters, 53 of 62 GeV" and "SIMULATED" in texts
-    assert upright(hits).tolist() == [[-80, -100, 60]] * 2 + [[80, 150, -90], [0, 0, 200]]
+    assert texts[0] == "truth: 3 clusters, 53 of 62 GeV" and "SIMULATED DATA" in texts
+    assert [text for text in texts if text.startswith("x, y")][:2] == ["x, y (cm), z < 0", "x, y (cm), z > 0"]
+
+
+def test_endcaps_are_turned_to_be_looked_at_and_not_mirrored():
+    """Depth, what is to the left and y are right-handed, as x, y, z are; for each endcap depth is away from z = 0."""
+    steps = np.zeros((8, 9))
+    steps[:, 5:8] = np.concatenate([np.insert(np.eye(3), 0, 0, axis=0) + [0, 0, z] for z in (420.0, -420.0)])
+    for z, corner in ((1, upright(steps)[:4]), (-1, upright(steps)[4:])):
+        axes = corner[1:] - corner[0]
+        assert np.linalg.det(axes) == pytest.approx(1.0)
+        assert axes[1].tolist() == [0, 0, 1] and axes[2].tolist() == [z, 0, 0]
+
+
+@pytest.mark.parametrize("draw", [draw_event, pytest.param(render_event, marks=needs_open3d)])
+def test_an_event_in_both_endcaps_has_panels_of_each(draw):
+    """Each is drawn as if it were alone."""
+    event = made_event(np.random.default_rng(0), 3)
+    other = event["hits"] * np.array([1, -1, 1, 1, 1, 1, 1, -1, 1], np.float32)
+    both = {"hits": np.concatenate([event["hits"], other]), "class": np.tile(event["class"], 2)}
+    both["instance"] = np.where(both["class"] > 0, np.tile(event["instance"], 2) % 3, -1)  # showers reach both
+    ahead, behind = draw(frame()), draw(frame(hits=other))
+    picture = draw(frame(**both))
+    axis = 1 if draw is draw_event else 0
+    panels = np.split(picture[HEADER:], 2, axis=axis)
+    for panel, alone in zip(panels, (behind, ahead), strict=True):
+        same = (panel == alone[HEADER:]).all(axis=-1)
+        assert same[:, 1:].all()  # but for the line between the two
+    assert [name for name, _ in frame(**both).endcaps()] == ["z < 0", "z > 0"]
+    assert [name for name, _ in frame(hits=other).endcaps()] == ["z < 0"]
+
+
+def test_colours_are_told_apart():
+    """By CIELAB, in which 2.3 can just be seen: what has no colour of its own, from one another and from all others."""
+    assert color_distance(FURTHER, IN_NO_CLUSTER) > 40
+    for color in (FURTHER, IN_NO_CLUSTER):
+        assert min(color_distance(color, other) for other in (*CLUSTER_COLORS, BACKGROUND)) > 25
+    assert CLASS_COLORS["noise"] == IN_NO_CLUSTER
+
+
+def test_pictures_say_of_whose_data_the_network_was(monkeypatch):
+    texts = written(monkeypatch)
+    predicted = found(np.arange(80) // 20 - 1)
+    for network in (True, False):
+        shown = frame(predicted, simulated=False, trained_on_simulated=network)
+        draw_event(shown)
+        assert texts.count(TRAINED_ON_SIMULATED) == network and "SIMULATED DATA" not in texts  # at the prediction
+        assert (TRAINED_ON_SIMULATED in shown.title()) == network
+        texts.clear()
+        draw_legend_panel(shown, 300, color_by="cluster", shown=["truth z > 0", "prediction z > 0"])
+        assert (TRAINED_ON_SIMULATED in texts) == network
+        assert {"truth z > 0", "truth: in no cluster", "prediction: in no cluster"} <= {*texts}
+        texts.clear()
+    draw_event(frame(trained_on_simulated=True))  # the truth alone is of no network
+    assert TRAINED_ON_SIMULATED not in texts
+    monkeypatch.undo()
+    picture = draw_event(frame(predicted, simulated=False, trained_on_simulated=True))
+    assert colored(picture[:HEADER, :520], SIMULATED) == 0 < colored(picture[:HEADER, 520:], SIMULATED)
+
+
+def test_the_legend_has_a_square_of_each_colour():
+    many = found(np.arange(80) // 2 - 10)
+    for picture in (
+        draw_event(frame(many))[:HEADER, 520:],
+        draw_legend_panel(frame(many), 400, color_by="cluster", shown=[]),
+    ):
+        assert colored(picture, FURTHER) >= 144 and colored(picture, IN_NO_CLUSTER) >= 144
+    assert draw_legend_panel(frame(), 400, color_by="class", shown=[]).shape == (400, PANEL_WIDTH, 3)
 
 
 @pytest.mark.parametrize("draw", [draw_event, pytest.param(render_event, marks=needs_open3d)])
@@ -141,10 +229,10 @@ def test_pictures(draw):
     # The same clusters, so the same picture twice but for its heading.
     header, width = HEADER, truth.shape[1]
     assert (both[header:, :width] == both[header:, width:]).all() and (both[header:, :width] == truth[header:]).all()
-    assert all(colored(truth, color) > 20 for color in (*CLUSTER_COLORS[:3], MUTED))
-    assert colored(truth[:header], (255, 196, 60)) > 20  # SIMULATED
-    alone = draw(frame(scene_name="", sample_token="cms", instance=None, **{"class": None}))
-    assert colored(alone[:header], (255, 196, 60)) == colored(alone, CLUSTER_COLORS[0]) == 0 < colored(alone, MUTED)
+    assert all(colored(truth, color) > 20 for color in (*CLUSTER_COLORS[:3], IN_NO_CLUSTER))
+    assert colored(truth[:header], SIMULATED) > 20
+    alone = draw(frame(simulated=False, instance=None, **{"class": None}))
+    assert colored(alone[:header], SIMULATED) == colored(alone, CLUSTER_COLORS[0]) == 0 < colored(alone, UNKNOWN)
 
 
 @pytest.mark.parametrize("draw", [draw_event, pytest.param(render_event, marks=needs_open3d)])
@@ -182,6 +270,15 @@ third = viewer.screenshot(sys.argv[2] + "/third.png")
 assert count(third) == count(first)
 viewer.change_colors()
 assert viewer.color_by == "class"
+viewer.close()
+
+event = frame().hits
+both = np.concatenate([event, event * np.array([1, -1, 1, 1, 1, 1, 1, -1, 1], np.float32)])
+labels = {"hits": both, "instance": np.tile(frame().truth.instances, 2), "class": None}
+viewer = EventViewer([frame(**labels)], screenshot_folder=sys.argv[2], color_by="cluster", width=900, height=700)
+image = cv2.imread(str(viewer.screenshot(sys.argv[2] + "/both.png")))[:, :900, ::-1].astype(int)
+columns = np.flatnonzero((np.abs(image - CLUSTER_COLORS[0]).max(axis=2) < 20).any(axis=0))
+assert np.diff(columns).max() > 100, columns  # the shower of both endcaps is at two places
 viewer.close()
 print("driven")
 """

@@ -8,8 +8,7 @@ import torch
 from pcperc.geometry import BEVGrid, MapPrediction, rotation_z
 from pcperc.visualization import draw_map
 from pcperc.visualization.colors import BACKGROUND, RING, SIMULATED, class_color
-from pcperc.visualization.map_picture import BOTH_WRONG, INVENTED
-from pcperc.visualization.point_colors import RIGHT, WRONG
+from pcperc.visualization.map_picture import BOTH_WRONG, FOUND, INVENTED, MISSED
 
 GRID = BEVGrid((-10.0, 10.0, 1.0), (-10.0, 10.0, 1.0))
 CLASSES = ("drivable_area", "divider")
@@ -40,7 +39,7 @@ def test_map_prediction_and_error(make_frame):
         at(picture, 0, 5.5, 2.5) == street and at(picture, 0, -6.5, -6.5) == line and at(picture, 0, 0.5, 0.5) == RING
     )
     assert at(picture, 1, 5.5, 2.5) == street and at(picture, 1, 0.5, 0.5) == street
-    error = {(5.5, 2.5): RIGHT, (5.5, -4.5): WRONG, (0.5, 0.5): INVENTED, (-6.5, -6.5): BOTH_WRONG, (8, 8): BACKGROUND}
+    error = {(5.5, 2.5): FOUND, (5.5, -4.5): MISSED, (0.5, 0.5): INVENTED, (-6.5, -6.5): BOTH_WRONG, (8, 8): BACKGROUND}
     assert {place: at(picture, 2, *place) for place in error} == error
     assert (picture == SIMULATED).all(-1).any(), "every picture of simulated data says so"
     assert not (draw_map(frame, size=SIZE, threshold=0.6)[:, STEP : STEP + SIZE] == street).all(-1).any()
