@@ -27,7 +27,7 @@ class SPVCNN(MinkUNet):
 
     Args:
         in_channels, num_classes, width, widths, transitions, inner_widths, project_first: as in ``MinkUNet``.
-        dropout: probability that a number is dropped before the first and the third stage up, in training.
+        dropout: probability in [0, 1] that a number is dropped before the first and the third stage up, in training.
         quantized: read voxels as weights of the published code expect, see ``pcperc.nn.voxel_to_point``.
     Shape: PointTensor with (N, in_channels) features to one of the same points with (N, num_classes), or (N,
         ``out_channels``) without a head. N may be 0, and so may be the points of a batch item.
@@ -49,6 +49,8 @@ class SPVCNN(MinkUNet):
         dropout: float = 0.3,
         quantized: bool = False,
     ):
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"{type(self).__name__}: dropout must be in [0, 1], got {dropout}")
         options = dict(transitions=transitions, inner_widths=inner_widths, project_first=project_first)
         super().__init__(in_channels, num_classes, width=width, widths=widths, **options)
         stem, bottom, middle, top = (int(width * widths[i]) for i in (0, 4, 6, 8))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pcperc import nn as spnn
+from pcperc.models.calorimeter._checks import check_counts, check_positive
 from pcperc.models.minkunet import WIDTHS, UpStage
 from pcperc.models.spvcnn import SPVCNN
 from pcperc.nn._checks import check_points
@@ -25,12 +26,12 @@ class CaloSPVCNN(SPVCNN):
     """The trunk of SPVCNN up to its third stage up; the fourth, with its meeting of points and voxels, for each head.
 
     Args:
-        in_channels: features of a hit. num_classes: of the first head. embedding_channels: of the second.
-        width: factor on the channels of SPVCNN; 0.5 has 5.74M parameters, 1 has 22.96M.
+        in_channels: features of a hit. num_classes: of the first head. embedding_channels: of the second; all >= 1.
+        width: factor on the channels of SPVCNN, > 0; 0.5 has 5.74M parameters, 1 has 22.96M.
         dropout: as in ``SPVCNN``.
     Shape: PointTensor with (N, in_channels) features to `HitOutputs`; N may be 0, and so may be the points of an item.
     Raises:
-        TypeError, ValueError: as of ``SPVCNN``.
+        TypeError, ValueError: as of ``SPVCNN``; numbers of channels or a width out of their range.
     Source: the recipe that the authors of SPVCNN published for calorimeters (two branches behind a shared trunk).
     """
 
@@ -43,6 +44,8 @@ class CaloSPVCNN(SPVCNN):
         width: float = 0.5,
         dropout: float = 0.3,
     ):
+        check_counts(self, in_channels=in_channels, num_classes=num_classes, embedding_channels=embedding_channels)
+        check_positive(self, width=width)
         super().__init__(in_channels, num_classes, width=width, dropout=dropout)
         stem, middle, below, top = (int(width * WIDTHS[i]) for i in (0, 6, 7, 8))
         self.embedding_stage = UpStage(below, top, top, (top, top), skip_channels=stem, project_first=False)

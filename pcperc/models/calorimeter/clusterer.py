@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pcperc import ops
 from pcperc.geometry import HitClusters
 from pcperc.geometry.calorimeter import HIT_CLASSES, NO_INSTANCE, NOISE_CLASS
+from pcperc.models.calorimeter._checks import check_counts
 from pcperc.models.calorimeter.calo_spvcnn import HitOutputs
 from pcperc.models.calorimeter.preprocessor import PreparedHits
 from pcperc.models.losses import SegmentationLoss
@@ -27,7 +28,7 @@ class HitClusterer(BaseModel):
         loss: of the classes; None is cross entropy alone.
         min_hits: a cluster of fewer is noise, as such a particle is in the truth.
     Raises:
-        ValueError: min_hits < 1.
+        TypeError: min_hits is no whole number. ValueError: min_hits < 1.
     """
 
     def __init__(
@@ -40,8 +41,7 @@ class HitClusterer(BaseModel):
         min_hits: int = 3,
     ):
         super().__init__(data_preprocessor)
-        if min_hits < 1:
-            raise ValueError(f"HitClusterer: min_hits must be >= 1, got {min_hits}")
+        check_counts(self, min_hits=min_hits)
         self.backbone, self.grouping, self.min_hits = backbone, grouping, min_hits
         self.loss = SegmentationLoss() if loss is None else loss
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the places of hits in a learned space to clusters, on the device that the hits are on."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,10 +22,10 @@ def condense(x: Tensor, beta: Tensor, group: Tensor, *, radius: float, min_beta:
     Returns:
         (N,) int64, the row of each hit's centre; -1 for a hit that is near none.
     Raises:
-        ValueError: shapes that differ, or radius not > 0.
+        ValueError: shapes that differ, or a radius that is not > 0 and finite.
     Deterministic: yes. The host waits for the device once, for the number of groups.
     """
-    _check("condense", radius, x, beta, group)
+    _check("condense", "radius", radius, x, beta, group)
     num_items = int(group.max()) + 1 if len(group) else 0
     return ops.condense(x, beta, group, num_items=max(num_items, 0), radius=radius, min_beta=min_beta).long()
 
@@ -36,18 +38,19 @@ def mean_shift(x: Tensor, group: Tensor, *, bandwidth: float, max_iterations: in
     of each other the one with the most hits around it counts, and every hit goes to the nearest one of its group.
 
     Args:
-        x: (N, D) floating point. group: as of `condense`. bandwidth: > 0.
+        x: (N, D) floating point; a hit that is not finite is in no cluster. group: as of `condense`. bandwidth: > 0.
         max_iterations: a seed that still moves then is taken where it is.
     Returns:
-        (N,) int64 numbers of clusters, counted over all groups from 0; -1 where the group is < 0.
+        (N,) int64 numbers of clusters, counted over all groups from 0; -1 where the group is < 0 or the hit not finite.
     Raises:
-        ValueError: shapes that differ, or bandwidth not > 0.
+        ValueError: shapes that differ, or a bandwidth that is not > 0 and finite.
     Source: Comaniciu and Meer, "Mean shift", PAMI 24 (2002); seeds, rest and ties as in scikit-learn's ``MeanShift``
         with ``bin_seeding``.
     Deterministic: yes. Cost: hits times seeds, for each of the iterations; the host looks at the device once in each.
     """
-    _check("mean_shift", bandwidth, x, group, group)
+    _check("mean_shift", "bandwidth", bandwidth, x, group, group)
     cluster, count = torch.full_like(group, -1, dtype=torch.int64), 0
+    group = torch.where(x.isfinite().all(1), group, -1)  # 0 times NaN in the mean of others would be NaN
     for value in group.unique().tolist():
         if value < 0:
             continue
@@ -65,6 +68,8 @@ def _modes(points: Tensor, bandwidth: float, max_iterations: int) -> Tensor:
     cells = (points / bandwidth).round().unique(dim=0)
     seeds = points.clone() if len(cells) == len(points) else cells * bandwidth
     seeds = seeds[_count(seeds, points, bandwidth) > 0]
+    if not len(seeds):  # so far from the origin that a cell's middle is rounded away from all of its points
+        seeds = points.unique(dim=0)
     resting = []
     for _ in range(max_iterations):
         if not len(seeds):
@@ -103,9 +108,9 @@ def _count(seeds: Tensor, points: Tensor, bandwidth: float) -> Tensor:
     return torch.cat([(all_distances(part, points) <= bandwidth).sum(1) for part in parts])
 
 
-def _check(op: str, width: float, x: Tensor, beta: Tensor, group: Tensor) -> None:
+def _check(op: str, name: str, width: float, x: Tensor, beta: Tensor, group: Tensor) -> None:
     if x.ndim != 2 or beta.shape != x.shape[:1] or group.shape != x.shape[:1]:
         shapes = [tuple(tensor.shape) for tensor in (x, beta, group)]
         raise ValueError(f"{op}: x must be (N, D) and the others (N,), got {shapes}")
-    if not width > 0:
-        raise ValueError(f"{op}: radius or bandwidth must be > 0, got {width}")
+    if not 0 < width < math.inf:
+        raise ValueError(f"{op}: {name} must be finite and > 0, got {width}")

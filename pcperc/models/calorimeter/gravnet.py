@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from pcperc import ops
+from pcperc.models.calorimeter._checks import check_counts
 from pcperc.models.calorimeter.calo_spvcnn import HitOutputs
 from pcperc.models.calorimeter.nearest import nearest_rows
 from pcperc.nn import RowBatchNorm
 from pcperc.nn._checks import check_points
+from pcperc.ops.k_nearest import MAX_COLUMNS
 from pcperc.registry import MODELS
 from pcperc.sparse import PointTensor
 
@@ -76,10 +78,10 @@ class GravNet(nn.Module):
 
     Args:
         in_channels: features of a hit. num_classes, embedding_channels: of the outputs.
-        blocks, channels, space, sent, neighbors: as published.
+        blocks, channels, space, sent, neighbors: as published. All are whole numbers >= 1, ``space`` at most 16.
     Shape: PointTensor with (N, in_channels) features to `HitOutputs`; N may be 0, and so may be the points of an item.
     Raises:
-        TypeError: the input is no PointTensor.
+        TypeError: the input is no PointTensor; an argument is no whole number. ValueError: it is out of its range.
     """
 
     def __init__(
@@ -95,6 +97,9 @@ class GravNet(nn.Module):
         neighbors: int = 40,
     ):
         super().__init__()
+        check_counts(self, in_channels=in_channels, num_classes=num_classes, embedding_channels=embedding_channels)
+        check_counts(self, blocks=blocks, channels=channels, sent=sent, neighbors=neighbors)
+        check_counts(self, most=MAX_COLUMNS, space=space)
         self.norm = RowBatchNorm(in_channels)
         self.enter = nn.Linear(4 * in_channels, 64)
         options = dict(channels=channels, space=space, sent=sent, neighbors=neighbors)

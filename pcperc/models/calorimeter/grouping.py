@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pcperc.geometry.calorimeter import HIT_CLASSES, NOISE_CLASS
+from pcperc.models.calorimeter._checks import check_counts, check_not_negative, check_part, check_positive
 from pcperc.models.calorimeter.clustering import condense, mean_shift
 from pcperc.models.losses.clusters import discriminative_loss, object_condensation_loss, offset_loss
+from pcperc.ops.condense import MAX_COLUMNS
 from pcperc.registry import MODELS
 
 
@@ -20,8 +22,12 @@ class ObjectCondensation(nn.Module):
     """A charge (the first channel, through a sigmoid) and a place for each hit; clusters are around large charges.
 
     Args:
-        dims: of the space. weight: of the loss. q_min, noise_weight: as of `object_condensation_loss`.
-        radius, min_beta: as of `condense`; those of CMS's SPVCNN. Published with GravNet: 1.0 and 0.1.
+        dims: of the space, 1 to 128. weight: of the loss, >= 0. q_min, noise_weight: as of `object_condensation_loss`,
+            >= 0.
+        radius, min_beta: as of `condense`; those of CMS's SPVCNN. Published with GravNet: 1.0 and 0.1. The radius is
+            above 0; min_beta is in [0, 1), since no beta is above 1.
+    Raises:
+        TypeError: no number. ValueError: one out of its range.
     """
 
     def __init__(
@@ -35,6 +41,10 @@ class ObjectCondensation(nn.Module):
         min_beta: float = 0.1,
     ):
         super().__init__()
+        check_counts(self, most=MAX_COLUMNS, dims=dims)
+        check_not_negative(self, weight=weight, q_min=q_min, noise_weight=noise_weight)
+        check_positive(self, radius=radius)
+        check_part(self, min_beta=min_beta)
         self.channels, self.weight, self.q_min, self.noise_weight = 1 + dims, weight, q_min, noise_weight
         self.radius, self.min_beta = radius, min_beta
 
@@ -55,9 +65,12 @@ class DiscriminativeEmbedding(nn.Module):
     """A direction for each hit; clusters by mean shift within each predicted class.
 
     Args:
-        dims: of the embedding. weight: of the loss. pull_margin, push_margin: as of `discriminative_loss`.
-        bandwidth: of the mean shift; the pull margin by default, within which of their mean all hits are that cost
+        dims: of the embedding, >= 1. weight: of the loss, >= 0. pull_margin, push_margin: as of `discriminative_loss`,
+            >= 0.
+        bandwidth: of the mean shift, > 0; the pull margin by default, within which of their mean all hits are that cost
             nothing. The published 0.1 breaks such clusters up.
+    Raises:
+        TypeError: no number. ValueError: one out of its range.
     """
 
     def __init__(
@@ -70,6 +83,9 @@ class DiscriminativeEmbedding(nn.Module):
         bandwidth: float = 0.5,
     ):
         super().__init__()
+        check_counts(self, dims=dims)
+        check_not_negative(self, weight=weight, pull_margin=pull_margin, push_margin=push_margin)
+        check_positive(self, bandwidth=bandwidth)
         self.channels, self.weight, self.bandwidth = dims, weight, bandwidth
         self.pull_margin, self.push_margin = pull_margin, push_margin
 
@@ -88,13 +104,17 @@ class CentreOffset(nn.Module):
     """How far the middle of its shower is from each hit, in metres; clusters by mean shift within each predicted class.
 
     Args:
-        weight: of the loss. bandwidth: of the mean shift, in cm.
+        weight: of the loss, >= 0. bandwidth: of the mean shift, in cm, > 0.
+    Raises:
+        TypeError: no number. ValueError: one out of its range.
     """
 
     channels = 3
 
     def __init__(self, *, weight: float = 0.1, bandwidth: float = 5.0):
         super().__init__()
+        check_not_negative(self, weight=weight)
+        check_positive(self, bandwidth=bandwidth)
         self.weight, self.bandwidth = weight, bandwidth
 
     def loss(self, embedding: Tensor, xyz: Tensor, objects: Tensor) -> dict[str, Tensor]:

@@ -118,11 +118,38 @@ def test_mean_shift_of_few_hits_and_of_noise(count):
     assert mean_shift(x, torch.full((count,), -1), bandwidth=1.0).tolist() == [-1] * count
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_mean_shift_leaves_out_what_is_not_finite(value, device):
+    """One such hit in each of two groups, beside a group of nothing else: all others are where they were."""
+    rng = np.random.default_rng(0)
+    x = clouds(rng, 4 * np.eye(3), 12, 0.3)
+    group = np.tile([0, 1], 18)
+    expected = mean_shift(torch.tensor(x), torch.tensor(group), bandwidth=0.8)
+    assert len(expected.unique()) == 6
+    x, group = np.concatenate([x, rng.normal(size=(4, 3))]), np.append(group, [0, 1, 2, 2])
+    order = rng.permutation(40)
+    there = torch.tensor(x[order], device=device)
+    bad = torch.tensor(order >= 36, device=device)
+    there[bad, 1] = value
+    found = mean_shift(there, torch.tensor(group[order], device=device), bandwidth=0.8)
+    assert (found[bad] == -1).all()
+    assert found.cpu()[torch.tensor(order).argsort()][:36].tolist() == expected.tolist()
+    assert mean_shift(there * torch.nan, torch.zeros(40, dtype=torch.int64, device=device), bandwidth=0.8).max() == -1
+
+
+def test_mean_shift_of_hits_that_are_farther_than_a_grid_reaches():
+    """At a million and more float32 has no middle of a cell within 0.01 of its hits."""
+    for far in (1.2345679e6, 3e38):
+        x = torch.tensor([[far], [far]])
+        assert mean_shift(x, torch.zeros(2, dtype=torch.int64), bandwidth=0.01).tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("call, name", [(condense, "radius"), (mean_shift, "bandwidth")])
 def test_messages(call, name):
     x, group = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
     first = (x, torch.zeros(3)) if call is condense else (x,)
-    with pytest.raises(ValueError, match=f"{call.__name__}: radius or bandwidth must be > 0, got 0"):
-        call(*first, group, **{name: 0})
+    for value in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"^{call.__name__}: {name} must be finite and > 0, got {value}"):
+            call(*first, group, **{name: value})
     with pytest.raises(ValueError, match=rf"{call.__name__}: x must be \(N, D\) and the others \(N,\)"):
         call(*first, group[:2], **{name: 1.0})

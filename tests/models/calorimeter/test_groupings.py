@@ -124,3 +124,38 @@ def test_groupings_cluster_in_their_own_space(name, width):
         assert oracle.same_partition(one.instances, expected[start : start + len(one)])
         start += len(one)
     assert 4 <= len(np.unique(expected[expected >= 0])) < 60
+
+
+@pytest.mark.parametrize(
+    "grouping, options, message",
+    [
+        (ObjectCondensation, {"dims": 0}, "dims must be from 1 to 128, got 0"),
+        (ObjectCondensation, {"dims": 129}, "dims must be from 1 to 128, got 129"),
+        (ObjectCondensation, {"radius": -1}, "radius must be finite and > 0, got -1"),
+        (ObjectCondensation, {"radius": np.nan}, "radius must be finite and > 0, got nan"),
+        (ObjectCondensation, {"min_beta": np.nan}, r"min_beta must be in \[0, 1\), got nan"),
+        (ObjectCondensation, {"min_beta": 1}, r"min_beta must be in \[0, 1\), got 1"),
+        (ObjectCondensation, {"weight": -1}, "weight must be finite and >= 0, got -1"),
+        (ObjectCondensation, {"q_min": -3}, "q_min must be finite and >= 0, got -3"),
+        (ObjectCondensation, {"noise_weight": np.inf}, "noise_weight must be finite and >= 0, got inf"),
+        (DiscriminativeEmbedding, {"dims": 0}, "dims must be >= 1, got 0"),
+        (DiscriminativeEmbedding, {"weight": -0.1}, "weight must be finite and >= 0, got -0.1"),
+        (DiscriminativeEmbedding, {"bandwidth": 0}, "bandwidth must be finite and > 0, got 0"),
+        (DiscriminativeEmbedding, {"pull_margin": -1}, "pull_margin must be finite and >= 0, got -1"),
+        (DiscriminativeEmbedding, {"push_margin": np.nan}, "push_margin must be finite and >= 0, got nan"),
+        (CentreOffset, {"weight": np.nan}, "weight must be finite and >= 0, got nan"),
+        (CentreOffset, {"bandwidth": np.inf}, "bandwidth must be finite and > 0, got inf"),
+    ],
+)
+def test_numbers_out_of_range(grouping, options, message):
+    with pytest.raises(ValueError, match=f"^{grouping.__name__}: {message}$"):
+        grouping(**options)
+
+
+def test_what_is_no_number_and_the_ends_of_ranges():
+    with pytest.raises(TypeError, match="^CentreOffset: bandwidth must be a number, got '5'$"):
+        CentreOffset(bandwidth="5")
+    with pytest.raises(TypeError, match="^ObjectCondensation: dims must be a whole number, got 2.5$"):
+        ObjectCondensation(2.5)
+    ObjectCondensation(128, weight=0, q_min=0, noise_weight=0, min_beta=0, radius=np.float32(1e-3))
+    DiscriminativeEmbedding(np.int64(1), pull_margin=0, push_margin=0)

@@ -135,3 +135,28 @@ def test_every_parameter_gets_a_gradient(name, device):
 def test_an_input_that_is_no_points():
     with pytest.raises(TypeError, match="GravNet: points must be a PointTensor"):
         network("gravnet")(torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize(
+    "network, options, message",
+    [
+        *((GravNet, {name: 0}, f"{name} must be >= 1, got 0") for name in ("blocks", "channels", "sent", "neighbors")),
+        (GravNet, {"space": 0}, "space must be from 1 to 16, got 0"),
+        (GravNet, {"space": 17}, "space must be from 1 to 16, got 17"),
+        (GravNet, {"in_channels": 0}, "in_channels must be >= 1, got 0"),
+        (CaloSPVCNN, {"embedding_channels": 0}, "embedding_channels must be >= 1, got 0"),
+        (CaloSPVCNN, {"num_classes": -1}, "num_classes must be >= 1, got -1"),
+        (CaloSPVCNN, {"dropout": 2.0}, r"dropout must be in \[0, 1\], got 2.0"),
+        (CaloSPVCNN, {"dropout": float("nan")}, r"dropout must be in \[0, 1\], got nan"),
+        (CaloSPVCNN, {"width": float("nan")}, "width must be finite and > 0, got nan"),
+        (CaloSPVCNN, {"width": 0.01}, r"widths must be nine numbers >= 1, got \(0, .*"),
+    ],
+)
+def test_numbers_out_of_range(network, options, message):
+    with pytest.raises(ValueError, match=f"^{network.__name__}: {message}$"):
+        network(**options)
+
+
+def test_numbers_that_are_not_whole():
+    with pytest.raises(TypeError, match="^GravNet: neighbors must be a whole number, got 40.0$"):
+        GravNet(neighbors=40.0)
