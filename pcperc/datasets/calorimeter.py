@@ -11,7 +11,7 @@ import numpy as np
 from pcperc.datasets.calorimeter_shares import check_shares
 from pcperc.datasets.cloud_files import NUMPY_ERRORS, numpy_reason
 from pcperc.datasets.transformed import TransformedDataset
-from pcperc.geometry.calorimeter import HIT_CLASSES, HIT_COLUMNS, NO_INSTANCE, NOISE_CLASS
+from pcperc.geometry.calorimeter import HIT_CLASSES, HIT_COLUMNS, NO_INSTANCE, NOISE_CLASS, pseudorapidity
 from pcperc.registry import DATASETS
 
 LAYERS = 52  # of the simulated endcap, numbered from 1
@@ -19,6 +19,7 @@ ENDCAP_Z = (300.0, 560.0)  # cm, either side: a hit elsewhere is in no layer
 MAX_RADIUS = 400.0  # cm
 # Of one hit, GeV and no unit; far above, a network's numbers are not finite and no cluster is found.
 MAX_ENERGY, MAX_ETA = 1e6, 20.0
+ETA_TOLERANCE = 0.01  # of eta beside that of x, y, z: float32 and writers that round agree to 1e-6
 WHOLE_LIMIT = 2**53  # of whole numbers in a file: a float64 still counts them one by one
 # What a file calls the hits, and the particle of each hit; the first is what pcperc.simulation writes.
 HIT_NAMES = ("hits", "rechits", "recHitFeatures")
@@ -32,12 +33,15 @@ class CalorimeterHits(TransformedDataset):
     Args:
         root: folder of the data set.
         split: sub-folder with the events, such as sim_train; "" reads the files of ``root`` itself.
+        class_of_clusters: index into ``classes``, 1 or 2, of all clusters of events whose truth has no classes, as that
+            of recHits; what is in none of them is noise. None leaves such events without ``class``: they can be looked
+            at, and neither be trained with nor scored. Where a file has classes, these count.
         transforms: callables applied in order to each sample; one that returns None drops the sample.
         test_mode: a sample that a transform drops is an error instead of being replaced by another one.
     Attributes:
         tokens: "<split>/<file>" of each sample.
     Raises:
-        FileNotFoundError: no such folder. ValueError: it has no npz file.
+        FileNotFoundError: no such folder. ValueError: it has no npz file, or there is no such class.
     """
 
     classes = HIT_CLASSES
@@ -47,10 +51,18 @@ class CalorimeterHits(TransformedDataset):
         *,
         root: str | Path,
         split: str = "",
+        class_of_clusters: int | None = None,
         transforms: Sequence[Callable[[dict], dict | None]] = (),
         test_mode: bool = False,
     ) -> None:
         super().__init__(split=split, transforms=transforms, test_mode=test_mode)
+        known = {index: name for index, name in enumerate(self.classes) if index != NOISE_CLASS}
+        if class_of_clusters is not None and (type(class_of_clusters) is not int or class_of_clusters not in known):
+            wanted = ", ".join(f"{index} ({name})" for index, name in known.items())
+            raise ValueError(
+                f"CalorimeterHits: class_of_clusters must be one of {wanted}, or None, got {class_of_clusters!r}"
+            )
+        self.class_of_clusters = class_of_clusters
         self.root = Path(root)
         folder = self.root / split
         if not folder.is_dir():
@@ -77,7 +89,10 @@ class CalorimeterHits(TransformedDataset):
         """
         index = self.check_index(index)
         names = {"sample_token": self.tokens[index], "scene_name": self.split, "sample_index": index}
-        return {**names, **read_event(self._files[index])}
+        event = read_event(self._files[index])
+        if self.class_of_clusters is not None and "instance" in event and "class" not in event:
+            event["class"] = np.where(event["instance"] == NO_INSTANCE, NOISE_CLASS, self.class_of_clusters)
+        return {**names, **event}
 
 
 def read_event(path: str | Path) -> dict[str, np.ndarray]:
@@ -92,7 +107,7 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no npz file, or lacks hits; an energy that is negative, NaN, infinite or beyond any hit's; a
-            place outside the endcaps; an unknown layer, class or particle; truth of another length or no number; parts
+            place outside the endcaps, or with another eta than the file says; an unknown layer, class or particle; truth of another length or no number; parts
             of a hit's energy that are more than the whole, or of which the largest is another particle's. The message
             names the file, the array, and of values the first wrong one.
     """
@@ -216,8 +231,20 @@ def _checked_hits(path: str | Path, name: str, hits: np.ndarray) -> np.ndarray:
         if not good.all():
             first = int(np.flatnonzero(~good)[0])
             row = dict(zip(HIT_COLUMNS, hits[first].tolist(), strict=True))
-            raise ValueError(f"event {path}: hits {rule}, got {row} at hit {first} ({(~good).sum()} such hits)")
+            raise ValueError(f"event {path}: {name} {rule}, got {row} at hit {first} ({(~good).sum()} such hits)")
+    _check_eta(path, name, hits)
     return hits
+
+
+def _check_eta(path: str | Path, name: str, hits: np.ndarray) -> None:
+    """Raise where eta is not that of x, y and z; on the beam's axis, where it would be beyond `MAX_ETA`, any will do."""
+    expected = pseudorapidity(hits[:, 5:8])
+    far = (np.abs(expected) <= MAX_ETA) & ~(np.abs(hits[:, 1] - expected) <= ETA_TOLERANCE)
+    if far.any():
+        first = int(far.argmax())
+        rule = f"must have the eta of x, y, z to {ETA_TOLERANCE}, asinh(z / hypot(x, y)) = {expected[first]:.6g}"
+        got = f"{hits[first, 1]:.6g} at hit {first} ({far.sum()} such hits)"
+        raise ValueError(f"event {path}: {name} {rule}, got {got}")
 
 
 def _whole_numbers(path: str | Path, name: str, values: np.ndarray, count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format
 from pcperc.evaluation.clusters import match_clusters
 from pcperc.files import write_arrays, write_text
 from pcperc.geometry import HitClusters
-from pcperc.geometry.calorimeter import HIT_CLASSES
+from pcperc.geometry.calorimeter import HIT_CLASSES, class_advice
 from pcperc.registry import METRICS
 from pcperc.simulated import is_simulated_root
 
@@ -55,7 +55,10 @@ class CalorimeterMetric(MetricBySample):
             truth = []
             for key in ("class", "instance"):
                 if key not in sample:
-                    raise ValueError(f"CalorimeterMetric: sample {token} must have '{key}' to be scored, but has none")
+                    raise ValueError(
+                        f"CalorimeterMetric: sample {token} must have '{key}' to be scored, but has none"
+                        + class_advice(sample)
+                    )
                 truth.append(torch.as_tensor(sample[key]).cpu().numpy())
             if not len(truth[0]) == len(truth[1]) == len(found) == len(hits):
                 lengths = [len(values) for values in (*truth, found)]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 # The recHit layout of CMS. ``id`` is 0 in published files, ``R`` the distance from the origin, ``time`` -1 for none.
@@ -10,6 +12,18 @@ HIT_COLUMNS = ("E", "eta", "id", "theta", "R", "x", "y", "z", "time")
 HIT_CLASSES = ("noise", "electromagnetic", "hadronic")
 NO_TIME = -1.0
 NOISE_CLASS, NO_INSTANCE = 0, -1
+
+
+def pseudorapidity(xyz: np.ndarray) -> np.ndarray:
+    """Return ``asinh(z / rho)``, ``rho = hypot(x, y)``, of places (N, 3): (N,) float64; infinite on the beam's axis."""
+    x, y, z = np.asarray(xyz, np.float64).reshape(-1, 3).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.arcsinh(z / np.hypot(x, y))
+
+
+def class_advice(truth: Container[str]) -> str:
+    """Return what a message about truth without ``class`` ends with: how clusters of recHits get one."""
+    return "" if "instance" not in truth else "; class_of_clusters of CalorimeterHits gives clusters one"
 
 
 def hit_table(energy: np.ndarray, xyz: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -22,5 +36,5 @@ def hit_table(energy: np.ndarray, xyz: np.ndarray, time: np.ndarray) -> np.ndarr
     """
     x, y, z = np.asarray(xyz, np.float64).reshape(-1, 3).T
     rho = np.hypot(x, y)
-    columns = (energy, np.arcsinh(z / rho), np.zeros_like(x), np.arctan2(rho, z), np.hypot(rho, z), x, y, z, time)
+    columns = (energy, pseudorapidity(xyz), np.zeros_like(x), np.arctan2(rho, z), np.hypot(rho, z), x, y, z, time)
     return np.stack(columns, axis=1).astype(np.float32)

@@ -241,9 +241,75 @@ def test_files_that_are_no_events_are_named(tmp_path):
 
 
 def test_hits_may_be_whole_numbers(tmp_path):
-    hits = np.array([[2, 1, 0, 0, 0, 50, 60, 400, 0]])
+    hits = np.array([[2, 2, 0, 0, 0, 66, 88, 400, 0]])  # of eta 2.0025
     found = read_event(written(tmp_path / "whole.npz", {"rechits": hits}))["hits"]
     assert found.dtype == np.float32 and found.tolist() == hits.tolist()
+
+
+@pytest.mark.parametrize("name", ["hits", "rechits", "recHitFeatures"])
+def test_messages_have_the_name_of_the_array(tmp_path, name):
+    path = written(tmp_path / "a.npz", {name: changed("E", -1.0)["hits"]})
+    with pytest.raises(ValueError, match=rf"a\.npz: {name} must have an energy >= 0, got .* at hit 2 \(1 such"):
+        read_event(path)
+
+
+@pytest.mark.parametrize("column", ["eta", "x", "z"])
+def test_eta_of_another_place_is_refused(tmp_path, column):
+    """By a hundredth, of either endcap; both numbers are named."""
+    hits = event(6)["hits"]
+    hits[3:, [1, 7]] *= -1
+    for wrong in (0.012, 0.008):
+        there = hits[4].astype(np.float64)
+        if column == "eta":
+            there[1] += wrong
+        elif column == "x":  # farther out by so much that eta is nearer to 0 by as much
+            rho = abs(there[7]) / np.sinh(abs(there[1]) - wrong)
+            there[5] = np.sqrt(rho**2 - there[6] ** 2)
+        else:
+            there[7] = -np.hypot(there[5], there[6]) * np.sinh(abs(there[1]) - wrong)
+        eta = np.arcsinh(there[7] / np.hypot(there[5], there[6]))
+        assert abs(there[1] - eta) == pytest.approx(wrong, rel=1e-6)
+        path = written(tmp_path / "a.npz", {"rechits": np.concatenate([hits[:4], there[None], hits[5:]])})
+        if wrong < 0.01:
+            assert len(read_event(path)["hits"]) == 6
+            continue
+        numbers = rf"asinh\(z / hypot\(x, y\)\) = {eta:.6g}, got {there[1]:.6g} at hit 4 \(1 such hits\)"
+        with pytest.raises(ValueError, match=rf"a\.npz: rechits must have the eta of x, y, z to 0.01, {numbers}"):
+            read_event(path)
+
+
+def test_eta_of_nothing_and_of_a_hit_on_the_axis(tmp_path, realdata):
+    """On the beam's axis eta is infinite, and a file may hold any that it can."""
+    hits = event()["hits"]
+    hits[1, 1:2], hits[1, 5:7] = 5.0, 0.0
+    hits[2, 1:2], hits[2, 5:7] = -3.0, 1e-7
+    assert read_event(written(tmp_path / "axis.npz", {"hits": hits}))["hits"].tolist() == hits.tolist()
+    hits[2, 5:7] = 1e-3  # of eta 13.1
+    with pytest.raises(ValueError, match="axis.npz: hits must have the eta .* = 13.0.*, got -3 at hit 2"):
+        read_event(written(tmp_path / "axis.npz", {"hits": hits}))
+    with np.load(realdata / "hgcal/event0_rechits.npz") as file:
+        real = file["rechits"].copy()
+    real[:, 1] = 0
+    with pytest.raises(ValueError, match=r"real.npz: rechits must .* got 0 at hit 0 \(51177 such hits\)"):
+        read_event(written(tmp_path / "real.npz", {"rechits": real}))
+
+
+def test_clusters_without_classes_get_the_one_that_is_told(tmp_path):
+    """Of recHits with truth; without truth, and where a file has classes, nothing changes."""
+    hits, clusters = event()["hits"], np.array([[-1], [3], [-99], [0]])
+    written(tmp_path / "a_truth.npz", {"recHitFeatures": hits, "recHitTruthClusterIdx": clusters})
+    written(tmp_path / "b_none.npz", {"recHitFeatures": hits})
+    written(tmp_path / "c_classes.npz", event())
+    truth, none, classes = CalorimeterHits(root=tmp_path, class_of_clusters=1)
+    assert truth["class"].tolist() == [0, 1, 0, 1] and truth["instance"].tolist() == [-1, 3, -1, 0]
+    assert truth["class"].dtype == np.int64
+    assert "class" not in none and classes["class"].tolist() == [0, 0, 2, 2]
+    assert CalorimeterHits(root=tmp_path, class_of_clusters=2)[0]["class"].tolist() == [0, 2, 0, 2]
+    assert "class" not in CalorimeterHits(root=tmp_path)[0]
+    for wrong in (0, 3, -1, 1.0, True, "hadronic"):
+        message = rf"class_of_clusters must be one of 1 \(electromagnetic\), 2 \(hadronic\), or None, got {wrong!r}"
+        with pytest.raises(ValueError, match=message):
+            CalorimeterHits(root=tmp_path, class_of_clusters=wrong)
 
 
 def test_folders_without_events_are_named(tmp_path, root):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pcperc import ops
 from pcperc.geometry import HitClusters
-from pcperc.geometry.calorimeter import HIT_CLASSES, NO_INSTANCE, NOISE_CLASS
+from pcperc.geometry.calorimeter import HIT_CLASSES, NO_INSTANCE, NOISE_CLASS, class_advice
 from pcperc.models.calorimeter._checks import check_counts
 from pcperc.models.calorimeter.calo_spvcnn import HitOutputs
 from pcperc.models.calorimeter.preprocessor import PreparedHits
@@ -94,7 +94,8 @@ class HitClusterer(BaseModel):
                 if key not in sample or len(sample[key]) != size:
                     got = len(sample[key]) if key in sample else "none"
                     name = sample.get("sample_token")
-                    raise ValueError(f"HitClusterer: sample {name} must have '{key}' of {size} hits, got {got}")
+                    advice = class_advice(sample) if key not in sample else ""
+                    raise ValueError(f"HitClusterer: sample {name} must have '{key}' of {size} hits, got {got}{advice}")
         return tuple(torch.cat([sample[key] for sample in samples]) for key in ("class", "instance"))
 
     def cluster(self, found: HitOutputs, hits: PreparedHits) -> list[HitClusters]:
