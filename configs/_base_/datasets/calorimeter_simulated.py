@@ -17,15 +17,6 @@ train_dataloader = dict(
     pin_memory=True,
     collate_fn=dict(type=collate),
 )
-val_dataloader = dict(
-    dataset=dict(type=CalorimeterHits, root=data_root, split="sim_val", transforms=[], test_mode=True),
-    sampler=dict(type=EpochSampler, shuffle=False),
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    collate_fn=dict(type=collate),
-)
 test_dataloader = dict(
     dataset=dict(type=CalorimeterHits, root=data_root, split="sim_test", transforms=[], test_mode=True),
     sampler=dict(type=EpochSampler, shuffle=False),
@@ -35,7 +26,5 @@ test_dataloader = dict(
     pin_memory=True,
     collate_fn=dict(type=collate),
 )
-val_evaluator = dict(type=CalorimeterMetric)
-test_evaluator = val_evaluator
-val_cfg = dict()
+test_evaluator = dict(type=CalorimeterMetric)
 test_cfg = dict()
