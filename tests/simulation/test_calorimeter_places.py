@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pcperc.simulation.calorimeter import gflash, hadrons, showers
-from pcperc.simulation.calorimeter.geometry import DEPTH_LAMBDA, MIP_GEV, cell_centres
+from pcperc.simulation.calorimeter.geometry import DEPTH_LAMBDA, LAYERS, MIP_GEV, cell_centres
 from pcperc.simulation.calorimeter.showers import ELECTRON, PION, pion_deposits, simulate_showers
 from tests.simulation.particle_gun import gun
 
@@ -38,6 +38,24 @@ def test_showers_are_round_about_their_axis_whatever_its_direction(pdg, phi):
         assert np.average(values > 0, weights=energy) == pytest.approx(0.5, abs=0.04)
     assert width[0] == pytest.approx(width[1], rel=0.03)
     assert abs(np.corrcoef(out, aside)[0, 1]) < 0.05
+
+
+def test_spots_end_at_22_radii():
+    """One layer, a radius of 1 cm: a circle of r cm holds r^2 / (r^2 + 1) / 0.998; cells are some 1 cm wide."""
+    count, layer = 200_000, 5
+    particles = gun(ELECTRON, 1.0, 1)
+    energy, ones = np.zeros((1, LAYERS)), np.ones((1, LAYERS))
+    energy[0, layer] = 1.0
+    spots = (count * energy).astype(np.int64)
+    found = showers.scatter_spots(energy, spots, ones, ones, ones, showers.axes(particles), np.random.default_rng(0))
+    deposits = showers.Deposits(*found)
+    assert len(deposits.cell) == count and deposits.energy.sum() == pytest.approx(1.0)
+    out, aside = beside_the_axis(particles, deposits)
+    distance = np.hypot(out * np.tanh(2.0), aside)
+    for radius in (5.0, 10.0, 15.0):
+        beyond = 1 - radius**2 / (radius**2 + 1) / 0.998
+        assert (distance > radius).mean() == pytest.approx(beyond, rel=0.1)
+    assert 21 < distance.max() < math.sqrt(0.998 / 0.002) + 0.7
 
 
 @pytest.mark.parametrize("eta, stochastic", [(2.7, 0.243), (2.0, 0.214), (1.65, 0.199)])
