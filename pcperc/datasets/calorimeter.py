@@ -107,9 +107,9 @@ def read_event(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no npz file, or lacks hits; an energy that is negative, NaN, infinite or beyond any hit's; a
-            place outside the endcaps, or with another eta than the file says; an unknown layer, class or particle; truth of another length or no number; parts
-            of a hit's energy that are more than the whole, or of which the largest is another particle's. The message
-            names the file, the array, and of values the first wrong one.
+            place outside the endcaps, or with another eta than the file says; an unknown layer, class or particle;
+            truth of another length or no number; parts of a hit's energy that are more than the whole, or of which the
+            largest is another particle's. The message names the file, the array, and of values the first wrong one.
     """
     arrays = _load(Path(path))
     name = next((name for name in HIT_NAMES if name in arrays), None)
@@ -237,7 +237,7 @@ def _checked_hits(path: str | Path, name: str, hits: np.ndarray) -> np.ndarray:
 
 
 def _check_eta(path: str | Path, name: str, hits: np.ndarray) -> None:
-    """Raise where eta is not that of x, y and z; on the beam's axis, where it would be beyond `MAX_ETA`, any will do."""
+    """Raise where eta is not that of x, y, z; on the beam's axis, where it would be beyond `MAX_ETA`, any will do."""
     expected = pseudorapidity(hits[:, 5:8])
     far = (np.abs(expected) <= MAX_ETA) & ~(np.abs(hits[:, 1] - expected) <= ETA_TOLERANCE)
     if far.any():

@@ -112,9 +112,12 @@ def _print_clusters(scored: Scored) -> None:
         what = f"{counts.of_showers()} and {counts.of_clusters()}"
         say(f"curves against {name}, {bins[0]:g} to {bins[-1]:g} {unit}, leave out {what}")
     edges = {"energy_edges": cluster_metric.ENERGY_EDGES, "distance_edges": cluster_metric.DISTANCE_EDGES}
-    tables = {"matched by energy": read_cluster_table(scored.work_dir / cluster_metric.TABLE_NAME)}
+    table = read_cluster_table(scored.work_dir / cluster_metric.TABLE_NAME)
+    kinds = table.by_class(found["classes"])
+    tables = {"all": table, **(kinds if len(kinds) > 1 else {})}
     try:
-        draw_cluster_curves(scored.work_dir / CURVES_NAME, tables, title=found["title"], **edges)
+        title = f"{found['title']}, matched by energy"
+        draw_cluster_curves(scored.work_dir / CURVES_NAME, tables, title=title, **edges)
     except ImportError as error:
         say(f"{CURVES_NAME} is not drawn: {error} (pip install matplotlib)")
     say(f"scores, showers and curves: {scored.work_dir}")

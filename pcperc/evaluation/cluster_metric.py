@@ -33,8 +33,8 @@ class CalorimeterMetric(MetricBySample):
     """SQ, RQ and PQ by hits and by energy; efficiency, fake rate, response and resolution.
 
     Args:
-        output_dir: receives cluster_scores.json with scores and curves, and cluster_table.npz, the showers one by one,
-            for `read_cluster_table`; None keeps the numbers alone.
+        output_dir: receives cluster_scores.json with scores and curves, of all showers and by class, and
+            cluster_table.npz, the showers one by one, for `read_cluster_table`; None keeps the numbers alone.
         classes: names of the classes.
     """
 
@@ -69,7 +69,7 @@ class CalorimeterMetric(MetricBySample):
             hits = torch.as_tensor(hits).cpu().numpy()
             partition = (*truth, found.labels, found.instances)
             counts = count_event(*partition, hits[:, 0], num_classes=len(self.classes))
-            self.results.append((token, counts, _table(partition, hits)))
+            self.results.append((token, counts, _table(partition, hits, token)))
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Score (sample_token, counts, table) of each sample."""
@@ -79,40 +79,52 @@ class CalorimeterMetric(MetricBySample):
         simulated = " (simulated, GFlash)" if is_simulated_root(meta.get("root")) else ""
         title = f"calorimeter clusters, {len(results)} events {meta.get('split', '')}".strip() + simulated
         print_log("\n" + format_cluster_scores(scores, self.classes, title=title), logger="current", level=logging.INFO)
-        overall = {
-            "efficiency": float(table.found.mean()) if len(table.found) else float("nan"),
-            "fake_rate": float(table.fake.mean()) if len(table.fake) else float("nan"),
-        }
-        scores |= {name: value for name, value in overall.items() if value == value}
+        for suffix, part in {"": table, **{f"/{k}": v for k, v in table.by_class(self.classes).items()}}.items():
+            rates = {"efficiency": part.found, "fake_rate": part.fake}
+            scores |= {f"{name}{suffix}": float(flags.mean()) for name, flags in rates.items() if len(flags)}
         if self.output_dir is not None:
             self._write(scores, table, title, len(results))
         return scores
 
     def _write(self, scores: dict[str, float], table: ClusterTable, title: str, events: int) -> None:
-        edges = {"energy": ENERGY_EDGES, "nearest": DISTANCE_EDGES}
-        curves = {}
-        for against, bins in edges.items():
-            values = curve(table, bins, against=against)._asdict()
-            outside = left_out(table, bins, against=against)._asdict()
-            values = {name: [_plain(v) for v in row] for name, row in values.items()}
-            curves[against] = {"edges": bins, **values, "left_out": outside}
-        summary = {"title": title, "classes": self.classes, "num_events": events, "scores": scores, "curves": curves}
+        summary = {"title": title, "classes": self.classes, "num_events": events, "scores": scores}
+        summary["curves"] = _curves(table)
+        summary["curves_by_class"] = {name: _curves(part) for name, part in table.by_class(self.classes).items()}
         write_text(self.output_dir / SCORES_NAME, json.dumps(summary, indent=1))
         write_arrays(self.output_dir / TABLE_NAME, table._asdict())
 
 
 def read_cluster_table(path: str | Path) -> ClusterTable:
-    """Read the table of showers that `CalorimeterMetric` wrote."""
+    """Read the table of showers that `CalorimeterMetric` wrote.
+
+    Raises:
+        ValueError: it lacks a column, as those that were written before there were classes and events in them.
+    """
     with np.load(path, allow_pickle=False) as file:
+        missing = sorted(set(ClusterTable._fields) - set(file.files))
+        if missing:
+            raise ValueError(f"cluster table {path} must have {', '.join(ClusterTable._fields)}, but lacks {missing}")
         return ClusterTable(**{name: file[name] for name in ClusterTable._fields})
 
 
-def _table(partition: tuple[np.ndarray, ...], hits: np.ndarray) -> ClusterTable:
+def _curves(table: ClusterTable) -> dict[str, dict]:
+    """Return the curves of a table against energy and distance, for JSON."""
+    curves = {}
+    for against, bins in {"energy": ENERGY_EDGES, "nearest": DISTANCE_EDGES}.items():
+        values = curve(table, bins, against=against)._asdict()
+        outside = left_out(table, bins, against=against)._asdict()
+        values = {name: [_plain(v) for v in row] for name, row in values.items()}
+        curves[against] = {"edges": bins, **values, "left_out": outside}
+    return curves
+
+
+def _table(partition: tuple[np.ndarray, ...], hits: np.ndarray, token: str) -> ClusterTable:
     """Return the segments of an event, matched by energy."""
     energy, xyz = hits[:, 0], hits[:, 5:8]
     matches = match_clusters(*partition, energy, by_energy=True)
     truth = segment_centres(matches.truth, *partition[:2], energy, xyz)
-    return cluster_table(matches, truth, segment_centres(matches.predicted, *partition[2:], energy, xyz))
+    predicted = segment_centres(matches.predicted, *partition[2:], energy, xyz)
+    return cluster_table(matches, truth, predicted, event=token)
 
 
 def _plain(value: float) -> float | None:

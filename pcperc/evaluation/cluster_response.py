@@ -10,6 +10,8 @@ import numpy as np
 
 from pcperc.evaluation.clusters import Matches, Segments
 
+_DTYPES = {"found": bool, "fake": bool, "label": np.int64, "fake_label": np.int64, "event": str, "fake_event": str}
+
 
 class ClusterTable(NamedTuple):
     """True and predicted segments of any number of events, S and T of them.
@@ -20,6 +22,8 @@ class ClusterTable(NamedTuple):
         response: (S,) energy of the matched predicted segment over ``energy``; NaN where not found or without energy.
         fake_energy, fake_nearest: (T,) of every predicted segment: its energy and its distance to the nearest true
             segment but the matched one. fake: (T,) bool, whether it matches nothing.
+        label, event: (S,) the class of each true segment, int64, and the name of its event, text. fake_label,
+            fake_event: (T,), of every predicted segment.
     """
 
     energy: np.ndarray
@@ -29,24 +33,37 @@ class ClusterTable(NamedTuple):
     fake_energy: np.ndarray
     fake_nearest: np.ndarray
     fake: np.ndarray
+    label: np.ndarray
+    event: np.ndarray
+    fake_label: np.ndarray
+    fake_event: np.ndarray
 
     @staticmethod
     def joined(tables: Sequence[ClusterTable]) -> ClusterTable:
         """Return the rows of several events; of none, an empty table."""
-        empty = ClusterTable(
-            *(np.zeros(0, bool if name in ("found", "fake") else float) for name in ClusterTable._fields)
-        )
+        empty = ClusterTable(*(np.zeros(0, _DTYPES.get(name, float)) for name in ClusterTable._fields))
         return ClusterTable(*(np.concatenate(columns) for columns in zip(empty, *tables, strict=True)))
+
+    def of_class(self, label: int) -> ClusterTable:
+        """Return the true and the predicted segments of one class; the nearest ones are still of any class."""
+        rows = self.label == label, self.fake_label == label
+        named = zip(self._fields, self, strict=True)
+        return ClusterTable(*(column[rows[name.startswith("fake")]] for name, column in named))
+
+    def by_class(self, classes: Sequence[str]) -> dict[str, ClusterTable]:
+        """Return `of_class` by name for the classes that have a true or a predicted segment."""
+        tables = {name: self.of_class(label) for label, name in enumerate(classes)}
+        return {name: table for name, table in tables.items() if len(table.label) + len(table.fake_label)}
 
 
 def cluster_table(
-    matches: Matches, truth_centres: np.ndarray, predicted_centres: np.ndarray, *, label: int | None = None
+    matches: Matches, truth_centres: np.ndarray, predicted_centres: np.ndarray, *, event: str = ""
 ) -> ClusterTable:
     """Describe the segments of an event.
 
     Args:
         matches: of `match_clusters`. truth_centres, predicted_centres: (S, 2 or 3), (T, 2 or 3) cm, as of
-            `segment_centres`. label: only segments of this class; the nearest ones are then still of any class.
+            `segment_centres`. event: its name.
     Raises:
         ValueError: centres of another number than segments.
     """
@@ -62,10 +79,9 @@ def cluster_table(
     own = np.arange(len(energy))
     nearest = _nearest(truth_centres, truth_centres, own)
     fake_nearest = _nearest(predicted_centres, truth_centres, matches.matched_truth)
-    rows = [np.ones(len(s.hits), bool) if label is None else s.label == label for s in matches[:2]]
-    truth = [column[rows[0]] for column in (energy, nearest, found, response)]
-    fakes = [c[rows[1]] for c in (matches.predicted.energy, fake_nearest, matches.matched_truth < 0)]
-    return ClusterTable(*truth, *fakes)
+    fakes = (matches.predicted.energy, fake_nearest, matches.matched_truth < 0)
+    kinds = [column for s in matches[:2] for column in (s.label.astype(np.int64), np.full(len(s.label), event))]
+    return ClusterTable(energy, nearest, found, response, *fakes, *kinds)
 
 
 def segment_centres(

@@ -12,7 +12,7 @@ IoU is the weight of the common hits over that of all hits of both: the weight o
 Source: Kirillov et al., Panoptic Segmentation, CVPR 2019, equations 1 and 2. Beside them wSQ, wRQ, wPQ, in which a
 segment counts with its energy instead of 1: ``wSQ = sum E IoU / sum E`` over matched true segments, TP and FN are
 energies of true segments, FP that of predicted ones. The code published for calorimeters (mit-han-lab/calo-cluster) has
-no wSQ: its weighted TP is the common energy, and its wPQ is wRQ times the plain SQ.
+no wSQ: its weighted TP is the common energy, and its wPQ is wRQ times the plain SQ. Its TQ is not computed here.
 """
 
 from __future__ import annotations

@@ -136,3 +136,34 @@ def test_messages():
     del data["samples"][0]["class"]
     with pytest.raises(ValueError, match="sample 0 must have 'class' to be scored, but has none"):
         score(data, [HitClusters.all_noise(60)])
+
+
+def test_classes_beside_each_other(tmp_path):
+    """One electromagnetic shower of two is found, of hadronic ones both: in the scores, the curves and the table."""
+    data = batch(3, 1)
+    found = perfect(data)
+    kinds = [sample["class"][sample["instance"] == 0][0].item() for sample in data["samples"]]
+    assert kinds == [1, 1]  # and of the first event's others, one is hadronic
+    lost = data["samples"][0]["instance"] == 0
+    first = found[0]
+    found[0] = HitClusters(first.labels * ~lost, torch.where(lost, -1, first.instances), first.scores)
+    scores = score(data, found, output_dir=tmp_path)
+    assert [scores[f"efficiency{name}"] for name in ("", "/electromagnetic", "/hadronic")] == [0.75, 2 / 3, 1]
+    assert [scores[f"fake_rate{name}"] for name in ("", "/electromagnetic", "/hadronic")] == [0, 0, 0]
+    table = read_cluster_table(tmp_path / "cluster_table.npz")
+    assert table.label.tolist() == [1, 1, 2, 1] and table.event.tolist() == ["0", "0", "0", "1"]
+    assert table.fake_label.tolist() == [1, 2, 1] and table.fake_event.tolist() == ["0", "0", "1"]
+    written = json.loads((tmp_path / "cluster_scores.json").read_text())["curves_by_class"]
+    assert list(written) == ["electromagnetic", "hadronic"]
+    for name, part in table.by_class(["noise", *written]).items():
+        values = curve(part, written[name]["energy"]["edges"]).showers
+        assert written[name]["energy"]["showers"] == values.tolist()
+        assert written[name]["energy"]["left_out"]["all_showers"] == len(part.label)
+
+
+def test_a_table_of_other_columns_is_named(tmp_path):
+    score(batch(1), perfect(batch(1)), output_dir=tmp_path)
+    with np.load(tmp_path / "cluster_table.npz") as file:
+        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file.files if "event" not in name})
+    with pytest.raises(ValueError, match=r"old.npz must have energy, .*, but lacks \['event', 'fake_event'\]"):
+        read_cluster_table(tmp_path / "old.npz")

@@ -33,7 +33,7 @@ def test_showers_and_curves_of_a_data_set_are_those_of_the_definition(events, se
     nan = float("nan")
     expected = [(*row[:2], row[2] is not None, nan if row[2] is None else row[2]) for row in rows]
     listed = [[row[i] for row in expected] for i in range(4)] + [[row[i] for row in fakes] for i in range(3)]
-    for ours, theirs in zip(table, listed, strict=True):
+    for ours, theirs in zip(table[:7], listed, strict=True):
         assert ours.tolist() == pytest.approx(theirs, rel=1e-9, nan_ok=True)
     for against, column, edges in (("energy", 0, [0.5, 10.0, 40.0, 150.0]), ("nearest", 1, [0.0, 0.5, 1.5, 9.0])):
         found = np.array(curve(table, edges, against=against)).T
@@ -68,8 +68,31 @@ def test_table_has_response_fakes_and_distances():
         0,
         0,
     ]  # the first is 2 from the shower that it matches, 8 from the other
-    none = table_by_hand(label=1)[2]
-    assert len(none.energy) == len(none.fake) == 0
+    assert set(table.event) == set(table.fake_event) == {""}
+
+
+def test_classes_and_events_of_the_rows_of_a_table():
+    """Two events of electromagnetic (1) and hadronic (2) showers; the nearest one may be of the other class."""
+    tables = []
+    for event, classes in (("a", [2, 1, 1]), ("longer name", [2])):
+        truth, instance = np.repeat(classes, 4), np.repeat(np.arange(len(classes)), 4)
+        predicted = np.where(instance == 1, 2, truth)  # the second is taken for a hadron, and so is not found
+        energy, xyz = np.ones(len(truth)), np.column_stack([10.0**instance, 0 * instance])
+        matches = match_clusters(truth, instance, predicted, instance, energy, by_energy=True)
+        pairs = ((matches.truth, truth, instance), (matches.predicted, predicted, instance))
+        centres = [segment_centres(*pair, energy, xyz) for pair in pairs]
+        tables.append(cluster_table(matches, *centres, event=event))
+    table = ClusterTable.joined([ClusterTable.joined([]), *tables])
+    assert table.label.tolist() == [1, 1, 2, 2] and table.fake_label.tolist() == [1, 2, 2, 2]
+    assert table.event.tolist() == ["a", "a", "a", "longer name"] == table.fake_event.tolist()
+    parts = table.by_class(["noise", "electromagnetic", "hadronic"])
+    assert list(parts) == ["electromagnetic", "hadronic"]
+    electromagnetic, hadronic = parts.values()
+    assert electromagnetic.found.tolist() == [False, True] and hadronic.found.tolist() == [True, True]
+    assert electromagnetic.nearest.tolist() == [9, 90] and hadronic.nearest.tolist() == [9, np.inf]
+    assert electromagnetic.fake.tolist() == [False] and sorted(hadronic.fake.tolist()) == [False, False, True]
+    assert hadronic.fake_event.tolist() == ["a", "a", "longer name"] and len(hadronic.response) == 2
+    assert ClusterTable.joined([]).by_class(["noise", "hadronic"]) == {}
 
 
 def test_curves_by_energy_and_by_distance():
@@ -81,6 +104,10 @@ def test_curves_by_energy_and_by_distance():
         fake_energy=np.array([1.0, 1.5, 6.0]),
         fake_nearest=np.array([0.0, 12.0, np.inf]),
         fake=np.array([True, False, True]),
+        label=np.zeros(5, int),
+        event=np.full(5, "a"),
+        fake_label=np.zeros(3, int),
+        fake_event=np.full(3, "a"),
     )
     found = curve(table, [1.0, 5.0, 10.0])
     assert found.showers.tolist() == [2, 2] and found.efficiency.tolist() == [1.0, 0.5]

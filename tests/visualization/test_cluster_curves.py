@@ -16,7 +16,8 @@ def table(count=200, efficiency=0.8):
     energy, apart = rng.uniform(1, 100, count), rng.uniform(0, 50, count)
     found = rng.random(count) < efficiency
     response = np.where(found, rng.normal(1, 0.1, count), np.nan)
-    return ClusterTable(energy, apart, found, response, energy, apart, ~found)
+    kinds = np.zeros(count, int), np.full(count, "")
+    return ClusterTable(energy, apart, found, response, energy, apart, ~found, *kinds, *kinds)
 
 
 def test_another_efficiency_is_another_picture(tmp_path):
