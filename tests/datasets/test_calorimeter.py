@@ -278,7 +278,7 @@ def test_eta_of_another_place_is_refused(tmp_path, column):
             read_event(path)
 
 
-def test_eta_of_nothing_and_of_a_hit_on_the_axis(tmp_path, realdata):
+def test_eta_of_a_hit_on_the_axis(tmp_path):
     """On the beam's axis eta is infinite, and a file may hold any that it can."""
     hits = event()["hits"]
     hits[1, 1:2], hits[1, 5:7] = 5.0, 0.0
@@ -287,6 +287,9 @@ def test_eta_of_nothing_and_of_a_hit_on_the_axis(tmp_path, realdata):
     hits[2, 5:7] = 1e-3  # of eta 13.1
     with pytest.raises(ValueError, match="axis.npz: hits must have the eta .* = 13.0.*, got -3 at hit 2"):
         read_event(written(tmp_path / "axis.npz", {"hits": hits}))
+
+
+def test_eta_that_was_never_filled_in_is_refused(tmp_path, realdata):
     with np.load(realdata / "hgcal/event0_rechits.npz") as file:
         real = file["rechits"].copy()
     real[:, 1] = 0
