@@ -198,5 +198,5 @@ def test_wrong_inputs_are_named():
         net(points.feats)
     with pytest.raises(ValueError, match="SubMConv3d: input must have 3 channels, got 4"):
         net(points.replace(feats=torch.zeros(60, 4)))
-    with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"SPVCNN: dropout must be in \[0, 1\], got 2"):
         SPVCNN(dropout=2)
