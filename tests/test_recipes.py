@@ -149,6 +149,11 @@ def test_the_published_recipe_of_parts():
         cfg, points = load_config(f"configs/pvcnn/{name}.py"), 8192 if "pvcnn2" in name else 4096
         assert cfg.train_cfg.max_epochs == 50 and cfg.optim_wrapper.optimizer.weight_decay == 1e-5
         assert cfg.model.data_preprocessor.num_points == points and cfg.train_dataloader.batch_size == 4
+    blocks = load_config("configs/pvcnn/s3dis_blocks.py")
+    assert blocks.train_cfg.max_epochs == 50 and blocks.optim_wrapper.optimizer.weight_decay == 1e-5
+    assert blocks.train_dataloader.batch_size == 32 and blocks.test_evaluator.votes == "highest"
+    preprocessor = MODELS.build(blocks.model).data_preprocessor
+    assert (preprocessor.num_points, preprocessor.block) == (4096, None)
 
 
 def test_the_published_recipe_of_frustums():

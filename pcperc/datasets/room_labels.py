@@ -5,6 +5,11 @@ S3DIS_CLASSES = (
     *("ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa", "bookcase", "board"),
     "clutter",
 )
+# In the order of the numbers in the h5 blocks of PointCNN and PVCNN.
+S3DIS_BLOCK_CLASSES = (
+    *("clutter", "ceiling", "floor", "wall", "beam", "column", "door", "window", "table", "chair", "sofa", "bookcase"),
+    "board",
+)
 # What the annotations call things beyond the 13 classes; they count as clutter, as in all published results.
 S3DIS_CLUTTER = ("stairs", "staris")
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from pcperc.datasets.cloud_files import check_finite
-from pcperc.datasets.room_labels import S3DIS_CLASSES
+from pcperc.datasets.room_labels import S3DIS_BLOCK_CLASSES, S3DIS_CLASSES
 from pcperc.datasets.s3dis import split_areas
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.registry import DATASETS
 
+_TRAIN_IDS = np.array([S3DIS_CLASSES.index(name) for name in S3DIS_BLOCK_CLASSES])  # of the numbers in the files
 MOST_ROWS = 2**28 - 1  # of a room; the largest of S3DIS has some 9 million, and scores keep a number a class of each
 
 
@@ -23,7 +24,9 @@ class S3DISBlocks(TransformedDataset):
 
     ``<root>/Area_5/office_1/zero_0.h5``, ``half_0.h5``, ... hold ``data`` (B, P, 9), ``label_seg`` (B, P) and
     ``data_num`` (B,), the number of rows of each block that are points; and perhaps ``indices_split_to_full`` (B, P),
-    the rows of the room. The nine columns stay as recorded. Needs h5py.
+    the rows of the room. The nine columns stay as recorded: x and y from half a block above the block's lowest, z,
+    colours in [0, 1], and the place in the room. ``label_seg`` counts in the order of `S3DIS_BLOCK_CLASSES`; samples
+    have the numbers of `S3DIS_CLASSES`. Needs h5py.
 
     Args:
         root, split, test_area, transforms, test_mode: as of `S3DIS`.
@@ -89,7 +92,7 @@ class S3DISBlocks(TransformedDataset):
             "sample_index": index,
             "num_recorded_points": count,
             "points": points,
-            "point_labels": labels,
+            "point_labels": _TRAIN_IDS[labels],
             "room": room,
         }
         return sample if rows is None else {**sample, "room_index": rows}

@@ -23,16 +23,29 @@ def check_class_counts(model: dict, dataset: Any, path: Path) -> None:
         model: config, with classes or registered names as types.
         path: of the config or checkpoint, for the message.
     Raises:
-        ConfigError: they differ; key and both numbers are named.
+        ConfigError: they differ, or of a model of parts the parts of each category (``metainfo["parts"]``) do; key and
+            both numbers are named.
     """
     meta = getattr(dataset, "metainfo", {})
     if not {"classes", "map_classes", "categories"} & set(meta):
         return
+    _check_parts(model, meta, type(dataset).__name__, path)
     for key, count, kind in _counts(model):
         names = meta.get(kind)
         if names is not None and count != len(names):
             whose = f"{type(dataset).__name__} has {len(names)} {kind.replace('_', ' ')}"
             raise ConfigError(f"{path}: {key} must be {len(names)}, {whose} ({', '.join(names)}), got {count}")
+
+
+def _check_parts(model: dict, meta: dict, whose: str, path: Path) -> None:
+    """Compare how many parts a model of parts is told of each category with the part numbers of a data set."""
+    told, parts = model.get("parts"), meta.get("parts")
+    if told is None or parts is None:
+        return
+    wanted = tuple(len(numbers) for numbers in parts.values())
+    if tuple(told) != wanted:
+        each = ", ".join(f"{name} {count}" for name, count in zip(parts, wanted, strict=True))
+        raise ConfigError(f"{path}: model.parts must be {wanted}, {whose} has parts of {each}; got {tuple(told)}")
 
 
 def _counts(model: dict) -> Iterator[tuple[str, int, str]]:

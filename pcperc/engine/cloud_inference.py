@@ -75,18 +75,17 @@ def cloud_sample(path: str | Path, dataset: dict, category: str | None) -> dict:
         path: ``.txt`` (white space) or ``.npy`` of rows as ``COLUMNS`` says, further columns such as labels left out;
             of a shape or room also ``.ply`` with properties of these names, of a frustum ``.bin`` as KITTI's scans.
             Colours are 0 to 255. A frustum is in a frame of x forward, y left, z up, whose origin it starts from; it is
-            turned so that its points lie straight ahead on average.
+            turned so that its points lie straight ahead on average. A frustum may hold no point.
         dataset: of the checkpoint's config. category: checked by `check_category`.
     Raises:
         FileNotFoundError, ValueError: no such file, too few columns, rows for columns, what is not finite, no colour or
-            no normal; the message names it.
+            no normal, a shape or room without a point; the message names it.
     """
     path, kind = Path(path), resolve_type(dataset["type"], DATASETS)
     table = _read(path, COLUMNS[kind].split(), frustum=kind is KITTIFrustums)
     sample = {"sample_token": str(path), "scene_name": "", "num_recorded_points": len(table)}
     if kind is KITTIFrustums:
-        middle = table[:, :2].mean(0)
-        angle = math.atan2(middle[1], middle[0])
+        angle = math.atan2(table[:, 1].sum(), table[:, 0].sum())
         points = table.copy()
         points[:, :3] = table[:, :3] @ rotation_z(-angle)[:3, :3].T
         index = tuple(dataset.get("classes", KITTI_CLASSES)).index(category)
@@ -151,8 +150,12 @@ def _read(path: Path, columns: Sequence[str], *, frustum: bool) -> np.ndarray:
     else:
         first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
         table = read_table(path, "cloud", columns=max(len(first.split()), len(columns)))
-    if table.ndim != 2 or table.shape[1] < len(columns) or table.dtype.kind not in "fiu" or len(table) == 0:
+    if table.ndim != 2 or table.shape[1] < len(columns) or table.dtype.kind not in "fiu":
         raise ValueError(f"{path}: must hold rows of {', '.join(columns)}, got {table.shape} {table.dtype}")
+    if len(table) == 0:
+        if not frustum:
+            raise ValueError(f"{path}: must hold a row of {', '.join(columns)} or more, but holds no point")
+        return np.zeros((0, len(columns)))
     check_not_turned(path, "cloud", table, columns)
     table = np.asarray(table[:, : len(columns)], np.float64)
     check_finite(path, "cloud", table)

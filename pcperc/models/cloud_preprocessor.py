@@ -97,12 +97,12 @@ class CloudPreprocessor(BaseDataPreprocessor):
         inputs["clouds"] = Clouds(*joined, categories)
         return data
 
-    def views(self, cloud: Tensor, training: bool) -> Tensor:
-        """Return the rows of a cloud (N, F) that each drawn cloud has, (V, S) int64; N >= 1 in training."""
-        raise NotImplementedError
+    def draw(self, cloud: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw V clouds of S points from one, (N, F), N >= 1 in training.
 
-    def encode(self, cloud: Tensor, views: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        """Return where the points of the (V, S) views are for the network, (V, S, 3), and features (V, S, C)."""
+        Returns:
+            Where the points are for the network, (V, S, 3), features (V, S, C), and which rows they are, (V, S) int64.
+        """
         raise NotImplementedError
 
     def samples_and_clouds(self, data: dict) -> tuple[list[dict], list[Tensor]]:
@@ -114,11 +114,10 @@ class CloudPreprocessor(BaseDataPreprocessor):
 
     def _clouds_of(self, cloud: Tensor, sample: dict, item: int, first: int, training: bool) -> Clouds:
         cloud = cloud.float()
-        views = self.views(cloud, training)
-        count = len(views)
-        items = torch.full((count,), item, device=cloud.device)
+        xyz, feats, rows = self.draw(cloud, training)
+        items = torch.full((len(rows),), item, device=cloud.device)
         categories = torch.full_like(items, int(sample[self.category_key])) if self.num_categories else None
-        return Clouds(*self.encode(cloud, views, training), views + first, items, categories)
+        return Clouds(xyz, feats, rows + first, items, categories)
 
     def check(self, cloud: Tensor, sample: dict, item: int) -> None:
         """Raise for a sample that the network could not read."""

@@ -19,7 +19,8 @@ class RoomPreprocessor(CloudPreprocessor):
     """Rooms: square columns of ``block`` metres, drawn anywhere in training and from shifted grids in testing.
 
     Features are the nine columns of the indoor data sets: x, y, z in metres, red, green, blue, and where in the room
-    the point lies. x and y are from half a block above the lowest of the block's points.
+    the point lies. x and y are from half a block above the lowest of the block's points, whether these were drawn or
+    not.
 
     Args:
         num_points, votes, non_blocking: as in ``CloudPreprocessor``.
@@ -49,25 +50,32 @@ class RoomPreprocessor(CloudPreprocessor):
             raise ValueError(f"RoomPreprocessor: blocks and grids must be >= 1, got {blocks} and {grids}")
         self.block, self.blocks, self.grids = block, int(blocks), int(grids)
 
-    def views(self, cloud: Tensor, training: bool) -> Tensor:
-        if not training:
-            if self.block is None:
-                return whole_views(len(cloud), self.num_points, votes=self.votes, device=cloud.device)
-            options = dict(block=self.block, grids=self.grids, votes=self.votes)
-            return block_views(cloud[:, :2], self.num_points, **options)
+    def draw(self, cloud: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         if self.block is None:
-            rows = torch.arange(len(cloud), device=cloud.device)
-            return draw_view(rows, self.num_points)[None]
-        views = []
+            views = self._whole_views(cloud, training)
+            feats = cloud[views][..., : len(self.columns)]
+            return feats[..., :3], feats, views
+        if training:
+            views, lowest = self._draw_blocks(cloud)
+        else:
+            options = dict(block=self.block, grids=self.grids, votes=self.votes)
+            views, lowest = block_views(cloud[:, :2], self.num_points, **options)
+        feats = cloud[views][..., : len(self.columns)]
+        xy = feats[..., :2] - lowest[:, None] - self.block / 2
+        feats = torch.cat([xy, feats[..., 2:]], 2)
+        return feats[..., :3], feats, views
+
+    def _whole_views(self, cloud: Tensor, training: bool) -> Tensor:
+        if not training:
+            return whole_views(len(cloud), self.num_points, votes=self.votes, device=cloud.device)
+        return draw_view(torch.arange(len(cloud), device=cloud.device), self.num_points)[None]
+
+    def _draw_blocks(self, cloud: Tensor) -> tuple[Tensor, Tensor]:
+        """Return points of blocks around points that are drawn, (V, S) rows, and the lowest x, y of each, (V, 2)."""
+        views, lowest = [], []
         for _ in range(self.blocks):
             middle = cloud[torch.randint(len(cloud), (1,), device=cloud.device), :2]
             inside = ((cloud[:, :2] - middle).abs() <= self.block / 2).all(1).nonzero().squeeze(1)
             views.append(draw_view(inside, self.num_points))
-        return torch.stack(views)
-
-    def encode(self, cloud: Tensor, views: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        feats = cloud[views][..., : len(self.columns)]
-        if self.block is not None and len(views):
-            xy = feats[..., :2] - feats[..., :2].amin(1, keepdim=True) - self.block / 2
-            feats = torch.cat([xy, feats[..., 2:]], 2)
-        return feats[..., :3], feats
+            lowest.append(cloud[inside, :2].amin(0))
+        return torch.stack(views), torch.stack(lowest)

@@ -29,10 +29,11 @@ class CloudSegmentor(BaseModel):
         backbone: PointTensor, and the categories of its clouds where the preprocessor has them, to a PointTensor with a
             logit for each class.
         loss: logits (R, C) and labels (R,) to a dict of scalars; None is cross entropy alone.
-        parts: how many classes each category has, one after the other; a point is then given one of its category.
+        parts: how many classes each category has, one after the other; a point is then given one of its category,
+            which the preprocessor must tell.
         clouds_at_once: in testing.
     Raises:
-        ValueError: clouds_at_once < 1.
+        ValueError: clouds_at_once < 1; a number of ``parts`` < 1, or parts beside a preprocessor without categories.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class CloudSegmentor(BaseModel):
             raise ValueError(f"CloudSegmentor: clouds_at_once must be >= 1, got {clouds_at_once}")
         self.backbone, self.clouds_at_once = backbone, int(clouds_at_once)
         self.loss = SegmentationLoss() if loss is None else loss
+        if parts is not None:
+            _check_parts(parts, data_preprocessor)
         category = None if parts is None else torch.tensor([i for i, count in enumerate(parts) for _ in range(count)])
         self.register_buffer("class_category", category, persistent=False)  # (C,)
 
@@ -62,7 +65,8 @@ class CloudSegmentor(BaseModel):
             "tensor": logits (R, C) of the rows of ``inputs["clouds"]``. "loss": dict of scalars. "predict": list of B
             PointLabels for every recorded point.
         Raises:
-            ValueError: another mode; for a loss, not a label for each point of a sample, which the message names.
+            ValueError: another mode; ``parts`` that are in all more or fewer than the backbone has classes; for a loss,
+                not a label for each point of a sample, which the message names.
         """
         if mode not in ("tensor", "loss", "predict"):
             raise ValueError(f"CloudSegmentor: mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
@@ -77,7 +81,11 @@ class CloudSegmentor(BaseModel):
 
     def _logits(self, clouds: Clouds, first: int, last: int | None) -> Tensor:
         told = () if clouds.categories is None else (clouds.categories[first:last],)
-        return self.backbone(clouds.points(first, last), *told).feats
+        logits = self.backbone(clouds.points(first, last), *told).feats
+        if self.class_category is not None and logits.shape[1] != len(self.class_category):
+            parts = f"parts must be as many in all as the backbone has classes, {logits.shape[1]}"
+            raise ValueError(f"CloudSegmentor: {parts}, got {len(self.class_category)}")
+        return logits
 
     def _predict(self, clouds: Clouds, points: list[Tensor], samples: list[dict] | None) -> list[PointLabels]:
         step = self.clouds_at_once
@@ -99,3 +107,12 @@ class CloudSegmentor(BaseModel):
             return found
         allowed = self.class_category == clouds.categories[first:last, None]
         return found * allowed.repeat_interleave(clouds.xyz.shape[1], 0)
+
+
+def _check_parts(parts: Sequence[int], data_preprocessor: nn.Module) -> None:
+    """Require one part or more of each category, and categories; those of the data are compared before training."""
+    if not parts or any(int(count) != count or count < 1 for count in parts):
+        raise ValueError(f"CloudSegmentor: parts must be whole numbers >= 1, one of each category, got {tuple(parts)}")
+    if getattr(data_preprocessor, "num_categories", None) == 0:
+        got = f"parts of {len(parts)} and a {type(data_preprocessor).__name__} that tells none"
+        raise ValueError(f"CloudSegmentor: parts are of categories, which the preprocessor must tell, got {got}")

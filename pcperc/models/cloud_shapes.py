@@ -46,17 +46,16 @@ class ShapePreprocessor(CloudPreprocessor):
             raise ValueError(f"ShapePreprocessor: jitter must be >= 0, a deviation and the most of it, got {jitter}")
         self.replace, self.jitter = replace, tuple(jitter)
 
-    def views(self, cloud: Tensor, training: bool) -> Tensor:
+    def draw(self, cloud: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         if training:
             rows = torch.arange(len(cloud), device=cloud.device)
-            return draw_view(rows, self.num_points, replace=self.replace)[None]
-        return whole_views(len(cloud), self.num_points, votes=self.votes, device=cloud.device)
-
-    def encode(self, cloud: Tensor, views: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+            views = draw_view(rows, self.num_points, replace=self.replace)[None]
+        else:
+            views = whole_views(len(cloud), self.num_points, votes=self.votes, device=cloud.device)
         xyz = cloud[:, :3] - cloud[:, :3].mean(0)
         largest = xyz.square().sum(1).amax().sqrt() if len(xyz) else xyz.new_ones(())
         xyz = (xyz / torch.where(largest > 0, largest, 1))[views]
         if training and self.jitter[0]:
             sigma, most = self.jitter
             xyz = xyz + (sigma * torch.randn_like(xyz)).clamp(-most, most)
-        return xyz, torch.cat([xyz, cloud[:, 3 : len(self.columns)][views]], 2)
+        return xyz, torch.cat([xyz, cloud[:, 3 : len(self.columns)][views]], 2), views

@@ -155,8 +155,8 @@ class FrustumDetector(BaseModel):
             mode: what to return.
         Returns:
             "tensor": FrustumBoxes, in the network's axes. "loss": dict of scalars. "predict": list of B Detections of
-            one box, or none for a frustum without points, in the recorded LiDAR frame (by ``frustum2lidar`` of the
-            sample; without it in the frustum's).
+            one box, or none for a frustum without points or of which none is taken for the object, in the recorded
+            LiDAR frame (by ``frustum2lidar`` of the sample; without it in the frustum's).
         Raises:
             ValueError: another mode; a loss of samples without truth.
         """
@@ -171,10 +171,10 @@ class FrustumDetector(BaseModel):
                 raise ValueError("FrustumDetector: samples must have box and point_labels for a loss, got none")
             return self.loss(boxes, inputs["targets"])
         found = self._boxes(boxes)
-        scores = _scores(boxes, points)
-        counts = points.items.starts.diff().tolist()
+        scores, counts = _scores(boxes, points)
         samples = samples or [{}] * len(found)
-        parts = zip(samples, found.split(1), scores.split(1), inputs["categories"].split(1), counts, strict=True)
+        categories = inputs["categories"].split(1)
+        parts = zip(samples, found.split(1), scores.split(1), categories, counts.tolist(), strict=True)
         return [_detections(*part) for part in parts]
 
     def _boxes(self, boxes) -> Tensor:
@@ -185,18 +185,20 @@ class FrustumDetector(BaseModel):
         return torch.cat([center, size.to(center), yaw[:, None].to(center), torch.zeros_like(center[:, :2])], 1).float()
 
 
-def _scores(boxes, points: PointTensor) -> Tensor:
-    """(B,) float32: how sure the network is of the object's points, its heading and its size, together."""
+def _scores(boxes, points: PointTensor) -> tuple[Tensor, Tensor]:
+    """How sure the network is of the object's points, its heading and its size, together, (B,) float32, and how many
+    points are the object's, (B,)."""
     probability = boxes.mask_logits.float().softmax(1)[:, 1:]
-    chosen = torch.where(probability[:, 0] > 0.5, points.items.index, -1)
+    chosen = torch.where(boxes.mask_logits[:, 1] > boxes.mask_logits[:, 0], points.items.index, -1)
     of_object = ops.make_segments(chosen, num_segments=points.batch_size)
     score = ops.segment_reduce(probability, of_object, mode="mean")[:, 0]
     for logits in (boxes.heading_scores, boxes.size_scores):
         score = score * logits.float().softmax(1).amax(1)
-    return score
+    return score, of_object.starts.diff()
 
 
 def _detections(sample: dict, box: Tensor, score: Tensor, label: Tensor, count: int) -> Detections:
+    """The box of a frustum in which the object has ``count`` points: of none the heads made it up."""
     if count == 0:
         return Detections(box[:0], score[:0], label[:0])
     if "frustum2lidar" in sample:

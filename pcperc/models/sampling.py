@@ -31,7 +31,7 @@ def whole_views(count: int, size: int, *, votes: int = 1, device: torch.device |
     return torch.cat([torch.zeros(0, size).long(), *(_cut(rows, size, generator) for _ in range(votes))]).to(device)
 
 
-def block_views(xy: Tensor, size: int, *, block: float, grids: int = 1, votes: int = 1) -> Tensor:
+def block_views(xy: Tensor, size: int, *, block: float, grids: int = 1, votes: int = 1) -> tuple[Tensor, Tensor]:
     """Cut points into clouds of ``size``, block by block of square grids.
 
     Args:
@@ -41,12 +41,13 @@ def block_views(xy: Tensor, size: int, *, block: float, grids: int = 1, votes: i
         grids: laid by each vote, the k-th a part ``k * block / grids`` below the lowest corner of all points.
         votes: repetitions in other random orders.
     Returns:
-        (V, size) int64 rows on the device of xy. Each grid of each vote has every point; a block fills its last cloud
-        up with its own points that come once more.
+        (V, size) int64 rows on the device of xy, and (V, 2) the lowest x and y of all points of each cloud's block.
+        Each grid of each vote has every point; a block fills its last cloud up with its own points that come once more.
     """
     generator = torch.Generator().manual_seed(_SEED)
-    views = [torch.zeros(0, size).long()]
-    place = xy.detach().double().cpu()
+    views, lowest = [torch.zeros(0, size).long()], [torch.zeros(0, 2, dtype=xy.dtype)]
+    recorded = xy.detach().cpu()
+    place = recorded.double()
     place = place - place.amin(0) if len(place) else place
     shifts = [block * k / grids for _ in range(votes) for k in range(grids)]
     for shift in shifts if len(place) else ():
@@ -54,8 +55,10 @@ def block_views(xy: Tensor, size: int, *, block: float, grids: int = 1, votes: i
         number = cells[:, 0] * (int(cells[:, 1].max()) + 1) + cells[:, 1]
         order = number.argsort(stable=True)
         counts = number.unique(return_counts=True)[1].tolist()
-        views += [_cut(rows, size, generator) for rows in order.split(counts)]
-    return torch.cat(views).to(xy.device)
+        for rows in order.split(counts):
+            views.append(_cut(rows, size, generator))
+            lowest.append(recorded[rows].amin(0).expand(len(views[-1]), 2))
+    return torch.cat(views).to(xy.device), torch.cat(lowest).to(xy.device)
 
 
 def _cut(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:

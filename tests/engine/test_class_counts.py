@@ -122,6 +122,24 @@ def test_configs_of_parts_have_the_categories_of_their_data(path):
         check_class_counts(cfg.model, data, path)
 
 
+@pytest.mark.parametrize(
+    ("parts", "got"),
+    [
+        (None, None),
+        ([2, 1], None),
+        ((4, 2), r"a.py: model.parts must be \(2, 1\), Parts has parts of chair 2, mug 1; got \(4, 2\)$"),
+        ((3,), r"a.py: model.parts must be \(2, 1\), .*; got \(3,\)$"),
+    ],
+)
+def test_parts_of_the_model_are_those_of_the_data(parts, got):
+    class Parts:
+        metainfo = {"classes": ("seat", "leg", "cup"), "parts": {"chair": (0, 1), "mug": (2,)}}
+
+    with contextlib.nullcontext() if got is None else pytest.raises(ConfigError, match=got):
+        check_class_counts({"parts": parts}, Parts(), Path("a.py"))
+    check_class_counts({"parts": parts}, Rooms(), Path("a.py"))
+
+
 def test_data_without_a_map_say_nothing_of_map_heads():
     data = Rooms()
     data.metainfo = {"classes": Rooms.metainfo["classes"]}

@@ -216,6 +216,31 @@ def test_a_box_of_a_file_is_in_its_frame(frustums, tmp_path):
     assert np.cos(aside["yaw"] - ahead["yaw"] - np.pi / 2) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("end", ["npy", "bin", "txt"])
+def test_a_frustum_without_points_has_no_box(frustums, tmp_path, end):
+    root, config, checkpoint = frustums
+    path = tmp_path / f"empty.{end}"
+    if end == "npy":
+        np.save(path, np.zeros((0, 4)))
+    else:
+        path.write_bytes(b"")
+    options = InferOptions(config, checkpoint, [path], out=tmp_path / "out", min_score=0.0, category="Car")
+    (result,) = infer(replace(options, device="cpu"))
+    assert json.loads(result.read_text())["detections"] == []
+    assert len(visualize(VisualizeOptions(config, results=result, save=tmp_path / "pictures"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"), [("ShapeNetPart", "x, y, z, nx, ny, nz"), ("S3DIS", "x, y, z, red, green, blue")]
+)
+def test_a_shape_or_room_must_have_a_point(tmp_path, kind, columns):
+    np.save(tmp_path / "empty.npy", np.zeros((0, 6)))
+    (tmp_path / "empty.txt").write_text("")
+    for name in ("empty.npy", "empty.txt"):
+        with pytest.raises(ValueError, match=f"{name}: must hold a row of {columns} or more, but holds no point$"):
+            cloud_sample(tmp_path / name, {"type": kind}, "Mug")
+
+
 def test_files_of_rooms_become_the_columns_of_rooms(tmp_path):
     rows = np.array([[1.0, 2, 3, 0, 127.5, 255], [3, 6, 5, 255, 255, 255]])
     np.save(tmp_path / "room.npy", rows)

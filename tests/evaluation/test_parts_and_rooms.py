@@ -187,6 +187,17 @@ def test_blocks_without_a_place_are_rooms_of_their_own():
             refused()
 
 
+def test_points_behind_the_last_row_that_was_seen_are_in_the_files(tmp_path):
+    """A scan is as long as its samples say; without that, up to the last row that one of them names."""
+    for count, lines in ((7, ["3", "0", "1", "0", "0", "0", "0"]), (None, ["3", "0", "1"])):
+        metric = S3DISMetric(output_dir=tmp_path, classes=("wall", "bed"), format_only=True)
+        metric.dataset_meta = {"numbers": (1, 3), "split": "test"}
+        sample = {"sample_token": "a:0", "room": "a", "room_index": np.array([2, 0]), "num_room_points": count}
+        metric.process({"samples": [sample]}, [PointLabels(torch.tensor([0, 1]), torch.ones(2))])
+        metric.evaluate(1)
+        assert (tmp_path / "scannet/a.txt").read_text().split() == lines
+
+
 def test_files_of_scannet_hold_numbers_of_nyu40(tmp_path):
     np.save(tmp_path / "scan_vert.npy", np.random.default_rng(0).uniform(0, [1, 1, 1, 255, 255, 255], (30, 6)))
     recorded = np.random.default_rng(1).choice([1, 2, 39, 0, 13], 30)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcperc.datasets import collate
-from pcperc.models import FrustumPreprocessor, RoomPreprocessor, ShapePreprocessor
+from pcperc.datasets import collate, rooms
+from pcperc.models import FrustumPreprocessor, RoomPreprocessor, ShapePreprocessor, cloud_rooms
 from pcperc.models.sampling import block_views, draw_view, whole_views
 
 
@@ -45,13 +45,17 @@ def test_each_vote_has_every_point(count, size, votes):
 def test_each_grid_has_every_point_and_blocks_are_not_mixed(data):
     count, size, grids = (data.draw(st.integers(low, high)) for low, high in ((0, 60), (1, 9), (1, 3)))
     xy = torch.from_numpy(np.random.default_rng(count).uniform(-3, 3, (count, 2)))
-    views = block_views(xy, size, block=1.5, grids=grids)
+    views, lows = block_views(xy, size, block=1.5, grids=grids)
     assert views.shape[1] == size and set(views.flatten().tolist()) == set(range(count))
     assert count == 0 or torch.bincount(views.flatten()).min() >= grids
     lowest = xy.amin(0) if count else 0
-    for view in views:
-        cells = [((xy[view] - lowest + 1.5 * k / grids) / 1.5).floor() for k in range(grids)]
-        assert any((cell == cell[0]).all() for cell in cells)
+    for view, low in zip(views, lows, strict=True):
+        own, possible = xy[view], []
+        for k in range(grids):
+            cells = ((xy - lowest + 1.5 * k / grids) / 1.5).floor()
+            if (cells[view] == cells[view[0]]).all():  # a view of this grid, or of another that happens to fit
+                possible.append(xy[(cells == cells[view[0]]).all(1)].amin(0))
+        assert (low <= own.amin(0)).all() and any(torch.equal(low, other) for other in possible)
 
 
 def test_draws():
@@ -104,18 +108,29 @@ def test_jitter_is_small_clipped_and_of_training_alone():
 
 
 def test_blocks_of_rooms_and_their_features(device):
+    """x and y are measured from the lowest of all points of a block, as published, and not of those that were drawn."""
     sample = room(3000)
     preprocessor = RoomPreprocessor(256, block=1.5, blocks=3).to(device)
     points = sample["points"].astype(np.float64)
+    xy = points[:, :2]
+    cells = [np.floor((xy - xy.min(0) + shift) / 1.5) for shift in (0, 0.75)]
+    blocks = {
+        True: [(np.abs(sample["points"][:, :2] - middle) <= 0.75).all(1) for middle in sample["points"][:, :2]],
+        False: [(grid == cell).all(1) for grid in cells for cell in np.unique(grid, axis=0)],
+    }
     for training in (True, False):
+        lowest, below = np.stack([xy[block].min(0) for block in blocks[training]]), []
         clouds = prepare(preprocessor, sample, training=training)
         assert clouds.categories is None and (not training or len(clouds.xyz) == 3)
         for xyz, feats, view in zip(clouds.xyz.cpu(), clouds.feats.cpu(), clouds.point.cpu(), strict=True):
             own = points[view]
-            assert (np.ptp(own[:, :2], axis=0) <= 1.5 + 1e-5).all()
-            own[:, :2] -= own[:, :2].min(0) + 0.75
+            low = own[0, :2] - xyz[0, :2].numpy() - 0.75
+            assert (np.ptp(own[:, :2], axis=0) <= 1.5 + 1e-5).all() and np.abs(lowest - low).max(1).min() < 1e-5
+            below.append((low < own[:, :2].min(0) - 1e-5).any())
+            own[:, :2] -= low + 0.75
             np.testing.assert_allclose(xyz, own[:, :3], atol=1e-5)
             np.testing.assert_allclose(feats, own, atol=1e-5)
+        assert any(below)
     assert set(prepare(preprocessor, sample).point.flatten().tolist()) == set(range(3000))
 
 
@@ -127,6 +142,10 @@ def test_every_grid_and_vote_sees_every_point(grids, votes):
     assert times.min() >= grids * votes and times.float().mean() < 1.2 * grids * votes
     drawn = {tuple(sorted(view)) for view in clouds.point.tolist()}
     assert len(drawn) == len(clouds.point)  # no vote repeats another
+
+
+def test_the_columns_of_rooms_are_those_of_their_data():
+    assert cloud_rooms.ROOM_COLUMNS == rooms.ROOM_COLUMNS
 
 
 def test_blocks_that_are_prepared_stay_as_they_are():

@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from pcperc.datasets import collate
+from pcperc.datasets.shapenet_part_labels import PARTS
 from pcperc.models import CloudSegmentor, RoomPreprocessor, ShapePreprocessor, pvcnn
 from pcperc.models.cloud_segmentor import SHAPENET_PARTS
 
@@ -110,3 +111,18 @@ def test_says_what_is_wrong():
         run(model, batch, "loss")
     with pytest.raises(ValueError, match="clouds_at_once must be >= 1, got 0"):
         CloudSegmentor(ShapePreprocessor(4), Plane(6, 50), clouds_at_once=0)
+    for parts in ((), (4, 0), (2.5,)):
+        with pytest.raises(ValueError, match="CloudSegmentor: parts must be whole numbers >= 1, one of each c"):
+            CloudSegmentor(ShapePreprocessor(4), Plane(6, 50), parts=parts)
+    message = "parts are of categories, which the preprocessor must tell, got parts of 16 and a Shape"
+    with pytest.raises(ValueError, match=message):
+        CloudSegmentor(ShapePreprocessor(4, num_categories=0), Plane(6, 50), parts=SHAPENET_PARTS)
+    model = CloudSegmentor(ShapePreprocessor(4, num_categories=2), Plane(6, 50), parts=(4, 2))
+    for mode in ("loss", "predict"):
+        with pytest.raises(ValueError, match="parts must be as many in all as the backbone has classes, 50, got 6"):
+            run(model, batch_of(5, categories=[0]), mode)
+
+
+def test_the_parts_of_shapenet_are_those_of_its_data():
+    assert SHAPENET_PARTS == tuple(map(len, PARTS.values()))
+    assert [part for numbers in PARTS.values() for part in numbers] == list(range(50))  # one after the other

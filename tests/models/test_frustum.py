@@ -146,6 +146,40 @@ def test_augmentation_keeps_points_and_boxes_together():
     assert 0.2 < mirrored < 0.8 and 0.3 < moved.std() < 3 and torch.equal(points.coords[:, 1:], points.feats[:, :3])
 
 
+def test_what_is_mirrored_heads_the_other_way_about():
+    """y of the frustum frame changes sign, so the yaw about z does; a box turned round holds the same points."""
+    samples = [frustum(i) for i in range(40)]
+    torch.manual_seed(0)
+    targets = FrustumPreprocessor(4, shift=0.0)(collate(samples), True)["inputs"]["targets"]
+    boxes = torch.from_numpy(np.stack([sample["box"] for sample in samples]))
+    side = (from_network(targets.center)[:, 1] / boxes[:, 1]).round()
+    assert set(side.tolist()) == {-1.0, 1.0}
+    yaw = turned_heading(targets.heading)
+    torch.testing.assert_close(yaw.cos(), boxes[:, 6].cos(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(yaw.sin(), side * boxes[:, 6].sin(), rtol=0, atol=1e-5)
+
+
+def test_moves_end_at_four_deviations(monkeypatch):
+    samples = [frustum(i) for i in range(3)]
+    monkeypatch.setattr(torch, "randn", lambda count, device: torch.tensor([9.0, -50.0, 0.5], device=device))
+    center, distance = {}, np.linalg.norm(np.stack([sample["box"][:3] for sample in samples]), axis=1)
+    for shift in (0.05, 0.0):
+        preprocessor = FrustumPreprocessor(4, flip=False, shift=shift)
+        center[shift] = preprocessor(collate(samples), True)["inputs"]["targets"].center
+    moved = from_network(center[0.05] - center[0.0])
+    np.testing.assert_allclose(moved[:, 0], np.array([4, -4, 0.5]) * 0.05 * distance, rtol=1e-4)
+    assert (moved[:, 1:] == 0).all()
+
+
+def test_a_frustum_of_which_no_point_is_the_objects_has_no_box(device):
+    samples = [frustum(0), frustum(1), frustum(2)]
+    model = FrustumDetector(FrustumPreprocessor(32), Answer(), FrustumLoss(KITTI_SIZE_TEMPLATES)).to(device)
+    model.network.truth = torch.tensor(np.stack([s["box"] for s in samples]), device=device)
+    model.network.object_logit = torch.tensor([2.0, 0.0, -1.0], device=device)  # of background and object: a tie is not
+    found = model(**model.data_preprocessor(collate(samples)), mode="predict")
+    assert [len(f) for f in found] == [1, 0, 0] and found[1].boxes.shape == (0, 9)
+
+
 def test_detections_are_in_the_recorded_frame(device):
     """With the truth in place of the network's answer the truth comes out, in the frame of the LiDAR."""
     samples = [frustum(0), frustum(1, angle=-1.1), frustum(2, count=0, labelled=False)]
@@ -205,6 +239,7 @@ class Answer(torch.nn.Module):
     """FrustumBoxes that say what ``truth`` (B, 7) says."""
 
     heading_logit = size_logit = 50.0
+    object_logit = None  # (B,), of all points of a frustum; None is 2
 
     def forward(self, points, categories):
         center, heading = to_network(self.truth[:, :3]), turned_heading(self.truth[:, 6])
@@ -217,7 +252,9 @@ class Answer(torch.nn.Module):
         sizes[:, 0] = self.size_logit
         size = center.new_zeros(count, 8, 3)
         size[:, 0] = self.truth[:, 3:6] / torch.tensor(KITTI_SIZE_TEMPLATES[0], device=center.device) - 1
-        logits = center.new_tensor([0.0, 2.0]).expand(len(points), 2)
+        logits = center.new_tensor([0.0, 2.0]).repeat(len(points), 1)
+        if self.object_logit is not None:
+            logits[:, 1] = self.object_logit[points.items.index.long()]
         return FrustumBoxes(logits, center, center, headings, residuals, sizes, size)
 
 

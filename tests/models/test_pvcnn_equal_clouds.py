@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clouds of equal size: the same results as of any size, and nothing that a graph of a GPU could not hold."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -96,6 +99,67 @@ def test_a_graph_of_a_gpu_repeats_the_network(name):
         xyz.copy_(before)
         graph.replay()
     assert torch.equal(result, expected) and not torch.equal(moved, expected)
+
+
+TOLD = ("pvcnn_shapenet", "pointnet2_shapenet")
+
+
+@pytest.mark.parametrize("wrong", [-1, 16])
+@pytest.mark.parametrize("name", TOLD)
+def test_a_category_that_the_network_does_not_know_is_refused(name, wrong):
+    """Without a wait: what refuses it is part of the pass."""
+    model, xyz, feats, (categories,) = network_and_clouds(name, "cpu")
+    categories[1] = wrong
+    message = rf"categories must be in \[0, 16\), got \[0, {wrong}, 2\]"
+    with torch.inference_mode(), NoWaits(), pytest.raises(ValueError, match=message):
+        model(PointTensor.of_equal_clouds(xyz, feats), categories)
+
+
+def test_a_compiled_network_refuses_it_too():
+    model, xyz, feats, (categories,) = network_and_clouds("pvcnn_shapenet", "cpu")
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def run(categories):
+        return model(PointTensor.of_equal_clouds(xyz, feats), categories).feats
+
+    with torch.inference_mode():
+        expected = model(PointTensor.of_equal_clouds(xyz, feats), categories).feats
+        assert torch.equal(run(categories), expected)
+        with pytest.raises(RuntimeError, match=r"PVCNN: categories must be in \[0, 16\)"):
+            run(categories + 14)
+
+
+IN_A_GRAPH = """
+import torch
+from pcperc.sparse import PointTensor
+from tests.models.test_pvcnn_equal_clouds import network_and_clouds
+model, xyz, feats, (categories,) = network_and_clouds("pvcnn_shapenet", "cuda")
+with torch.inference_mode():
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            model(PointTensor.of_equal_clouds(xyz, feats), categories)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        model(PointTensor.of_equal_clouds(xyz, feats), categories)
+    categories.fill_(15)
+    graph.replay()
+    torch.cuda.synchronize()
+    print("known", flush=True)
+    categories.fill_(16)
+    graph.replay()
+    torch.cuda.synchronize()
+    print("unknown", flush=True)
+"""
+
+
+@pytest.mark.gpu
+def test_a_graph_of_a_gpu_refuses_a_category_that_it_does_not_know():
+    """In a process of its own: a failed assertion of the device ends all that it can do for one."""
+    done = subprocess.run([sys.executable, "-c", IN_A_GRAPH], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["known"] and done.returncode != 0
+    assert "categories must be in" in done.stderr or "device-side assert" in done.stderr
 
 
 def test_says_what_is_wrong():

@@ -157,10 +157,11 @@ def check_network_input(name: str, points: PointTensor, in_channels: int) -> Non
 def one_hot_categories(name: str, points: PointTensor, categories: Tensor | None, num_categories: int) -> Tensor | None:
     """(B, num_categories) in the dtype of the points, or None for a network without categories.
 
-    Of clouds of equal size, which nothing may wait for, values are not checked: one out of range is no category.
-
     Raises:
-        TypeError: categories are missing, or given to a network without. ValueError: not (B,) int64 in range.
+        TypeError: categories are missing, or given to a network without.
+        ValueError: not (B,) int64 in range. Clouds of equal size, for which nothing waits, and programs of
+            torch.compile look at the values on a GPU, where one out of range is a failed assertion of the device:
+            CUDA says so at its next wait, also behind the replay of a graph.
     """
     if num_categories == 0:
         if categories is not None:
@@ -171,10 +172,22 @@ def one_hot_categories(name: str, points: PointTensor, categories: Tensor | None
     if categories.shape != (points.batch_size,) or categories.dtype != torch.int64:
         got = f"{tuple(categories.shape)} {categories.dtype}"
         raise ValueError(f"{name}: categories must be ({points.batch_size},) int64, got {got}")
-    is_checked = points.points_per_cloud is None and not torch.compiler.is_compiling()
-    if is_checked and not ((categories >= 0) & (categories < num_categories)).all():
-        raise ValueError(f"{name}: categories must be in [0, {num_categories}), got {categories.tolist()}")
-    return (categories[:, None] == torch.arange(num_categories, device=categories.device)).to(points.dtype)
+    one_hot = categories[:, None] == torch.arange(num_categories, device=categories.device)
+    are_known = one_hot.any(1).all()  # a category out of range is none of them
+    wanted = f"{name}: categories must be in [0, {num_categories})"
+    if torch.compiler.is_compiling():
+        torch._assert_async(are_known, wanted)
+    elif points.points_per_cloud is None:
+        if not are_known:
+            raise ValueError(f"{wanted}, got {categories.tolist()}")
+    else:
+        try:
+            torch._assert_async(are_known, wanted)
+        except RuntimeError as error:
+            if categories.device.type != "cpu":  # of something that went wrong before
+                raise
+            raise ValueError(f"{wanted}, got {categories.tolist()}") from error
+    return one_hot.to(points.dtype)
 
 
 def spread(of_clouds: Tensor, points: PointTensor) -> Tensor:
