@@ -112,6 +112,13 @@ def test_a_network_told_another_number_of_categories_is_not_trained(parts, tmp_p
         train(TrainOptions(config, work_dir=tmp_path, device="cpu", overrides={named: 8}))
 
 
+def test_a_network_of_other_parts_is_not_trained(parts, tmp_path):
+    _, config, _ = parts
+    message = r"tiny.py: model.parts must be \(4, 2, .*\), ShapeNetPart has parts of Airplane 4, .*; got \(4, 2\)$"
+    with pytest.raises(ConfigError, match=message):
+        train(TrainOptions(config, work_dir=tmp_path, device="cpu", overrides={"model.parts": [4, 2]}))
+
+
 def test_a_network_of_another_number_of_classes_is_neither_tested_nor_resumed(blocks, tmp_path, monkeypatch):
     """Its checkpoint may be older than the check, or its data another one now."""
     _, config, _ = blocks
