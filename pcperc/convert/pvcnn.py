@@ -6,6 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+# Their number of each class of S3DIS in our order: clutter is 0 there, and door stands before window.
+S3DIS_ROWS = (1, 2, 3, 4, 5, 7, 6, 8, 9, 10, 11, 12, 0)
+
 
 def pvcnn_name(key: str) -> str | None:
     """Their name to ours, None for what we keep elsewhere; one that no rule knows stays, and is then left over."""
@@ -39,8 +42,9 @@ def pvcnn_name(key: str) -> str | None:
 
 
 def pvcnn_values(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Lay the weights out as ours are: linear layers for convolutions of kernel size 1, and the first layer of a
-    classifier that is told the category, which it gets before the features there and before the cloud's here.
+    """Lay the weights out as ours are: linear layers for convolutions of kernel size 1, the first layer of a
+    classifier that is told the category, which it gets before the features there and before the cloud's here, and the
+    classes of S3DIS, which are numbered otherwise there. A network of 13 classes is taken for one of S3DIS.
 
     Args:
         state: theirs, without a leading ``module.``.
@@ -60,7 +64,18 @@ def pvcnn_values(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Ten
                 categories, of_points, of_cloud = value.split(split, 1)
                 value = torch.cat([of_points, categories, of_cloud], 1)
         values[key] = value
+    last = _last_of_classifier(values)
+    for key in (f"{last}.weight", f"{last}.bias"):
+        value = values.get(key)
+        if isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(S3DIS_ROWS):
+            values[key] = value[list(S3DIS_ROWS)]
     return values
+
+
+def _last_of_classifier(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the layer that gives the classes of points or rooms."""
+    numbers = [parts[1] for parts in (key.split(".") for key in state) if parts[0] == "classifier" and len(parts) > 2]
+    return max((f"classifier.{k}" for k in numbers if k.isdecimal()), key=lambda name: int(name[11:]), default=None)
 
 
 def _is_told(net: nn.Module | None) -> bool:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pcperc.convert import convert_network
+from pcperc.datasets.room_labels import S3DIS_BLOCK_CLASSES, S3DIS_CLASSES
 from pcperc.engine.loading import build_model, open_checkpoint
 from pcperc.engine.messages import run_tool
 from pcperc.models import pvcnn
@@ -177,6 +178,8 @@ def test_no_key_is_left_over_and_every_layer_has_its_values(name):
                 "frustum",
             ):
                 expected, value = expected.sort().values, value.sort().values  # the order is the next test's
+            if key == made.order[-1] and len(expected) == 13:
+                expected = torch.stack([expected[S3DIS_BLOCK_CLASSES.index(name)] for name in S3DIS_CLASSES])
             assert torch.equal(value, expected), f"{key}.{part}"
 
 

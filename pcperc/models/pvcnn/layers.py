@@ -159,9 +159,10 @@ def one_hot_categories(name: str, points: PointTensor, categories: Tensor | None
 
     Raises:
         TypeError: categories are missing, or given to a network without.
-        ValueError: not (B,) int64 in range. Clouds of equal size, for which nothing waits, and programs of
-            torch.compile look at the values on a GPU, where one out of range is a failed assertion of the device:
-            CUDA says so at its next wait, also behind the replay of a graph.
+        ValueError: not (B,) int64, or a value out of range. For clouds of equal size nothing waits for a GPU: there
+            such a value is a failed assertion of the device, which CUDA tells at its next wait, also behind the replay
+            of a graph, and after which the process can use it no more.
+        RuntimeError: the same under torch.compile.
     """
     if num_categories == 0:
         if categories is not None:
