@@ -20,6 +20,8 @@ from pcperc.registry import MODELS
 from pcperc.sparse import PointTensor
 
 STEEPNESS = 10.0  # of the weight exp(-10 d^2)
+# Of what neighbours send, in inference; on a CPU it then stays in its caches.
+MAX_TABLE_BYTES, MAX_TABLE_BYTES_ON_CPU = 2**28, 2**24
 
 
 class GravNetConv(nn.Module):
@@ -42,14 +44,30 @@ class GravNetConv(nn.Module):
         with torch.autocast(feats.device.type, enabled=False):  # half a coordinate's digits would shuffle neighbours
             place = self.place(feats.float())
         rows = nearest_rows(place, items, self.neighbors)
-        there = (rows >= 0).unsqueeze(2)
-        sent = ops.gather_rows(torch.cat([place, self.send(feats).float()], 1), rows)  # (N, K, S + sent)
-        around, sent = sent.split([place.shape[1], sent.shape[2] - place.shape[1]], dim=2)
-        squares = (around - place.unsqueeze(1)).square().sum(2, keepdim=True)
-        sent = sent * torch.exp(-STEEPNESS * squares)
-        mean = (sent * there).sum(1) / there.sum(1)
-        largest = sent.masked_fill(~there, -torch.inf).amax(1)
-        return self.own(feats) + self.heard(torch.cat([mean, largest], 1))
+        table = torch.cat([place, self.send(feats).float()], 1)
+        limit = MAX_TABLE_BYTES_ON_CPU if table.device.type == "cpu" else MAX_TABLE_BYTES
+        most = max(limit // (4 * rows.shape[1] * table.shape[1]), 1)  # hits whose tables are made at once
+        if torch.is_grad_enabled() or len(rows) <= most:
+            return self.own(feats) + self.heard(hear(table, rows, place))
+        parts = zip(rows.split(most), place.split(most), strict=True)
+        return self.own(feats) + self.heard(torch.cat([hear(table, near, middle) for near, middle in parts]))
+
+
+def hear(table: Tensor, rows: Tensor, place: Tensor) -> Tensor:
+    """Mean and maximum of what hits hear.
+
+    Args:
+        table: (N, S + sent) of all hits, coordinates before what they send. rows: (M, K) of it, -1 for none.
+        place: (M, S) of the hits that hear.
+    Returns:
+        (M, 2 * sent).
+    """
+    there = (rows >= 0).unsqueeze(2)
+    around, sent = ops.gather_rows(table, rows).split([place.shape[1], table.shape[1] - place.shape[1]], dim=2)
+    squares = (around - place.unsqueeze(1)).square().sum(2, keepdim=True)
+    sent = sent * torch.exp(-STEEPNESS * squares)
+    mean = (sent * there).sum(1) / there.sum(1)
+    return torch.cat([mean, sent.masked_fill(~there, -torch.inf).amax(1)], 1)
 
 
 class GravNetBlock(nn.Module):

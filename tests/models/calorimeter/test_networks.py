@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pcperc import ops
-from pcperc.models.calorimeter import CaloSPVCNN, GravNet, HitPreprocessor
+from pcperc.models.calorimeter import CaloSPVCNN, GravNet, HitPreprocessor, gravnet
 from pcperc.models.calorimeter.gravnet import GravNetConv, with_event
 from pcperc.models.calorimeter.nearest import nearest_rows
 from pcperc.sparse import PointTensor
@@ -63,6 +63,22 @@ def test_a_gravnet_convolution_equals_the_loop(device):
     ]
     expected = oracle.gravnet_conv(feats.double().cpu().numpy(), items.tolist(), weights, 4)
     np.testing.assert_allclose(found.detach().cpu().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_hits_that_hear_in_parts_hear_the_same(device, monkeypatch):
+    torch.manual_seed(0)
+    conv = gravnet.GravNetConv(6, 5, space=3, sent=4, neighbors=7).to(device)
+    x, items = torch.randn(50, 6, device=device), ops.make_segments(torch.arange(50, device=device) % 3, num_segments=3)
+    whole, sizes = conv(x, items), []
+    hear = gravnet.hear
+    monkeypatch.setattr(gravnet, "hear", lambda table, rows, place: sizes.append(len(rows)) or hear(table, rows, place))
+    for name in ("MAX_TABLE_BYTES", "MAX_TABLE_BYTES_ON_CPU"):
+        monkeypatch.setattr(gravnet, name, 4 * 7 * 7 * 20)
+    assert torch.equal(conv(x, items), whole) and sizes == [20, 20, 10]
+    with torch.enable_grad():  # a step keeps the whole table for its gradient all the same
+        conv(x, items)
+    assert sizes == [20, 20, 10, 50]
 
 
 def test_what_the_whole_event_says():
