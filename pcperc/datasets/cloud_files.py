@@ -23,6 +23,8 @@ PLY_TYPES = {
 }
 PLY_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 
+MAX_ROOM = 200.0  # metres along an axis: a room in centimetres is larger, S3DIS's longest hallway a third of it
+
 # What np.load answers to a damaged npy or npz file; NotImplementedError is a RuntimeError.
 NUMPY_ERRORS = (ValueError, OSError, EOFError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
@@ -138,6 +140,14 @@ def check_colors(path: str | Path, what: str, colors: np.ndarray, *, whole: bool
         raise ValueError(f"{what} {path} must have colours of 0 to 255, got {colors[first].tolist()} in row {first}")
     if whole and 0 < (largest := colors.max(initial=0)) <= 1:
         raise ValueError(f"{what} {path} must have colours of 0 to 255, got some of 0 to 1: the largest is {largest:g}")
+
+
+def check_room_size(path: str | Path, what: str, xyz: np.ndarray) -> None:
+    """Raise ValueError for (N, 3) of a room that is wider than `MAX_ROOM` metres: it is in another unit."""
+    size = np.ptp(xyz, axis=0) if len(xyz) else np.zeros(3)
+    if size.max() > MAX_ROOM:
+        got = " x ".join(f"{s:.4g}" for s in size)
+        raise ValueError(f"{what} {path} must be in metres, at most {MAX_ROOM:g} along an axis, got {got}")
 
 
 def read_ply_vertices(path: str | Path, what: str) -> dict[str, np.ndarray]:

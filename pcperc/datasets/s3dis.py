@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import check_colors, check_finite, read_npy, read_table
+from pcperc.datasets.cloud_files import check_colors, check_finite, check_room_size, read_npy, read_table
 from pcperc.datasets.room_labels import S3DIS_CLASSES, S3DIS_CLUTTER
 from pcperc.datasets.rooms import Room, RoomBlocks
 from pcperc.files import written_whole
@@ -64,6 +64,7 @@ class S3DIS(RoomBlocks):
             raise ValueError(f"room {path} must be (N, 7) numbers, got {table.shape} {table.dtype}")
         check_finite(path, "room", table)
         check_colors(path, "room", table[:, 3:6])
+        check_room_size(path, "room", table[:, :3])
         wrong = table[
             (table[:, 6] != np.floor(table[:, 6])) | (table[:, 6] < 0) | (table[:, 6] >= len(S3DIS_CLASSES)), 6
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcperc.datasets.cloud_files import check_colors, check_finite, read_npy, read_ply_columns
+from pcperc.datasets.cloud_files import check_colors, check_finite, check_room_size, read_npy, read_ply_columns
 from pcperc.datasets.room_labels import SCANNET_CLASSES, SCANNET_NUMBERS
 from pcperc.datasets.rooms import Room, RoomBlocks
 from pcperc.datasets.transformed import read_file
@@ -78,6 +78,7 @@ class ScanNet(RoomBlocks):
             raise ValueError(f"scan {ply} must be (N, 6) numbers, got {table.shape} {table.dtype}")
         check_finite(ply, "scan", table)
         check_colors(ply, "scan", table[:, 3:6])
+        check_room_size(ply, "scan", table[:, :3])
         labels = None if numbers is None else to_train_ids(path, numbers, len(table))
         return Room(table[:, :3], table[:, 3:6] / 255, labels)
 

@@ -13,6 +13,7 @@ from pcperc.datasets.cloud_files import (
     check_finite,
     check_normals,
     check_not_turned,
+    check_room_size,
     read_npy,
     read_ply_columns,
     read_table,
@@ -161,6 +162,7 @@ def _read(path: Path, columns: Sequence[str], *, frustum: bool) -> np.ndarray:
     check_finite(path, "cloud", table)
     if "red" in columns:
         check_colors(path, "cloud", table[:, 3:6])
+        check_room_size(path, "cloud", table[:, :3])
     if "nx" in columns:
         check_normals(path, "cloud", table[:, 3:6])
     return table

@@ -137,6 +137,11 @@ def test_refusals(root):
     np.save(root / "Area_3_lobby_1.npy", dark)
     with pytest.raises(ValueError, match="1.npy must have colours of 0 to 255, got some of 0 to 1: the largest is 1"):
         S3DIS(root=root, split="val", test_area=3)
+    wide = table.copy()
+    wide[0, 1] = 1e3
+    np.save(root / "Area_3_lobby_1.npy", wide)
+    with pytest.raises(ValueError, match="1.npy must be in metres, at most 200 along an axis, got .* x "):
+        S3DIS(root=root, split="val", test_area=3)
     np.save(root / "Area_3_lobby_1.npy", table[:0])
     with pytest.raises(ValueError, match="at least one point"):
         S3DIS(root=root, split="val", test_area=3)

@@ -330,6 +330,9 @@ def test_says_what_is_wrong(parts, tmp_path):
     message = "parts.txt must have colours of 0 to 255, got some of 0 to 1: the largest is 0.9"
     with pytest.raises(ValueError, match=message):
         cloud_sample(tmp_path / "parts.txt", {"type": "S3DIS"}, None)
+    np.save(tmp_path / "cm.npy", [[0, 0, 0, 9, 9, 9], [420, 300.5, 260, 9, 9, 9]])
+    with pytest.raises(ValueError, match="cm.npy must be in metres, at most 200 along an axis, got 420 x 300.5 x 260"):
+        cloud_sample(tmp_path / "cm.npy", {"type": "S3DIS"}, None)
     np.save(tmp_path / "black.npy", np.zeros((3, 6)))
     assert not cloud_sample(tmp_path / "black.npy", {"type": "S3DIS"}, None)["points"][:, 3:6].any()
     with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, .ply, rows of x, y"):
