@@ -11,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pcperc.registry import ALL
@@ -59,6 +60,20 @@ def test_code_of_the_page_runs(page, folder):
             (folder / block["title"]).write_text(block["code"])
         else:  # empty lines in front, so that a traceback shows the line of the page
             exec(compile("\n" * line + block["code"], str(ROOT / page), "exec"), names)
+
+
+def test_a_bad_event_is_found_before_training(folder):
+    """By the page's own check, whichever event it is."""
+    making, checking = [block["code"] for block in BLOCK.finditer((ROOT / "docs/own_events.md").read_text())][:2]
+    names = {}
+    exec(making, names)
+    exec(checking, names)
+    last = folder / "data/my_events/train/event_003.npz"
+    arrays = dict(np.load(last))
+    arrays["hits"][5, 0] = np.nan
+    np.savez(last, **arrays)
+    with pytest.raises(ValueError, match="event_003.npz: hits must be finite"):
+        exec(checking, names)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -29,27 +29,32 @@ MAX_ROOM = 200.0  # metres along an axis: a room in centimetres is larger, S3DIS
 NUMPY_ERRORS = (ValueError, OSError, EOFError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
-def read_table(path: str | Path, what: str, *, columns: int, delimiter: str | None = None) -> np.ndarray:
+def read_table(
+    path: str | Path, what: str, *, columns: int, delimiter: str | None = None, names: Sequence[str] = ()
+) -> np.ndarray:
     """Read rows of ``columns`` numbers from a text file, (N, columns) float64; an empty file is N = 0.
 
     Args:
-        path: of the file. what: what it is, for messages. delimiter: None is any white space.
+        path: of the file. what: what it is, for messages. delimiter: None is any white space. names: of the first
+            columns, for messages.
     Raises:
         FileNotFoundError: no such file.
         ValueError: other than numbers in it, rows of another length, or a number that is not finite.
     """
     content = read_file(path, what)
+    named = f" ({', '.join([*names, *(['...'] if columns > len(names) else [])])})" if names else ""
+    rule = f"{what} {path} must hold rows of {columns} numbers{named}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of an empty file
             table = np.loadtxt(io.BytesIO(content), delimiter=delimiter, ndmin=2, comments=None)
     except ValueError as error:
         got = _first_bad_row(content, delimiter, columns) or str(error).partition(";")[0]
-        raise ValueError(f"{what} {path} must hold rows of {columns} numbers, {got}") from error
+        raise ValueError(f"{rule}, {got}") from error
     table = table.reshape(-1, columns) if table.size == 0 else table
     if table.shape[1] != columns:
-        got = f"got {table.shape[1]} in a row"
-        raise ValueError(f"{what} {path} must hold rows of {columns} numbers, {got}{_turned(table, columns)}")
+        hint = _turned(table, columns) or _other_delimiter(content.decode("utf-8", "replace"), delimiter)
+        raise ValueError(f"{rule}, got {table.shape[1]} in a row{hint}")
     check_finite(path, what, table)
     return table
 
@@ -112,14 +117,24 @@ def check_normals(path: str | Path, what: str, normals: np.ndarray) -> None:
 def _first_bad_row(content: bytes, delimiter: str | None, columns: int) -> str:
     """Say what the first row of a text holds that is not ``columns`` numbers; numpy counts rows from 1."""
     lines = [line.decode("utf-8", "replace") for line in content.splitlines() if line.strip()]
-    for row, words in enumerate(line.split(delimiter) for line in lines):
+    for row, line in enumerate(lines):
+        words, hint = line.split(delimiter), _other_delimiter(line, delimiter)
         if len(words) != columns:
-            return f"got {len(words)} in row {row}"
+            return f"got {len(words)} in row {row}{hint}"
         for word in words:
             try:
                 float(word)
             except ValueError:
-                return f"got {word[:20]!r} in row {row}"
+                return f"got {word[:20]!r} in row {row}{hint}"
+    return ""
+
+
+def _other_delimiter(text: str, delimiter: str | None) -> str:
+    """Say so where a text has commas for white space between its numbers, or white space for commas."""
+    if delimiter is None and "," in text:
+        return ": they are to be separated by spaces, not by commas"
+    if delimiter == "," and "," not in text and len(text.split()) > 1:
+        return ": they are to be separated by commas, not by spaces"
     return ""
 
 

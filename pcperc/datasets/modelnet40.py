@@ -78,7 +78,7 @@ class ModelNet40(TransformedDataset):
         token = self.tokens[index]
         category = token.rpartition("_")[0]
         path = self.root / category / f"{token}.txt"
-        table = read_table(path, "shape", columns=6, delimiter=",")
+        table = read_table(path, "shape", columns=6, delimiter=",", names=("x", "y", "z", "nx", "ny", "nz"))
         if len(table) == 0:
             raise ValueError(f"shape {path} must have at least one point, but is empty")
         check_normals(path, "shape", table[:, 3:6])

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcperc.datasets.cloud_files import check_colors, check_finite, check_room_size, read_npy, read_table
 from pcperc.datasets.room_labels import S3DIS_CLASSES, S3DIS_CLUTTER
-from pcperc.datasets.rooms import Room, RoomBlocks
+from pcperc.datasets.rooms import ROOM_COLUMNS, Room, RoomBlocks
 from pcperc.files import written_whole
 from pcperc.registry import DATASETS
 
@@ -113,7 +113,7 @@ def read_annotations(folder: Path) -> np.ndarray:
         name = "clutter" if name in S3DIS_CLUTTER else name
         if name not in S3DIS_CLASSES:
             raise ValueError(f"annotation {path} must be named <class>_<n>.txt of {', '.join(S3DIS_CLASSES)}")
-        table = read_table(path, "annotation", columns=6)
+        table = read_table(path, "annotation", columns=6, names=ROOM_COLUMNS[:6])
         check_colors(path, "annotation", table[:, 3:], whole=False)
         parts.append(np.concatenate([table, np.full((len(table), 1), float(S3DIS_CLASSES.index(name)))], 1))
     if not parts:

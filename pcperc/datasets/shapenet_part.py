@@ -141,7 +141,7 @@ def read_shape(path: str | Path, *, category: str) -> tuple[np.ndarray, np.ndarr
         ValueError: no point, other than 7 finite numbers in a row, a normal that is longer than 1, or a part that the
             category does not have.
     """
-    table = read_table(path, "shape", columns=7)
+    table = read_table(path, "shape", columns=7, names=("x", "y", "z", "nx", "ny", "nz", "part"))
     if len(table) == 0:
         raise ValueError(f"shape {path} must have at least one point, but is empty")
     check_normals(path, "shape", table[:, 3:6])

@@ -150,7 +150,7 @@ def _read(path: Path, columns: Sequence[str], *, frustum: bool) -> np.ndarray:
         table = read_ply_columns(path, "cloud", columns)
     else:
         first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-        table = read_table(path, "cloud", columns=max(len(first.split()), len(columns)))
+        table = read_table(path, "cloud", columns=max(len(first.split()), len(columns)), names=columns)
     if table.ndim != 2 or table.shape[1] < len(columns) or table.dtype.kind not in "fiu":
         raise ValueError(f"{path}: must hold rows of {', '.join(columns)}, got {table.shape} {table.dtype}")
     if len(table) == 0:

@@ -12,7 +12,7 @@ from pcperc.datasets import KITTIFrustums, ModelNet40, S3DISBlocks, ShapeNetPart
 from pcperc.datasets.rooms import RoomBlocks
 from pcperc.datasets.shapenet_part_labels import CATEGORIES, PART_NAMES, PARTS
 from pcperc.engine.inferred_files import kind_of
-from pcperc.engine.messages import say
+from pcperc.engine.messages import say, say_pictures
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.evaluation import RoomVotes
 from pcperc.geometry import CloudClass, Detections, PointLabels, transform_boxes
@@ -21,6 +21,7 @@ from pcperc.visualization import draw_frustum, draw_parts, draw_room, save_png
 from pcperc.visualization.cloud_viewer import HELP, CloudFrame, CloudViewer
 
 CLOUDS = (ShapeNetPart, ModelNet40, RoomBlocks, S3DISBlocks, KITTIFrustums)
+_UNITS = {ShapeNetPart: "shapes", ModelNet40: "shapes", S3DISBlocks: "blocks", KITTIFrustums: "frustums"}
 Predict = Callable[[int, dict], PointLabels | Detections | CloudClass | None]
 
 
@@ -45,12 +46,15 @@ class CloudDrawings(Sequence):
         predict: from index and recorded sample to what a model says, or None.
         max_samples: the most of them, spread over the split; 0 is all.
         simulated: the drawings say so.
+    Attributes:
+        in_all: how many the split has.
     """
 
     def __init__(self, dataset: Any, predict: Predict, *, max_samples: int = 0, simulated: bool) -> None:
         self.dataset, self.predict, self.simulated = dataset, predict, simulated
         self.by_room = isinstance(dataset, RoomBlocks) and dataset.block is not None
         groups = _blocks_by_room(dataset) if self.by_room else [(t, [k]) for k, t in enumerate(dataset.tokens)]
+        self.in_all = len(groups)
         count = min(max_samples, len(groups)) if max_samples else len(groups)
         numbers = np.linspace(0, len(groups) - 1, count).round().astype(int).tolist()
         self.groups = [(number, *groups[number]) for number in numbers]  # place in the split, name, samples
@@ -105,7 +109,9 @@ def show_clouds(
             stem = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
             saved.append(save_png(folder / f"{number:04d}_{stem}.png", _PICTURES[what](points, **arguments)))
             display.update(position + 1)
-    say(f"{len(saved)} pictures in {folder}")
+    say_pictures(
+        len(saved), folder, shown=len(drawings), of=drawings.in_all, unit=_UNITS.get(kind_of(dataset), "rooms")
+    )
     return saved
 
 

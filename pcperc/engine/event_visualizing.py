@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pcperc.datasets import CalorimeterHits
 from pcperc.engine.config import ConfigError
-from pcperc.engine.messages import say
+from pcperc.engine.messages import say, say_pictures
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.geometry import HitClusters
 from pcperc.visualization import open3d_problem, save_png
@@ -79,5 +79,5 @@ def show_events(frames: EventFrames, save: Path | None, color_by: str | None) ->
             if problem is None:
                 saved.append(save_png(save / f"{stem}_scene{by}.png", render_event(frame, color_by=color_by)))
             display.update(position + 1)
-    say(f"{len(saved)} pictures of {len(frames)} events in {save}")
+    say_pictures(len(saved), save, shown=len(frames), of=len(frames.dataset), unit="events")
     return saved

@@ -27,7 +27,7 @@ class ExportOptions:
 
 
 def export_samples(options: ExportOptions) -> list[Path]:
-    """Write samples of the config's test split, as they were recorded, as points, calibration and images.
+    """Write samples of the config's test split, as they were recorded, as points, calibration and images, or as events.
 
     Returns:
         The files, sample by sample.
@@ -51,7 +51,8 @@ def export_samples(options: ExportOptions) -> list[Path]:
             sample = recorded_cloud(dataset.read_sample(index), cfg.test_dataloader.dataset)
             written += write_raw_sample(sample, options.out, f"{index:04d}", cameras=cameras)
             display.advance(sample.get("sample_token", ""))
-    files, more = f"{options.out}/*.npy", ""
+    kind = ".npz" if any(path.suffix == ".npz" for path in written) else ".npy"
+    files, more = f"{options.out}/*{kind}", ""
     if any(path.suffix == ".json" for path in written):
         more = f" --calibration {options.out}/*.json"
     if known := told_categories(cfg.test_dataloader.dataset):

@@ -16,6 +16,11 @@ def say(text: str) -> None:
         Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
+def say_pictures(saved: int, folder: object, *, shown: int, of: int, unit: str) -> None:
+    """Say how many pictures were saved into ``folder``, of how many samples, and of how many there are."""
+    say(f"{saved} pictures of {shown if shown == of else f'{shown} of {of}'} {unit} in {folder}")
+
+
 # What wrong input, files or machines raise (MMEngine asserts its arguments); anything else shows where it was raised.
 EXPECTED_ERRORS = (
     *(ArithmeticError, AssertionError, ImportError, LookupError),
@@ -45,8 +50,22 @@ def run_tool(main: Callable[[], None], *, when_stopped: str = "stopped") -> int:
     return 0
 
 
+def add_note(error: Exception, text: str) -> None:
+    """Add what `one_line` says behind the message of an exception; Python 3.10 has no ``add_note``, which this is."""
+    error.__notes__ = [*notes_of(error), text]
+
+
+def notes_of(error: Exception) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
 def one_line(error: Exception) -> str:
-    """Return the message of an exception; of one that crossed from a loader process, the original message."""
+    """Return the message of an exception and its notes; of one that crossed from a loader process, the original
+    message."""
+    return "; ".join([_message(error), *notes_of(error)])
+
+
+def _message(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = [line for line in text.strip().splitlines() if line.strip()]
     if not lines:

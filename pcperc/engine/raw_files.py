@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples as raw files that belong to no data set: points, images, a calibration; read, and written from a sample."""
+"""Samples as raw files that belong to no data set: points, images, a calibration; read, and written from a sample.
+
+Events of a calorimeter are written alone: `pcperc.datasets.calorimeter.read_event` reads them.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pcperc.datasets.calorimeter import CLUSTER_NAME, HIT_NAMES
 from pcperc.datasets.cloud_files import NUMPY_ERRORS, numpy_reason
 from pcperc.datasets.nuscenes import read_image, read_sweep
-from pcperc.files import write_text, written_whole
+from pcperc.files import write_arrays, write_text, written_whole
 from pcperc.visualization import save_png
 
 POINT_FILES = (".bin", ".npy", ".npz")
@@ -126,17 +130,23 @@ def read_cameras(path: str | Path) -> dict:
 def write_raw_sample(sample: dict, folder: str | Path, stem: str, *, cameras: Sequence[str] = ()) -> list[Path]:
     """Write a sample of docs/conventions.md as files that ``read_points`` and ``read_cameras`` give back as it is.
 
+    Those of an event's hits, with their truth where the sample has it, are what `read_event` gives back.
+
     Args:
         sample: without augmentation.
         stem: the names of the files begin with it.
         cameras: names of the images, in their order; by default their numbers.
     Returns:
         ``<stem>.npy`` with the points, (N, 5) ``[x, y, z, intensity, time_lag]``; where the sample has images,
-        ``<stem>.json``, the calibration, and ``<stem>_<camera>.png`` each.
+        ``<stem>.json``, the calibration, and ``<stem>_<camera>.png`` each. Of an event ``<stem>.npz`` alone.
     Raises:
         OSError: a file cannot be written; the message names it.
     """
     folder = Path(folder)
+    if "hits" in sample:
+        event = folder / f"{stem}.npz"
+        write_arrays(event, _event_arrays(sample))
+        return [event]
     points = folder / f"{stem}.npy"
     with written_whole(points) as partial, open(partial, "wb") as file:
         np.save(file, sample["points"])
@@ -150,6 +160,14 @@ def write_raw_sample(sample: dict, folder: str | Path, stem: str, *, cameras: Se
     calibration = folder / f"{stem}.json"
     write_text(calibration, row_by_row({}, {"cameras": rows}))
     return [points, calibration, *images]
+
+
+def _event_arrays(sample: dict) -> dict[str, np.ndarray]:
+    """Return the arrays of an event by their names in a file; clusters without classes are of the recHit layout."""
+    arrays = {name: values for name, values in sample.items() if isinstance(values, np.ndarray)}
+    if "instance" in arrays and "class" not in arrays:
+        return {HIT_NAMES[1]: arrays["hits"], CLUSTER_NAME: arrays["instance"]}
+    return arrays
 
 
 def row_by_row(head: dict, parts: dict[str, Sequence[dict]]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcperc.datasets import CAMERAS, NuScenesDataset
 from pcperc.datasets.nuscenes import MODALITIES
-from pcperc.engine.messages import say
+from pcperc.engine.messages import say, say_pictures
 from pcperc.engine.prediction_sources import Predict, Prediction
 from pcperc.engine.progress import ProgressDisplay
 from pcperc.geometry import Detections
@@ -114,7 +114,7 @@ def save_pictures(frames: Frames, folder: Path, *, color_by: str = "height", map
             display.update(position + 1)
     if frames.best_score < frames.score_threshold:
         say(f"no prediction reaches --score-threshold {frames.score_threshold} (the best has {frames.best_score:.3f})")
-    say(f"{len(saved)} pictures of {len(frames)} samples in {folder}")
+    say_pictures(len(saved), folder, shown=len(frames), of=len(frames.dataset), unit="samples")
     return saved
 
 

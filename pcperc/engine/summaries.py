@@ -36,6 +36,7 @@ from pcperc.evaluation.segmentation_metrics import SCORES_NAME
 from pcperc.visualization.cluster_curves import draw_cluster_curves
 
 CURVES_NAME = "cluster_curves.png"
+OVERALL = ("efficiency", "fake_rate")  # of clusters, as `CalorimeterMetric` calls them
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def _print_clusters(scored: Scored) -> None:
     found = json.loads((scored.work_dir / cluster_metric.SCORES_NAME).read_text())
     say(f"\n{scored.title}")
     say(format_cluster_scores(found["scores"], found["classes"], title=found["title"]))
+    rates = (f"{name.replace('_', ' ')} {found['scores'].get(name, float('nan')):.3f}" for name in OVERALL)
+    say(f"{', '.join(rates)} of all showers and clusters; a match has the same class and an IoU by energy > 0.5")
     for against, (name, unit) in {"energy": ("energy", "GeV"), "nearest": ("distance", "cm")}.items():
         bins, counts = found["curves"][against]["edges"], LeftOut(**found["curves"][against]["left_out"])
         what = f"{counts.of_showers()} and {counts.of_clusters()}"

@@ -22,6 +22,7 @@ from pcperc.engine.loading import LoadedCheckpoint, fused, newest_checkpoint, op
 from pcperc.engine.messages import say
 from pcperc.engine.recipe import default_work_dir
 from pcperc.engine.runner import Runner, RunRecord
+from pcperc.engine.score_files import facts_of_test, scores_folder, scores_say
 from pcperc.engine.summaries import Scored, print_summary
 from pcperc.evaluation import MapMetric, NuScenesMetric, SegmentationMetric
 from pcperc.files import only_writer
@@ -58,6 +59,8 @@ class TestOptions:
 def test(options: TestOptions) -> dict[str, float]:
     """Score a checkpoint, print the table and write scores and results into the work dir.
 
+    Where no work dir is given it is that of the config, or for checkpoints that are not its own `scores_folder` in it.
+
     Returns:
         The metrics by name.
     Raises:
@@ -71,6 +74,7 @@ def test(options: TestOptions) -> dict[str, float]:
     start_process_group(device)
     try:
         path = options.checkpoint or newest_checkpoint(work_dir, options.config)
+        work_dir = work_dir if options.work_dir else scores_folder(work_dir, path)
         opened = open_checkpoint(path, options.config, data_root=options.data_root)
         cfg = test_config(opened, options, work_dir)
         # The results that are scored have the same names in every run.
@@ -94,7 +98,8 @@ def _score(
     runner = Runner(cfg, work_dir=work_dir, device=device, record=record, check_data=check, **load)
     changes = (", images blanked" if options.blank_images else "") + (", norms folded" if options.fuse else "")
     say(f"testing {opened.path} on {_data_name(cfg)}{changes}")
-    metrics = runner.test()
+    with scores_say(work_dir, facts_of_test(opened, cfg, options)) if is_main() else nullcontext():
+        metrics = runner.test()
     if is_main():
         title = _title(opened, cfg)
         for evaluator in _evaluators(cfg):

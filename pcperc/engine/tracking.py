@@ -13,6 +13,7 @@ from pcperc.engine.config import ConfigError
 from pcperc.engine.data import build_test_dataset, configs_with_data
 from pcperc.engine.messages import say
 from pcperc.engine.recipe import default_work_dir
+from pcperc.engine.score_files import facts_of_data, scores_say, short_path
 from pcperc.evaluation import (
     SceneSample,
     evaluate_tracking,
@@ -71,7 +72,14 @@ def track(options: TrackOptions) -> dict[str, float]:
         tracks = {token: own.filter(own.scores > HIDDEN) for token, own in tracks.items()}
     meta = dataset.metainfo
     where = {key: meta[key] for key in ("root", "version", "split")}
-    with only_writer(work_dir, "testing"):  # the file of results has the same name in every run
+    facts = {
+        "results": None if options.results is None else short_path(options.results),
+        "config": short_path(options.config),
+        **facts_of_data(meta["root"], meta["split"]),
+        "options": {"tracker": options.tracker},
+    }
+    # The file of results has the same name in every run.
+    with only_writer(work_dir, "testing"), scores_say(Path(work_dir), facts):
         path = write_tracking_results(work_dir / TRACKING_RESULTS_NAME, tracks, classes=dataset.classes)
         summary = evaluate_tracking(path, **where, output_dir=work_dir)
     title = f"nuScenes tracking of {what} by {options.tracker}{simulated_note(meta)}"

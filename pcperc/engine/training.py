@@ -33,7 +33,7 @@ from pcperc.engine.distributed import (
     under_torchrun,
 )
 from pcperc.engine.memory import keep_freed_memory
-from pcperc.engine.messages import say
+from pcperc.engine.messages import add_note, notes_of, say
 from pcperc.engine.recipe import Stage, TrainOptions, default_work_dir, plan_stages, training_difference
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.subnet import subnet_overrides
@@ -114,6 +114,10 @@ def _run_stages(
             )
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_what_is_saved(stages, 0.0 if resume else called)) from error
+    except Exception as error:
+        if finished and not notes_of(error):
+            _note_what_is_saved(error, list(finished.values())[-1])
+        raise
     return finished[stages[-1].work_dir]
 
 
@@ -124,7 +128,15 @@ def _what_is_saved(stages: list[Stage], since: float) -> str:
     paths = [path for stage in stages if (path := last_checkpoint(stage.work_dir)) and path.stat().st_mtime >= since]
     if not paths:
         return "stopped before the first checkpoint: nothing is saved"
-    return f"stopped; {paths[-1]} is saved, and the same command with --resume goes on from it"
+    return f"stopped; {paths[-1]} {_GOES_ON}"
+
+
+def _note_what_is_saved(error: Exception, path: Path) -> None:
+    """Let the line that is printed of an error name the checkpoint that there is to go on from."""
+    add_note(error, f"{path} {_GOES_ON}")
+
+
+_GOES_ON = "is saved, and the same command with --resume goes on from it"
 
 
 def run_stage(
@@ -183,7 +195,10 @@ def run_stage(
         say(f"{label}: resuming {begin}")
     try:
         runner.train()
-    except BaseException:
+    except BaseException as error:
+        # Of an earlier run there is none any more once a step is made.
+        if isinstance(error, Exception) and runner.iter > 0 and (saved := last_checkpoint(stage.work_dir)):
+            _note_what_is_saved(error, saved)
         # Not under torchrun: a restart would take the earlier run for the one to resume.
         if moved and runner.iter == 0 and last_checkpoint(stage.work_dir) is None and not under_torchrun():
             for folder, moved_to in moved.items():

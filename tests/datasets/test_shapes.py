@@ -74,7 +74,10 @@ def test_short_normals_stay_as_they_are(root):
 def test_rows_for_columns_are_named(root):
     path = root / "02954340/shape0.txt"
     np.savetxt(path, np.loadtxt(path).T)
-    with pytest.raises(ValueError, match="rows of 7 numbers, got 40 in a row: rows and columns are exchanged"):
+    with pytest.raises(
+        ValueError,
+        match=r"rows of 7 numbers \(x, y, z, nx, ny, nz, part\), got 40 in a row: rows and columns are exchanged",
+    ):
         ShapeNetPart(root=root, split="train")[0]
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from pcperc.datasets.calorimeter import read_event
 from pcperc.engine.config import ConfigError
+from pcperc.engine.exporting import ExportOptions, export_samples
 from pcperc.engine.hit_inference import describe_clusters
 from pcperc.engine.inference import InferOptions, infer
+from pcperc.engine.raw_files import write_raw_sample
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.engine.visualizing import VisualizeOptions, visualize
@@ -72,6 +75,9 @@ def test_training_scores_and_curves(trained, root, tmp_path, capsys):
     assert "(simulated, GFlash)" in printed and "hadronic" in printed
     written = json.loads((tmp_path / "cluster_scores.json").read_text())
     assert written["scores"] == pytest.approx(found) and written["num_events"] == 3
+    assert written["scored"]["checkpoint"] == f"{work_dir.name}/{checkpoint.name}"
+    rates = f"efficiency {found['efficiency']:.3f}, fake rate {written['scores'].get('fake_rate', np.nan):.3f} of all"
+    assert rates in printed and "a match has the same class and an IoU by energy > 0.5" in printed
     table = read_cluster_table(tmp_path / "cluster_table.npz")
     for against, unit in (("energy, 1 to 200", "GeV"), ("distance, 0 to 160", "cm")):
         assert re.search(
@@ -109,6 +115,36 @@ def test_files_of_hits(trained, root, tmp_path):
     drawn = visualize(VisualizeOptions(CONFIG, results=tmp_path / "out", save=tmp_path / "pictures"))
     flat = [path.name for path in drawn if path.name.endswith("_event.png")]
     assert flat == [f"000{k}_{name}.npz_event.png" for k, name in enumerate(("event_empty", "rec", "sim"))]
+
+
+def test_exported_events_are_read_back_and_predicted(trained, root, tmp_path, capsys):
+    """Every array of an event, so that it can be looked at and trained with as well; clusters without classes too."""
+    _, checkpoint = trained
+    config = tmp_path / "events.py"
+    config.write_text(
+        "from pcperc.datasets import CalorimeterHits\n"
+        f"data_root = {str(root)!r}\n"
+        "test_dataloader = dict(dataset=dict(type=CalorimeterHits, root=data_root, split='sim_test'), batch_size=1)\n"
+    )
+    out = tmp_path / "samples"
+    written = export_samples(ExportOptions(config, index=[0, 2], out=out))
+    assert [path.name for path in written] == ["0000.npz", "0002.npz"]
+    assert f"infer.py {config} CHECKPOINT {out}/*.npz" in capsys.readouterr().out
+    for path, source in zip(written, ("event_0", "event_empty"), strict=True):
+        found, expected = read_event(path), read_event(root / f"sim_test/{source}.npz")
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert found[name].dtype == values.dtype
+            np.testing.assert_array_equal(found[name], values)
+    results = infer(InferOptions(None, checkpoint, written, out=tmp_path / "out", device="cpu"))
+    assert [path.name for path in results] == ["0000.npz.json", "0002.npz.json"]
+    assert visualize(VisualizeOptions(CONFIG, results=tmp_path / "out", save=tmp_path / "pictures"))
+    event = made_event(np.random.default_rng(1), 2)
+    source = write_arrays(tmp_path / "rec.npz", rechits=event["hits"], recHitTruthClusterIdx=event["instance"])
+    (again,) = write_raw_sample({"sample_token": "rec", **read_event(source)}, tmp_path / "again", "0000")
+    assert read_event(again).keys() == {"hits", "instance"}
+    for name, values in read_event(again).items():
+        np.testing.assert_array_equal(values, event[name])
 
 
 def test_what_is_said_of_each_cluster():
@@ -178,11 +214,12 @@ def test_damaged_events_of_a_split_are_named(trained, tmp_path, change, message)
         infer(InferOptions(None, checkpoint, [file], out=tmp_path / "out", device="cpu"))
 
 
-def test_displays(trained, root, tmp_path, monkeypatch):
+def test_displays(trained, root, tmp_path, monkeypatch, capsys):
     _, checkpoint = trained
     options = VisualizeOptions(None, checkpoint, save=tmp_path / "model", max_samples=2, device="cpu")
     saved = visualize(options)
     flat = [path for path in saved if path.name.endswith("_event.png")]
+    assert f"{len(saved)} pictures of 2 of 3 events in {tmp_path / 'model'}" in capsys.readouterr().out
     # Two of three, spread over the split; the last has no hits.
     assert [path.name for path in flat] == ["0000_sim_test_event_0_event.png", "0002_sim_test_event_empty_event.png"]
     by_class = visualize(replace(options, save=tmp_path / "class", color_by="class", max_samples=1))

@@ -31,7 +31,7 @@ def has(path, color) -> bool:
     return bool((picture == np.array(color)).all(-1).any())
 
 
-def test_truth_of_shapes_by_the_tool(tmp_path):
+def test_truth_of_shapes_by_the_tool(tmp_path, capsys):
     root = shapenet_root.write_root(tmp_path / "shapes")
     shapenet_root.write_list(root, "sim_val", ["02954340/shape0", "03797390/shape1", "02691156/shape0"])
     for split, simulated in (("val", False), ("sim_val", False), ("sim_val", True), ("val", True)):
@@ -41,6 +41,7 @@ def test_truth_of_shapes_by_the_tool(tmp_path):
         config.write_text(CONFIG.format(root=str(root), split=split))
         saved = visualize(VisualizeOptions(config, save=tmp_path / f"{split}_{simulated}", max_samples=2))
         assert [path.name[:4] for path in saved] == ["0000", "0002"]
+        assert "2 pictures of 2 of 3 shapes in " in capsys.readouterr().out
         assert all(has(path, SIMULATED) == simulated for path in saved)
     with pytest.raises(ConfigError, match="--gif and --scene are for scenes"):
         visualize(VisualizeOptions(config, gif=tmp_path / "a.gif"))

@@ -12,13 +12,16 @@ import pytest
 from pcperc.datasets import S3DIS, KITTIFrustums, ShapeNetPart
 from pcperc.datasets.shapenet_part_labels import SYNSETS
 from pcperc.engine import training
+from pcperc.engine.checkpoint import set_aside_earlier_run
 from pcperc.engine.cloud_inference import check_category, cloud_sample
 from pcperc.engine.config import ConfigError
 from pcperc.engine.exporting import ExportOptions, export_samples
 from pcperc.engine.inference import InferOptions, infer
+from pcperc.engine.score_files import scores_say
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.engine.visualizing import VisualizeOptions, visualize
+from pcperc.files import write_text
 from pcperc.simulation import rooms, shapes
 from pcperc.simulation.data_set import simulate
 from tests import kitti_root
@@ -57,8 +60,48 @@ def test_parts_are_trained_and_scored(parts, tmp_path, capsys):
     assert len(read_losses(checkpoint.parent)) == 4
     found = test(TestOptions(config, checkpoint, evaluation="shapenet", work_dir=tmp_path, device="cpu", votes=2))
     saved = json.loads((tmp_path / "scores.json").read_text())
+    assert saved["scored"] == {
+        "checkpoint": f"work/{checkpoint.name}",
+        "config": f"{config.parent.name}/tiny.py",
+        "data": f"{root.parent.name}/root",
+        "split": "sim_test",
+        "simulated_data": True,
+        "trained_on_simulated_data": True,
+        "options": {"votes": 2},
+    }
     assert saved["scores"] == pytest.approx(found) and saved["num_samples"] == 16
     assert "Skateboard" in capsys.readouterr().out
+
+
+def test_scores_of_another_checkpoint_replace_none_of_the_work_dirs_own(parts, tmp_path, monkeypatch):
+    root, config, checkpoint = parts
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "work_dirs/tiny"
+    shutil.copytree(checkpoint.parent, own)
+    mine = tmp_path / "mine" / "other.safetensors"
+    mine.parent.mkdir()
+    shutil.copy(checkpoint.with_suffix(".safetensors"), mine)
+    scored = {}
+    for given in (None, own / checkpoint.name, mine):
+        test(TestOptions(config, given, evaluation="shapenet", device="cpu"))
+        scored = {
+            str(path.parent.relative_to(own)): json.loads(path.read_text())["scored"]["checkpoint"]
+            for path in own.rglob("scores.json")
+        }
+    assert scored == {".": f"work_dirs/tiny/{checkpoint.name}", "mine_other": "mine/other.safetensors"}
+    set_aside_earlier_run(own)  # as a training does that is not finished yet
+    test(TestOptions(config, evaluation="shapenet", device="cpu"))
+    now = json.loads((own / "scores.json").read_text())["scored"]["checkpoint"]
+    assert re.fullmatch(rf"work_dirs/tiny/earlier_\w+/{checkpoint.name}", now)
+
+
+def test_old_scores_are_not_said_to_be_of_a_test_that_wrote_none(tmp_path):
+    (tmp_path / "scores.json").write_text('{"scores": {}}')
+    with scores_say(tmp_path, {"checkpoint": "a.pth"}):
+        write_text(tmp_path / "cluster_scores.json", '{"scores": {"PQ": NaN}}')
+    assert json.loads((tmp_path / "scores.json").read_text()) == {"scores": {}}
+    found = json.loads((tmp_path / "cluster_scores.json").read_text())
+    assert found["scored"] == {"checkpoint": "a.pth"} and "PQ" in found["scores"]
 
 
 def test_an_exported_shape_comes_with_the_command_that_predicts_it(parts, tmp_path, capsys):
@@ -338,8 +381,24 @@ def test_says_what_is_wrong(parts, tmp_path):
     with pytest.raises(ValueError, match="shape.obj: must be one of .txt, .npy, .ply, rows of x, y"):
         cloud_sample(tmp_path / "shape.obj", {"type": "ModelNet40"}, None)
     for text, message in (
-        ("1 2 3 0 0 1\n\n1 2 3 0 0\n", "ragged.txt must hold rows of 6 numbers, got 5 in row 1$"),
-        ("x y z nx ny nz\n1 2 3 0 0 1\n", "ragged.txt must hold rows of 6 numbers, got 'x' in row 0$"),
+        (
+            "1 2 3 0 0 1\n\n1 2 3 0 0\n",
+            r"ragged.txt must hold rows of 6 numbers \(x, y, z, nx, ny, nz\), got 5 in row 1$",
+        ),
+        (
+            "1 2 3\n4 5 6\n",
+            r"ragged.txt must hold rows of 6 numbers \(x, y, z, nx, ny, nz\), got 3 in a row$",
+        ),
+        (
+            "1,2,3,0,0,1\n",
+            r"\(x, y, z, nx, ny, nz\), got 1 in row 0: they are to be separated by spaces, not by commas$",
+        ),
+        ("1, 2, 3, 0, 0, 1\n", "got '1,' in row 0: they are to be separated by spaces, not by commas$"),
+        ("1 2 3 0 0 1 5\n1 2\n", r"rows of 7 numbers \(x, y, z, nx, ny, nz, ...\), got 2 in row 1$"),
+        (
+            "x y z nx ny nz\n1 2 3 0 0 1\n",
+            r"ragged.txt must hold rows of 6 numbers \(x, y, z, nx, ny, nz\), got 'x' in row 0$",
+        ),
     ):
         (tmp_path / "ragged.txt").write_text(text)
         with pytest.raises(ValueError, match=message):

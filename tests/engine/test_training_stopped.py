@@ -67,6 +67,37 @@ def test_ctrl_c_says_what_is_saved(configs, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == f"{saved}\n"
 
 
+def test_bad_data_says_what_is_saved(configs, tmp_path, monkeypatch, capsys):
+    """In the line of the error itself; the toy config saves every fourth iteration."""
+    recipe, work = configs("a.py", ""), tmp_path / "work"
+    monkeypatch.delenv("PCPERC_TRACEBACK", raising=False)
+
+    def fail_at(iteration):
+        def fail(self, runner, *_, **__):
+            if runner.iter + 1 == iteration:
+                raise ValueError("event b.npz: hits must be finite")
+
+        monkeypatch.setattr("pcperc.engine.hooks.LossLogHook.after_train_iter", fail)
+
+    fail_at(3)
+    assert run(lambda: train(options(recipe, tmp_path))) == 1
+    assert capsys.readouterr().err == "error: event b.npz: hits must be finite\n"
+    fail_at(6)
+    assert run(lambda: train(options(recipe, tmp_path))) == 1
+    saved = f"{work / 'iter_4.pth'} is saved, and the same command with --resume goes on from it"
+    assert capsys.readouterr().err == f"error: event b.npz: hits must be finite; {saved}\n"
+
+
+def test_bad_data_of_a_second_stage_says_that_the_first_is_saved(configs, tmp_path, monkeypatch, capsys):
+    configs("first.py", "")
+    recipe = configs("recipe.py", "first_stage = 'first.py'\ntrain_dataloader.dataset.merge(dict(nan_at=0, size=4))")
+    monkeypatch.delenv("PCPERC_TRACEBACK", raising=False)
+    assert run(lambda: train(options(recipe, tmp_path))) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    (saved,) = (tmp_path / "work").glob("*/epoch_*.pth")
+    assert line.endswith(f"; {saved} is saved, and the same command with --resume goes on from it")
+
+
 def test_a_second_run_replaces_no_checkpoint(configs, tmp_path, capsys, monkeypatch):
     recipe, work = configs("a.py", ""), tmp_path / "work"
     first = train(options(recipe, tmp_path))

@@ -71,7 +71,7 @@ def test_truth_alone(config, tmp_path, capsys):
     assert {"birds_eye", "cameras"} <= kinds <= {"birds_eye", "cameras", "scene"}
     assert {path.stem[:4] for path in saved} == {"0000", "0002"}  # two of three, spread over the split
     assert all(cv2.imread(str(path)).std() > 1 for path in saved)
-    assert f"{len(saved)} pictures of 2 samples" in capsys.readouterr().out
+    assert f"{len(saved)} pictures of 2 of 3 samples in " in capsys.readouterr().out
 
 
 def test_a_lidar_model_is_shown_on_the_images_too(config, root, tmp_path):
