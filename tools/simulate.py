@@ -15,7 +15,6 @@ python tools/simulate.py compare-calorimeter [--out PNG]      compare with real-
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -80,19 +79,14 @@ def run_s3dis(args: argparse.Namespace) -> None:
 
 def write(args: argparse.Namespace, Settings: type) -> None:  # noqa: N803 (a class)
     """Write a data set behind a progress display and say how large it is."""
-    from pcperc.engine.progress import ProgressDisplay
-    from pcperc.simulation.data_set import simulate
+    from pcperc.engine.messages import say
+    from pcperc.engine.progress import shown_from_first_report
+    from pcperc.simulation.data_set import COMPILING, simulate
 
     settings, start = Settings(getattr(args, Settings.parts), args.size, args.seed), time.monotonic()
-    with contextlib.ExitStack() as stack:
-        displays = []
-
-        def show(done: int, total: int) -> None:
-            if not displays:  # only once there is work: a set that is kept needs one line
-                displays.append(stack.enter_context(ProgressDisplay(f"simulating {settings.parts}", total)))
-            displays[0].update(done)
-
-        written = simulate(args.out, settings, workers=args.workers, overwrite=args.overwrite, progress=show)
+    told = dict(workers=args.workers, overwrite=args.overwrite, compiling=lambda: say(COMPILING))
+    with shown_from_first_report(f"simulating {settings.parts}") as report:  # a set that is kept needs one line
+        written = simulate(args.out, settings, progress=report, **told)
     if not written:
         print(f"{args.out}: already there with these settings, kept")
         return

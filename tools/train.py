@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmengine.config import DictAction  # noqa: E402
 
-from pcperc.engine.messages import run_tool  # noqa: E402
+from pcperc.engine.messages import run_tool, say  # noqa: E402
 
 
 class ConfigOptions(DictAction):
@@ -81,19 +81,20 @@ SIMULATORS = {
 
 def simulate(*, root: str, size: str, seed: int, format: str = "nuscenes", **counts: int) -> None:
     """Write the simulated data set that a config asks for: so many scenes, events of a calorimeter, or shapes."""
-    from pcperc.engine.progress import ProgressDisplay
+    from pcperc.engine.progress import shown_from_first_report
     from pcperc.simulation import data_set
 
     settings = importlib.import_module(f"pcperc.simulation.{SIMULATORS[format]}").Settings
     what = settings.parts
     if list(counts) != [what]:
         raise ValueError(f"simulation of {format} must say how many {what}, got {counts}")
-    with ProgressDisplay(f"simulating {what}", counts[what]) as display:
+    with shown_from_first_report(f"simulating {what}") as report:
         data_set.simulate(
             root,
             settings(counts[what], size, seed),
             workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-            progress=lambda done, total: display.update(done),
+            progress=report,
+            compiling=lambda: say(data_set.COMPILING),
         )
 
 

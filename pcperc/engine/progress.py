@@ -3,6 +3,8 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
@@ -123,6 +125,23 @@ class ProgressDisplay:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+@contextmanager
+def shown_from_first_report(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Give ``report(done, total)``: its first call begins a display, so that what comes before takes no part in it."""
+    displays: list[ProgressDisplay] = []
+
+    def report(done: int, total: int) -> None:
+        if not displays:
+            displays.append(ProgressDisplay(label, total))
+        displays[0].update(done)
+
+    try:
+        yield report
+    finally:
+        for display in displays:
+            display.close()
 
 
 def _cut(text: str, width: int) -> str:

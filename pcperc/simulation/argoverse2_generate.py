@@ -49,6 +49,7 @@ class Settings(SimulatedSet):
     generator = 1
     folder = "val"
     sizes = SWEEPS
+    compiles = True
     least, least_is = 2, "train and val"
 
     scenes: int

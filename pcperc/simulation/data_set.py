@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pcperc.simulation.folder import write_folder
 from pcperc.simulation.workers import run_jobs
+
+COMPILING = "compiling the simulator, once on this machine"  # what tools say of it
 
 
 class SimulatedSet:
@@ -22,6 +25,7 @@ class SimulatedSet:
         kind: what is simulated, and in which format. parts: what the parts are called.
         generator: raised whenever the same settings give other bytes.
         folder: one that every complete data set has. sizes: the names that ``size`` may be.
+        compiles: whether numba compiles what makes a part, at size "tiny" as at others.
         least, least_is: the least number of parts, and what it is enough for. readme: what README.md says, if anything.
     """
 
@@ -30,6 +34,7 @@ class SimulatedSet:
     generator: ClassVar[int]
     folder: ClassVar[str]
     sizes: ClassVar[Collection[str]]
+    compiles: ClassVar[bool] = False
     least: ClassVar[int]
     least_is: ClassVar[str]
     readme: ClassVar[str] = ""
@@ -74,6 +79,7 @@ def simulate(
     workers: int = 1,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    compiling: Callable[[], None] | None = None,
 ) -> bool:
     """Write a simulated data set, or keep the one that is there if it was made with the same settings.
 
@@ -83,6 +89,7 @@ def simulate(
         overwrite: replace a simulated data set of other settings. A folder that the simulator did not write is never
             touched.
         progress: called with (parts done, parts in all) as work goes on.
+        compiling: called before the simulator is compiled, ahead of ``progress``, in the first simulation of a user.
     Returns:
         True where it was written, False where it was there.
     Raises:
@@ -91,9 +98,19 @@ def simulate(
     """
 
     def write(root: Path) -> None:
+        if settings.compiles:
+            from pcperc.simulation.jit import compile_once  # other simulators do without numba
+
+            compile_once(type(settings).__module__, functools.partial(_write_tiny_part, settings), begins=compiling)
         job = functools.partial(settings.write_part, root)
         settings.finish(root, run_jobs(job, settings.count, workers=workers, progress=progress))
         if settings.readme:
             (root / "README.md").write_text(settings.readme, encoding="utf-8")
 
     return write_folder(out, settings.stamp(), write, part=settings.folder, overwrite=overwrite)
+
+
+def _write_tiny_part(settings: SimulatedSet) -> None:
+    """Write the smallest part there is and throw it away: nothing is left to be compiled for another."""
+    with tempfile.TemporaryDirectory() as scratch:
+        replace(settings, size="tiny").write_part(Path(scratch), 0)

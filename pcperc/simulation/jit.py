@@ -8,7 +8,9 @@ import hashlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -35,6 +37,24 @@ def _cache_folder(source_folder: str) -> Path | None:
         logger.info("no writable cache folder under %s: the simulator is compiled anew in every run", base)
         return None
     return folder
+
+
+def compile_once(caller: str, run: Callable[[], Any], *, begins: Callable[[], None] | None = None) -> None:
+    """Call ``run``, which compiles what it calls, unless the cache has it already; where there is no cache, never.
+
+    Args:
+        caller: module that runs the compiled functions: each runs some of them. begins: called before ``run``.
+    """
+    folder = _cache_folder(str(Path(__file__).parent / "driving"))
+    if folder is None:
+        return
+    mark = folder / f"{caller}-numba-{numba.__version__}.compiled"
+    if mark.exists():
+        return
+    if begins is not None:
+        begins()
+    run()
+    mark.touch()
 
 
 def cached_njit(function):

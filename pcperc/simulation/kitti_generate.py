@@ -53,6 +53,7 @@ class Settings(SimulatedSet):
     generator = 1
     folder = "training"
     sizes = SIZES
+    compiles = True
     readme = README
     least, least_is = 2, "one a split"
 

@@ -42,6 +42,7 @@ class Settings(SimulatedSet):
     generator = 2
     folder = "sequences"
     sizes = RECORDINGS
+    compiles = True
     readme = README
 
     scenes: int

@@ -8,7 +8,7 @@ import pytest
 
 from pcperc.engine import progress
 from pcperc.engine.messages import one_line, run_tool
-from pcperc.engine.progress import ProgressDisplay
+from pcperc.engine.progress import ProgressDisplay, shown_from_first_report
 
 
 @pytest.fixture
@@ -29,6 +29,18 @@ def test_lines_with_the_time_left(clock):
     assert lines[0] == "training 30/100 (30 %), 0:00:10 gone, 0:01:10 left, loss 3"
     assert lines[1:] == ["training 40/100 (40 %), 0:00:20 gone, 0:01:00 left, loss 3"], "no line comes twice"
     assert "0:00:00 left" not in stream.getvalue(), "units done before do not count for the speed"
+
+
+def test_a_display_that_begins_with_its_first_report(clock, capsys):
+    with shown_from_first_report("simulating scenes") as report:
+        clock[0] += 60  # compiling
+        for done in range(3):
+            report(done, 8)
+            clock[0] += 10
+    assert capsys.readouterr().out == "simulating scenes 2/8 (25 %), 0:00:20 gone, 0:01:00 left\n"
+    with shown_from_first_report("nothing to do"):
+        pass
+    assert capsys.readouterr().out == ""
 
 
 def test_nothing_where_it_is_disabled():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from pcperc.simulated import SIMULATION_STAMP
+from pcperc.simulation import jit
 from pcperc.simulation.data_set import SimulatedSet, simulate
 from tools import simulate as tool
 from tools.train import SIMULATORS
@@ -55,6 +56,42 @@ def test_parts_are_written_then_what_belongs_to_all(tmp_path, workers):
     assert not simulate(out, Stones(3, "small", 7))
     (out / "quarry").rename(out / "elsewhere")
     assert simulate(out, Stones(3, "small", 7), overwrite=True)  # it was not complete
+
+
+@dataclass(frozen=True)
+class CutStones(Stones):
+    """Stones that a machine cuts, which has to be compiled."""
+
+    sizes = ("tiny", "large")
+    compiles = True
+    calls = []
+
+    def write_part(self, root, index):
+        self.calls.append(("part", self.size, index))
+        return super().write_part(root, index)
+
+
+def test_the_first_simulation_is_compiled_before_its_progress_begins(tmp_path, monkeypatch):
+    """A part at size tiny is made and thrown away, in the first set alone."""
+    monkeypatch.setattr(jit, "_cache_folder", lambda source: tmp_path)
+    calls = CutStones.calls
+    calls.clear()
+    told = dict(progress=lambda done, total: calls.append((done, total)), compiling=lambda: calls.append("compiling"))
+    later = [(0, 2), ("part", "large", 0), (1, 2), ("part", "large", 1), (2, 2)]
+    for out, first in (("a", ["compiling", ("part", "tiny", 0)]), ("b", [])):
+        calls.clear()
+        assert simulate(tmp_path / out, CutStones(2, "large", 0), **told)
+        assert calls == [*first, *later]
+        assert len(list((tmp_path / out / "quarry").iterdir())) == 2
+    monkeypatch.setattr(jit, "_cache_folder", lambda source: None)  # every process compiles for itself
+    calls.clear()
+    assert simulate(tmp_path / "c", CutStones(2, "large", 0), **told) and calls == later
+
+
+def test_sets_that_numba_makes_are_compiled_ahead():
+    assert {name for name, kind in SETTINGS.items() if kind.compiles} == {
+        *("nuscenes", "argoverse2", "semantickitti", "kitti_object")
+    }
 
 
 @pytest.mark.parametrize("name", SETTINGS)

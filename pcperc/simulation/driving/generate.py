@@ -32,6 +32,7 @@ class Settings(SimulatedSet):
     generator = 1
     folder = VERSION
     sizes = RECORDINGS
+    compiles = True
     least, least_is = 2, "one to train, one to score"
 
     scenes: int
