@@ -101,15 +101,15 @@ def test_the_networks_that_are_compared_are_trained_alike():
     for key in same.split():
         assert plain_config(ours[key]) == plain_config(baseline[key]), key
     assert plain_config(ours.model.loss) == plain_config(baseline.model.loss)
-    radius = {"radius": 1.0}  # each its own published one
-    assert plain_config(ours.model.grouping) | radius == plain_config(baseline.model.grouping)
+    own = {"radius": 1.0, "dims": 3}  # each has its own published ones
+    assert plain_config(ours.model.grouping) | own == plain_config(baseline.model.grouping)
 
 
 def test_the_published_values_of_groupings():
-    """Of CMS's SPVCNN (thresholds), of pytorch_cmspepr (charges; GravNet's radius) and of calo-cluster (the others)."""
-    for name, radius in (("spvcnn", 0.7), ("gravnet", 1.0)):
+    """Of CMS's SPVCNN (space, thresholds), pytorch_cmspepr (charges; GravNet's space, radius) and calo-cluster (others)."""
+    for name, dims, radius in (("spvcnn", 6, 0.7), ("gravnet", 3, 1.0)):
         grouping = MODELS.build(load_config(f"configs/calo/{name}.py").model.grouping)
-        assert (grouping.channels, grouping.q_min, grouping.noise_weight, grouping.weight) == (7, 1.0, 0.1, 1.0)
+        assert (grouping.channels, grouping.q_min, grouping.noise_weight, grouping.weight) == (1 + dims, 1.0, 0.1, 1.0)
         assert (grouping.radius, grouping.min_beta) == (radius, 0.1)
     embedding = MODELS.build(load_config("configs/calo/spvcnn_mean_shift.py").model.grouping)
     assert (embedding.channels, embedding.pull_margin, embedding.push_margin, embedding.weight) == (8, 0.5, 1.5, 1.0)
