@@ -106,7 +106,7 @@ def test_the_networks_that_are_compared_are_trained_alike():
 
 
 def test_the_published_values_of_groupings():
-    """Of CMS's SPVCNN (space, thresholds), pytorch_cmspepr (charges; GravNet's space, radius) and calo-cluster (others)."""
+    """Of CMS's SPVCNN (space, thresholds), pytorch_cmspepr (charges; GravNet's own) and calo-cluster (the others)."""
     for name, dims, radius in (("spvcnn", 6, 0.7), ("gravnet", 3, 1.0)):
         grouping = MODELS.build(load_config(f"configs/calo/{name}.py").model.grouping)
         assert (grouping.channels, grouping.q_min, grouping.noise_weight, grouping.weight) == (1 + dims, 1.0, 0.1, 1.0)
