@@ -4,7 +4,16 @@
 from pcperc.evaluation.argoverse2 import Argoverse2Metric, evaluate_argoverse2, write_argoverse2_results
 from pcperc.evaluation.classification_metric import ClassificationMetric
 from pcperc.evaluation.cluster_metric import CalorimeterMetric, read_cluster_table
-from pcperc.evaluation.cluster_response import ClusterTable, LeftOut, cluster_table, curve, left_out, segment_centres
+from pcperc.evaluation.cluster_response import (
+    ClusterTable,
+    CurveErrors,
+    LeftOut,
+    cluster_table,
+    curve,
+    curve_errors,
+    left_out,
+    segment_centres,
+)
 from pcperc.evaluation.cluster_scores import cluster_scores, count_event, format_cluster_scores
 from pcperc.evaluation.clusters import Matches, count_matches, match_clusters, mean_qualities, qualities
 from pcperc.evaluation.kitti import average_precision, format_kitti_scores, kitti_scores
@@ -57,6 +66,7 @@ __all__ = [
     "CalorimeterMetric",
     "ClassificationMetric",
     "ClusterTable",
+    "CurveErrors",
     "KITTIMetric",
     "LeftOut",
     "LidarSegMetric",
@@ -79,6 +89,7 @@ __all__ = [
     "count_event",
     "count_matches",
     "curve",
+    "curve_errors",
     "detections_to_objects",
     "detections_to_rows",
     "evaluate_results",

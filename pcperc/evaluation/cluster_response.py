@@ -154,6 +154,51 @@ def curve(table: ClusterTable, edges: Sequence[float], *, against: str = "energy
     return Curve(*np.array(rows, np.float64).T)
 
 
+class CurveErrors(NamedTuple):
+    """How much each point of a curve is worth, (B,) each.
+
+    Attributes:
+        entries: int64, how many showers, or clusters of the fake rate, a point is the mean or deviation of.
+        below, above: float64, lengths of an error bar of one standard deviation; NaN where there is no point, or where
+            its entries do not tell its error.
+    """
+
+    entries: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+
+
+def curve_errors(table: ClusterTable, edges: Sequence[float], *, against: str = "energy") -> dict[str, CurveErrors]:
+    """Return the errors of what `curve` says, by the names of its values, called with the same arguments.
+
+    Of n entries of a bin:
+
+    - efficiency and fake rate p: Wilson's interval at z = 1 (68 %),
+      ``(p + 1 / 2n -+ sqrt(p (1 - p) / n + 1 / 4n^2)) / (1 + 1 / n)``, which has a length at 0 and at 1 too;
+    - response: ``s / sqrt(n)``, s being the standard deviation over n - 1, from n = 2 on;
+    - resolution r: ``r sqrt(1 / (2 (n - 1)) + r^2 / n)``, as of normal responses, from n = 2 on.
+
+    Raises:
+        ValueError: as of `curve`.
+    Source: Wilson, Probable inference, JASA 22 (1927) 209; the others by linear propagation of errors.
+    """
+    values = curve(table, edges, against=against)
+    _, of_truth, of_predicted = _binned("curve_errors", table, edges, against)
+    bins = np.arange(len(values.showers))[:, None]
+    showers, clusters, reached = (
+        (bins == place).sum(axis=1) for place in (of_truth, of_predicted, of_truth[~np.isnan(table.response)])
+    )
+    several = np.where(reached > 1, reached, np.nan)
+    of_mean = values.resolution * values.response / np.sqrt(several)
+    of_resolution = values.resolution * np.sqrt(1 / (2 * (several - 1)) + values.resolution**2 / several)
+    return {
+        "efficiency": _wilson(values.efficiency, showers),
+        "fake_rate": _wilson(values.fake_rate, clusters),
+        "response": CurveErrors(reached, of_mean, of_mean),
+        "resolution": CurveErrors(reached, of_resolution, of_resolution),
+    }
+
+
 class LeftOut(NamedTuple):
     """How many segments of a table are in no bin of a curve.
 
@@ -205,6 +250,15 @@ def _binned(
 def _bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     index = np.searchsorted(edges, values, side="right") - 1
     return np.where(values == edges[-1], len(edges) - 2, index)
+
+
+def _wilson(part: np.ndarray, entries: np.ndarray) -> CurveErrors:
+    """Return the errors of parts (B,) of so many entries; NaN where there are none."""
+    n = np.where(entries > 0, entries, np.nan)
+    middle = (part + 1 / (2 * n)) / (1 + 1 / n)
+    half = np.sqrt(part * (1 - part) / n + 1 / (4 * n * n)) / (1 + 1 / n)
+    # Rounding must not make a length negative at 0 and 1, where the interval ends at the point.
+    return CurveErrors(entries, np.maximum(part - middle + half, 0.0), np.maximum(middle + half - part, 0.0))
 
 
 def _part(flags: np.ndarray) -> float:

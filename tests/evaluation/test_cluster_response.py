@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcperc.evaluation import cluster_table, curve, left_out, match_clusters
+from pcperc.evaluation import cluster_table, curve, curve_errors, left_out, match_clusters
 from pcperc.evaluation.cluster_response import ClusterTable, segment_centres
 from tests import oracles_clusters as oracle
 from tests.evaluation.test_clusters import by_hand, columns, hit
@@ -148,3 +148,42 @@ def test_a_lone_shower_has_nobody_near_and_empty_events_have_empty_tables():
     assert len(cluster_table(matches, centres, centres).energy) == 0
     with pytest.raises(ValueError, match=r"truth_centres must be \(0, D\), got \(1, 3\)"):
         cluster_table(matches, np.zeros((1, 3)), centres)
+
+
+def test_errors_of_parts_are_wilsons_interval():
+    """The ends p0 are where the part is one standard deviation from p0: |p - p0| = sqrt(p0 (1 - p0) / n)."""
+    for hits, count in ((0, 3), (2, 5), (7, 7), (40, 400)):
+        found = np.arange(count) < hits
+        energy, kinds = np.ones(count), (np.zeros(count, int), np.full(count, ""))
+        table = ClusterTable(energy, energy, found, np.full(count, np.nan), energy, energy, ~found, *kinds, *kinds)
+        errors = curve_errors(table, [0.0, 2.0, 4.0])
+        part = hits / count
+        ends = part - errors["efficiency"].below[0], part + errors["efficiency"].above[0]
+        for end in ends:
+            assert abs(part - end) == pytest.approx(math.sqrt(max(end * (1 - end), 0) / count), abs=1e-12)
+        assert errors["efficiency"].entries.tolist() == errors["fake_rate"].entries.tolist() == [count, 0]
+        assert errors["fake_rate"].above[0] == pytest.approx(errors["efficiency"].below[0])
+        assert math.isnan(errors["efficiency"].above[1]) and errors["response"].entries.tolist() == [0, 0]
+
+
+def test_errors_of_response_and_resolution_are_how_far_they_scatter():
+    rng = np.random.default_rng(0)
+    response = rng.normal(0.9, 0.2, (2000, 25))
+    spread = response.std(axis=1, ddof=1)
+    energy, kinds = np.ones(25), (np.zeros(25, int), np.full(25, ""))
+    table = ClusterTable(energy, energy, energy > 0, response[0], energy, energy, energy < 0, *kinds, *kinds)
+    errors = curve_errors(table, [0.0, 2.0])
+    mean, own = response[0].mean(), spread[0]
+    assert errors["response"].above[0] == errors["response"].below[0] == pytest.approx(own / 5)
+    expected = own / mean * math.sqrt(1 / 48 + (own / mean) ** 2 / 25)
+    assert errors["resolution"].above[0] == pytest.approx(expected) and errors["resolution"].entries[0] == 25
+    scatter = response.mean(axis=1).std(), (spread / response.mean(axis=1)).std()
+    assert scatter[0] == pytest.approx(0.2 / 5, rel=0.05)
+    ratio = 0.2 / 0.9
+    assert scatter[1] == pytest.approx(ratio * math.sqrt(1 / 48 + ratio**2 / 25), rel=0.08)
+    table.response[1:] = np.nan
+    one = curve_errors(table, [0.0, 2.0])
+    assert one["response"].entries[0] == 1 and math.isnan(one["response"].above[0])
+    assert math.isnan(one["resolution"].above[0])
+    with pytest.raises(ValueError, match="against must be energy or nearest"):
+        curve_errors(table, [0.0, 1.0], against="eta")
