@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether coordinates are inside their lattice, and sparse tensors fit each other; if not, what is wrong."""
+"""Whether coordinates are in their lattice, features fit them and sparse tensors each other; if not, what is wrong."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcperc import ops
-from pcperc.ops._checks import describe, plain
+from pcperc.ops._checks import FLOAT_DTYPES, check_same_device, check_tensor, describe, plain
 from pcperc.sparse.topology import Topology
 
 
@@ -32,6 +32,22 @@ def batch_advice(coords: Tensor, row: int, batch_size: int | None) -> str:
     is_last = dims == 3 and bool(((last >= 0) & (last < count) & (last == last.floor())).all())
     order = "; where it is the last one, torch.roll(coords, 1, 1)" if is_last else ""  # as torchsparse 1.4 has it
     return f"; coords are {_columns(dims)}{_HOW_TO_ADD}{order}"
+
+
+def check_feats(op: str, coords: Tensor, feats: Tensor) -> None:
+    """Require (M, C) floating point features of as many rows as coords, on their device."""
+    rows = coords.shape[0]
+    if (  # in one expression: a network asks it of every layer
+        isinstance(feats, Tensor)
+        and feats.ndim == 2
+        and feats.shape[0] == rows
+        and feats.dtype in FLOAT_DTYPES
+        and feats.device == coords.device
+    ):
+        return
+    check_tensor(op, "feats", feats)
+    check_same_device(op, coords=coords, feats=feats)
+    raise ValueError(f"{op}: feats must be ({rows}, C) floating point, got {describe(feats)}")
 
 
 def check_habits(coords: Tensor, feats: object, **per_axis: object) -> None:

@@ -9,16 +9,14 @@ from torch import Tensor
 from pcperc import ops
 from pcperc.foreign_names import ATTRIBUTES_OF_ROWS
 from pcperc.ops._checks import (
-    FLOAT_DTYPES,
     check_choice,
-    check_same_device,
     check_tensor,
     describe,
     in_key_range,
     positive_int,
     to_tuple,
 )
-from pcperc.sparse._checks import batch_advice, check_batch_size
+from pcperc.sparse._checks import batch_advice, check_batch_size, check_feats
 from pcperc.sparse.arguments import NEW_POINTS, REPLACE_OF_POINTS, refuse_call, tells_arguments
 from pcperc.sparse.hints import Hints
 from pcperc.sparse.kernel_map_cache import KernelMapCache
@@ -60,7 +58,7 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
         _check_values(coords, batch_size)
         if batch_size is None:
             batch_size = int(coords[:, 0].max()) + 1 if len(coords) else 0
-        _check_feats(coords, feats)
+        check_feats("PointTensor", coords, feats)
         self._place, self._feats = PointPlace(coords, batch_size), feats
 
     @classmethod
@@ -88,7 +86,7 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
         coords = torch.cat([batch.expand(batch_size, count, 1), xyz.detach()], 2).flatten(0, 1)
         _check_coords(coords)
         feats = feats.flatten(0, 1)
-        _check_feats(coords, feats)
+        check_feats("PointTensor", coords, feats)
         return cls.on_place(PointPlace(coords, batch_size, count), feats)
 
     def replace(self, *given: object, feats: Tensor | None = None, **others: object) -> "PointTensor":
@@ -98,7 +96,7 @@ class PointTensor(Placement, Hints, foreign=ATTRIBUTES_OF_ROWS):
         """
         if given or others:
             refuse_call(self, "replace", REPLACE_OF_POINTS, given, others)
-        _check_feats(self.coords, feats)
+        check_feats("PointTensor", self.coords, feats)
         return self.on_place(self._place, feats)
 
     def take(self, rows: Tensor, *, points_per_cloud: int | None = None) -> "PointTensor":
@@ -235,22 +233,6 @@ def _check_coords(coords: Tensor) -> None:
             "PointTensor: coords must be (N, 1 + D) float32 or float64 [batch, x, ...] with D from 1 to 4, "
             f"got {describe(coords)}"
         )
-
-
-def _check_feats(coords: Tensor, feats: Tensor) -> None:
-    rows = coords.shape[0]
-    if (  # in one expression, as of a SparseTensor
-        isinstance(feats, Tensor)
-        and feats.ndim == 2
-        and feats.shape[0] == rows
-        and feats.dtype in FLOAT_DTYPES
-        and feats.device == coords.device
-    ):
-        return
-    check_tensor("PointTensor", "feats", feats)
-    if feats.ndim != 2 or feats.shape[0] != rows or feats.dtype not in FLOAT_DTYPES:
-        raise ValueError(f"PointTensor: feats must be ({rows}, C) floating point, got {describe(feats)}")
-    check_same_device("PointTensor", coords=coords, feats=feats)
 
 
 def _check_values(coords: Tensor, batch_size: int | None) -> None:

@@ -18,7 +18,7 @@ from pcperc.ops._checks import (
     positive_int,
     to_tuple,
 )
-from pcperc.sparse._checks import check_batch_size, check_bounds, check_habits
+from pcperc.sparse._checks import check_batch_size, check_bounds, check_feats, check_habits
 from pcperc.sparse.arguments import DENSE, NEW_SPARSE, REPLACE, refuse_call, tells_arguments
 from pcperc.sparse.arithmetic import Arithmetic
 from pcperc.sparse.batch_items import BatchItems
@@ -86,7 +86,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
         else:
             batch_size = positive_int("SparseTensor", "batch_size", batch_size)
         check_batch_size("SparseTensor", batch_size, dims, is_read=is_read)
-        _check_feats(coords, feats)
+        check_feats("SparseTensor", coords, feats)
         check_bounds(coords, batch_size, spatial_shape, extent)
         if kernel_maps is not None and not isinstance(kernel_maps, KernelMapCache):
             raise TypeError(f"SparseTensor: kernel_maps must be a KernelMapCache or None, got {describe(kernel_maps)}")
@@ -105,7 +105,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
             check: False where an operator made them, one row for each column of a table of these voxels.
         """
         if check:
-            _check_feats(topology.coords, feats)
+            check_feats("SparseTensor", topology.coords, feats)
         tensor = cls.__new__(cls)
         tensor._topology, tensor._feats, tensor._kernel_maps = topology, feats, kernel_maps
         return tensor
@@ -146,7 +146,7 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
         if given or others:  # layers call this: a wrapper around it would cost them a tenth of a microsecond each
             refuse_call(self, "replace", REPLACE, given, others)
         topology, cls = self._topology, type(self)
-        _check_feats(topology.coords, feats)
+        check_feats("SparseTensor", topology.coords, feats)
         tensor = cls.__new__(cls)  # as on_topology, without the call to it
         tensor._topology, tensor._feats, tensor._kernel_maps = topology, feats, self._kernel_maps
         return tensor
@@ -242,18 +242,3 @@ class SparseTensor(Arithmetic, BatchItems, Placement, Interop, Hints, foreign=AT
             f"batch_size={self.batch_size}, tensor_stride={stride}, spatial_shape={self.spatial_shape}, "
             f"dtype={str(self.dtype).removeprefix('torch.')}, device={self.device})"
         )
-
-
-def _check_feats(coords: Tensor, feats: Tensor) -> None:
-    rows = coords.shape[0]
-    if (  # in one expression: a network asks it of every layer
-        isinstance(feats, Tensor)
-        and feats.ndim == 2
-        and feats.shape[0] == rows
-        and feats.dtype in FLOAT_DTYPES
-        and feats.device == coords.device
-    ):
-        return
-    check_tensor("SparseTensor", "feats", feats)
-    check_same_device("SparseTensor", coords=coords, feats=feats)
-    raise ValueError(f"SparseTensor: feats must be ({rows}, C) floating point, got {describe(feats)}")
