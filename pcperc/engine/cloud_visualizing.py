@@ -46,12 +46,22 @@ class CloudDrawings(Sequence):
         predict: from index and recorded sample to what a model says, or None.
         max_samples: the most of them, spread over the split; 0 is all.
         simulated: the drawings say so.
+        trained_on_simulated: of which indices they say that the network of the predictions saw simulated data.
     Attributes:
         in_all: how many the split has.
     """
 
-    def __init__(self, dataset: Any, predict: Predict, *, max_samples: int = 0, simulated: bool) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        predict: Predict,
+        *,
+        max_samples: int = 0,
+        simulated: bool,
+        trained_on_simulated: Callable[[int], bool] = lambda index: False,
+    ) -> None:
         self.dataset, self.predict, self.simulated = dataset, predict, simulated
+        self.trained_on_simulated = trained_on_simulated
         self.by_room = isinstance(dataset, RoomBlocks) and dataset.block is not None
         groups = _blocks_by_room(dataset) if self.by_room else [(t, [k]) for k, t in enumerate(dataset.tokens)]
         self.in_all = len(groups)
@@ -65,9 +75,15 @@ class CloudDrawings(Sequence):
     def __getitem__(self, position: int) -> Drawing:
         _, name, indices = self.groups[position]
         if self.by_room:
-            return _room(self.dataset, name, indices, self.predict, self.simulated)
-        sample = self.dataset.read_sample(indices[0])
-        return _drawing(self.dataset, sample, self.predict(indices[0], sample), self.simulated)
+            drawing = _room(self.dataset, name, indices, self.predict)
+            predicted = drawing.arguments["predicted"] is not None
+        else:
+            sample = self.dataset.read_sample(indices[0])
+            found = self.predict(indices[0], sample)
+            drawing, predicted = _drawing(self.dataset, sample, found), found is not None
+        trained = predicted and self.trained_on_simulated(indices[0])
+        origin = dict(simulated=self.simulated, trained_on_simulated=trained)
+        return drawing._replace(arguments=drawing.arguments | origin)
 
 
 class CloudFrames(Sequence):
@@ -84,12 +100,10 @@ class CloudFrames(Sequence):
         return _FRAMES[what](points, **arguments)
 
 
-def show_clouds(
-    dataset: Any, predict: Predict, folder: Path | None, *, max_samples: int, simulated: bool
-) -> list[Path]:
+def show_clouds(dataset: Any, predict: Predict, folder: Path | None, *, max_samples: int, **origin: Any) -> list[Path]:
     """Write a picture of each shape, room or frustum into ``folder``, or without one open a window over all of them.
 
-    Arguments: as of `CloudDrawings`; ``max_samples`` is of pictures.
+    Arguments: as of `CloudDrawings`, ``origin`` being its last two; ``max_samples`` is of pictures.
 
     Returns:
         The pictures that were saved.
@@ -97,12 +111,12 @@ def show_clouds(
         SceneError: there is no display and no folder.
     """
     if folder is None:
-        frames = CloudFrames(CloudDrawings(dataset, predict, simulated=simulated))
+        frames = CloudFrames(CloudDrawings(dataset, predict, **origin))
         viewer = CloudViewer(frames, color_by="prediction", report=say)
         say(HELP)
         viewer.run()
         return []
-    drawings, saved = CloudDrawings(dataset, predict, max_samples=max_samples, simulated=simulated), []
+    drawings, saved = CloudDrawings(dataset, predict, max_samples=max_samples, **origin), []
     with ProgressDisplay("drawing", len(drawings)) as display:
         for position, (number, name, _) in enumerate(drawings.groups):
             what, points, arguments = drawings[position]
@@ -123,7 +137,7 @@ def _blocks_by_room(dataset: RoomBlocks) -> list[tuple[str, list[int]]]:
     return list(rooms.items())
 
 
-def _room(dataset: RoomBlocks, name: str, indices: Sequence[int], predict: Predict, simulated: bool) -> Drawing:
+def _room(dataset: RoomBlocks, name: str, indices: Sequence[int], predict: Predict) -> Drawing:
     """A whole room with the votes of its blocks, or the truth alone."""
     votes, points, truth = None, None, None
     for index in indices:
@@ -140,18 +154,18 @@ def _room(dataset: RoomBlocks, name: str, indices: Sequence[int], predict: Predi
             votes = votes or RoomVotes(len(points), len(dataset.classes))
             votes.add(found.numpy().labels, found.numpy().scores, rows)
     said = None if votes is None else votes.labels()
-    told = dict(classes=dataset.classes, truth=truth, predicted=said, title=name, simulated=simulated)
+    told = dict(classes=dataset.classes, truth=truth, predicted=said, title=name)
     return Drawing("room", points, told)
 
 
-def _drawing(dataset: Any, sample: dict, found: Any, simulated: bool) -> Drawing:
+def _drawing(dataset: Any, sample: dict, found: Any) -> Drawing:
     """One sample."""
     found = None if found is None else found.numpy()
     points, title, truth = sample["points"], sample["sample_token"], sample.get("point_labels")
     kind = kind_of(dataset)
     if kind is KITTIFrustums:
-        return _frustum(dataset, sample, found, simulated)
-    told = dict(truth=truth, predicted=None if found is None else getattr(found, "labels", None), simulated=simulated)
+        return _frustum(dataset, sample, found)
+    told = dict(truth=truth, predicted=None if found is None else getattr(found, "labels", None))
     if kind is ModelNet40:
         name = kind.categories[sample["category"]] if "category" in sample else "points"
         title += "" if found is None else f", predicted {kind.categories[found.label]} ({found.score:.2f})"
@@ -165,17 +179,17 @@ def _drawing(dataset: Any, sample: dict, found: Any, simulated: bool) -> Drawing
     return Drawing("room", points, told | dict(classes=dataset.classes, title=title))
 
 
-def _frustum(dataset: KITTIFrustums, sample: dict, found: Detections | None, simulated: bool) -> Drawing:
-    """A frustum with its true and its estimated box; the points inside the estimate, or the truth, stand out."""
-    points, truth, estimate = sample["points"], sample.get("box"), None
+def _frustum(dataset: KITTIFrustums, sample: dict, found: Detections | None) -> Drawing:
+    """A frustum with its true and its predicted box; the points inside the latter, or else the former, stand out."""
+    points, truth, predicted = sample["points"], sample.get("box"), None
     title = f"{dataset.classes[sample['class_index']]} {sample['sample_token']}"
     if found is not None and len(found):
         lidar2frustum = np.linalg.inv(sample["frustum2lidar"])
-        estimate = transform_boxes(np.asarray(found.boxes[:1, :7], np.float64), lidar2frustum, upright="target")[0]
+        predicted = transform_boxes(np.asarray(found.boxes[:1, :7], np.float64), lidar2frustum, upright="target")[0]
         title += f", score {found.scores[0]:.2f}"
-    box, mask = truth if estimate is None else estimate, None
+    box, mask = truth if predicted is None else predicted, None
     if box is not None:
         boxes = torch.from_numpy(np.asarray(box, np.float64)[None])
         mask = points_in_boxes_mask(torch.from_numpy(points), boxes)[:, 0].numpy()
-    told = dict(truth=truth, predicted=estimate, mask=mask, title=title, simulated=simulated)
+    told = dict(truth=truth, predicted=predicted, mask=mask, title=title)
     return Drawing("frustum", points, told)

@@ -41,6 +41,7 @@ class Frames(Sequence):
         score_threshold: predictions below it are left out.
         draw_masks: adds the true map to a recorded sample, or None.
         simulated: the pictures say so.
+        trained_on_simulated: of which indices they say that the network of the predictions saw simulated data.
         trails: from the index to `Frame.trails`, of predictions that are tracks.
     """
 
@@ -52,11 +53,13 @@ class Frames(Sequence):
         *,
         score_threshold: float,
         simulated: bool,
+        trained_on_simulated: Callable[[int], bool] = lambda index: False,
         draw_masks: DrawMapMasks | None = None,
         trails: Callable[[int], dict[int, np.ndarray]] = lambda index: {},
     ) -> None:
         self.dataset, self.indices, self.predict, self.trails = dataset, list(indices), predict, trails
         self.score_threshold, self.simulated, self.draw_masks = score_threshold, simulated, draw_masks
+        self.trained_on_simulated = trained_on_simulated
         self._predictions: dict[int, Prediction | dict[str, Prediction] | None] = {}
         self.best_score = float("nan")  # of all predictions so far, shown or not
 
@@ -83,6 +86,7 @@ class Frames(Sequence):
             map_classes=getattr(self.dataset, "metainfo", {}).get("map_classes", ()),
             cameras=CAMERAS if isinstance(self.dataset, NuScenesDataset) else (),
             simulated=self.simulated,
+            trained_on_simulated=self.trained_on_simulated(index),
         )
         return replace(frame, trails=self.trails(index)).above(self.score_threshold)
 

@@ -111,8 +111,8 @@ def _show_clouds(view: _View, options: VisualizeOptions) -> list[Path]:
     if options.color_by is not None:
         views = "pictures have all views of shapes, rooms and frustums, and C goes through them in the window"
         raise ConfigError(f"visualize: --color-by {options.color_by} is for scenes and events; {views}")
-    most, sim = options.max_samples, view.simulated
-    return show_clouds(view.dataset, view.predict, options.save, max_samples=most, simulated=sim)
+    told = dict(simulated=view.simulated, trained_on_simulated=view.trained_on_simulated)
+    return show_clouds(view.dataset, view.predict, options.save, max_samples=options.max_samples, **told)
 
 
 def _show_events(view: _View, options: VisualizeOptions) -> list[Path]:
@@ -132,6 +132,7 @@ def _show_scenes(view: _View, options: VisualizeOptions) -> list[Path]:
         view.predict,
         score_threshold=options.score_threshold,
         simulated=view.simulated,
+        trained_on_simulated=view.trained_on_simulated,
         draw_masks=None if isinstance(view.dataset, InferredFiles) else mask_drawing(view.description),
         **({"trails": view.predict.trails} if isinstance(view.predict, TrackPredictions) else {}),
     )

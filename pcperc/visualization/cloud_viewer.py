@@ -21,7 +21,8 @@ from pcperc.visualization.clouds import (
     views_of_parts,
     views_of_room,
 )
-from pcperc.visualization.frustums import ESTIMATED_BOX, OBJECT, OTHER, TRUE_BOX, sight
+from pcperc.visualization.frame import origin_notes
+from pcperc.visualization.frustums import OBJECT, OTHER, PREDICTED_BOX, TRUE_BOX, legend_of_frustum, sight
 from pcperc.visualization.scene import import_open3d, look_at
 from pcperc.visualization.scene_viewer import SceneViewer
 
@@ -37,7 +38,8 @@ class CloudFrame:
         name: of the cloud. xyz: (N, 3), the middle of the sight at the origin, its radius 1, z up.
         views: what the points can be coloured by: name to (N, 3) uint8. legend: what the colours stand for.
         boxes: corners (8, 3) in the frame of xyz, and their colour.
-        tilt_deg: from how far above one looks. simulated: screenshots say so.
+        tilt_deg: from how far above one looks.
+        simulated, trained_on_simulated: whether the data, and what the network saw, are; screenshots say so.
     """
 
     name: str
@@ -47,6 +49,7 @@ class CloudFrame:
     boxes: Sequence[tuple[np.ndarray, tuple[int, int, int]]] = field(default_factory=tuple)
     tilt_deg: float = TILT_DEG["z"]
     simulated: bool = False
+    trained_on_simulated: bool = False
 
     @classmethod
     def of_parts(
@@ -58,11 +61,13 @@ class CloudFrame:
         predicted: np.ndarray | None = None,
         title: str = "",
         simulated: bool = False,
+        trained_on_simulated: bool = False,
     ) -> CloudFrame:
         """Make one of what `draw_parts` takes."""
         views, legend = views_of_parts(points, names=names, truth=truth, predicted=predicted)
         xyz = _to_sight(points[:, UP_AXES["y"]], *_extent(points[:, UP_AXES["y"]]))
-        return cls(title, xyz, views, legend, tilt_deg=TILT_DEG["y"], simulated=simulated)
+        origin = dict(simulated=simulated, trained_on_simulated=trained_on_simulated)
+        return cls(title, xyz, views, legend, tilt_deg=TILT_DEG["y"], **origin)
 
     @classmethod
     def of_room(
@@ -74,12 +79,14 @@ class CloudFrame:
         predicted: np.ndarray | None = None,
         title: str = "",
         simulated: bool = False,
+        trained_on_simulated: bool = False,
     ) -> CloudFrame:
         """Make one of what `draw_room` takes."""
         views, legend, shown = views_of_room(points, classes=classes, truth=truth, predicted=predicted)
         xyz = _to_sight(points[shown, :3], *_extent(points[shown, :3]))
         views = {name: colors[shown] for name, colors in views.items()}
-        return cls(title, xyz, views, legend, simulated=simulated)
+        origin = dict(simulated=simulated, trained_on_simulated=trained_on_simulated)
+        return cls(title, xyz, views, legend, **origin)
 
     @classmethod
     def of_frustum(
@@ -91,16 +98,18 @@ class CloudFrame:
         mask: np.ndarray | None = None,
         title: str = "",
         simulated: bool = False,
+        trained_on_simulated: bool = False,
     ) -> CloudFrame:
         """Make one of what `draw_frustum` takes."""
-        given = {"truth": (truth, TRUE_BOX), "estimate": (predicted, ESTIMATED_BOX)}
-        boxes = [(np.asarray(box, np.float64), color) for box, color in given.values() if box is not None]
+        given = ((truth, TRUE_BOX), (predicted, PREDICTED_BOX))
+        boxes = [(np.asarray(box, np.float64), color) for box, color in given if box is not None]
         around = sight(np.asarray(points[:, :3], np.float64), [box for box, _ in boxes])
         corners = [(_to_sight(box_corners(box[None])[0], *around), color) for box, color in boxes]
         taken = np.zeros(len(points), bool) if mask is None else np.asarray(mask, bool)
         colors = np.where(taken[:, None], np.array(OBJECT, np.uint8), np.array(OTHER, np.uint8))
-        legend = {"object": OBJECT, **{name: color for name, (box, color) in given.items() if box is not None}}
-        return cls(title, _to_sight(points[:, :3], *around), {"object": colors}, legend, corners, simulated=simulated)
+        legend = legend_of_frustum(truth=truth, predicted=predicted, mask=mask)
+        origin = dict(simulated=simulated, trained_on_simulated=trained_on_simulated)
+        return cls(title, _to_sight(points[:, :3], *around), {"object": colors}, legend, corners, **origin)
 
     @property
     def file_name(self) -> str:
@@ -136,7 +145,9 @@ class CloudViewer(SceneViewer):
         return self.frame.file_name
 
     def _with_legend(self, picture: np.ndarray) -> np.ndarray:
-        panel = draw_legend(self.frame.legend, len(picture), simulated=self.frame.simulated)
+        frame = self.frame
+        notes = origin_notes(simulated=frame.simulated, trained_on_simulated=frame.trained_on_simulated)
+        panel = draw_legend(frame.legend, len(picture), notes=notes)
         return np.concatenate([picture, panel], axis=1)
 
     def _redraw(self, *, reset_view: bool = False) -> None:

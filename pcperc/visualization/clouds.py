@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pcperc.geometry import IGNORED
-from pcperc.visualization.colors import BACKGROUND, MUTED, PART_COLORS, SIMULATED, TEXT, class_color
-from pcperc.visualization.drawing import draw_text
+from pcperc.visualization.colors import BACKGROUND, MUTED, PART_COLORS, TEXT, class_color
+from pcperc.visualization.drawing import draw_notes, draw_text
+from pcperc.visualization.frame import origin_notes
 from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
 
 HEAD = 46  # pixels above the views for titles
@@ -81,6 +82,7 @@ def draw_parts(
     predicted: np.ndarray | None = None,
     title: str = "",
     simulated: bool = False,
+    trained_on_simulated: bool = False,
     size: int = 420,
 ) -> np.ndarray:
     """Draw a shape by its parts: the truth, the prediction and, where both are given, what is right and wrong.
@@ -90,14 +92,16 @@ def draw_parts(
         names: part number to name of the parts of the category.
         truth, predicted: (N,) part numbers; at least one of them. Other numbers than those of ``names`` are grey. Of
             errors, what is right is grey too, and what is wrong has a colour that no part has.
-        title: written above. simulated: the picture says so. size: of a view in pixels.
+        title: written above. simulated: the picture says so. trained_on_simulated: likewise, of the network that
+            predicted. size: of a view in pixels.
     Returns:
         (H, W, 3) uint8 RGB, a view for each and a legend.
     Raises:
         ValueError: neither truth nor prediction, or not one number a point.
     """
     views, legend = views_of_parts(points, names=names, truth=truth, predicted=predicted)
-    return _beside(points[:, :3], views, legend, title=title, simulated=simulated, size=size, up="y")
+    notes = origin_notes(simulated=simulated, trained_on_simulated=trained_on_simulated)
+    return _beside(points[:, :3], views, legend, title=title, notes=notes, size=size, up="y")
 
 
 def draw_room(
@@ -108,6 +112,7 @@ def draw_room(
     predicted: np.ndarray | None = None,
     title: str = "",
     simulated: bool = False,
+    trained_on_simulated: bool = False,
     size: int = 480,
 ) -> np.ndarray:
     """Draw a room by its classes, and in its own colours where points have them; what is called ceiling is left out.
@@ -116,7 +121,7 @@ def draw_room(
         points: (N, >= 3) z up; with 6 columns or more, 3 to 5 are red, green and blue in [0, 1].
         classes: names by label.
         truth, predicted: (N,) labels, 255 for none; at least one of them.
-        title, simulated, size: as of `draw_parts`.
+        title, simulated, trained_on_simulated, size: as of `draw_parts`.
     Returns:
         (H, W, 3) uint8 RGB, a view for each and a legend of the classes that occur.
     Raises:
@@ -124,7 +129,8 @@ def draw_room(
     """
     views, legend, shown = views_of_room(points, classes=classes, truth=truth, predicted=predicted)
     views = {name: colors[shown] for name, colors in views.items()}
-    return _beside(points[shown, :3], views, legend, title=title, simulated=simulated, size=size, up="z")
+    notes = origin_notes(simulated=simulated, trained_on_simulated=trained_on_simulated)
+    return _beside(points[shown, :3], views, legend, title=title, notes=notes, size=size, up="z")
 
 
 def views_of_parts(
@@ -145,22 +151,22 @@ def views_of_room(
 ) -> tuple[Views, Legend, np.ndarray]:
     """Return the same of `draw_room`, with a view "colour" where points have colours, and (N,) bool which are shown."""
     table = {number: class_color(name, number) for number, name in enumerate(classes)}
-    given = [labels for labels in (truth, predicted) if labels is not None]
-    occurring = set(np.unique(np.concatenate(given)).tolist()) if given else set()
-    legend = {classes[number]: color for number, color in table.items() if number in occurring}
-    shown = np.ones(len(points), bool)
-    if given and "ceiling" in classes and len(given[0]) == len(points):
-        shown = np.asarray(given[0]) != classes.index("ceiling")
+    _check("draw_room", len(points), truth, predicted)
+    given = [np.asarray(labels) for labels in (truth, predicted) if labels is not None]
+    ceiling = classes.index("ceiling") if "ceiling" in classes else -1
+    shown = given[0] != ceiling
+    occurring = set(np.unique(np.concatenate([labels[shown] for labels in given])).tolist())
+    names = dict(enumerate(classes))
+    if not shown.all():  # a point that is wrongly said to be of the ceiling is drawn
+        names[ceiling] += " (true: not drawn)" if ceiling in occurring else " (not drawn)"
+        occurring.add(ceiling)
+    legend = {names[number]: color for number, color in table.items() if number in occurring}
     rgb = np.clip(255 * points[:, 3:6], 0, 255).astype(np.uint8) if points.shape[1] >= 6 else None
     return *_views("draw_room", len(points), table, legend, truth, predicted, rgb=rgb), shown
 
 
 def _views(op, count: int, table, legend, truth, predicted, *, rgb=None) -> tuple[Views, Legend]:
-    for name, labels in (("truth", truth), ("predicted", predicted)):
-        if labels is not None and np.shape(labels) != (count,):
-            raise ValueError(f"{op}: {name} must be ({count},), one a point, got {np.shape(labels)}")
-    if truth is None and predicted is None:
-        raise ValueError(f"{op}: truth or predicted must be given, got neither")
+    _check(op, count, truth, predicted)
     views = {} if rgb is None else {"colour": rgb}
     for name, labels in (("truth", truth), ("prediction", predicted)):
         if labels is not None:
@@ -175,7 +181,15 @@ def _views(op, count: int, table, legend, truth, predicted, *, rgb=None) -> tupl
     return views, legend
 
 
-def _beside(xyz, views: Views, legend: Legend, *, title, simulated, size, up) -> np.ndarray:
+def _check(op: str, count: int, truth: np.ndarray | None, predicted: np.ndarray | None) -> None:
+    for name, labels in (("truth", truth), ("predicted", predicted)):
+        if labels is not None and np.shape(labels) != (count,):
+            raise ValueError(f"{op}: {name} must be ({count},), one a point, got {np.shape(labels)}")
+    if truth is None and predicted is None:
+        raise ValueError(f"{op}: truth or predicted must be given, got neither")
+
+
+def _beside(xyz, views: Views, legend: Legend, *, title, notes, size, up) -> np.ndarray:
     """Return the views beside each other, titles above them and the legend at the right."""
     tilt = TILT_DEG[up]
     panels = [draw_cloud(xyz, colors, size=size, up=up, tilt_deg=tilt) for colors in views.values()]
@@ -184,7 +198,7 @@ def _beside(xyz, views: Views, legend: Legend, *, title, simulated, size, up) ->
     for column, name in enumerate(views):
         draw_text(head, name, (10 + column * size, 40), MUTED, scale=0.42)
     picture = np.concatenate([head, np.concatenate(panels, axis=1)])
-    return np.concatenate([picture, draw_legend(legend, len(picture), simulated=simulated)], axis=1)
+    return np.concatenate([picture, draw_legend(legend, len(picture), notes=notes)], axis=1)
 
 
 def _colors_of(labels: np.ndarray, table: Mapping[int, tuple[int, int, int]]) -> np.ndarray:
@@ -195,12 +209,10 @@ def _colors_of(labels: np.ndarray, table: Mapping[int, tuple[int, int, int]]) ->
     return colors
 
 
-def draw_legend(entries: Legend, height: int, *, width: int = 170, simulated: bool) -> np.ndarray:
-    """Return a panel (height, width, 3) uint8 with a square and a name for each entry."""
-    panel, y = np.full((height, width, 3), BACKGROUND, np.uint8), 28
-    if simulated:
-        draw_text(panel, "SIMULATED DATA", (10, y), SIMULATED, scale=0.45)
-        y += 26
+def draw_legend(entries: Legend, height: int, *, width: int = 170, notes: Sequence[str] = ()) -> np.ndarray:
+    """Return a panel (height, width, 3) uint8 with `origin_notes` and a square and a name for each entry."""
+    panel = np.full((height, width, 3), BACKGROUND, np.uint8)
+    y = draw_notes(panel, notes, (10, 28))
     for name, color in entries.items():
         panel[max(y - 10, 0) : y + 2, 10:22] = color
         draw_text(panel, name, (30, y), color, scale=0.42)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines, text, legends and files: what the 2D pictures share. Images are (H, W, 3) uint8 RGB and drawn on in place."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
 
 MOVING = 0.2  # m/s: slower than this is standing, and gets no arrow
 TIP = 7.0  # of an arrow, pixels
+TICK_SCALE, NAME_SCALE = 0.34, 0.42  # of the text at axes
 _SHIFT = 4  # cv2 takes coordinates in 1/16 pixel
 _FAR = 1 << 24  # pixels: beyond, its 32-bit numbers overflow
 
@@ -47,6 +50,38 @@ def draw_text(image: np.ndarray, text: str, place, color=TEXT, *, scale: float =
     cv2.putText(image, text, (u, v), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
 
 
+def draw_tick(image: np.ndarray, text: str, at: float, *, horizontal: bool) -> None:
+    """Name a line of a grid: a horizontal one at the left, above itself, others at the bottom, to the right of
+    themselves.
+
+    Args:
+        at: where the line is, pixels from the left, or for a horizontal one from the bottom.
+    """
+    height = image.shape[0]
+    # A line along the bottom is named where the bottom's names are, and one along the top below itself.
+    place = (4, np.clip(height - 4 - at, 12, height - 6)) if horizontal else (at + 3, height - 6)
+    draw_text(image, text, place, MUTED, scale=TICK_SCALE)
+
+
+def name_axes(image: np.ndarray, across: str, along: str) -> None:
+    """Write what runs to the right, above the ticks at the bottom, and what runs upwards, above those at the left."""
+    draw_text(image, along, (8, 18), MUTED, scale=NAME_SCALE)
+    width = cv2.getTextSize(across, cv2.FONT_HERSHEY_SIMPLEX, NAME_SCALE, 1)[0][0]
+    draw_text(image, across, (image.shape[1] - width - 8, image.shape[0] - 22), MUTED, scale=NAME_SCALE)
+
+
+def draw_notes(panel: np.ndarray, notes: Sequence[str], place: tuple[int, int], *, scale: float = NAME_SCALE) -> int:
+    """Write notes below each other, in as many lines as they need in the panel, and return the row for what follows."""
+    (left, row), room = place, panel.shape[1] - 2 * place[0]
+    for note in notes:
+        width = cv2.getTextSize(note, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
+        for line in textwrap.wrap(note, max(len(note) * room // max(width, 1), 1)):
+            draw_text(panel, line, (left, row), SIMULATED, scale=scale)
+            row += 20
+        row += 6
+    return row
+
+
 def line_style(frame: Frame, kind: str, color) -> tuple[tuple[int, int, int], int]:
     """Return colour and thickness of a box: truth is thin and pale where there are predictions to tell it from."""
     if kind == TRUTH and frame.predictions is not None:
@@ -60,9 +95,7 @@ def legend(frame: Frame, *, height: int, width: int = 260, color_by: str = "heig
     panel = np.full((height, width, 3), BACKGROUND, np.uint8)
     layers = frame.labelled()
     y = 28
-    if frame.simulated:
-        draw_text(panel, "SIMULATED DATA", (14, y), SIMULATED, scale=0.55)
-        y += 28
+    y = draw_notes(panel, frame.notes(), (14, y), scale=0.5)
     draw_text(panel, frame.scene_name, (14, y))
     draw_text(panel, frame.token[:32], (14, y + 20), MUTED, scale=0.36)
     y += 52

@@ -6,11 +6,11 @@ import numpy as np
 
 from pcperc.geometry import HitClusters
 from pcperc.visualization.colors import BACKGROUND, MUTED, RING, SIMULATED
-from pcperc.visualization.drawing import draw_line, draw_text
+from pcperc.visualization.drawing import draw_line, draw_text, draw_tick, name_axes
 from pcperc.visualization.event_colors import FURTHER, IN_NO_CLUSTER, colors_of_hits
-from pcperc.visualization.event_frame import SIMULATED_DATA, TRAINED_ON_SIMULATED, EventFrame
+from pcperc.visualization.event_frame import EventFrame
 from pcperc.visualization.event_legend import draw_legend_row, legend_of_hits
-from pcperc.visualization.frame import PREDICTION, TRUTH
+from pcperc.visualization.frame import PREDICTION, SIMULATED_DATA, TRAINED_ON_SIMULATED, TRUTH
 from pcperc.visualization.scene import SceneError, cast_rays, look_at, open3d_problem
 from pcperc.visualization.scene_geometry import point_squares
 
@@ -106,12 +106,13 @@ def _endcap(hits: np.ndarray, colors: np.ndarray, name: str, size: int) -> np.nd
     x, y, z = hits[:, 5:8].T
     depths = DEPTH_RANGE if name == "z > 0" else (-DEPTH_RANGE[1], -DEPTH_RANGE[0])
     panels = []
-    for label, *view in (
-        (f"x, y (cm), {name}", x, y, X_RANGE, X_RANGE),
-        ("z, distance from the beam (cm)", z, np.hypot(x, y), depths, RADIUS_RANGE),
+    for across, along, *view in (
+        ("x (cm)", "y (cm)", x, y, X_RANGE, X_RANGE),
+        ("z (cm)", "distance from the beam (cm)", z, np.hypot(x, y), depths, RADIUS_RANGE),
     ):
         panels.append(_panel(*view, hits[:, 0], colors, size))
-        draw_text(panels[-1], label, (22, size - 10), MUTED, scale=0.42)
+        name_axes(panels[-1], across, along)
+    draw_text(panels[0], name, (size - 60, 18), MUTED, scale=0.42)
     return np.concatenate(panels)
 
 
@@ -135,8 +136,7 @@ def _panel(u, v, u_range, v_range, energy, colors, size: int) -> np.ndarray:
             at = (tick - low) / (high - low) * (size - 1)
             a, b = ((0, size - 1 - at), (size - 1, size - 1 - at)) if horizontal else ((at, 0), (at, size - 1))
             draw_line(image, a, b, RING, thickness=1)
-            place = (4, size - 3 - at) if horizontal else (at + 3, 12)
-            draw_text(image, f"{tick:.0f}", place, MUTED, scale=0.34)
+            draw_tick(image, f"{tick:.0f}", at, horizontal=horizontal)
     columns = (u - u_range[0]) / (u_range[1] - u_range[0]) * (size - 1)
     rows = (size - 1) - (v - v_range[0]) / (v_range[1] - v_range[0]) * (size - 1)
     large = np.clip(np.log10(np.maximum(energy, 1e-3) / 0.1) + 1, 1, 4).astype(int)

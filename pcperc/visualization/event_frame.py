@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from pcperc.geometry import HitClusters
-from pcperc.visualization.frame import PREDICTION, TRUTH
-
-SIMULATED_DATA = "SIMULATED DATA"
-TRAINED_ON_SIMULATED = "by a network that was trained on simulated data"
+from pcperc.visualization.frame import PREDICTION, TRUTH, origin_notes
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,7 @@ class EventFrame:
     def notes(self) -> list[str]:
         """Return what must be said beside every picture of where data and predictions come from."""
         network = self.trained_on_simulated and self.predictions is not None
-        notes = {SIMULATED_DATA: self.simulated, TRAINED_ON_SIMULATED: network}
-        return [text for text, holds in notes.items() if holds]
+        return origin_notes(simulated=self.simulated, trained_on_simulated=network)
 
     @property
     def file_name(self) -> str:

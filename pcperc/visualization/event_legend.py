@@ -18,6 +18,7 @@ from pcperc.visualization.event_colors import (
     is_unknown,
 )
 from pcperc.visualization.event_frame import EventFrame
+from pcperc.visualization.frame import TRUTH
 
 Color = tuple[int, int, int]
 PANEL_WIDTH = 300  # pixels
@@ -34,7 +35,8 @@ def legend_of_hits(frame: EventFrame, kind: str, color_by: str) -> list[tuple[st
     colored = len(np.unique(number[(number >= 0) & (number < NUM_COLORED)]))
     further = len(np.unique(dict(frame.layers())[kind].instances[number == NUM_COLORED]))
     many = [(f"{colored} clusters in colours", None), (f"{further} further ones", FURTHER)] if further else []
-    return [*many, ("in no cluster", IN_NO_CLUSTER)]
+    background = frame.simulated and kind == TRUTH  # what the simulator puts into no shower
+    return [*many, ("in no cluster: pile-up and noise" if background else "in no cluster", IN_NO_CLUSTER)]
 
 
 def draw_legend_row(image: np.ndarray, entries: list[tuple[str, Color | None]], place: tuple[int, int]) -> None:

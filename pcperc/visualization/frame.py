@@ -12,6 +12,14 @@ import numpy as np
 from pcperc.geometry import Detections, MapPrediction, PointLabels, Tracks, transform_boxes, transform_points
 
 TRUTH, PREDICTION = "truth", "prediction"
+SIMULATED_DATA = "SIMULATED DATA"
+TRAINED_ON_SIMULATED = "by a network that was trained on simulated data"
+
+
+def origin_notes(*, simulated: bool, trained_on_simulated: bool) -> list[str]:
+    """Return what must be said beside a picture of where its data, and the network of its predictions, come from."""
+    notes = {SIMULATED_DATA: simulated, TRAINED_ON_SIMULATED: trained_on_simulated}
+    return [text for text, holds in notes.items() if holds]
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Frame:
         true_map, predicted_map: of map segmentation, in the LiDAR frame, or None.
         map_classes: names of its classes.
         simulated: whether the data come from a simulator; every picture then says so.
+        trained_on_simulated: whether the predictions are of a network that saw simulated data; likewise.
         trails: where each track was: its number to (T, 3) places in this sample's LiDAR frame, oldest first.
     """
 
@@ -55,6 +64,7 @@ class Frame:
     predicted_map: MapPrediction | None = None
     map_classes: tuple[str, ...] = ()
     simulated: bool = False
+    trained_on_simulated: bool = False
     trails: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
@@ -67,6 +77,7 @@ class Frame:
         map_classes: Sequence[str] = (),
         cameras: Sequence[str] = (),
         simulated: bool = False,
+        trained_on_simulated: bool = False,
     ) -> Frame:
         """Make a frame of a data set's sample (docs/conventions.md), with or without transforms applied.
 
@@ -78,6 +89,7 @@ class Frame:
             map_classes: names of the classes of maps.
             cameras: names of the images, in their order.
             simulated: see Frame; a scene whose name contains "sim" is taken for simulated too.
+            trained_on_simulated: see Frame.
         Raises:
             ValueError: not a class for each point.
         """
@@ -119,6 +131,7 @@ class Frame:
             predicted_map=ground,
             map_classes=tuple(map_classes),
             simulated=simulated or "sim" in scene_name.lower(),
+            trained_on_simulated=trained_on_simulated,
         )
 
     def above(self, score_threshold: float) -> Frame:
@@ -142,6 +155,12 @@ class Frame:
         points = ((TRUTH, self.point_labels), (PREDICTION, self.predicted_labels))
         found = [(kind, labels) for kind, labels in points if labels is not None]
         return found or [(kind, np.asarray(detections.labels)) for kind, detections in self.layers()]
+
+    def notes(self) -> list[str]:
+        """Return what must be said beside every picture of where data and predictions come from."""
+        predicted = any(found is not None for found in (self.predictions, self.predicted_labels, self.predicted_map))
+        network = self.trained_on_simulated and predicted
+        return origin_notes(simulated=self.simulated, trained_on_simulated=network)
 
     def ids_of(self, kind: str) -> list[int | None]:
         """Return the track number of each box of a layer; None where boxes are not tracked."""

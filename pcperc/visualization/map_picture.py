@@ -4,8 +4,8 @@
 import numpy as np
 
 from pcperc.geometry import MapPrediction
-from pcperc.visualization.colors import BACKGROUND, MUTED, RING, SIMULATED, TEXT, class_color
-from pcperc.visualization.drawing import draw_text
+from pcperc.visualization.colors import BACKGROUND, MUTED, RING, TEXT, class_color
+from pcperc.visualization.drawing import draw_notes, draw_text
 from pcperc.visualization.frame import Frame
 
 FOUND, MISSED, INVENTED = (64, 190, 110), (255, 70, 60), (80, 140, 255)
@@ -81,9 +81,7 @@ def _difference(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
 def _legend(frame: Frame, masks: dict[str, np.ndarray], threshold: float, *, height: int) -> np.ndarray:
     panel = np.full((height, _LEGEND_WIDTH, 3), BACKGROUND, np.uint8)
     y = 20
-    if frame.simulated:
-        draw_text(panel, "SIMULATED DATA", (14, y), SIMULATED, scale=0.55)
-        y += 26
+    y = draw_notes(panel, frame.notes(), (14, y), scale=0.5)
     draw_text(panel, frame.scene_name, (14, y))
     draw_text(panel, frame.token[:32], (14, y + 20), MUTED, scale=0.36)
     y += 52

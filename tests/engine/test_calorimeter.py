@@ -22,7 +22,7 @@ from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.evaluation import read_cluster_table
 from pcperc.geometry import HitClusters
 from pcperc.visualization import event_display, event_legend
-from pcperc.visualization.event_frame import SIMULATED_DATA, TRAINED_ON_SIMULATED
+from pcperc.visualization.frame import SIMULATED_DATA, TRAINED_ON_SIMULATED
 from tests.calorimeter_events import made_event, write_arrays
 from tests.engine.helpers import read_losses
 from tests.simulated_root import mark_simulated

@@ -8,12 +8,12 @@ import torch
 
 from pcperc.datasets import S3DIS, KITTIFrustums, ModelNet40
 from pcperc.engine import cloud_visualizing
-from pcperc.engine.cloud_visualizing import show_clouds
+from pcperc.engine.cloud_visualizing import CloudDrawings, show_clouds
 from pcperc.engine.config import ConfigError
 from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.geometry import CloudClass, Detections, PointLabels, transform_boxes
 from pcperc.visualization.colors import SIMULATED, class_color
-from pcperc.visualization.frustums import ESTIMATED_BOX, OBJECT
+from pcperc.visualization.frustums import OBJECT, PREDICTED_BOX
 from pcperc.visualization.point_colors import RIGHT, WRONG
 from tests import kitti_root, shapenet_root
 from tests.simulated_root import mark_simulated
@@ -104,8 +104,12 @@ def test_frustums_with_their_boxes(tmp_path):
 
     saved = show_clouds(data, predict, tmp_path / "out", max_samples=0, simulated=True)
     assert [path.name for path in saved] == ["0000_000000_0.png", "0001_000000_1.png", "0002_000001_0.png"]
-    assert [has(path, ESTIMATED_BOX) for path in saved] == [True, False, True]
+    assert [has(path, PREDICTED_BOX) for path in saved] == [True, False, True]
     assert all(has(path, OBJECT) for path in saved)
+    drawings = CloudDrawings(data, predict, simulated=False, trained_on_simulated=lambda index: index != 1)
+    assert [drawing.arguments["trained_on_simulated"] for drawing in drawings] == [True, False, True]
+    truth = CloudDrawings(data, lambda *_: None, simulated=False, trained_on_simulated=lambda index: True)
+    assert not any(drawing.arguments["trained_on_simulated"] for drawing in truth)  # of no network
 
 
 def test_whole_shapes(tmp_path):

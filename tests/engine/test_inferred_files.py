@@ -19,7 +19,8 @@ from pcperc.engine.visualizing import VisualizeOptions, visualize
 from pcperc.geometry import Detections, HitClusters
 from pcperc.geometry.calorimeter import HIT_CLASSES
 from pcperc.visualization import draw_parts
-from pcperc.visualization.frustums import ESTIMATED_BOX
+from pcperc.visualization.frame import TRAINED_ON_SIMULATED
+from pcperc.visualization.frustums import PREDICTED_BOX
 from tests.calorimeter_events import made_event, write_arrays
 
 CONFIG = """
@@ -41,7 +42,7 @@ def config_of(folder, kind, more=""):
 def write_result(folder, file, parts, **head):
     path = folder / "out" / f"{file.name}.json"
     path.parent.mkdir(exist_ok=True)
-    head = {"file": str(file), **head, "checkpoint": "a.pth", "trained_on_simulated_data": False}
+    head = {"file": str(file), "checkpoint": "a.pth", "trained_on_simulated_data": False, **head}
     path.write_text(row_by_row(head, parts))
     return path
 
@@ -82,6 +83,11 @@ def test_boxes_of_a_file(frames, tmp_path):
     np.testing.assert_allclose(frame.points[:, 3], [5, 1])
     np.testing.assert_allclose(frame.points_in_ego()[:, :3], [[10, 0, 0.84], [2, -1, 4.84]], atol=1e-6)
     np.testing.assert_allclose(frame.boxes_in_ego(frame.predictions)[0, :2], [20, -1], atol=1e-6)
+    assert frame.notes() == []
+    told = dict(intensity_scale=10.0, trained_on_simulated_data=True)
+    write_result(tmp_path, tmp_path / "a.npy", {"detections": describe(found, CLASSES)}, **told)
+    visualize(options)
+    assert frames[-1].notes() == [TRAINED_ON_SIMULATED]
 
 
 def test_boxes_and_map_of_a_file(frames, tmp_path, monkeypatch):
@@ -148,7 +154,7 @@ def test_rooms_shapes_and_frustums(tmp_path):
     told = {"detections": describe(box, ("Car",))}
     result = write_result(tmp_path, tmp_path / "car.npy", told, category="Car")
     (frustum,) = visualize(VisualizeOptions(config_of(tmp_path, "KITTIFrustums"), results=result, **options))
-    assert has(frustum, ESTIMATED_BOX)
+    assert has(frustum, PREDICTED_BOX)
 
 
 def test_clusters_of_a_file(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from pcperc.visualization import open3d_problem
 from pcperc.visualization.cloud_viewer import CloudFrame
 from pcperc.visualization.clouds import views_of_parts
 from pcperc.visualization.colors import class_color
-from pcperc.visualization.frustums import ESTIMATED_BOX, OBJECT, OTHER, TRUE_BOX
+from pcperc.visualization.frustums import OBJECT, OTHER, PREDICTED_BOX, TRUE_BOX
 from pcperc.visualization.point_colors import RIGHT, WRONG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def test_frustums_have_their_boxes():
     np.testing.assert_allclose(frame.xyz, [[0, 0, 0], [1, 0, 0]], atol=1e-7)  # the sight reaches 1.5 lengths
     np.testing.assert_array_equal(frame.views["object"], [OBJECT, OTHER])
     np.testing.assert_allclose(frame.boxes[0][0], (box_corners(box[None])[0] - [10, 1, 0]) / 6)
-    assert [color for _, color in frame.boxes] == [TRUE_BOX, ESTIMATED_BOX]
+    assert [color for _, color in frame.boxes] == [TRUE_BOX, PREDICTED_BOX]
     empty = CloudFrame.of_frustum(points[:0])
     assert empty.xyz.shape == (0, 3) and empty.boxes == []
 
@@ -59,7 +59,7 @@ import sys, cv2, numpy as np
 sys.path.insert(0, sys.argv[1])
 from pcperc.visualization.cloud_viewer import CloudFrame, CloudViewer
 from pcperc.visualization.colors import PART_COLORS
-from pcperc.visualization.frustums import ESTIMATED_BOX
+from pcperc.visualization.frustums import PREDICTED_BOX
 from pcperc.visualization.point_colors import WRONG
 
 points = np.random.default_rng(0).uniform(-1, 1, (3000, 6)).astype(np.float32)
@@ -81,7 +81,7 @@ assert count(viewer.screenshot(folder + "/error.png"), WRONG) > 1000
 viewer.change_colors()
 assert viewer.color_by == "truth" and count(viewer.screenshot(folder + "/truth.png"), PART_COLORS[0]) > 1000
 viewer.next()
-assert count(viewer.screenshot(), ESTIMATED_BOX) > 100
+assert count(viewer.screenshot(), PREDICTED_BOX) > 100
 viewer.change_colors()
 viewer.next()
 assert viewer.index == 0 and count(viewer.screenshot(), PART_COLORS[0]) > 1000

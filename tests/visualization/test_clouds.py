@@ -1,13 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of parts, rooms and frustums: what is drawn where, and in which colour."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
 from pcperc.datasets import KITTIObject
 from pcperc.datasets.room_labels import S3DIS_CLASSES
 from pcperc.geometry import IGNORED
-from pcperc.visualization import Frame, draw_camera_mosaic, draw_cloud, draw_frustum, draw_parts, draw_room, save_png
+from pcperc.visualization import (
+    Frame,
+    clouds,
+    draw_camera_mosaic,
+    draw_cloud,
+    draw_frustum,
+    draw_parts,
+    draw_room,
+    drawing,
+    frustums,
+    save_png,
+)
 from pcperc.visualization.clouds import views_of_parts
 from pcperc.visualization.colors import (
     BACKGROUND,
@@ -18,7 +32,8 @@ from pcperc.visualization.colors import (
     SIMULATED,
     class_color,
 )
-from pcperc.visualization.frustums import ESTIMATED_BOX, OBJECT, TRUE_BOX
+from pcperc.visualization.frame import TRAINED_ON_SIMULATED
+from pcperc.visualization.frustums import HEAD, OBJECT, PREDICTED_BOX, TRUE_BOX
 from pcperc.visualization.point_colors import RIGHT, UNSCORED, WRONG
 from tests import kitti_root
 from tests.visualization.color_distance import color_distance
@@ -114,14 +129,88 @@ def test_rooms_are_drawn_without_their_ceiling():
     assert draw_room(points[:, :3], classes=S3DIS_CLASSES, truth=truth, size=150).shape[1] == 150 + 170
 
 
+def written(monkeypatch):
+    """Return a list that gets all texts that would be drawn, and their colours."""
+    texts = []
+    for module in (clouds, drawing, frustums):
+        keep = lambda image, text, place, color=None, **_: texts.append((text, color, tuple(place)))  # noqa: E731
+        monkeypatch.setattr(module, "draw_text", keep)
+    return texts
+
+
+def test_the_legend_of_a_room_says_what_is_not_drawn(monkeypatch):
+    texts, points = written(monkeypatch), np.random.default_rng(0).uniform(0, 3, (4, 3))
+    for truth, predicted, expected in (
+        ([0, 1, 8, 8], None, ["ceiling (not drawn)", "floor", "chair"]),
+        ([0, 1, 8, 8], [7, 1, 8, 8], ["ceiling (not drawn)", "floor", "chair"]),  # the table is not drawn either
+        ([0, 1, 8, 8], [0, 0, 8, 8], ["ceiling (true: not drawn)", "floor", "chair"]),
+        ([1, 1, 8, 8], [0, 1, 8, 8], ["ceiling", "floor", "chair"]),
+        ([0, 0, 0, 0], None, ["ceiling (not drawn)"]),
+    ):
+        texts.clear()
+        draw_room(points, classes=S3DIS_CLASSES, truth=np.array(truth), predicted=predicted and np.array(predicted))
+        names = [text for text, *_ in texts if text.split(" (")[0] in S3DIS_CLASSES]
+        assert names == expected
+
+
+def test_pictures_say_of_whose_data_the_network_was(monkeypatch):
+    points, said = np.zeros((3, 3)), np.zeros(3, np.int64)
+    for simulated in (False, True):
+        told = dict(simulated=simulated, trained_on_simulated=True)
+        for picture in (
+            draw_parts(points, names={0: "a"}, predicted=said, **told),
+            draw_room(points, classes=("a",), predicted=said, **told),
+            draw_frustum(points, predicted=np.array([0.0, 0, 0, 4, 2, 1.5, 0]), **told),
+        ):
+            assert (picture == SIMULATED).all(-1).any()
+    texts = written(monkeypatch)
+    draw_parts(points, names={0: "a"}, predicted=said, trained_on_simulated=True)
+    lines = [text for text, color, _ in texts if color == SIMULATED]
+    assert " ".join(lines) == TRAINED_ON_SIMULATED and len(lines) > 1  # in the width of the legend
+    assert max(cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0] for line in lines) <= 150
+    texts.clear()
+    frame = Frame("token", "scene", ("car",), np.zeros((1, 5)), np.eye(4), trained_on_simulated=True)
+    assert frame.notes() == []  # it has no predictions
+    for found in ("predictions", "predicted_labels", "predicted_map"):
+        assert replace(frame, **{found: ()}).notes() == [TRAINED_ON_SIMULATED]
+    drawing.legend(replace(frame, predicted_labels=np.zeros(1, np.int64)), height=300)
+    assert " ".join(text for text, color, _ in texts if color == SIMULATED) == TRAINED_ON_SIMULATED
+
+
+def test_a_frustum_has_a_scale_in_metres_and_says_whose_object_it_is(monkeypatch):
+    texts = written(monkeypatch)
+    box, mask = np.array([20.0, 1.0, 0.5, 4, 2, 1.5, 0]), np.array([True])
+    draw_frustum(box[None], truth=box, predicted=box, mask=mask, extent=5.0, size=400)  # 40 pixels a metre
+    entries = {text: color for text, color, _ in texts}
+    assert entries["points of the predicted object"] == OBJECT and "points of the true object" not in entries
+    assert entries["truth (box)"] == TRUE_BOX and entries["prediction (box)"] == PREDICTED_BOX
+    names = {"left (m)", "ahead (m)", "up (m)"}
+    assert names < {*entries}
+    ticks = [(float(text), place) for text, _, place in texts if text.lstrip("-").replace(".", "").isdigit()]
+    first = next(k for k in range(1, len(ticks)) if ticks[k][0] == 16 and ticks[k][1][1] > 390)  # of the second view
+    for view, ((across, sign), (up, height)) in zip(
+        (ticks[:first], ticks[first:]), (((1.0, -1), (20.0, 1)), ((20.0, 1), (0.5, 1))), strict=True
+    ):
+        bottom = {value: u for value, (u, v) in view if v > 390}
+        left = {value: v for value, (u, v) in view if u < 5}
+        assert len(bottom) > 5 and len(left) > 5
+        for value, u in bottom.items():
+            assert u == pytest.approx(199.5 + sign * (value - across) * 40 + 3)
+        for value, v in left.items():
+            assert v == pytest.approx(199.5 - height * (value - up) * 40 - 3, abs=1)
+    texts.clear()
+    draw_frustum(box[None], truth=box, mask=mask)
+    assert "points of the true object" in [text for text, *_ in texts]
+
+
 def test_a_frustum_and_its_boxes():
     truth = np.array([20.0, 0, 0, 4, 2, 1.5, 0])
     estimate = np.array([21.0, 0.5, 0, 4, 2, 1.5, 0.3])
     points = np.array([[18.7, -0.5, 0], [20, 4, 0], [20, 0, 4], [500, 0, 0]])
     picture = draw_frustum(points, truth=truth, predicted=estimate, mask=np.array([1, 0, 0, 0]), extent=10.0, size=200)
-    above, side = picture[46:, :200], picture[46:, 200:]
+    above, side = picture[HEAD:, :200], picture[HEAD:, 200:]
     for view in (above, side):
-        assert like(view, TRUE_BOX, tolerance=40).any() and like(view, ESTIMATED_BOX, tolerance=40).any()
+        assert like(view, TRUE_BOX, tolerance=40).any() and like(view, PREDICTED_BOX, tolerance=40).any()
     # 10 pixels a metre; from above the box is 20 wide and 40 high around the middle, from the side 40 and 15.
     spots = np.argwhere(like(above, TRUE_BOX, tolerance=8))
     assert spots.min(0) == pytest.approx([80, 90], abs=2) and spots.max(0) == pytest.approx([120, 110], abs=2)
@@ -129,7 +218,7 @@ def test_a_frustum_and_its_boxes():
     assert (side[60, 100] != BACKGROUND).any()  # the one 4 m above
     assert (above == OBJECT).all(-1).sum() > 0
     for cloud in (np.zeros((0, 4)), points):
-        assert draw_frustum(cloud, simulated=True, size=100).shape == (146, 200, 3)
+        assert draw_frustum(cloud, simulated=True, size=100).shape == (HEAD + 100, 200, 3)
     with pytest.raises(ValueError, match=r"mask must be \(4,\), one a point, got \(3,\)"):
         draw_frustum(points, mask=np.zeros(3))
     with pytest.raises(ValueError, match=r"boxes must be \(7,\), got \(9,\)"):

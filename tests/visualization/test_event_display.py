@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from pcperc.geometry import HitClusters
-from pcperc.visualization import event_display, event_legend, open3d_problem
+from pcperc.visualization import drawing, event_display, event_legend, open3d_problem
 from pcperc.visualization.colors import BACKGROUND, SIMULATED
 from pcperc.visualization.event_colors import (
     CLASS_COLORS,
@@ -23,8 +24,9 @@ from pcperc.visualization.event_colors import (
     colors_of_hits,
 )
 from pcperc.visualization.event_display import HEADER, draw_event, render_event, upright
-from pcperc.visualization.event_frame import TRAINED_ON_SIMULATED, EventFrame
+from pcperc.visualization.event_frame import EventFrame
 from pcperc.visualization.event_legend import PANEL_WIDTH, draw_legend_panel
+from pcperc.visualization.frame import TRAINED_ON_SIMULATED
 from tests.calorimeter_events import made_event
 from tests.visualization.color_distance import color_distance
 
@@ -152,7 +154,38 @@ def test_hits_are_where_they_are(monkeypatch):
             assert colored(other, color) == (0 if color != IN_NO_CLUSTER else 144)  # the square of the legend
         assert colored(picture, CLUSTER_COLORS[2]) == 0  # 10 MeV below 50 GeV
     assert texts[0] == "truth: 3 clusters, 53 of 62 GeV" and "SIMULATED DATA" in texts
-    assert [text for text in texts if text.startswith("x, y")][:2] == ["x, y (cm), z < 0", "x, y (cm), z > 0"]
+    assert [text for text in texts if text in ("z < 0", "z > 0")][:2] == ["z < 0", "z > 0"]
+
+
+def test_names_and_ticks_of_an_axis_are_at_one_side(monkeypatch):
+    """Those of what runs to the right at the bottom, of what runs upwards at the left; none is cut or over another."""
+    drawn = []
+    for module in (event_display, drawing):
+        monkeypatch.setattr(module, "draw_text", lambda image, text, place, *_, **o: drawn.append((text, *place, o)))
+    hits = np.zeros((2, 9), np.float32)
+    hits[:, 7] = 350.0, -350.0
+    event_display._endcap(hits[:1], np.zeros((1, 3)), "z > 0", 520)
+    event_display._endcap(hits[1:], np.zeros((1, 3)), "z < 0", 520)
+    boxes = [[]]
+    for text, u, v, options in drawn:
+        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, options["scale"], 1)
+        assert u >= 0 and u + width <= 520 and v - height >= 0 and v + below <= 520 + 1, text
+        boxes[-1].append((text, u, v - height, u + width, v))
+        if text in ("x (cm)", "z (cm)"):
+            assert v > 480 and u > 400
+            boxes.append([])
+        elif "(cm)" in text:
+            assert v < 30 and u < 30
+        elif text.startswith("z"):
+            boxes[-1].pop()
+        else:
+            assert (u < 10) or (v > 500), text
+    assert [len(panel) for panel in boxes] == [12, 7, 12, 7, 0]
+    for panel in boxes:
+        for number, (_, left, top, right, bottom) in enumerate(panel):
+            for _, other_left, other_top, other_right, other_bottom in panel[:number]:
+                apart = left >= other_right or other_left >= right or top >= other_bottom or other_top >= bottom
+                assert apart
 
 
 def test_endcaps_are_turned_to_be_looked_at_and_not_mirrored():
@@ -204,6 +237,9 @@ def test_pictures_say_of_whose_data_the_network_was(monkeypatch):
         assert (TRAINED_ON_SIMULATED in texts) == network
         assert {"truth z > 0", "truth: in no cluster", "prediction: in no cluster"} <= {*texts}
         texts.clear()
+    draw_event(frame(predicted))
+    assert texts.count("in no cluster: pile-up and noise") == texts.count("in no cluster") == 1  # truth, prediction
+    texts.clear()
     draw_event(frame(trained_on_simulated=True))  # the truth alone is of no network
     assert TRAINED_ON_SIMULATED not in texts
     monkeypatch.undo()
