@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Condensation of points: a block for each cloud. In each round its first warp finds the next 32 free candidates and which of
-// them are near no other before them; these are centres, and all threads hand the free points out among them.
+// Condensation of points: a block for each cloud. In each round its threads find the next 32 free candidates, its first warp which
+// of them are near no other before them; these are centres, and all threads hand the free points out among them.
 #include "condense.h"
 
 #include <torch/csrc/stable/library.h>
@@ -11,49 +11,58 @@
 namespace pcperc {
 namespace {
 
-constexpr int kCondensers = 1024;  // threads of a block
+constexpr int kCondensers = 1024;  // threads of a block: a warp for each lane of a warp
+static_assert(kCondensers == kWarp * kWarp);
 
 // The candidates of a round, in the block's shared memory.
 struct Round {
-  int count;                  // candidates, 0 when there are no more
+  unsigned votes[kWarp];      // of each warp: which of its entries are free candidates
   int32_t candidates[kWarp];  // rows
+  int64_t left_over;          // the entry of the first candidate that found no place
   int num_centres;
   int slots[kWarp];  // which of the candidates are centres, in their order
 };
 
-// The first warp: the next free candidates from an entry on. Returns the entry behind the last one that was looked at.
+// How far the search has come; the same in all threads.
+struct Search {
+  int64_t entry, end;
+  int count;  // candidates of this round, 0 when there are no more
+};
+
+// The next free candidates, of as many entries at a time as there are threads. Between calls all threads must have met.
 template <class T>
-__device__ int64_t find_candidates(const Condensation<T>& work, Round& round, int64_t entry, int64_t end) {
-  const int lane = threadIdx.x % kWarp;
-  int count = 0;
-  while (count < kWarp && entry < end) {
-    const int32_t row = entry + lane < end ? work.clouds.row_at(entry + lane) : -1;
+__device__ void find_candidates(const Condensation<T>& work, Round& round, Search& search) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  search.count = 0;
+  while (search.count < kWarp && search.entry < search.end) {
+    const int64_t entry = search.entry + threadIdx.x;
+    const int32_t row = entry < search.end ? work.clouds.row_at(entry) : -1;
     const T beta = row >= 0 ? work.beta[row] : T{0};
     const bool is_behind = row >= 0 && beta <= work.min_beta;  // and so are all that follow
     const bool is_candidate = row >= 0 && beta > work.min_beta && work.centre[row] < 0;
     const unsigned votes = __ballot_sync(kAllLanes, is_candidate);
-    const int place = count + __popc(votes & ((1u << lane) - 1u));
+    if (lane == 0) round.votes[warp] = votes;
+    const bool is_last = __syncthreads_or(is_behind);
+    const int found = __popc(round.votes[lane]);
+    const int before = __reduce_add_sync(kAllLanes, lane < warp ? found : 0);
+    const int total = search.count + __reduce_add_sync(kAllLanes, found);
+    const int place = search.count + before + __popc(votes & ((1u << lane) - 1u));
     if (is_candidate && place < kWarp) round.candidates[place] = row;
-    const unsigned left_over = __ballot_sync(kAllLanes, is_candidate && place >= kWarp);
-    count = min(count + __popc(votes), kWarp);
-    if (left_over != 0) {
-      entry += __ffs(left_over) - 1;
-    } else {
-      entry = __any_sync(kAllLanes, is_behind) ? end : entry + kWarp;
-    }
+    if (is_candidate && place == kWarp) round.left_over = entry;
+    __syncthreads();  // candidates and what is left over are there, and the votes are read
+    search.entry = total > kWarp ? round.left_over : is_last ? search.end : search.entry + kCondensers;
+    search.count = min(total, kWarp);
   }
-  if (lane == 0) round.count = count;
-  return entry;
 }
 
 // The first warp: which candidates, whose places are in shared memory, are near no centre before them.
 template <class T>
-__device__ void choose_centres(const Condensation<T>& work, Round& round, const T* places) {
+__device__ void choose_centres(const Condensation<T>& work, Round& round, int count, const T* places) {
   const int lane = threadIdx.x;
-  unsigned chosen = round.count == kWarp ? kAllLanes : (1u << round.count) - 1u;
-  for (int one = 0; one < round.count; ++one) {
+  unsigned chosen = count == kWarp ? kAllLanes : (1u << count) - 1u;
+  for (int one = 0; one < count; ++one) {
     if ((chosen >> one & 1u) == 0) continue;  // the same for all lanes
-    const bool is_near = lane > one && lane < round.count &&
+    const bool is_near = lane > one && lane < count &&
                          squared_distance(places + lane * work.columns, places + one * work.columns, work.columns) < work.limit;
     chosen &= ~__ballot_sync(kAllLanes, is_near);
   }
@@ -71,17 +80,16 @@ __global__ void __launch_bounds__(kCondensers) condense_kernel(Condensation<T> w
   __shared__ Round round;
   for (int64_t cloud = blockIdx.x; cloud < work.clouds.count; cloud += gridDim.x) {
     const EntryRange range = work.clouds.entries(cloud);
-    int64_t next = range.begin;  // of the first warp
+    Search search{range.begin, range.end, 0};
     while (true) {
       __syncthreads();  // all have read the round before, and its points are handed out
-      if (threadIdx.x < kWarp) next = find_candidates(work, round, next, range.end);
-      __syncthreads();
-      if (round.count == 0) break;  // the same for all threads
-      for (int64_t i = threadIdx.x; i < round.count * work.columns; i += kCondensers) {
+      find_candidates(work, round, search);
+      if (search.count == 0) break;  // the same for all threads
+      for (int64_t i = threadIdx.x; i < search.count * work.columns; i += kCondensers) {
         places[i] = work.clouds.points[round.candidates[i / work.columns] * work.columns + i % work.columns];
       }
       __syncthreads();
-      if (threadIdx.x < kWarp) choose_centres(work, round, places);
+      if (threadIdx.x < kWarp) choose_centres(work, round, search.count, places);
       __syncthreads();
       for (int64_t entry = range.begin + threadIdx.x; entry < range.end; entry += kCondensers) {
         const int32_t row = work.clouds.row_at(entry);
