@@ -41,6 +41,8 @@ class TestCondense(OpContract):
             sample_of("random", 300),
             sample_of("more_centres_than_a_warp_has_lanes", 600, items=1, radius=0.5, spread=3.0),
             sample_of("more_hits_than_a_block_has_threads", 2500, columns=2, radius=2.0),
+            sample_of("few_free_hits_in_each_thousand", 6000, columns=2, items=1, radius=2.5),
+            sample_of("many_centres_in_each_thousand", 5000, items=1, radius=0.5, spread=5.0),
             sample_of("one_column", 80, columns=1, spread=10.0),
             sample_of("many_columns", 40, columns=128, radius=20.0),
             sample_of("many_items", 200, items=40),
