@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configs of toy networks of clouds, as text: COMMON with a root, then one of the others."""
+"""Configs of toy networks of clouds, as text: COMMON with a root, then one of the others; and their training."""
+
+from pcperc.engine.training import TrainOptions, train
 
 COMMON = """
 from mmengine.optim import ConstantLR
@@ -77,3 +79,10 @@ model = dict(
     loss=dict(type=FrustumLoss, templates=KITTI_SIZE_TEMPLATES),
 )
 """
+
+
+def trained_on(root, folder, config):
+    """Train a network of ``config`` on the CPU; return the paths of the config and of its checkpoint."""
+    path = folder / "tiny.py"
+    path.write_text(COMMON.format(root=str(root)) + config)
+    return path, train(TrainOptions(path, work_dir=folder / "work", device="cpu"))

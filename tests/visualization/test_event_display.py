@@ -1,135 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Displays of calorimeter events: colours of clusters, both pictures, the window, and events without hits or truth."""
-
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+"""Pictures of calorimeter events: what is drawn where, their legends, and events without hits or truth."""
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from pcperc.geometry import HitClusters
-from pcperc.visualization import drawing, event_display, event_legend, open3d_problem
-from pcperc.visualization.colors import BACKGROUND, SIMULATED
-from pcperc.visualization.event_colors import (
-    CLASS_COLORS,
-    CLUSTER_COLORS,
-    FURTHER,
-    IN_NO_CLUSTER,
-    NUM_COLORED,
-    UNKNOWN,
-    colors_of_hits,
-)
+from pcperc.visualization import drawing, event_display, open3d_problem
+from pcperc.visualization.colors import SIMULATED
+from pcperc.visualization.event_colors import CLUSTER_COLORS, FURTHER, IN_NO_CLUSTER, UNKNOWN
 from pcperc.visualization.event_display import HEADER, draw_event, render_event, upright
-from pcperc.visualization.event_frame import EventFrame
 from pcperc.visualization.event_legend import PANEL_WIDTH, draw_legend_panel
 from pcperc.visualization.frame import TRAINED_ON_SIMULATED
 from tests.calorimeter_events import made_event
-from tests.visualization.color_distance import color_distance
+from tests.visualization.event_frames import colored, found, frame, written
 
-ROOT = Path(__file__).parents[2]
 needs_open3d = pytest.mark.skipif(open3d_problem() is not None, reason=f"Open3D: {open3d_problem()}")
-
-
-def found(instances):
-    instances = torch.as_tensor(instances)
-    return HitClusters((instances >= 0).long(), instances, torch.ones(len(instances)))
-
-
-def frame(predicted=None, *, simulated=True, trained_on_simulated=False, **changes):
-    sample = {"sample_token": "sim_test/event_1", "scene_name": "sim_test", **made_event(np.random.default_rng(0), 3)}
-    sample |= changes
-    sample = {key: value for key, value in sample.items() if value is not None}
-    told = dict(simulated=simulated, trained_on_simulated=trained_on_simulated)
-    return EventFrame.from_sample(sample, predictions=predicted, **told)
-
-
-def palette(numbers):
-    """The colours that hits of these numbers have; None: further clusters."""
-    table = {None: FURTHER, -1: IN_NO_CLUSTER} | dict(enumerate(CLUSTER_COLORS))
-    return [list(table[number]) for number in numbers]
-
-
-def colored(picture, color):
-    return int((picture.astype(int) == color).all(axis=2).sum())
-
-
-def written(monkeypatch):
-    """Return a list that gets all texts that would be drawn."""
-    texts = []
-    for module in (event_display, event_legend):
-        monkeypatch.setattr(module, "draw_text", lambda image, text, *_, **options: texts.append(text))
-    return texts
-
-
-def test_a_predicted_cluster_has_the_colour_of_the_shower_that_it_shares_most_energy_with():
-    truth = np.array([-1, 0, 0, 0, 1, 1, 2, -1])
-    hits = np.zeros((8, 9), np.float32)
-    hits[:, 0] = [9, 1, 1, 5, 1, 2, 1, 1]
-    # 0 has most hits of shower 1 but most energy of shower 0; 1 holds shower 2; 2 holds noise alone.
-    predicted = found([2, -1, -1, 0, 0, 0, 1, -1])
-    colors = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": (truth >= 0).astype(int)}))
-    assert colors["truth"].tolist() == palette(truth)  # by falling energy as they are: 7, 3 and 1 GeV
-    assert colors["prediction"].tolist() == palette([3, -1, -1, 0, 0, 0, 2, -1])  # the first that no shower has
-    by_class = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": (truth >= 0) * 2}), by="class")
-    assert by_class["truth"][1].tolist() == list(CLASS_COLORS["hadronic"])
-    without = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": None}), by="class")
-    assert without["truth"].tolist() == [list(UNKNOWN)] * 8 and without["prediction"][3].tolist() != list(UNKNOWN)
-    with pytest.raises(ValueError, match="by must be one of cluster, class, got 'height'"):
-        colors_of_hits(frame(), by="height")
-
-
-def test_less_than_half_of_its_energy_is_no_match():
-    truth = np.array([0, 0, -1, 1, 1, -1])
-    hits = np.zeros((6, 9), np.float32)
-    hits[:, 0] = [4, 1, 4.5, 2, 1, 2]
-    # 0: 4 of 8.5 GeV are of shower 0; 1: 2 of 4, just half.
-    colors = colors_of_hits(frame(found([0, -1, 0, 1, -1, 1]), hits=hits, instance=truth, **{"class": None}))
-    assert colors["prediction"].tolist() == palette([2, -1, 2, 1, -1, 1])
-
-
-def test_pieces_of_a_shower_are_told_apart_and_showers_may_have_any_numbers():
-    """The piece with most of its energy has its colour; numbers of recHits' clusters have gaps and are large."""
-    truth = np.array([7, 7, 7, 7, 2**40, 2**40])
-    hits = np.zeros((6, 9), np.float32)
-    hits[:, 0] = [1, 4, 1, 1, 1, 1]
-    predicted = found([0, 1, 2, 2, 3, 3])
-    colors = colors_of_hits(frame(predicted, hits=hits, instance=truth, **{"class": None}))
-    assert colors["truth"].tolist() == palette([0, 0, 0, 0, 1, 1])
-    assert colors["prediction"].tolist() == palette([3, 0, 2, 2, 1, 1])  # of two pieces the first colour to the larger
-
-
-def test_only_clusters_of_most_energy_are_in_colours(monkeypatch):
-    """More colours would be confetti; the heading counts those in grey. Where nobody said which there are is a dash."""
-    many = np.arange(80) // 2 - 10
-    event = made_event(np.random.default_rng(0), 3)
-    sums = np.bincount(many[many >= 0], weights=event["hits"][many >= 0, 0])
-    rank = np.argsort(np.argsort(-sums))
-    expected = palette([-1 if k < 0 else rank[k] if rank[k] < NUM_COLORED else None for k in many])
-    bare = {"instance": None, "class": None, "scene_name": ""}
-    alone = frame(found(many), **bare)
-    assert len(sums) == 30 and NUM_COLORED == 20 == len({*CLUSTER_COLORS} - {IN_NO_CLUSTER, FURTHER})
-    assert colors_of_hits(alone)["prediction"].tolist() == expected
-    # With 30 showers as well: those of most energy have theirs, and no other cluster has one.
-    shifted = np.roll(many, 1)
-    both = colors_of_hits(frame(found(shifted), instance=many, **{"class": None}))
-    assert both["truth"].tolist() == expected
-    told = {tuple(color) for color in both["prediction"].tolist()}
-    assert told <= {*CLUSTER_COLORS, IN_NO_CLUSTER, FURTHER} and FURTHER in told
-    texts = written(monkeypatch)
-    draw_event(alone)
-    assert texts[3:6] == ["20 clusters in colours", "10 further ones", "in no cluster"]
-    texts.clear()
-    draw_event(frame(**bare))
-    assert texts[0] == f"hits: - clusters, - of {event['hits'][:, 0].sum():.0f} GeV" and "in no cluster" not in texts
-    texts.clear()
-    draw_event(frame(), color_by="class")
-    assert texts[3:6] == list(CLASS_COLORS)
-    draw_event(frame(**{"class": None}), color_by="class")
-    assert "classes: -" in texts
 
 
 def test_hits_are_where_they_are(monkeypatch):
@@ -216,14 +101,6 @@ def test_an_event_in_both_endcaps_has_panels_of_each(draw):
     assert [name for name, _ in frame(hits=other).endcaps()] == ["z < 0"]
 
 
-def test_colours_are_told_apart():
-    """By CIELAB, in which 2.3 can just be seen: what has no colour of its own, from one another and from all others."""
-    assert color_distance(FURTHER, IN_NO_CLUSTER) > 40
-    for color in (FURTHER, IN_NO_CLUSTER):
-        assert min(color_distance(color, other) for other in (*CLUSTER_COLORS, BACKGROUND)) > 25
-    assert CLASS_COLORS["noise"] == IN_NO_CLUSTER
-
-
 def test_pictures_say_of_whose_data_the_network_was(monkeypatch):
     texts = written(monkeypatch)
     predicted = found(np.arange(80) // 20 - 1)
@@ -281,51 +158,3 @@ def test_an_event_without_hits(draw):
 def test_predictions_of_another_length():
     with pytest.raises(ValueError, match="predictions must be of 80 hits, got 3"):
         frame(found([0, 1, 2]))
-
-
-DRIVER = """
-import sys, cv2, numpy as np
-sys.path.insert(0, sys.argv[1])
-from pcperc.visualization.event_colors import CLUSTER_COLORS
-from pcperc.visualization.event_viewer import EventViewer
-from tests.visualization.test_event_display import found, frame
-
-def count(path):
-    image = cv2.imread(str(path))[:, :, ::-1].astype(int)
-    return int((np.abs(image - CLUSTER_COLORS[0]).max(axis=2) < 20).sum())
-
-frames = [frame(), frame(found(np.arange(80) // 20 - 1))]
-viewer = EventViewer(frames, screenshot_folder=sys.argv[2], color_by="cluster")
-first = viewer.screenshot()
-assert first.name == "event_0000_sim_test_event_1.png", first
-viewer.next()
-second = viewer.screenshot()
-assert count(second) > 1.5 * count(first) > 0, (count(first), count(second))
-viewer.toggle_predictions()
-third = viewer.screenshot(sys.argv[2] + "/third.png")
-assert count(third) == count(first)
-viewer.change_colors()
-assert viewer.color_by == "class"
-viewer.close()
-
-event = frame().hits
-both = np.concatenate([event, event * np.array([1, -1, 1, 1, 1, 1, 1, -1, 1], np.float32)])
-labels = {"hits": both, "instance": np.tile(frame().truth.instances, 2), "class": None}
-viewer = EventViewer([frame(**labels)], screenshot_folder=sys.argv[2], color_by="cluster", width=900, height=700)
-image = cv2.imread(str(viewer.screenshot(sys.argv[2] + "/both.png")))[:, :900, ::-1].astype(int)
-columns = np.flatnonzero((np.abs(image - CLUSTER_COLORS[0]).max(axis=2) < 20).any(axis=0))
-assert np.diff(columns).max() > 100, columns  # the shower of both endcaps is at two places
-viewer.close()
-print("driven")
-"""
-
-
-@needs_open3d
-@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="virtual display: xvfb-run is not installed")
-def test_window_under_a_virtual_display(tmp_path):
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
-    screen = ["xvfb-run", "-a", "-s", "-screen 0 1280x1024x24"]
-    arguments = [sys.executable, str(script), str(ROOT), str(tmp_path)]
-    done = subprocess.run(screen + arguments, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "driven" in done.stdout, done.stdout + done.stderr
