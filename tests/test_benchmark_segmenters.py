@@ -108,6 +108,7 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
     options = CompareOptions(
         seeds=(3,), epochs=2, finetune_epochs=1, population=2, generations=1, random=2, limits=(0.004, 0.00401),
         device="cpu", work_dir=work, configs=toy,
+        overrides={"test_dataloader.dataset.label_map": "spvnas"},  # what all runs see, also those of search.py
     )  # fmt: skip
     in_process.fails = "search_seed3"
     in_process.stopped = "spvcnn_seed3"  # by Ctrl-C

@@ -12,7 +12,9 @@ from pcperc.engine.messages import run_tool  # noqa: E402
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path, help="configs/spvnas/spvnas_supernet.py, say")
+    parser.add_argument(
+        "config", type=Path, help="configs/spvnas/spvnas_supernet.py, say; a CHECKPOINT alone brings its own"
+    )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", help="default: the newest finished one of the work dir, else it is trained"
     )
@@ -42,6 +44,10 @@ def main() -> None:
     from pcperc.search import SearchOptions, search
     from tools.train import simulate
 
+    if arguments["config"].suffix in (".pth", ".safetensors"):
+        if arguments["checkpoint"] is not None:
+            raise ValueError(f"CONFIG must be a .py file, got {arguments['config']}")
+        arguments |= {"config": None, "checkpoint": arguments["config"]}
     search(SearchOptions(**arguments), simulate=simulate)
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs of tools side by side, each in a process of its own on the least loaded device, after those that it needs."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -62,7 +64,7 @@ class JobQueue:
             ``failed``, one line for each job that did not come to its end.
         Raises:
             Whatever ``is_done`` raises before the first job begins; later that is a failure of its job. After anything
-            that stops it, such as Ctrl-C, no process is left.
+            that stops it, such as Ctrl-C, no process is left; on Linux none is after SIGKILL either.
         """
         waiting = [job for job in jobs if not job.is_done()]
         self._total, self._count = len(jobs), len(jobs) - len(waiting)
@@ -113,7 +115,14 @@ class JobQueue:
         path = self.logs / f"{job.name}.log"
         with open(path, "a") as log:
             print("$", *command, file=log, flush=True)
-            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+            process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                preexec_fn=_end_with_the_queue if _prctl else None,
+            )
         self._running.append(_Run(job, device, process, path, time.monotonic()))
         say(f"[{self._count}/{self._total}] {job.name}: begins{f' on {device}' if device else ''}, {path}")
 
@@ -164,6 +173,15 @@ class _Run:
     process: subprocess.Popen
     log: Path
     started: float
+
+
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # found here: little is safe after a fork
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_the_queue() -> None:
+    """Let the system end this process once the queue's is gone: its locks would be in the way of the next queue."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _last_line(path: Path) -> str:

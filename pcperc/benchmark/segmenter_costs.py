@@ -3,7 +3,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -44,6 +44,7 @@ class SplitCosts:
     cfg: Config
     split: str
     device: torch.device
+    _of_subnets: dict[Subnet, Cost] = field(default_factory=dict, init=False, compare=False)
 
     @cached_property
     def scans(self) -> list[PointTensor]:
@@ -68,9 +69,11 @@ class SplitCosts:
 
     def of_subnet(self, subnet: Subnet) -> Cost:
         """Return the costs of a subnet as a network of its own."""
-        classes, columns = self.cfg.model["backbone"]["num_classes"], self.scans[0].num_channels
-        with self.device:
-            return self.of(SPVCNN(columns, classes, **subnet.options))
+        if subnet not in self._of_subnets:  # several limits ask for the same ones, a pass over the split each
+            classes, columns = self.cfg.model["backbone"]["num_classes"], self.scans[0].num_channels
+            with self.device:
+                self._of_subnets[subnet] = self.of(SPVCNN(columns, classes, **subnet.options))
+        return self._of_subnets[subnet]
 
 
 def width_with_cost(target: float, cost_at: Callable[[float], float]) -> float:

@@ -90,9 +90,7 @@ class Search:
         return {**given, "population": self.options.population, "generations": self.options.generations}
 
     def _command(self) -> list[Any]:
-        words = ["tools/search.py", self.supernet.config, self.supernet.trained(), "--max-gmacs", self.max_gmacs]
+        words = ["tools/search.py", self.supernet.trained(), "--max-gmacs", self.max_gmacs]  # with its own config
         words += ["--work-dir", self.options.work_dir / self.name]
-        if "data_root" in self.options.overrides:
-            words += ["--data-root", self.options.overrides["data_root"]]
         words += [] if self.random else ["--resume"]
         return words + [word for key, value in self._settings.items() for word in (f"--{key}", value)]

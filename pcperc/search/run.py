@@ -27,9 +27,9 @@ from pcperc.search.state import COSTS, Member, SearchState
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What the command line says; see tools/README.md."""
+    """What the command line says; see tools/README.md. Without ``config`` the checkpoint's own is taken."""
 
-    config: Path
+    config: Path | None
     checkpoint: Path | None = None
     max_gmacs: float | None = None
     max_mparams: float | None = None
@@ -76,7 +76,10 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
     if options.random < 0 or (options.random and options.resume):
         raise ConfigError("search: --random must be 1 or more, and is no search that --resume could go on with")
     device = pick_device(options.device)
-    work_dir = options.work_dir or default_work_dir(options.config)
+    if options.config is None and options.checkpoint is None:
+        raise ConfigError("search: give a config, or a checkpoint, which brings its own")
+    own = options.checkpoint.parent if options.config is None else default_work_dir(options.config)
+    work_dir = options.work_dir or own
     path = options.checkpoint or finished_checkpoint(work_dir)
     if path is None:
         path = _train_super_network(options, work_dir, simulate)

@@ -2,6 +2,7 @@
 """A search at toy size: its limits, its files, and that a killed one ends as another."""
 
 import csv
+import importlib
 import json
 import os
 import signal
@@ -110,6 +111,30 @@ def test_front_picture_and_subnets(supernet, root, tmp_path, capsys):
         search(options)
     with pytest.raises(ConfigError, match="of a search with other settings, population: 5 here, 4 there"):
         search(replace(options, population=5, resume=True))
+
+
+def test_a_checkpoint_alone_brings_its_own_config(root, tmp_path, monkeypatch):
+    """That of a training with --cfg-options fits no file."""
+    config = write_spvnas(tmp_path / "supernet.py", root)
+    changed = {"model.data_preprocessor.voxel_size": 3.0, "train_cfg.max_epochs": 1}
+    checkpoint = train(TrainOptions(config, work_dir=tmp_path / "work", device="cpu", overrides=changed))
+    few = "--max-gmacs 1 --population 2 --generations 0 --scans 1 --calibration-scans 1 --device cpu"
+    tool = importlib.import_module("tools.search")
+    monkeypatch.setattr(sys, "argv", ["search.py", str(checkpoint), *few.split(), "--work-dir", str(tmp_path)])
+    tool.main()
+    rows = json.loads((tmp_path / "search/front.json").read_text())["front"]
+    _, cfg = load_model(tmp_path / "search/front" / f"{rows[0]['name']}.safetensors")
+    assert cfg.model.data_preprocessor.voxel_size == 3.0
+    monkeypatch.setattr(sys, "argv", ["search.py", str(checkpoint), str(checkpoint)])
+    with pytest.raises(ValueError, match=r"CONFIG must be a .py file, got .*work/epoch_1.pth"):
+        tool.main()
+    options = SearchOptions(None, checkpoint, max_gmacs=1.0, random=1, scans=1, calibration_scans=1, device="cpu")
+    monkeypatch.setattr("pcperc.search.run.score_random_subnets", lambda subnets, folder, **_: folder)
+    assert search(options) == checkpoint.parent / "search"  # beside the checkpoint
+    with pytest.raises(ConfigError, match="give a config, or a checkpoint, which brings its own"):
+        search(replace(options, checkpoint=None))
+    with pytest.raises(ConfigError, match="model.data_preprocessor.voxel_size: 2.0 here, 3.0 there"):
+        search(replace(options, config=config))
 
 
 def test_limits(supernet, tmp_path):
