@@ -21,8 +21,10 @@ from pcperc.benchmark.segmenter_frames import predict
 from pcperc.benchmark.segmenters import CompareOptions, compare_segmenters, compare_speed
 from pcperc.datasets import collate
 from pcperc.engine.config import ConfigError, load_config
+from pcperc.engine.data import spread
 from pcperc.engine.raw_files import raw_sample
 from pcperc.models.capture_model import capture_model
+from pcperc.models.spvnas import SearchSpace
 from pcperc.nn import fuse
 from pcperc.registry import MODELS
 from tests.engine.tiny_segmentation import write_spvcnn, write_spvnas
@@ -95,6 +97,24 @@ def test_costs_on_a_split_are_the_oracles(toy):
         found = costs.of_config(cfg, width=width)
         assert found.gmacs == pytest.approx(oracle_gmacs(width), rel=1e-12)
     assert costs.of_config(cfg).mparams == pytest.approx(21.723, abs=1e-3)
+    first = SplitCosts(load_config(toy["spvcnn"]), "sim_val", torch.device("cpu"), most=1)
+    macs = minkunet_macs(cells_of(20), in_channels=4, num_classes=19, width=0.5)
+    assert first.of_config(cfg, width=0.5).gmacs == pytest.approx(macs / 1e9, rel=1e-12)
+
+
+def test_scans_are_spread_over_a_split():
+    assert spread(5, 9) == [0, 1, 2, 3, 4] and spread(7, 3) == [0, 3, 6] and spread(3, 1) == [0]
+    twenty = spread(11 * 20, 20)
+    assert len(set(twenty)) == 20 and {index // 20 for index in twenty} == set(range(11))  # of all sequences
+
+
+def test_a_subnet_is_counted_once(toy, monkeypatch):
+    space = SearchSpace((16,) + (32,) * 8, (16,) * 9)
+    costs, counted = SplitCosts(load_config(toy["spvcnn"]), "sim_val", torch.device("cpu")), []
+    of = SplitCosts.of
+    monkeypatch.setattr(SplitCosts, "of", lambda self, net: counted.append(net) or of(self, net))
+    found = [costs.of_subnet(subnet) for subnet in (space.smallest(), space.largest(), space.smallest())]
+    assert len(counted) == 2 and found[0] == found[2] != found[1]
 
 
 @pytest.fixture
@@ -109,6 +129,7 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
         seeds=(3,), epochs=2, finetune_epochs=1, population=2, generations=1, random=2, limits=(0.004, 0.00401),
         device="cpu", work_dir=work, configs=toy,
         overrides={"test_dataloader.dataset.label_map": "spvnas"},  # what all runs see, also those of search.py
+        amp=True,
     )  # fmt: skip
     in_process.fails = "search_seed3"
     in_process.stopped = "spvcnn_seed3"  # by Ctrl-C
@@ -124,6 +145,14 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
     assert "subnet_seed3: FAILED, needs search_seed3" in printed and "NOT REACHED" not in printed
     before = json.loads((work / segmenters.RESULTS_NAME).read_text())
     assert {row["network"] for row in before["rows"]} == {"minkunet", "spvcnn", "scaled", "random"}
+    ran = [" ".join(map(str, command)) for command in in_process.commands]
+    searches = {
+        name: command
+        for name in ("limits", "random")
+        for command in ran
+        if f"{name}_seed3 " in f"{command} " and "search.py" in command
+    }
+    assert "--amp" in searches["limits"] and "--amp" not in searches["random"]  # beside test.py's scores
     tested = [command for command in in_process.commands if "tools/test.py" in command]
     assert sum("limits_seed3" in str(command) for command in tested) == 1  # both limits choose one subnet
     in_process.commands.clear()
@@ -142,6 +171,10 @@ def test_whole_comparison_at_toy_size_and_again(toy, tmp_path, in_process, monke
     # What was made otherwise is not taken for it.
     for change, message in (
         ({"epochs": 3}, r"supernet_seed3/epoch_1.pth: was trained otherwise, train_cfg.max_epochs: 2 here, 1 there"),
+        (
+            {"amp": False},
+            r"supernet_seed3/epoch_1.pth: was trained otherwise, optim_wrapper.amp: 'absent' here, True there",
+        ),
         (
             {"population": 3},
             r"front.json: is of other settings, population: 3 here, 2 there; choose another --work-dir",

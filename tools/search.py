@@ -28,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
         "--calibration-scans", type=int, default=8, help="of the training split, for batch norms, default %(default)s"
     )
     parser.add_argument("--split", help="of --scans; default: the one that the config tests on")
+    parser.add_argument("--amp", action="store_true", help="score in half precision, as of train.py")
     parser.add_argument(
         "--random", type=int, default=0, metavar="N", help="no search: score N subnets drawn at the first limit"
     )

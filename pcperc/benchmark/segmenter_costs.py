@@ -13,7 +13,7 @@ from torch import nn
 from pcperc.benchmark.macs import count_macs, count_parameters
 from pcperc.datasets import collate
 from pcperc.engine.config import ConfigError
-from pcperc.engine.data import build_test_dataset
+from pcperc.engine.data import build_test_dataset, spread
 from pcperc.models import SPVCNN
 from pcperc.models.spvnas import Subnet
 from pcperc.registry import MODELS
@@ -33,17 +33,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class SplitCosts:
-    """Costs on all scans of one split, from their kernel maps, which all networks share.
+    """Costs on the scans of one split, from their kernel maps, which all networks share.
 
     Args:
         cfg: of a segmentor; its preprocessor reads the scans.
         split: of its data set.
         device: where the scans stay and the networks run.
+        most: so many scans, spread over the split as tools/search.py spreads its own; None is all.
     """
 
     cfg: Config
     split: str
     device: torch.device
+    most: int | None = None
     _of_subnets: dict[Subnet, Cost] = field(default_factory=dict, init=False, compare=False)
 
     @cached_property
@@ -51,7 +53,8 @@ class SplitCosts:
         """What a network reads of each scan."""
         dataset = build_test_dataset(Config(copy.deepcopy(dict(self.cfg.items()))), self.split)
         preprocessor = MODELS.build(self.cfg.model["data_preprocessor"]).to(self.device)
-        batches = (preprocessor(collate([dataset[index]]), False) for index in range(len(dataset)))
+        indices = spread(len(dataset), len(dataset) if self.most is None else self.most)
+        batches = (preprocessor(collate([dataset[index]]), False) for index in indices)
         return [batch["inputs"]["prepared"].points for batch in batches]
 
     def of(self, net: nn.Module) -> Cost:

@@ -85,12 +85,15 @@ class Search:
     @property
     def _settings(self) -> dict[str, Any]:
         given = {"split": self.split, "scans": self.scans, "seed": self.supernet.seed}
-        if self.random:
-            return {**given, "random": self.random}
-        return {**given, "population": self.options.population, "generations": self.options.generations}
+        if self.random:  # scored as tools/test.py scores the searched one, which is compared with them
+            return {**given, "random": self.random, "amp": False}
+        options = self.options
+        return {**given, "population": options.population, "generations": options.generations, "amp": options.amp}
 
     def _command(self) -> list[Any]:
         words = ["tools/search.py", self.supernet.trained(), "--max-gmacs", self.max_gmacs]  # with its own config
         words += ["--work-dir", self.options.work_dir / self.name]
         words += [] if self.random else ["--resume"]
-        return words + [word for key, value in self._settings.items() for word in (f"--{key}", value)]
+        settings = self._settings
+        words += ["--amp"] if settings.pop("amp") else []
+        return words + [word for key, value in settings.items() for word in (f"--{key}", value)]

@@ -29,11 +29,12 @@ from pcperc.files import only_writer, write_text
 RESULTS_NAME = "comparison.json"
 TEST = Test(("semantickitti",))
 SHARE = 0.2  # of MinkUNet's multiply-adds, for the searched network
+SEARCH_SCANS = 20  # that each subnet of a search is scored on, from all sequences of the split
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What is counted before anything is trained, all on whole splits."""
+    """What is counted before anything is trained."""
 
     scored: SplitCosts
     minkunet: Cost
@@ -121,7 +122,8 @@ def count_costs(options: CompareOptions, device: torch.device, simulate: Callabl
     if split == options.search_split:
         raise ConfigError(f"compare: --search-split must not be {split}, on which all networks are scored")
     say(f"counting multiply-adds on {split} and {options.search_split}")
-    scored, searched = (SplitCosts(cfgs["spvcnn"], name, device) for name in (split, options.search_split))
+    scored = SplitCosts(cfgs["spvcnn"], split, device)
+    searched = SplitCosts(cfgs["spvcnn"], options.search_split, device, most=SEARCH_SCANS)
     minkunet = scored.of_config(cfgs["minkunet"])
     limit = SHARE * minkunet.gmacs
     width = width_with_cost(limit, lambda width: scored.of_config(cfgs["minkunet"], width=width).gmacs)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 
@@ -152,6 +153,11 @@ def build_test_dataset(cfg: Config, split: str | None = None) -> Any:
     loaders = Config({key: cfg[key] for key in ("data_root", "data_version", "test_dataloader") if key in cfg})
     provide_data(loaders, simulate=None)
     return DATASETS.build(cfg.test_dataloader.dataset)
+
+
+def spread(length: int, count: int) -> list[int]:
+    """Return at most ``count`` of the indices of ``length`` samples, evenly from the first to the last."""
+    return [int(index) for index in np.linspace(0, length - 1, min(count, length)).round()]
 
 
 def _is_prepared(root: Path, version: str, splits: list[str], with_gt_database: bool) -> bool:

@@ -24,11 +24,11 @@ class SubnetCosts:
 
     Args:
         net: the super network; it is left as its largest subnet.
-        scans: what it reads; multiply-adds are the mean over them.
+        scans: what it reads, in batches of any size; multiply-adds are the mean over their items.
     """
 
     def __init__(self, net: SPVNAS, scans: Sequence[PointTensor]):
-        self._net, self._num_scans = net, len(scans)
+        self._net, self._num_scans = net, sum(batch.batch_size for batch in scans)
         self._known: dict[Subnet, tuple[int, int]] = {}
         net.set_subnet(net.largest())
         self._of_largest = sum((Counter(_macs_by_layer(net, scan)) for scan in scans), Counter())

@@ -5,12 +5,11 @@ import copy
 import hashlib
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 
 from pcperc.engine.config import ConfigError
-from pcperc.engine.data import build_test_dataset, is_simulated
+from pcperc.engine.data import build_test_dataset, is_simulated, spread
 from pcperc.engine.loading import LoadedCheckpoint, build_model
 from pcperc.models.spvnas import SPVNAS, Subnet
 from pcperc.search.costs import SubnetCosts, latency_ms
@@ -26,6 +25,7 @@ class LimitedSubnets:
         limits: name of a cost to its largest value; the first is what a front is drawn over.
         split: None is the one that the super network's config tests on.
         scans, calibration_scans: how many of the split are scored, and how many of the training split measure norms.
+        half: whether subnets are scored in half precision, float16 on a GPU and bfloat16 on a CPU.
     Raises:
         ConfigError: no super network, or limits that no subnet keeps.
     """
@@ -39,6 +39,7 @@ class LimitedSubnets:
         split: str | None,
         scans: int,
         calibration_scans: int,
+        half: bool = False,
     ):
         model = build_model(supernet, device)
         self.net = getattr(model, "backbone", None)
@@ -47,11 +48,11 @@ class LimitedSubnets:
         test_split, train_split = (
             supernet.cfg[loader]["dataset"]["split"] for loader in ("test_dataloader", "train_dataloader")
         )
-        self.supernet, self.limits = supernet, limits
+        self.supernet, self.limits, self.half = supernet, limits, half
         self.split, self.is_test_split = split or test_split, split in (None, test_split)
         self.simulated = "simulated data: " if supernet.simulated or is_simulated(supernet.cfg) else ""
         # What the results follow from, for files of results.
-        self.settings: dict[str, Any] = {"scans": scans, "calibration_scans": calibration_scans}
+        self.settings: dict[str, Any] = {"scans": scans, "calibration_scans": calibration_scans, "amp": half}
         self.settings |= {"limits": limits, "split": self.split}
         self.settings |= {"super_network": hashlib.sha256(supernet.path.read_bytes()).hexdigest()}
         num_classes = self.net.head_options["num_classes"]
@@ -80,13 +81,13 @@ class LimitedSubnets:
         return {"gmacs": self.costs.gmacs, "mparams": self.costs.mparams, "latency_ms": self.latency}[name](subnet)
 
     def scored(self, subnet: Subnet, generation: int) -> Member:
-        net = self.scores.calibrate(self.net.extract(subnet))
+        net = self.scores.calibrate(self.net.extract(subnet), half=self.half)
         latency = self.latency(subnet) if "latency_ms" in self.limits else None
         costs = (self.costs.gmacs(subnet), self.costs.mparams(subnet), latency)
-        return Member(subnet, generation, self.scores(net), *costs)
+        return Member(subnet, generation, self.scores(net, half=self.half), *costs)
 
     def latency(self, subnet: Subnet) -> float:
-        return latency_ms(self.net.extract(subnet), self.scores.points[0])
+        return latency_ms(self.net.extract(subnet), self.scores.first)
 
     def _smallest(self) -> str:
         smallest = self.net.smallest()
@@ -96,5 +97,4 @@ class LimitedSubnets:
 def _scans(supernet: LoadedCheckpoint, split: str, count: int) -> list[dict]:
     """Return at most ``count`` samples, spread evenly over a split, as they are tested."""
     dataset = build_test_dataset(Config(copy.deepcopy(dict(supernet.cfg.items()))), split)
-    indices = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    return [dataset[int(index)] for index in indices]
+    return [dataset[index] for index in spread(len(dataset), count)]

@@ -39,6 +39,7 @@ class SearchOptions:
     scans: int = 20
     calibration_scans: int = 8
     split: str | None = None
+    amp: bool = False
     random: int = 0  # subnets that are drawn and scored instead of a search
     work_dir: Path | None = None
     data_root: str | None = None
@@ -93,6 +94,7 @@ def search(options: SearchOptions, *, simulate: Callable[..., Any] | None = None
             split=options.split,
             scans=options.scans,
             calibration_scans=options.calibration_scans,
+            half=options.amp,
         )
         if options.random:
             try:

@@ -8,7 +8,7 @@ import torch
 from pcperc import nn as spnn
 from pcperc import ops
 from pcperc.benchmark.macs import count_macs
-from pcperc.datasets import SemanticKITTI
+from pcperc.datasets import SemanticKITTI, collate
 from pcperc.models import SPVCNN, VoxelPreprocessor
 from pcperc.models.spvnas import SPVNAS, SearchSpace
 from pcperc.search.costs import SubnetCosts, latency_ms
@@ -71,3 +71,60 @@ def test_a_score_is_the_miou_over_every_recorded_point(tmp_path):
     assert 0 < said.count(255) < 60
     expected = oracle.mean_of(oracle.iou_by_sets(truth, said, 19), "skip")
     assert found == pytest.approx(expected) and found > 0
+
+
+def samples_of(*sizes: int) -> list[dict]:
+    found = []
+    for seed, size in enumerate(sizes):
+        points = np.pad(scan_of(seed, size), ((0, 0), (0, 1)))
+        labels = np.random.default_rng(seed).integers(0, 5, size)
+        found.append({"sample_token": str(seed), "points": points, "point_labels": labels})
+    return found
+
+
+def test_scans_are_scored_several_at_once_as_one_by_one(device, monkeypatch):
+    torch.manual_seed(0)
+    samples, preprocessor = samples_of(60, 80, 0, 70, 90, 50), VoxelPreprocessor(2.0).to(device)
+    net = SPVNAS(4, 5, space=SearchSpace((16,) + (32, 48) * 4, (16,) * 9)).to(device)
+    subnet = net.smallest()
+    scores = SubnetScores(preprocessor, samples[:5], samples, 5)
+    assert [points.batch_size for points in scores.points] == [4, 2] and scores.first.batch_size == 1
+    assert [points.batch_size for points in scores.calibration] == [4, 1]
+    own = scores.calibrate(net.extract(subnet))
+    by_hand = net.extract(subnet)
+    spnn.recalibrate_batch_norm(
+        by_hand, [preprocessor(collate(part))["inputs"]["prepared"].points for part in (samples[:4], samples[4:5])]
+    )
+    for name, value in by_hand.state_dict().items():
+        torch.testing.assert_close(own.state_dict()[name], value, msg=name)
+    costs = SubnetCosts(net.eval(), scores.points).gmacs(subnet)
+    monkeypatch.setattr("pcperc.search.scores.SCANS_AT_ONCE", 1)
+    alone = SubnetScores(preprocessor, samples[:5], samples, 5)
+    assert [points.batch_size for points in alone.points] == [1] * 6 and len(alone.calibration) == 4
+    assert alone(own) == pytest.approx(scores(own)) and scores(own) > 0
+    assert SubnetCosts(net, alone.points).gmacs(subnet) == costs
+
+
+def test_half_precision_changes_a_score_a_little_and_no_weights(device):
+    torch.manual_seed(0)
+    samples, preprocessor = samples_of(300, 400), VoxelPreprocessor(2.0).to(device)
+    net = SPVNAS(4, 5, space=SearchSpace((16,) + (32, 48) * 4, (16,) * 9)).to(device)
+    scores, dtypes = SubnetScores(preprocessor, samples, samples, 5), []
+    whole = scores.calibrate(net.extract(net.smallest()))
+    own = net.extract(net.smallest())
+    own.classifier.register_forward_hook(lambda module, args, out: dtypes.append(out.feats.dtype))
+    half = scores.calibrate(own, half=True)
+    found = scores(half, half=True)
+    assert set(dtypes) == {torch.float16 if device.type == "cuda" else torch.bfloat16}
+    for name, value in whole.state_dict().items():
+        assert half.state_dict()[name].dtype == value.dtype
+        torch.testing.assert_close(half.state_dict()[name], value, rtol=0.1, atol=0.05, msg=name)
+    assert abs(found - scores(whole)) < 0.05
+
+
+def test_scans_without_a_class_are_refused():
+    samples = samples_of(20, 0)
+    for sample in samples:
+        sample["point_labels"][:] = 255
+    with pytest.raises(ValueError, match="search: none of 2 scans has a point with a class to be scored on"):
+        SubnetScores(VoxelPreprocessor(2.0), samples, samples, 5)

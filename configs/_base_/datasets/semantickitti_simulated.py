@@ -17,7 +17,7 @@ with read_base():
     )
 
 data_root = "data/simulated/semantickitti"
-simulation = dict(format="semantickitti", scenes=12, size="full", seed=0)
+simulation = dict(format="semantickitti", scenes=22, size="full", seed=0)  # of these 11 in sim_test, for searches
 
 train_dataloader.merge(dict(batch_size=4, num_workers=12))
 train_dataloader.dataset.merge(dict(root=data_root, split="sim_train"))
