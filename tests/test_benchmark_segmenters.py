@@ -280,6 +280,21 @@ def test_graphs_have_room_for_the_scan_and_are_timed_in_half(toy, monkeypatch):
     assert "SPVNAS (the same as a CUDA graph) over MinkUNet layer by layer: 1.00" in printed
 
 
+def test_what_frames_say_of_memory_held_while_they_were_timed(tmp_path, monkeypatch):
+    asked = []
+
+    def time_on(checkpoints, scan, points, device, runs):
+        asked.append("timed")
+        return [{"device": "cpu", "network": "SPVNAS", "mode": "plain", "median_ms": 1.0, "p5_ms": 1.0,
+                 "frames_per_s": 1.0, "ratio": 1.0, "ratio_to_plain": 1.0}]  # fmt: skip
+
+    monkeypatch.setattr(segmenter_frames, "_time_on", time_on)
+    monkeypatch.setattr(segmenter_frames, "environment", lambda device: asked.append("kept") or {})
+    scan_of(5).tofile(tmp_path / "scan.bin")
+    segmenter_frames.compare_frames({}, tmp_path / "scan.bin", [torch.device("cpu")], runs=1, work_dir=tmp_path)
+    assert asked == ["kept", "timed"]
+
+
 @pytest.mark.parametrize("in_graph", [False, pytest.param(True, marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("role", ["minkunet", "spvcnn"])
 def test_the_engine_predicts_what_plain_layers_do(toy, role, in_graph, device):

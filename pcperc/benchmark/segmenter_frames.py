@@ -51,8 +51,8 @@ def compare_frames(
         runs: timed rounds, on a CPU at most `CPU_RUNS`.
     """
     points = read_points(scan)
+    facts = {device.type: environment(device) for device in devices}  # before: on a CPU it keeps freed memory
     rows = [row for device in devices for row in _time_on(checkpoints, scan, points, device, runs)]
-    facts = {device.type: environment(device) for device in devices}
     found = {"environment": facts, "scan": str(scan), "num_points": len(points), "rows": rows}
     write_text(work_dir / FRAMES_NAME, json.dumps(found, indent=1))
     say(format_frames(found))
