@@ -19,4 +19,6 @@ with read_base():
     from .._base_.models.bevfusion_camera_map import model
     from .._base_.schedules.cyclic_20_epochs import default_hooks, optim_wrapper, param_scheduler, seed, train_cfg
 
+# As published, but for LiDAR alone, which has no such tables.
+optim_wrapper["paramwise_cfg"] = dict(custom_keys={"relative_position_bias_table": dict(decay_mult=0.0)})
 profiles = dict(demo="camera_map_demo.py")
