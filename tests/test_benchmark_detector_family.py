@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pcperc.benchmark import detectors, jobs
-from pcperc.benchmark.detector_options import CONFIGS, CompareOptions
+from pcperc.benchmark.detector_options import BOTH, CONFIGS, CompareOptions, check_options
+from pcperc.benchmark.detector_tracking import tracked_boxes
 from pcperc.benchmark.detectors import compare_detectors
 from pcperc.datasets import MAP_CLASSES
 from pcperc.engine.checkpoint import save_checkpoint, write_finished_marker
@@ -50,7 +51,7 @@ class Pretended:
 
     def test(self) -> None:
         checkpoint, folder = Path(self.words[1]), Path(self.option("--work-dir"))
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         name, seed = checkpoint.parent.name.rsplit("_seed", 1)
         nds = NDS.get(CONFIGS[name].stem, 0.3) + 0.01 * int(seed) - 0.2 * ("--blank-images" in self.words)
         if self.option("--eval") in (None, "nuscenes"):
@@ -66,7 +67,7 @@ class Pretended:
 
     def track(self) -> None:
         folder = Path(self.option("--work-dir"))
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         amota = 0.5 if any("results_nusc.json" in word for word in self.words) else 1.0
         found = {"amota": amota, "amotp": 0.5, "ids": 3.0, "label_metrics": {"amota": {"car": amota}}}
         (folder / "tracking_summary.json").write_text(json.dumps(found))
@@ -186,6 +187,43 @@ def test_parts_are_trained_with_the_stages_that_they_need(tmp_path):
     }
 
 
+def test_single_networks_are_trained_with_the_stages_that_they_need(tmp_path):
+    options = CompareOptions(("variants", "tracking"), (4,), work_dir=tmp_path, networks=("camera_only", "joint"))
+    networks = detectors._networks(options)
+    assert [name for name in networks if name in CONFIGS] == ["lidar_only", "camera_only", "joint"]
+    assert not networks["lidar_only"].trainings[4].tests and networks["joint"].trainings[4].tests == (BOTH,)
+    boxes = [run.boxes for run in tracked_boxes(options, [("joint", None)], {})]
+    assert boxes == []  # is none of those that are tracked
+    with pytest.raises(ConfigError, match="--networks must be of .*camera_only.* in these --parts, got 'camera_map'"):
+        check_options(replace(options, networks=["joint", "camera_map"]))
+
+
+def test_what_is_finished_is_written_at_once(tmp_path, pretended, monkeypatch):
+    """A machine that is taken away asks nobody: after each run the file has all that there is."""
+    root, work = write_tiny_root(tmp_path / "set", version="v1.0-sim"), tmp_path / "work"
+    overrides = {"data_root": str(root)}
+    options = CompareOptions(("maps", "tracking"), (0,), work_dir=work, overrides=overrides, device="cpu")
+    counts = []
+
+    def is_written(self, job):
+        path = work / detectors.RESULTS_NAME
+        found = json.loads(path.read_text()) if path.exists() else {"rows": [], "tracking": []}
+        counts.append((len(found["rows"]), len(found["tracking"])))
+        start(self, job)
+
+    start = jobs.JobQueue._start
+    monkeypatch.setattr(jobs.JobQueue, "_start", is_written)
+    found = compare_detectors(options, simulate=pytest.fail)
+    assert counts == sorted(counts) and len(set(counts)) > 8
+    assert (len(found["rows"]), len(found["tracking"])) == (6, 8)
+    # A test that was killed while the devkit wrote its file is made again.
+    summary = next(work.glob("fusion_seed0/*/metrics_summary.json"))
+    summary.write_text(summary.read_text()[:20])
+    pretended.clear()
+    assert len(compare_detectors(options, simulate=None)["rows"]) == 6
+    assert [command[1] for command in pretended][:1] == ["tools/test.py"]
+
+
 def test_several_first_stages_are_all_handed_over(tmp_path, monkeypatch):
     """One of them is in the comparison, the other has no name there."""
     cfg = load_config(CONFIGS["fusion"])
@@ -205,6 +243,6 @@ def test_several_first_stages_are_all_handed_over(tmp_path, monkeypatch):
     at = [index for index, word in enumerate(words) if word == "--load-from"]
     assert [words[index + 1] for index in at] == [
         str(tmp_path / "lidar_only_seed1/epoch_10.pth"),
-        str(tmp_path / "camera_map_simulated_seed1/epoch_12.pth"),
+        str(tmp_path / "camera_map_simulated_seed1/epoch_36.pth"),
     ]
     assert not networks["camera_map_simulated"].trainings[1].tests and networks["lidar_only"].trainings[1].tests

@@ -124,6 +124,7 @@ def test_options_out_of_range(tmp_path, change, message):
         ({"runs": 0}, "--runs must be 1 or more, got 0"),
         ({"jobs": 2}, "--jobs changes nothing beside --stages"),
         ({"seeds": [3]}, "--seeds changes nothing beside --stages"),
+        ({"networks": ["fusion"]}, "--networks changes nothing beside --stages"),
         ({"parts": ["maps"]}, "--parts changes nothing beside --stages"),
         ({"amp": True}, "--amp changes nothing beside --stages"),
         ({"overrides": {"model.x": 3}}, "--cfg-options changes nothing beside --stages"),

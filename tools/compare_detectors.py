@@ -17,6 +17,7 @@ def parse_arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), metavar="PART", help=f"{', '.join(PARTS)}; all")
+    parser.add_argument("--networks", nargs="+", default=(), metavar="NAME", help="of these parts only such; all")
     parser.add_argument(
         "--stages", action="store_true", help="only time predictions of the published sizes by stages, on GPU and CPU"
     )

@@ -52,8 +52,8 @@ PARTS: dict[str, dict[str, tuple[Test, ...]]] = {
 class CompareOptions:
     """What the command line says; see tools/README.md.
 
-    ``configs`` are of other data or sizes at the same names, without those of networks that are to be left out;
-    ``published`` are those that are timed.
+    ``networks`` are those of the parts that are wanted, none: all. ``configs`` are of other data or sizes at the same
+    names, without those of networks that are to be left out; ``published`` are those that are timed.
     """
 
     parts: Sequence[str] = tuple(PARTS)
@@ -66,6 +66,7 @@ class CompareOptions:
     work_dir: Path = Path("work_dirs/detectors")
     overrides: dict = field(default_factory=dict)
     device: str | None = None
+    networks: Sequence[str] = ()
     configs: dict[str, Path] = field(default_factory=lambda: dict(CONFIGS))
     published: Sequence[Path] = PUBLISHED
 
@@ -75,12 +76,13 @@ class CompareOptions:
         for part in self.parts:
             for name, tests in PARTS[part].items():
                 found.setdefault(name, {}).update(dict.fromkeys(tests))
-        return {name: tuple(found[name]) for name in self.configs if name in found}
+        wanted = self.networks or self.configs
+        return {name: tuple(found[name]) for name in self.configs if name in found and name in wanted}
 
 
 def check_options(options: CompareOptions) -> None:
     """Raise ConfigError where options are out of range, or change nothing."""
-    for name in ("parts", "seeds", "jobs", "amp", "overrides") if options.stages else ("input", "runs"):
+    for name in ("parts", "networks", "seeds", "jobs", "amp", "overrides") if options.stages else ("input", "runs"):
         value = getattr(options, name)
         if (tuple(value) if isinstance(value, list) else value) != getattr(CompareOptions(), name):
             flag = "cfg-options" if name == "overrides" else name
@@ -89,6 +91,10 @@ def check_options(options: CompareOptions) -> None:
     for part in options.parts:
         if part not in PARTS:
             raise ConfigError(f"compare: --parts must be of {', '.join(PARTS)}, got '{part}'")
+    there = [name for name in CONFIGS if any(name in PARTS[part] for part in options.parts)]
+    for name in options.networks:
+        if name not in there:
+            raise ConfigError(f"compare: --networks must be of {', '.join(there)} in these --parts, got '{name}'")
     for name in ("jobs", "runs"):
         if getattr(options, name) < 1:
             raise ConfigError(f"compare: --{name} must be 1 or more, got {getattr(options, name)}")

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ class Network:
     stages: tuple["Network", ...]  # whose weights it begins with
     trainings: dict[int, Training]
 
+    @cached_property
+    def parameters(self) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in MODELS.build(self.cfg.model).parameters())
+
 
 def compare_detectors(options: CompareOptions, *, simulate: Callable[..., Any]) -> dict:
     """Train, score and track what is not finished in the work dir; print the tables and the claims.
@@ -48,7 +54,8 @@ def compare_detectors(options: CompareOptions, *, simulate: Callable[..., Any]) 
     tracking are runs of tools, ``options.jobs`` side by side. The data set is made and prepared before them.
 
     Returns:
-        What is written to comparison.json in the work dir; where this is stopped, what is finished is written.
+        What is written to comparison.json in the work dir, after each run that ends: where this is stopped or killed,
+        what is finished is there.
     Raises:
         ConfigError: options out of range; something in the work dir was made with other options.
         ImportError: what scores tracks is not installed.
@@ -65,12 +72,14 @@ def compare_detectors(options: CompareOptions, *, simulate: Callable[..., Any]) 
         cfgs = {network.name: network.cfg for network in networks}
         tracked = list(tracked_boxes(options, trainings, cfgs)) if "tracking" in options.parts else []
         queue = JobQueue(devices_of_jobs(options.device, device), options.jobs, options.work_dir / "logs")
+        write = partial(_write_found, options, _facts(options, device, networks), networks, tracked, queue.seconds)
         try:
-            failed = queue.run(list(_jobs(trainings, tracked)))
+            failed = queue.run(list(_jobs(trainings, tracked)), after_each=write)
         except KeyboardInterrupt:
-            _report(options, device, networks, tracked, queue.seconds)
+            say(format_comparison(write()))
             raise
-        found = _report(options, device, networks, tracked, queue.seconds)
+        found = write()
+        say(format_comparison(found))
     require_none(failed)
     return found
 
@@ -128,29 +137,31 @@ def _jobs(trainings: Sequence[tuple[str, Training]], tracked: Sequence[Tracked])
         yield from training.jobs()
 
 
-def _report(
+def _facts(options: CompareOptions, device: torch.device, networks: Sequence[Network]) -> dict[str, Any]:
+    """What comparison.json says of this call and of the data, whatever is finished."""
+    facts = {"devices": devices_of_jobs(options.device, device), "cores": num_cores()}
+    found: dict[str, Any] = {"environment": environment(device) | facts, "options": asdict(options)}
+    return found | {"data": {network.cfg.data_root: network.cfg.get("simulation") for network in networks}}
+
+
+def _write_found(
     options: CompareOptions,
-    device: torch.device,
+    facts: dict[str, Any],
     networks: Sequence[Network],
     tracked: Sequence[Tracked],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """Write and print all that is finished; return it as plain values."""
-    facts = {"devices": devices_of_jobs(options.device, device), "cores": num_cores()}
-    found: dict[str, Any] = {"environment": environment(device) | facts, "options": asdict(options)}
-    found["data"] = {network.cfg.data_root: network.cfg.get("simulation") for network in networks}
+    """Write all that is finished to comparison.json; return it as plain values."""
+    found = dict(facts)
     found["rows"] = [row for network in networks for row in _rows(network, seconds)]
     found["tracking"] = [row for run in tracked if (row := run.row()) is not None]
     found["verdicts"] = verdicts(found["rows"], found["tracking"])
     write_text(options.work_dir / RESULTS_NAME, json.dumps(found, indent=1, default=str))
-    say(format_comparison(found))
     return found
 
 
 def _rows(network: Network, seconds: dict[str, float]) -> Iterator[dict[str, Any]]:
     """One row for each test of each training that is there; its times are of this call's runs, beside others."""
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in MODELS.build(network.cfg.model).parameters())
     for seed, training in network.trainings.items():
         for test in training.tests:
             scores = training.scores(test)
@@ -158,7 +169,7 @@ def _rows(network: Network, seconds: dict[str, float]) -> Iterator[dict[str, Any
                 continue
             row = {"network": network.name, "seed": seed, "blank_images": test.blank_images}
             row |= {"config": str(training.config), "checkpoint": str(training.checkpoint())}
-            row |= {"parameters": parameters, "iterations": training.iterations(), "scores": scores}
+            row |= {"parameters": network.parameters, "iterations": training.iterations(), "scores": scores}
             row["first_stages"] = {stage.name: stage.trainings[seed].iterations() for stage in network.stages}
             names = {"train_s": training.name, "test_s": training.test_name(test)}
             yield row | {key: seconds.get(name) for key, name in names.items()}

@@ -57,8 +57,11 @@ class JobQueue:
     seconds: dict[str, float] = field(default_factory=dict)  # name to how long it took, of those that ran
     _running: "list[_Run]" = field(default_factory=list)
 
-    def run(self, jobs: Sequence[Job]) -> dict[str, str]:
+    def run(self, jobs: Sequence[Job], *, after_each: Callable[[], None] = lambda: None) -> dict[str, str]:
         """Run all that is not done; an earlier one in the list goes first where several could.
+
+        Args:
+            after_each: called whenever a job was found to be done, so that what is finished can be written down.
 
         Returns:
             ``failed``, one line for each job that did not come to its end.
@@ -75,7 +78,8 @@ class JobQueue:
                 for job in self._ready(waiting):
                     waiting.remove(job)
                     self._start(job)
-                self._collect()
+                if self._collect():
+                    after_each()
                 if self._running:
                     time.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
@@ -126,7 +130,9 @@ class JobQueue:
         self._running.append(_Run(job, device, process, path, time.monotonic()))
         say(f"[{self._count}/{self._total}] {job.name}: begins{f' on {device}' if device else ''}, {path}")
 
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        """Take leave of runs that ended; return whether one of them is done."""
+        count = self._count
         for run in [run for run in self._running if run.process.poll() is not None]:
             self._running.remove(run)
             status, seconds = run.process.returncode, time.monotonic() - run.started
@@ -141,6 +147,7 @@ class JobQueue:
                 say(f"[{self._count}/{self._total}] {run.job.name}: finished in {seconds:.0f} s")
             else:
                 self._fail(run.job, f"ended with status {status}, {_last_line(run.log)} ({run.log})")
+        return self._count > count
 
     def _fail(self, job: Job, reason: str) -> None:
         self.failed[job.name] = reason

@@ -77,7 +77,13 @@ class Test:
 
 
 def newer_json(path: Path, source: Path) -> Any | None:
-    """Return what a JSON file holds, or None where there is none that was written after ``source``."""
+    """Return what a JSON file holds, or None where there is no whole one that was written after ``source``.
+
+    The devkit writes its files in place: one may be there half, while its test runs or since that was killed.
+    """
     if not path.is_file() or path.stat().st_mtime < source.stat().st_mtime:
         return None
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
