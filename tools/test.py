@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         nargs="*",
         metavar="DEG",
-        help="detection: also mirror images, each turned by +-DEG too, and merge the boxes",
+        help="BEVFusion: also mirror images, each turned by +-DEG too; boxes and maps are merged",
     )
     parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16 (by autocast)")
     parser.add_argument(

@@ -24,7 +24,7 @@ from pcperc.engine.recipe import default_work_dir
 from pcperc.engine.runner import Runner, RunRecord
 from pcperc.engine.score_files import facts_of_test, scores_folder, scores_say
 from pcperc.engine.summaries import Scored, print_summary
-from pcperc.evaluation import MapMetric, NuScenesMetric, SegmentationMetric
+from pcperc.evaluation import NuScenesMetric, SegmentationMetric
 from pcperc.files import only_writer
 from pcperc.models import RoomPreprocessor, ShapePreprocessor
 from pcperc.models.capture_model import capture_model
@@ -147,10 +147,8 @@ def test_config(opened: LoadedCheckpoint, options: TestOptions, work_dir: Path) 
     elif options.votes:
         cfg.model["votes"] = {"type": "Votes", "rotations": options.votes}
     if options.tta is not None:
-        if "object" not in cfg.model.get("heads", {}):
-            raise ConfigError(f"{opened.path}: --tta is for detectors, its model has no head 'object'")
-        if all(issubclass(_metric_class(evaluator), MapMetric) for evaluator in evaluators):
-            raise ConfigError(f"{opened.path}: --tta merges boxes, and --eval map scores none")
+        if not {"object", "map"} & set(cfg.model.get("heads", {})):
+            raise ConfigError(f"{opened.path}: --tta is for BEVFusion, its model has no head 'object' or 'map'")
         turns = tuple(sign * angle for angle in options.tta for sign in (1, -1))
         cfg.model["votes"] = {"type": "DetectionVotes", "turns_deg": turns}
     return cfg

@@ -15,6 +15,7 @@ from pcperc.engine.inference import InferOptions, infer
 from pcperc.engine.testing import TestOptions, test
 from pcperc.engine.training import TrainOptions, train
 from pcperc.engine.visualizing import VisualizeOptions, visualize
+from pcperc.models.bevfusion.detection_votes import DetectionVotes
 from tests.engine.helpers import read_losses
 from tests.nuscenes_root import sweep_points, write_tiny_root
 
@@ -56,9 +57,17 @@ def test_both_evaluations_and_each_alone(trained, root, tmp_path, capsys):
         test(options(trained, root, tmp_path, evaluation="lidarseg"))
 
 
+def test_views_vote_on_a_map_alone(trained, root, tmp_path, monkeypatch):
+    merged = []
+    merge = DetectionVotes.merge_maps
+    monkeypatch.setattr(
+        DetectionVotes, "merge_maps", lambda self, views: merged.append(len(views)) or merge(self, views)
+    )
+    assert "map/mIoU" in test(options(trained, root, tmp_path, evaluation="map", tta=(10.0,)))
+    assert merged and set(merged) == {12}
+
+
 def test_options_that_would_change_nothing(trained, root, tmp_path):
-    with pytest.raises(ConfigError, match="--tta merges boxes, and --eval map scores none"):
-        test(options(trained, root, tmp_path, evaluation="map", tta=()))
     with pytest.raises(ConfigError, match="--blank-images is for models with cameras, its model looks at none"):
         test(options(trained, root, tmp_path, blank_images=True))
 

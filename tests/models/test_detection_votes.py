@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pcperc.geometry import Detections
+from pcperc.geometry import BEVGrid, Detections, MapPrediction
 from pcperc.models.bevfusion.detection_votes import DetectionVotes
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.view_transform import LSSTransform
@@ -120,6 +120,48 @@ def test_the_whole_network_with_votes(modalities):
             results += model(**model.data_preprocessor(batch, False), mode="predict")
     assert len(results[0]) > 3
     torch.testing.assert_close(results[0].scores, results[1].scores, rtol=1e-4, atol=1e-5)
+
+
+class Ground(nn.Module):
+    """Stands for a network that sees a map: how far each place of the scene is from a line, in the view's frame."""
+
+    grid = BEVGrid((-10.0, 10.0, 0.5), (-6.0, 6.0, 0.5))
+
+    def forward(self, given):
+        return given["lidar_aug"] if isinstance(given, dict) else given
+
+    def predict(self, lidar_aug):
+        places = torch.from_numpy(self.grid.centres()).double()
+        places = torch.cat([places, torch.zeros_like(places[..., :1]), torch.ones_like(places[..., :1])], -1)
+        recorded = [places @ torch.linalg.inv(matrix.double()).T for matrix in lidar_aug]
+        return [MapPrediction(self.of(places).float(), self.grid) for places in recorded]
+
+    @staticmethod
+    def of(places):
+        x, y = places[..., 0], places[..., 1]
+        return torch.stack([0.5 + 0.02 * x + 0.03 * y, 0.4 - 0.03 * x, (x > 2.1).double()])
+
+
+@pytest.mark.parametrize("turns", [(), (17.0, -17.0)])
+def test_every_view_of_a_map_is_undone(turns):
+    """Mirrored views agree in every cell; a turned one reads planes, but for the half cell along its map's edge."""
+    parts = {"encoders": {"lidar": Ground()}, "decoder": nn.Identity(), "heads": {"map": Ground()}}
+    lidar_aug = torch.stack([torch.eye(4), torch.diag(torch.tensor([1.0, -1, 1, 1]))])
+    model = BEVFusion(**parts, votes=DetectionVotes(turns_deg=turns))
+    found = model({"lidar_aug": lidar_aug}, mode="predict")
+    expected = BEVFusion(**parts)({"lidar_aug": lidar_aug}, mode="predict")
+    planes, near = (slice(2), 0.005) if turns else (slice(None), 2e-5)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.probabilities[planes], other.probabilities[planes], rtol=0, atol=near)
+
+
+def test_maps_of_views_are_averaged():
+    """Of a mirrored view a cell takes the value of the mirrored cell; the four are averaged."""
+    votes, grid = DetectionVotes(), Ground.grid
+    views = [torch.rand(2, *grid.shape) for _ in range(4)]
+    found = votes.merge_maps([MapPrediction(view, grid) for view in views])
+    wanted = (views[0] + views[1].flip(1) + views[2].flip(2) + views[3].flip(1, 2)) / 4
+    torch.testing.assert_close(found.probabilities, wanted, rtol=0, atol=1e-5)
 
 
 def test_threshold_is_checked():

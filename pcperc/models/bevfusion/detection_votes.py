@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test-time augmentation of a detector: the scene is shown mirrored and turned, the boxes of all views are merged."""
+"""Test-time augmentation: the scene is shown mirrored and turned, the boxes and the maps of all views are merged."""
 
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcperc import ops
-from pcperc.geometry import Detections, rotation_z
+from pcperc.geometry import Detections, MapPrediction, rotation_z
 from pcperc.registry import MODELS
 
 
@@ -23,6 +25,9 @@ class DetectionVotes:
     by more than ``iou_threshold``, position, size, velocity and heading become the mean of its group weighted by the
     scores, and its score the mean over all views of the best score that each gives to the group (0 where it gives
     none). A box of the group that heads the other way counts with its heading turned round.
+
+    Of maps, each cell has the mean of the probabilities that all views give its place, read bilinearly; views whose map
+    does not reach there are left out.
 
     Args:
         flips: also mirrored in x, in y and in both.
@@ -73,6 +78,20 @@ class DetectionVotes:
             parts.append(Detections(merged, score, label.expand(len(score))))
         result = Detections(*(torch.cat([getattr(part, key) for part in parts]) for key in _PARTS))
         return result.filter(result.scores.argsort(descending=True, stable=True))
+
+    def merge_maps(self, views: Sequence[MapPrediction]) -> MapPrediction:
+        """Merge the maps of one sample in all views, of one grid, in the order of `matrices`; in the first's frame."""
+        grid, first = views[0].grid, views[0].probabilities
+        centres = torch.from_numpy(np.pad(grid.centres(), ((0, 0), (0, 0), (0, 2))))  # (X, Y, 4), z = 0
+        centres[..., 3] = 1
+        total, weight = first.clone(), torch.ones_like(first[:1])
+        for matrix, view in zip(self.matrices()[1:], views[1:], strict=True):
+            index = grid.to_index((centres @ matrix.T)[..., :2].numpy())
+            places = torch.from_numpy((2 * index + 1) / np.array(grid.shape) - 1).flip(-1)  # torch's: last axis first
+            values = torch.cat([view.probabilities, torch.ones_like(first[:1])])[None]
+            read = F.grid_sample(values, places[None].to(first), align_corners=False)[0]
+            total, weight = total + read[:-1], weight + read[-1:]
+        return MapPrediction((total / weight).clamp(0, 1), grid)
 
     def _merge_class(self, boxes: Tensor, scores: Tensor, source: Tensor, num_views: int) -> tuple[Tensor, Tensor]:
         leaders = ops.nms_bev(boxes, scores, iou_threshold=self.iou_threshold)

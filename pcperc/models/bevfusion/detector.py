@@ -14,6 +14,7 @@ from pcperc.registry import MODELS
 
 # The fuser's weights depend on this order.
 MODALITIES = ("camera", "lidar")
+VOTED = ("object", "map")  # heads whose results test-time augmentation merges
 
 
 @MODELS.register_module()
@@ -28,7 +29,7 @@ class BEVFusion(BaseModel):
             ``predict(output)``.
         fuser: list of maps, camera first, to one map; needed with two encoders.
         data_preprocessor: see BEVFusionPreprocessor.
-        votes: test-time augmentation of the head "object"; None shows each scene once, as it is.
+        votes: test-time augmentation of the heads "object" and "map"; None shows each scene once, as it is.
     Raises:
         ValueError: an unknown modality, no encoder or no head, two encoders without a fuser.
     """
@@ -111,8 +112,10 @@ class BEVFusion(BaseModel):
         results = {task: self.heads[task].predict(output) for task, output in outputs.items()}
         if "object" in results:
             results["object"] = self._recorded(results["object"], inputs)
-            if self.votes is not None:
-                results["object"] = self._merged_views(results["object"], inputs)
+        if self.votes is not None:
+            results |= self._merged_views(
+                {task: results[task] for task in ("object", "map") if task in results}, inputs
+            )
         if len(results) == 1:
             return next(iter(results.values()))
         return [dict(zip(results, sample, strict=True)) for sample in zip(*results.values(), strict=True)]
@@ -124,13 +127,15 @@ class BEVFusion(BaseModel):
             return found
         return [to_recorded_frame(one, lidar_aug) for one, lidar_aug in zip(found, inputs["lidar_aug"], strict=True)]
 
-    def _merged_views(self, found: list[Detections], inputs: dict) -> list[Detections]:
-        """Merge detections with those of the other views that ``votes`` shows."""
-        views = [found]
+    def _merged_views(self, found: dict[str, list], inputs: dict) -> dict[str, list]:
+        """Merge the results of each task with those of the other views that ``votes`` shows."""
+        views = {task: [results] for task, results in found.items()}
         for moved in self.votes.moved(inputs, self.data_preprocessor):
-            output = self._outputs(moved, ("object",))["object"]
-            views.append(self._recorded(self.heads["object"].predict(output), moved))
-        return [self.votes.merge(sample) for sample in zip(*views, strict=True)]
+            for task, output in self._outputs(moved, tuple(found)).items():
+                results = self.heads[task].predict(output)
+                views[task].append(self._recorded(results, moved) if task == "object" else results)
+        merge = {"object": self.votes.merge, "map": self.votes.merge_maps}
+        return {task: [merge[task](sample) for sample in zip(*own, strict=True)] for task, own in views.items()}
 
 
 def to_recorded_frame(detections: Detections, lidar_aug: Tensor) -> Detections:
