@@ -2,6 +2,8 @@
 """Read a config; turn a config into plain data for a checkpoint and compare two of them."""
 
 import difflib
+import linecache
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,7 +49,7 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
     except ConfigError:
         raise
     except Exception as error:  # a config is code: anything can happen in it
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}{_place_and_nearest(error)}") from error
     check_top_keys(cfg, path)
     check_loaders(cfg, path)
     check_arguments(cfg._cfg_dict, where=str(path))
@@ -124,6 +126,28 @@ def _untupled(value: Any) -> Any:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _place_and_nearest(error: Exception) -> str:
+    """Return the line of a config that raised, and the name that it may have meant, as far as they can be told."""
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    of_modules = [(frame, line) for frame, line in frames if frame.f_code.co_name == "<module>"]
+    said = ""
+    if of_modules:
+        frame, line = of_modules[-1]
+        text = linecache.getline(frame.f_code.co_filename, line).strip()
+        said = f"; line {line} of {frame.f_code.co_filename}: {text}" if text else ""
+    known: list[str] = []
+    if isinstance(error, NameError) and of_modules:
+        known = list(of_modules[-1][0].f_globals)
+    elif isinstance(error, AttributeError) and error.obj is not None:
+        known = [*dir(error.obj), *(dict.keys(error.obj) if isinstance(error.obj, dict) else ())]
+    elif isinstance(error, KeyError):  # of the dict that was asked, whose method is the innermost frame
+        asked = frames[-1][0].f_locals.get("self")
+        known = list(dict.keys(asked)) if isinstance(asked, dict) else []
+    wanted = getattr(error, "name", None) or (error.args[0] if error.args else "")
+    near = difflib.get_close_matches(str(wanted), [str(name) for name in known], n=1)
+    return f"{said}; did you mean '{near[0]}'?" if near else said
 
 
 def _similar_files(path: Path) -> str:

@@ -71,6 +71,11 @@ def test_a_checkpoint_of_unknown_origin(convert, tmp_path):
     for names_of_none, told in ((["teacher.d"], "teacher.d"), ([], "a file without names")):
         with pytest.raises(ValueError, match=known + f"none of them knows {told}$"):
             find_origin(names_of_none)
+    misspelt = ["img_bckbone.a", "pts_midle_encoder.b"]
+    with pytest.raises(
+        ValueError, match=known + "the nearest is mmdet3d, which does not know img_bckbone.a, pts_midle"
+    ):
+        find_origin(misspelt)
     file = tmp_path / "strange.pth"
     torch.save({name: torch.zeros(1) for name in names}, file)
     status, said = convert(ROOT / LIDAR, file)

@@ -56,6 +56,10 @@ def test_toy_config_is_fine():
         ("train_dataloader = [1]", "train_dataloader must be a dict, got [1]"),
         ("model = dict(", "SyntaxError"),
         ("model = 1 / 0", "ZeroDivisionError: division by zero"),
+        (
+            "model = dict(width=3)\nmodle['width'] = 2",
+            "name 'modle' is not defined; line {last} of {path}: modle['width'] = 2; did you mean 'model'?",
+        ),
         ("with read_base():\n    from .nowhere import model", "nowhere.py not found"),
     ],
 )
@@ -63,9 +67,29 @@ def test_mistakes(tmp_path, text, message):
     import pcperc.engine.hooks  # noqa: F401  (registers the hook that a case names)
 
     path = write(tmp_path, text)
+    message = message.format(last=len(path.read_text().splitlines()), path=path)
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         load_config(path)
     assert str(error.value).startswith(str(path)), "the file is named first"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("model['haed']['width'] = 2", "KeyError: 'haed'; line 5 of {path}: {line}; did you mean 'head'?"),
+        ("model.mrge(dict(width=2))", "no attribute 'mrge'; line 5 of {path}: {line}; did you mean 'merge'?"),
+        ("modle['width'] = 2", "name 'modle' is not defined; line 5 of {path}: {line}; did you mean 'model'?"),
+        ("x = [1][2]", "IndexError: list index out of range; line 5 of {path}: {line}"),
+    ],
+)
+def test_a_mistake_in_code_behind_a_base_names_line_and_nearest(tmp_path, line, message):
+    (tmp_path / "base.py").write_text("model = dict(head=dict(width=3))\n")
+    path = tmp_path / "cfg.py"
+    path.write_text(
+        f"from mmengine.config import read_base\n\nwith read_base():\n    from .base import model\n{line}\n"
+    )
+    with pytest.raises(ConfigError, match=re.escape(message.format(path=path, line=line)) + "$"):
+        load_config(path)
 
 
 def test_misspelt_import_names_the_nearest(tmp_path):
