@@ -113,9 +113,7 @@ class BEVFusion(BaseModel):
         if "object" in results:
             results["object"] = self._recorded(results["object"], inputs)
         if self.votes is not None:
-            results |= self._merged_views(
-                {task: results[task] for task in ("object", "map") if task in results}, inputs
-            )
+            results |= self._merged_views({task: results[task] for task in VOTED if task in results}, inputs)
         if len(results) == 1:
             return next(iter(results.values()))
         return [dict(zip(results, sample, strict=True)) for sample in zip(*results.values(), strict=True)]
