@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a detector as one file that runs without the code that trained it. Options are explained in tools/README.md."""
+"""Write a BEVFusion as one file that runs without the code that trained it. Options: see tools/README.md."""
 
 import argparse
 import sys

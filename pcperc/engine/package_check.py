@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 YAW = 6  # column of a box
+CELLS = 0.99  # of a map; the rest may lie where a probability is steep
 FAR = 1e6  # in place of infinity, for the assignment
 
 
@@ -19,21 +20,23 @@ class Tolerance(NamedTuple):
         scores: the largest difference by rank.
         boxes: difference in metres, radians and metres a second that ``share`` of the boxes must keep to.
         ties: scores that are as near to each other may change places; infinite: rank says nothing.
+        cells: difference of the probabilities of a map that `CELLS` of them must keep to.
     """
 
     scores: float
     boxes: float
     share: float
     ties: float
+    cells: float
 
 
 # In float32 a score of 1 and a place 54 m away have five digits after the point; of the shipped weights 3e-7 and 2e-5
 # was seen. In half precision the order of operations decides which of many like cells are looked at, so that a few
 # boxes are others; of half of them up to 0.0024 (float16, exported) and 0.08 (bfloat16, compiled) was seen.
 TOLERANCES = {
-    "float32": Tolerance(scores=1e-5, boxes=1e-3, share=1.0, ties=2e-5),
-    "float16": Tolerance(scores=0.02, boxes=0.1, share=0.5, ties=math.inf),
-    "bfloat16": Tolerance(scores=0.05, boxes=0.5, share=0.5, ties=math.inf),
+    "float32": Tolerance(scores=1e-5, boxes=1e-3, share=1.0, ties=2e-5, cells=1e-4),
+    "float16": Tolerance(scores=0.02, boxes=0.1, share=0.5, ties=math.inf, cells=0.02),
+    "bfloat16": Tolerance(scores=0.05, boxes=0.5, share=0.5, ties=math.inf, cells=0.05),
 }
 
 
@@ -76,6 +79,25 @@ def check_agreement(found: dict[str, Tensor], wanted: dict[str, Tensor], precisi
             f"its {which} must be within {tolerance.boxes:g} (m, rad, m/s) of the model's ({precision}), got {got}"
         )
     return Agreement(count, scores, boxes)
+
+
+def check_map_agreement(found: Tensor, wanted: Tensor, precision: str) -> float:
+    """Compare the maps (C, X, Y) that a package and its model give for one sample.
+
+    Returns:
+        The difference that `CELLS` of the probabilities keep to.
+    Raises:
+        RuntimeError: they differ by more than the precision's ``cells``, or in shape; expected and got are named.
+    """
+    if found.shape != wanted.shape:
+        raise RuntimeError(f"its map must be {tuple(wanted.shape)}, got {tuple(found.shape)}")
+    apart = (found.double() - wanted.double()).abs().nan_to_num(nan=math.inf).flatten().sort().values
+    most, allowed = apart[math.ceil(CELLS * len(apart)) - 1].item(), TOLERANCES[precision].cells
+    if most > allowed:
+        raise RuntimeError(
+            f"{CELLS:.0%} of its map must be within {allowed:g} of the model's ({precision}), got {most:.2g}"
+        )
+    return most
 
 
 def box_differences(found: dict[str, Tensor], wanted: dict[str, Tensor], *, ties: float) -> Tensor:

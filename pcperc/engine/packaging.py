@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector as one file that runs without the code that trained it: a graph of torch.export, or machine code.
+"""A BEVFusion as one file that runs without the code that trained it: a graph of torch.export, or machine code.
 
 What runs it imports torch and loads the library of operators, nothing else (docs/deploy.md).
 """
@@ -20,7 +20,7 @@ from pcperc.engine.distributed import pick_device
 from pcperc.engine.file_samples import classes_of
 from pcperc.engine.loading import PRECISIONS, build_model, open_checkpoint
 from pcperc.engine.messages import say
-from pcperc.engine.package_check import check_agreement
+from pcperc.engine.package_check import CELLS, check_agreement, check_map_agreement
 from pcperc.files import write_text, written_whole
 from pcperc.models.bevfusion import BEVFusion, SparseEncoder
 from pcperc.models.bevfusion.program import DetectorProgram
@@ -51,9 +51,9 @@ def package_model(options: PackageOptions) -> Path:
     Returns:
         ``options.out``.
     Raises:
-        ConfigError: the model is no BEVFusion detector, or has nothing to fuse; another format or precision, or a
-            suffix other than .pt2.
-        RuntimeError: the program gives other scores or boxes than the model (`TOLERANCES`); nothing is written.
+        ConfigError: the model is no BEVFusion of boxes or maps, or has nothing to fuse; another format or precision,
+            or a suffix other than .pt2.
+        RuntimeError: the program gives other scores, boxes or maps than the model (`TOLERANCES`); nothing is written.
     """
     if options.format not in FORMATS or options.precision not in PRECISIONS:
         raise ConfigError(
@@ -65,8 +65,8 @@ def package_model(options: PackageOptions) -> Path:
     device = pick_device(options.device)
     opened = open_checkpoint(options.checkpoint, options.config, compared=("model",))
     model = build_model(opened, device)
-    if not isinstance(model, BEVFusion) or "object" not in model.heads:
-        raise ConfigError(f"{options.checkpoint}: must be a BEVFusion detector, got {type(model).__name__}")
+    if not isinstance(model, BEVFusion) or not {"object", "map"} & set(model.heads):
+        raise ConfigError(f"{options.checkpoint}: must be a BEVFusion of boxes or maps, got {type(model).__name__}")
     if options.fuse:
         if "lidar" not in model.encoders or not isinstance(model.encoders["lidar"], SparseEncoder):
             raise ConfigError(f"{options.checkpoint}: --fuse is for sparse LiDAR encoders, its model has none")
@@ -80,7 +80,7 @@ def package_model(options: PackageOptions) -> Path:
         say("compiling; this takes minutes")
     with packaged(exported, options.out, compiled=compiled) as run, torch.no_grad():
         try:
-            near = check_agreement(run(sample), program(sample), options.precision)
+            said = _check(run(sample), program(sample), options.precision)
         except RuntimeError as error:
             raise RuntimeError(f"{options.out}: {error}") from error
     facts = {
@@ -90,12 +90,25 @@ def package_model(options: PackageOptions) -> Path:
         "checkpoint": str(options.checkpoint),
         "trained_on_simulated_data": opened.simulated,
     }
+    if program.map_head is not None:
+        grid = program.map_head.transform.grid
+        facts["map"] = {"classes": program.map_head.classes, "x_bound": grid.x_bound, "y_bound": grid.y_bound}
     write_text(options.out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-    boxes = f"{'' if options.precision == 'float32' else 'half of the '}boxes within {near.boxes:.2g} (m, rad, m/s)"
-    say(
-        f"{options.out}: {near.count} boxes of a made-up scene, scores within {near.scores:.2g} of the model's, {boxes}"
-    )
+    say(f"{options.out}: {said}")
     return options.out
+
+
+def _check(found: dict[str, Tensor], wanted: dict[str, Tensor], precision: str) -> str:
+    """Compare what a package and its model give for one sample; return in words how near they are."""
+    said = []
+    if "boxes" in wanted:
+        near = check_agreement(found, wanted, precision)
+        boxes = f"{'' if precision == 'float32' else 'half of the '}boxes within {near.boxes:.2g} (m, rad, m/s)"
+        said.append(f"{near.count} boxes of a made-up scene, scores within {near.scores:.2g} of the model's, {boxes}")
+    if "map" in wanted:
+        near_map = check_map_agreement(found["map"], wanted["map"], precision)
+        said.append(f"{CELLS:.0%} of a map of it within {near_map:.2g} of the model's")
+    return "; ".join(said)
 
 
 def export_program(program: DetectorProgram, sample: dict[str, Tensor]) -> torch.export.ExportedProgram:

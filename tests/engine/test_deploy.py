@@ -12,6 +12,7 @@ import torch
 import pcperc
 from pcperc.engine.config import ConfigError
 from pcperc.engine.packaging import PackageOptions, example_sample, export_program, package_model, packaged
+from pcperc.models.bevfusion import BEVGridTransform, BEVSegmentationHead
 from pcperc.models.bevfusion.program import IMAGE_INPUTS, DetectorProgram
 from pcperc.registry import MODELS
 from tests.models.bevfusion_small import IMAGE_SIZE, make_batch, scene_points, small_config
@@ -32,9 +33,20 @@ assert not [name for name in sys.modules if name.startswith(("pcperc", "mmengine
 """
 
 
-def program_with_statistics(modalities, **options) -> DetectorProgram:
+GRID = ((-8.0, 8.0, 1.0),) * 2
+MAP_HEAD = dict(
+    type=BEVSegmentationHead,
+    classes=("road", "walk"),
+    grid_transform=dict(type=BEVGridTransform, input_bounds=GRID, output_bounds=((-6.0, 6.0, 0.5),) * 2),
+)
+
+
+def program_with_statistics(modalities, *, heads=("object",), **options) -> DetectorProgram:
     """In eval mode, with the running statistics of a batch."""
-    model = MODELS.build(small_config(modalities=modalities)).train()
+    config = small_config(modalities=modalities)
+    config["heads"]["map"] = MAP_HEAD | {"in_channels": config["heads"]["object"]["in_channels"]}
+    config["heads"] = {name: config["heads"][name] for name in heads}
+    model = MODELS.build(config).train()
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = None
@@ -86,6 +98,20 @@ def test_a_package_gives_the_boxes_of_the_model(modalities, form, tmp_path):
         assert torch.equal(found["labels"], wanted["labels"])
         torch.testing.assert_close(found["scores"], wanted["scores"], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(found["boxes"], wanted["boxes"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [("object", "map"), ("map",)], ids="+".join)
+def test_a_package_gives_the_map_of_the_model(heads, tmp_path):
+    program = program_with_statistics(("lidar",), heads=heads)
+    samples = [sample_of(program, cloud) for cloud in (scene_points(seed=1), scene_points(seed=2, ground=1500))]
+    results = packaged_results(program, tmp_path, "exported", samples)
+    for sample, found in zip(samples, results, strict=True):
+        with torch.no_grad():
+            wanted = program(sample)
+        assert set(found) == ({"boxes", "scores", "labels", "map"} if "object" in heads else {"map"})
+        assert found["map"].shape == (2, 24, 24) and 0 < found["map"].min() < found["map"].max() < 1
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(results[0]["map"], results[1]["map"])
 
 
 def test_the_program_says_what_the_model_says():

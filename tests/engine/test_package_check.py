@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pcperc.engine import packaging
-from pcperc.engine.package_check import TOLERANCES, box_differences, check_agreement
+from pcperc.engine.package_check import TOLERANCES, box_differences, check_agreement, check_map_agreement
 from pcperc.engine.packaging import PackageOptions, package_model
 
 HALF = ("float16", "bfloat16")
@@ -165,3 +165,17 @@ def test_a_package_with_other_boxes_is_refused_by_name(tmp_path, monkeypatch, ca
     with pytest.raises(RuntimeError, match=r"a.pt2: its boxes must be within 0.001 .* \(float32\), got 0.6$"):
         package_model(options)
     assert out.read_text() == "the one before" and sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.pt2"]
+
+
+def test_maps_may_differ_in_few_cells():
+    wanted = torch.rand(2, 10, 10, generator=torch.Generator().manual_seed(0)) * 0.5
+    found = wanted + 1e-5
+    found[0, 0, :2] = 1.0  # 1 %
+    assert check_map_agreement(found, wanted, "float32") == pytest.approx(1e-5, rel=0.1)
+    found[0, 0, :3] = torch.nan
+    with pytest.raises(RuntimeError, match=r"^99% of its map must be within 0.0001 of the model's .float32., got inf$"):
+        check_map_agreement(found, wanted, "float32")
+    with pytest.raises(RuntimeError, match="within 0.02 of the model's .float16., got 0.03"):
+        check_map_agreement(wanted + 0.03, wanted, "float16")
+    with pytest.raises(RuntimeError, match=r"its map must be \(2, 10, 10\), got \(1, 10, 10\)"):
+        check_map_agreement(wanted[:1], wanted, "float32")
