@@ -126,6 +126,10 @@ def test_several_heads_give_a_dict_for_each_sample():
         (dict(encoders={"camera": None}), "encoders must be some of"),
         (dict(fuser=None), r"fuser must be given for the encoders \['camera', 'lidar'\]"),
         (dict(heads={}), "heads must name at least one task"),
+        (
+            dict(encoders={"lidar": torch.nn.Identity()}, image_head=torch.nn.Identity()),
+            r"image_head must come with a camera encoder, got the encoders \['lidar'\]",
+        ),
     ],
 )
 def test_wrong_parts_are_named(change, message):

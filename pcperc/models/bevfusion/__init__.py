@@ -13,6 +13,7 @@ from pcperc.models.bevfusion.detection_votes import DetectionVotes
 from pcperc.models.bevfusion.detector import BEVFusion
 from pcperc.models.bevfusion.fuser import ConvFuser
 from pcperc.models.bevfusion.generalized_resnet import LSSFPN, GeneralizedResNet
+from pcperc.models.bevfusion.image_head import ImageHead
 from pcperc.models.bevfusion.lidar_encoder import SparseEncoder
 from pcperc.models.bevfusion.lss_fpn import GeneralizedLSSFPN
 from pcperc.models.bevfusion.map_head import BEVGridTransform, BEVSegmentationHead
@@ -43,6 +44,7 @@ __all__ = [
     "HardVoxelizer",
     "HeadOutput",
     "HungarianAssigner",
+    "ImageHead",
     "LSSFPN",
     "LSSTransform",
     "PillarVoxelizer",

@@ -30,8 +30,11 @@ class BEVFusion(BaseModel):
         fuser: list of maps, camera first, to one map; needed with two encoders.
         data_preprocessor: see BEVFusionPreprocessor.
         votes: test-time augmentation of the heads "object" and "map"; None shows each scene once, as it is.
+        image_head: beside the heads, in training alone: teaches a ``CameraEncoder`` by its features and depths,
+            ``loss(image_feats, depths, inputs, samples)``, such as ``ImageHead``.
     Raises:
-        ValueError: an unknown modality, no encoder or no head, two encoders without a fuser.
+        ValueError: an unknown modality, no encoder or no head, two encoders without a fuser, an image head without a
+            camera encoder.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class BEVFusion(BaseModel):
         fuser: nn.Module | None = None,
         data_preprocessor: nn.Module | None = None,
         votes: DetectionVotes | None = None,
+        image_head: nn.Module | None = None,
     ):
         super().__init__(data_preprocessor)
         present = [name for name in MODALITIES if encoders.get(name) is not None]
@@ -52,10 +56,13 @@ class BEVFusion(BaseModel):
             raise ValueError(f"BEVFusion: fuser must be given for the encoders {present}, got None")
         if not heads:
             raise ValueError("BEVFusion: heads must name at least one task, got none")
+        if image_head is not None and "camera" not in present:
+            raise ValueError(f"BEVFusion: image_head must come with a camera encoder, got the encoders {present}")
         self.encoders = nn.ModuleDict({name: encoders[name] for name in present})
         self.fuser, self.votes = fuser, votes
         self.decoder = decoder
         self.heads = nn.ModuleDict(heads)
+        self.image_head = image_head
         self.captured = nn.ModuleDict()  # by capture_frame: encoders by modality, and "read_out"
 
     def train(self, mode: bool = True) -> "BEVFusion":
@@ -80,6 +87,8 @@ class BEVFusion(BaseModel):
             raise ValueError(f"BEVFusion: mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
         if mode == "loss" and samples is None:
             raise ValueError("BEVFusion: samples must be given for a loss, got None")
+        if mode == "loss" and self.image_head is not None:
+            return self._losses_with_image_head(inputs, samples)
         outputs = self._outputs(inputs, tuple(self.heads))
         if mode == "tensor":
             return outputs
@@ -106,6 +115,17 @@ class BEVFusion(BaseModel):
             for task, output in outputs.items()
             for name, value in self.heads[task].loss(output, samples).items()
         }
+
+    def _losses_with_image_head(self, inputs: dict, samples: list[dict]) -> dict[str, Tensor]:
+        """Losses of all heads and, as ``image/<name>``, of the image head, which reads what is lifted and how far."""
+        camera = self.encoders["camera"]
+        image_feats = camera.image_feats(inputs["images"])
+        bev, depths = camera.view_transform.with_depths(image_feats, inputs)
+        maps = {"camera": bev}
+        maps |= {name: encoder(inputs) for name, encoder in self.encoders.items() if name != "camera"}
+        losses = self._losses(self.read_out(tuple(self.heads), *(maps[name] for name in self.encoders)), samples)
+        own = self.image_head.loss(image_feats, depths, inputs, samples)
+        return losses | {f"image/{name}": value for name, value in own.items()}
 
     def _predictions(self, outputs: dict, inputs: dict) -> list:
         """Results of all heads by sample, detections back in the recorded LiDAR frame."""

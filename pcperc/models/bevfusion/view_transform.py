@@ -142,9 +142,15 @@ class LSSTransform(nn.Module):
         Raises:
             ValueError: features of another shape than the images ask for, or not one point cloud a sample.
         """
+        return self.with_depths(image_feats, inputs)[0]
+
+    def with_depths(self, image_feats: Tensor, inputs: dict) -> tuple[Tensor, Tensor]:
+        """The map of ``forward``, and how it was spread over depth: (B, V, D, h, w), sums of 1 over D."""
         self.check_image_feats(image_feats, inputs)
         context, weight = self.lift(image_feats, *self.drawn(inputs))
-        return self.downsample(self.pool(context, weight, self.plan(inputs)))
+        batch, views, _, *size = image_feats.shape
+        bev = self.downsample(self.pool(context, weight, self.plan(inputs)))
+        return bev, weight.view(batch, views, self.num_depths, *size)
 
     def check_image_feats(self, image_feats: Tensor, inputs: dict) -> None:
         """Raise ValueError for features of another shape than the images of the batch ask for."""
