@@ -25,3 +25,19 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
     return path
+
+
+def write_events(root: Path) -> dict:
+    """Write two events for each split; return the options of a training that is over at once."""
+    rng = np.random.default_rng(0)
+    for split in ("sim_train", "sim_test", "sim_val"):
+        for index in range(2):
+            write_arrays(root / split / f"{index}.npz", **made_event(rng, 2))
+    return {
+        "data_root": str(root),
+        "train_dataloader.batch_size": 2,
+        "model.data_preprocessor.voxel_size": 4.0,
+        **{f"{loader}_dataloader.num_workers": 0 for loader in ("train", "test")},
+        **{f"{loader}_dataloader.persistent_workers": False for loader in ("train", "test")},
+        **{f"{loader}_dataloader.pin_memory": False for loader in ("train", "test")},
+    }

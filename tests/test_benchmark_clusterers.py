@@ -22,7 +22,7 @@ from pcperc.benchmark.timing import call_ms
 from pcperc.benchmark.training_jobs import Training
 from pcperc.engine.config import ConfigError
 from pcperc.files import only_writer
-from tests.calorimeter_events import made_event, write_arrays
+from tests.calorimeter_events import made_event, write_arrays, write_events
 from tests.in_process import run_in_process
 
 CALO = Test(("calo",))
@@ -32,22 +32,6 @@ SPVCNN, GRAVNET = Path("configs/calo_spvcnn.py"), Path("configs/calo/gravnet.py"
 @pytest.fixture
 def in_process(monkeypatch):
     return run_in_process(monkeypatch)
-
-
-def write_events(root: Path) -> dict:
-    """Write two events for each split; return the options of a training that is over at once."""
-    rng = np.random.default_rng(0)
-    for split in ("sim_train", "sim_test"):
-        for index in range(2):
-            write_arrays(root / split / f"{index}.npz", **made_event(rng, 2))
-    return {
-        "data_root": str(root),
-        "train_dataloader.batch_size": 2,
-        "model.data_preprocessor.voxel_size": 4.0,
-        **{f"{loader}_dataloader.num_workers": 0 for loader in ("train", "test")},
-        **{f"{loader}_dataloader.persistent_workers": False for loader in ("train", "test")},
-        **{f"{loader}_dataloader.pin_memory": False for loader in ("train", "test")},
-    }
 
 
 def test_comparison_that_is_stopped_fails_and_goes_on(tmp_path, in_process, capsys):
@@ -148,6 +132,21 @@ def test_trained_network_on_files_of_events(tmp_path, in_process, capsys, device
         ({"epochs": 0}, "--epochs must be 1 or more, got 0"),
         ({"batches": (1, 0)}, "--batches must be one or more numbers >= 1, got .1, 0."),
         ({"epochs": 2, "overrides": {"train_cfg.max_epochs": 3}}, "--epochs and --cfg-options train_cfg.max_epochs"),
+        *(
+            ({"rates": rates}, rf"--rates must be finite, > 0 and different, got \[{text}\]")
+            for rates, text in (
+                ((1e-3, 0.0), "0.001, 0.0"),
+                ((-1e-3,), "-0.001"),
+                ((float("nan"), 1e-3), "nan, 0.001"),
+                ((float("inf"),), "inf"),
+                ((1e-3, 2e-3, 1e-3), "0.001, 0.002, 0.001"),
+            )
+        ),
+        (
+            {"rates": (1e-3,), "overrides": {"optim_wrapper.optimizer.lr": 1e-3}},
+            "--rates and --cfg-options optim_wrapper.optimizer.lr must not both be given",
+        ),
+        ({"rates_split": "a/sim_val"}, "--rates-split must name a split of the data set, got 'a/sim_val'"),
     ],
 )
 def test_options_out_of_range(tmp_path, change, message):
@@ -213,17 +212,19 @@ def test_graphs_have_room_for_the_largest_event_of_each_batch(tmp_path, monkeypa
 
 def test_mean_and_deviation_over_seeds():
     runs = [
-        {"network": name, "seed": seed, "iterations": 480, "scores": {"hits/PQ": 0.5 + 0.1 * seed}}
+        {"network": name, "rate": rate, "seed": seed, "iterations": 480, "scores": {"hits/PQ": 0.5 + 0.1 * seed}}
         for seed in (0, 1, 2)
-        for name in ("spvcnn", "gravnet")
+        for name, rate in (("spvcnn", 2e-3), ("gravnet", 5e-4))
     ]
     speed = [
         {"network": "spvcnn", "device": "cuda", "how": how, "batch": batch, "events_per_s": rate * batch}
         for how, rate in (("eager", 10.0), ("graph", 30.0))
         for batch in (1, 4)
     ]
-    text = format_comparison({"runs": runs, "speed": speed})
+    text = format_comparison({"runs": runs, "speed": speed, "trials": []})
     row = next(line for line in text.splitlines() if "spvcnn" in line)
+    assert "0.002" in row and "0.0005" in next(line for line in text.splitlines() if "gravnet" in line)
+    assert "validation" not in text
     assert "60.0 +- 10.0" in row and row.split()[-8:-1:2] == ["10.00", "30.00", "40.00", "120.00"]
     assert "cuda graph 1" in text and "cuda graph best" in text
     assert "480 iterations" in text and "3 seeds" in text and "clustering included" in text.replace("\n", " ")
@@ -242,11 +243,12 @@ def test_verdicts_on_the_slowest_event():
 def test_help_of_the_command_is_the_options():
     tool = importlib.import_module("tools.compare_clusterers")
     before, sys.argv = sys.argv, ["compare_clusterers.py", "--jobs", "6", "--events", "a.npz", "--cfg-options", "a.b=1"]
+    sys.argv += ["--rates", "1e-3", "2e-3"]
     with redirect_stdout(io.StringIO()):
         options = CompareOptions(**vars(tool.parse_arguments()))
     sys.argv = before
     wanted = CompareOptions(tool.CONFIGS, seeds=[0, 1, 2], batches=[1, 2, 4, 8, 16], jobs=6)
-    assert options == replace(wanted, events=[Path("a.npz")], overrides={"a.b": 1})
+    assert options == replace(wanted, events=[Path("a.npz")], overrides={"a.b": 1}, rates=[1e-3, 2e-3])
 
 
 @pytest.mark.gpu

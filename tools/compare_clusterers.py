@@ -19,6 +19,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", type=Path, nargs="*", default=CONFIGS, help="default: both networks of configs/calo")
     parser.add_argument("--epochs", type=int, help="of every training; default: what its config says")
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=(),
+        metavar="R",
+        help="learning rates, of which each network takes the one that suits it best; default: what its config says",
+    )
+    parser.add_argument(
+        "--rates-split", default="sim_val", metavar="SPLIT", help="on which that is judged, default %(default)s"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="events at once, to time")
     parser.add_argument("--runs", type=int, default=5, help="timed rounds, of the comparison on a CPU at most 2")
     parser.add_argument(

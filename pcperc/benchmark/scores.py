@@ -28,17 +28,19 @@ class Test:
     Attributes:
         evaluations: keys of `SCORES`; several are all that the checkpoint's config has, which one pass serves.
         blank_images: whether the cameras see nothing.
+        split: of the data set, in place of the one that the checkpoint's config tests on.
     """
 
     __test__ = False  # not a test of pytest's
 
     evaluations: tuple[str, ...]
     blank_images: bool = False
+    split: str | None = None
 
     @property
     def suffix(self) -> str:
         """What the names of its folder and its job have behind those of the checkpoint and the training."""
-        return "_blank_images" if self.blank_images else ""
+        return ("_blank_images" if self.blank_images else "") + (f"_{self.split}" if self.split else "")
 
     def folder(self, checkpoint: Path) -> Path:
         return checkpoint.with_name(f"{checkpoint.stem}{self.suffix}")
@@ -47,6 +49,7 @@ class Test:
         words: list[Any] = ["tools/test.py", checkpoint]
         words += ["--eval", *self.evaluations] if len(self.evaluations) == 1 else []
         words += ["--blank-images"] if self.blank_images else []
+        words += ["--split", self.split] if self.split else []
         return [*words, "--work-dir", self.folder(checkpoint)]
 
     def scores(self, checkpoint: Path) -> dict[str, float] | None:
