@@ -9,7 +9,9 @@ from pcperc.ops.bev_pool import make_bev_pool_plan as make_bev_pool_plan
 from pcperc.ops.box_iou import box_iou_3d as box_iou_3d
 from pcperc.ops.box_iou import box_iou_bev as box_iou_bev
 from pcperc.ops.box_iou import circle_nms as circle_nms
+from pcperc.ops.box_iou import circle_nms_sorted as circle_nms_sorted
 from pcperc.ops.box_iou import nms_bev as nms_bev
+from pcperc.ops.box_iou import nms_bev_sorted as nms_bev_sorted
 from pcperc.ops.condense import condense as condense
 from pcperc.ops.coords_extent import CoordsExtent as CoordsExtent
 from pcperc.ops.coords_extent import coords_extent as coords_extent

@@ -68,12 +68,19 @@ def nms_bev(boxes: Tensor, scores: Tensor, *, iou_threshold: float) -> Tensor:
     Deterministic: yes, the same on CPU and CUDA. Memory on CUDA: K^2 / 8 bytes.
     """
     frames = box_frames("nms_bev", "boxes", boxes)
-    _check_number("nms_bev", "iou_threshold", iou_threshold)
-    if not 0 <= iou_threshold <= 1:
-        raise ValueError(f"nms_bev: iou_threshold must be in [0, 1], got {iou_threshold}")
+    threshold = _iou_threshold("nms_bev", iou_threshold)
     order, valid = _rank("nms_bev", "boxes", boxes, scores)
-    keep = torch.ops.pcperc.nms_bev(frames.index_select(0, order), float(iou_threshold))
+    keep = torch.ops.pcperc.nms_bev(frames.index_select(0, order), threshold)
     return order[keep & valid]
+
+
+def nms_bev_sorted(boxes: Tensor, *, iou_threshold: float) -> Tensor:
+    """Whether :func:`nms_bev` keeps each of the boxes (K, >= 7), which are sorted best first: (K,) bool.
+
+    The host does not wait for a GPU. Threshold, errors and boxes without area or with a NaN: as there.
+    """
+    frames = box_frames("nms_bev_sorted", "boxes", boxes)
+    return torch.ops.pcperc.nms_bev(frames, _iou_threshold("nms_bev_sorted", iou_threshold))
 
 
 def circle_nms(centers: Tensor, scores: Tensor, *, min_distance: float) -> Tensor:
@@ -85,7 +92,7 @@ def circle_nms(centers: Tensor, scores: Tensor, *, min_distance: float) -> Tenso
         min_distance: metres, >= 0; a centre is suppressed by a better one that is closer than this.
 
     Returns:
-        (K',) int64 indices of the centres kept, highest score first.
+        (K',) int64 indices of the centres kept, highest score first. Centres with a NaN are near to nothing and stay.
 
     Raises:
         TypeError, ValueError: wrong shape, dtype or device, or a distance that is negative or not finite.
@@ -93,14 +100,39 @@ def circle_nms(centers: Tensor, scores: Tensor, *, min_distance: float) -> Tenso
     Source: Yin, Zhou and Kraehenbuehl, CenterPoint, CVPR 2021 (there the squared distance is compared with the radius).
     Deterministic: yes, the same on CPU and CUDA. Memory on CUDA: K^2 / 8 bytes.
     """
-    check_float_matrix("circle_nms", "centers", centers, columns="(K, 2)", least=2, exact=True)
-    _check_number("circle_nms", "min_distance", min_distance)
-    if not (math.isfinite(min_distance) and min_distance >= 0):
-        raise ValueError(f"circle_nms: min_distance must be finite and >= 0, got {min_distance}")
+    points = _circle_centers("circle_nms", centers)
+    distance = _min_distance("circle_nms", min_distance)
     order, valid = _rank("circle_nms", "centers", centers, scores)
-    ranked = centers.detach().double().index_select(0, order)
-    keep = torch.ops.pcperc.circle_nms(ranked, float(min_distance))
+    keep = torch.ops.pcperc.circle_nms(points.index_select(0, order), distance)
     return order[keep & valid]
+
+
+def circle_nms_sorted(centers: Tensor, *, min_distance: float) -> Tensor:
+    """Whether :func:`circle_nms` keeps each of the centres (K, 2), which are sorted best first: (K,) bool.
+
+    The host does not wait for a GPU. Distance and errors: as there. Centres with a NaN are near to nothing and stay.
+    """
+    points = _circle_centers("circle_nms_sorted", centers)
+    return torch.ops.pcperc.circle_nms(points, _min_distance("circle_nms_sorted", min_distance))
+
+
+def _circle_centers(op: str, centers: Tensor) -> Tensor:
+    check_float_matrix(op, "centers", centers, columns="(K, 2)", least=2, exact=True)
+    return centers.detach().double().contiguous()
+
+
+def _iou_threshold(op: str, value: float) -> float:
+    _check_number(op, "iou_threshold", value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{op}: iou_threshold must be in [0, 1], got {value}")
+    return float(value)
+
+
+def _min_distance(op: str, value: float) -> float:
+    _check_number(op, "min_distance", value)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{op}: min_distance must be finite and >= 0, got {value}")
+    return float(value)
 
 
 def _check_number(op: str, name: str, value: float) -> None:

@@ -159,17 +159,6 @@ def test_predictions_equal_the_loops(device):
         np.testing.assert_allclose(detections.boxes.cpu().numpy(), [row[0] for row in rows], rtol=1e-4, atol=1e-4)
 
 
-def test_scales_make_small_boxes_meet():
-    boxes = torch.tensor([[0.0, 0, 0, 1, 1, 1, 0, 0, 0], [1.2, 0, 0, 1, 1, 1, 0, 0, 0]])
-    scores, members = torch.tensor([0.5, 0.9]), torch.tensor([0, 1])
-    assert CenterTask((0, 1)).suppress(boxes, scores, members).tolist() == [1, 0]
-    assert CenterTask((0, 1), scales=(3.0, 3.0)).suppress(boxes, scores, members).tolist() == [1]
-    assert CenterTask((0, 1), scales=(1.0, 1.2)).suppress(boxes, scores, members).tolist() == [1, 0]
-    each_its_own = CenterTask((0, 1), threshold=0.05, scales=(1.0, 3.0))
-    assert each_its_own.suppress(boxes, scores, members).tolist() == [1]
-    assert boxes[0, 3] == 1, "what is given stays as it is"
-
-
 def test_a_score_must_be_above_the_threshold():
     heatmap = torch.full((1, 4, 16, 16), -9.0)
     heatmap[0, 0, 3, 4], heatmap[0, 0, 9, 4], heatmap[0, 0, 14, 4] = 0.0, 1e-3, -1e-3

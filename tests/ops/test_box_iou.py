@@ -123,6 +123,27 @@ class TestBoxIouBev(IouContract):
                 ValueError,
                 ">= 0, got -1",
             ),
+            Mistake(
+                "sorted_columns",
+                lambda: ops.nms_bev_sorted(good[:, :6], iou_threshold=0.5),
+                ValueError,
+                "nms_bev_sorted:",
+            ),
+            Mistake(
+                "sorted_threshold",
+                lambda: ops.nms_bev_sorted(good, iou_threshold=-0.1),
+                ValueError,
+                r"nms_bev_sorted: iou_threshold must be in \[0, 1\], got -0.1",
+            ),
+            Mistake(
+                "sorted_centers", lambda: ops.circle_nms_sorted(good, min_distance=1), ValueError, "circle_nms_sorted:"
+            ),
+            Mistake(
+                "sorted_distance",
+                lambda: ops.circle_nms_sorted(good[:, :2], min_distance=float("nan")),
+                ValueError,
+                "circle_nms_sorted: min_distance must be finite",
+            ),
         ]
 
 
@@ -172,6 +193,22 @@ def test_circle_nms_keeps_centres_that_are_far_apart(count, device):
     kept = ops.circle_nms(centers.to(device), scores.to(device), min_distance=1.0)
     closeness = -torch.cdist(centers.double(), centers.double()).numpy().reshape(count, count)
     assert kept.cpu().tolist() == oracles.greedy_nms(closeness, scores.tolist(), -1.0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_sorted_rows_are_not_ranked_again(count, device):
+    """A row of NaN stays and lets all others stay."""
+    found, scores = random_boxes(count, spread=8.0).to(device), torch.arange(count, 0, -1.0, device=device)
+    gone = torch.arange(count, device=device) % 3 == 1
+    some = found.where(~gone[:, None], float("nan"))
+    for operator, ranked, columns, options in (
+        (ops.nms_bev_sorted, ops.nms_bev, 7, {"iou_threshold": 0.1}),
+        (ops.circle_nms_sorted, ops.circle_nms, 2, {"min_distance": 1.0}),
+    ):
+        keep = operator(some[:, :columns], **options)
+        alone = ranked(found[~gone][:, :columns], scores[~gone], **options)
+        assert keep.dtype == torch.bool and keep[gone].all() and (count < 2 or len(alone) < (~gone).sum())
+        assert torch.equal(keep[~gone].nonzero()[:, 0], alone)
 
 
 @pytest.mark.parametrize("count", [0, 5])

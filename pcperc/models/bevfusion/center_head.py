@@ -5,6 +5,7 @@ Source: Yin, Zhou and Kraehenbuehl, Center-based 3D object detection and trackin
 BEVFusion's released configuration of the camera-only detector (Liu et al., ICRA 2023).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,20 +59,14 @@ class CenterTask:
         ):
             raise ValueError(f"CenterTask: scales must be > 0, one a class, of 'rotated' only, got {self.scales}")
 
-    def suppress(self, boxes: Tensor, scores: Tensor, members: Tensor) -> Tensor:
-        """Return the indices of the boxes that stay, best first; equal scores rank by index.
+    def suppress(self, boxes: Tensor) -> Tensor:
+        """Return (K,) bool, which of the boxes (K, 9), best first, stay; ``scales`` are in them, if there are any.
 
-        Args:
-            boxes: (K, 9).
-            scores: (K,).
-            members: (K,) int64, the place of each box's class in ``classes``.
+        Boxes of NaN stay and make none go.
         """
         if self.nms == "circle":
-            return ops.circle_nms(boxes[:, :2].contiguous(), scores, min_distance=self.threshold)
-        if self.scales is not None:
-            boxes = boxes.clone()
-            boxes[:, 3:5] *= constant(self.scales, boxes)[members][:, None]
-        return ops.nms_bev(boxes, scores, iou_threshold=self.threshold)
+            return ops.circle_nms_sorted(boxes[:, :2], min_distance=self.threshold)
+        return ops.nms_bev_sorted(boxes, iou_threshold=self.threshold)
 
 
 @MODELS.register_module()
@@ -122,6 +117,11 @@ class CenterHead(nn.Module):
         )
         channel_of_class = torch.tensor([order.index(label) for label in range(len(order))])
         self.register_buffer("channel_of_class", channel_of_class, persistent=False)
+        widest = max(len(task.classes) for task in self.tasks)
+        classes = torch.tensor([[*task.classes, *[-1] * (widest - len(task.classes))] for task in self.tasks])
+        self.register_buffer("classes_of_task", classes, persistent=False)  # (T, widest), -1 for none
+        scales = [scale for task in self.tasks for scale in task.scales or [1.0] * len(task.classes)]
+        self.scale_of_class = tuple(scales[order.index(label)] for label in range(len(order)))
 
     def forward(self, bev: Tensor) -> CenterOutput:
         """Map (B, in_channels, X, Y) to heatmap and codes of every cell.
@@ -147,38 +147,45 @@ class CenterHead(nn.Module):
         """Turn heatmap and codes into detections, highest score first, in the frame of the map.
 
         Of each task the best cells are taken, whether or not they are maxima; suppression does the rest, as published.
-        Equal scores rank by task, class and cell, so that results repeat on every device.
+        Equal scores rank by task, class and cell, so that results repeat on every device; cells whose score is NaN are
+        passed over. All tasks are decoded together, in fixed shapes: the host waits for a GPU once a sample, at last.
         """
-        by_task = [self._candidates(output, index) for index in range(len(self.tasks))]
-        results = []
-        for b in range(len(output.heatmap)):
-            parts = []
-            for task, (boxes, scores, members) in zip(self.tasks, by_task, strict=True):
-                keep = self._valid(boxes[b], scores[b])
-                found, score, member = boxes[b][keep], scores[b][keep], members[b][keep]
-                kept = task.suppress(found, score, member)[: self.max_per_task]
-                labels = constant(task.classes, member)[member[kept]]
-                parts.append((found[kept], score[kept], labels))
-            boxes, scores, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-            results.append(Detections(boxes, scores, labels).filter(scores.argsort(descending=True, stable=True)))
-        return results
+        return [self._suppressed(*sample) for sample in zip(*self._candidates(output), strict=True)]
 
-    def _candidates(self, output: CenterOutput, task: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes (B, K, 9), scores (B, K) and classes within the task (B, K) of its best cells."""
-        scores = output.heatmap[:, list(self.tasks[task].classes)].float().sigmoid().flatten(1)
-        # A stable sort and not topk, whose choice among equal scores differs between devices.
-        scores, index = (part[:, : self.max_candidates] for part in scores.sort(descending=True, stable=True))
+    def _candidates(self, output: CenterOutput) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boxes (B, T, K, 9), scores (B, T, K) and labels (B, T, K) of the best cells of each of T tasks.
+
+        Where fewer than K score enough, the rest has scores of -inf and any boxes and labels.
+        """
+        scores = output.heatmap[:, self.classes_of_task].float().sigmoid()  # (B, T, widest, X, Y)
+        enough = (scores > self.score_threshold) & (self.classes_of_task >= 0)[..., None, None]
+        scores = scores.where(enough, -math.inf).flatten(2)
+        # The bits of scores of 0 and more, as integers, rank as the scores do. With the place behind them no keys are
+        # equal: among equal ones, what topk takes depends on the device. A stable sort takes a CPU five times as long.
+        count = scores.shape[2]
+        keys = scores.view(torch.int32).long() * count - torch.arange(count, device=scores.device)
+        index = keys.topk(min(self.max_candidates, count)).indices
+
         rows, columns = self.box_coder.grid_shape
-        members, cell = index // (rows * columns), index % (rows * columns)
-        codes = output.codes[:, task].flatten(2).transpose(1, 2).float()  # (B, X * Y, 10)
-        codes = codes.gather(1, cell[..., None].expand(-1, -1, codes.shape[2]))
-        corner = torch.stack([cell // columns, cell % columns], -1)
-        return self.box_coder.decode(torch.cat([codes[..., :2] + corner, codes[..., 2:]], -1)), scores, members
+        members, cells = index // (rows * columns), index % (rows * columns)
+        codes = output.codes.flatten(3)  # (B, T, 10, X * Y)
+        codes = codes.gather(3, cells[:, :, None].expand(-1, -1, codes.shape[2], -1)).transpose(2, 3).float()
+        corner = torch.stack([cells // columns, cells % columns], -1)
+        boxes = self.box_coder.decode(torch.cat([codes[..., :2] + corner, codes[..., 2:]], -1))
+        labels = self.classes_of_task.expand(len(index), -1, -1).gather(2, members)
+        return boxes, scores.gather(2, index), labels
 
-    def _valid(self, boxes: Tensor, scores: Tensor) -> Tensor:
-        """Return (K,) bool: good enough and inside ``post_range``."""
+    def _suppressed(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Detections:
+        """Return the candidates (T, K) of one sample that stay, highest score first."""
         low, high = constant(self.post_range[:3], boxes), constant(self.post_range[3:], boxes)
-        return (scores > self.score_threshold) & ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(1)
+        valid = (scores > self.score_threshold) & ((boxes[..., :3] >= low) & (boxes[..., :3] <= high)).all(-1)
+        scaled = boxes[..., 3:5] * constant(self.scale_of_class, boxes)[labels][..., None]
+        compared = torch.cat([boxes[..., :3], scaled, boxes[..., 5:]], -1).where(valid[..., None], math.nan)
+        keep = torch.stack([task.suppress(own) for task, own in zip(self.tasks, compared, strict=True)]) & valid
+        keep &= keep.cumsum(1) <= self.max_per_task
+        order = scores.flatten().argsort(descending=True, stable=True)
+        order = order[keep.flatten()[order]]
+        return Detections(boxes.flatten(0, 1), scores.flatten(), labels.flatten()).filter(order)
 
 
 def _branches(channels: int, mid_channels: int, num_classes: int) -> nn.ModuleDict:
