@@ -13,7 +13,7 @@ namespace pcperc {
 namespace {
 
 constexpr int kWord = 64;
-constexpr int64_t kMaxWords = 48 * 1024 / sizeof(uint64_t) - kWord;  // what fits into a block's shared memory
+constexpr int64_t kMaxWords = 48 * 1024 / sizeof(uint64_t) - 2 * kWord;  // what fits into a block's shared memory
 
 __global__ void box_iou_kernel(const BoxFrame* a, const BoxFrame* b, int64_t n, int64_t m, bool with_height, double* iou) {
   PCPERC_GRID_LOOP(pair, n * m) { iou[pair] = box_iou(a[pair / m], b[pair % m], with_height); }
@@ -49,22 +49,24 @@ __global__ void suppression_mask_kernel(F suppresses, int64_t k, int64_t words, 
   }
 }
 
-// One block. Thread 0 settles the 64 rows of a word among themselves, then all threads strike out what those that were kept
-// suppress further on.
+// One block. Thread 0 settles the 64 rows of a word among themselves, their bits brought near before, as each row waits for
+// the one above; then all threads strike out what those that were kept suppress further on.
 __global__ void greedy_keep_kernel(const uint64_t* mask, int64_t k, int64_t words, bool* keep) {
   extern __shared__ uint64_t removed[];
-  __shared__ uint64_t kept;
+  __shared__ uint64_t kept, among[kWord];
   for (int64_t word = threadIdx.x; word < words; word += blockDim.x) removed[word] = 0;
   __syncthreads();
   for (int64_t word = 0; word < words; ++word) {
     const int64_t first = word * kWord;
     const int rows = static_cast<int>(min(k - first, static_cast<int64_t>(kWord)));
+    for (int b = threadIdx.x; b < rows; b += blockDim.x) among[b] = mask[(first + b) * words + word];
+    __syncthreads();
     if (threadIdx.x == 0) {
       uint64_t gone = removed[word], stay = 0;
       for (int b = 0; b < rows; ++b) {
         if (gone >> b & 1) continue;
         stay |= uint64_t{1} << b;
-        gone |= mask[(first + b) * words + word];
+        gone |= among[b];
       }
       kept = stay;
     }
