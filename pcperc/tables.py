@@ -40,7 +40,8 @@ def read_table(path: str | Path, columns: Sequence[str], *, where: dict[str, Any
         columns: names; each must be there.
         where: column to value; of a .parquet file only the rows with these values.
     Returns:
-        Name to a numpy array (N,), of objects for text, or to a list of N values for lists (None where there is none).
+        Name to a numpy array (N,), of objects for text, or to a list of N arrays for lists (None where there is none),
+        which may be read-only. Of numbers, those that are missing are NaN.
     Raises:
         FileNotFoundError: no such file.
         ImportError: no pyarrow.
@@ -58,6 +59,8 @@ def read_table(path: str | Path, columns: Sequence[str], *, where: dict[str, Any
         elif not missing:
             filters = [(name, "=", value) for name, value in (where or {}).items()]
             table = arrow.parquet.read_table(path, columns=list(columns), filters=filters or None)
+        if not missing:
+            table.validate(full=True)  # places in texts and lists: of a damaged file they may lead out of its memory
     if missing:
         raise ValueError(f"table {path} must have the column '{missing[0]}', got {', '.join(names)}")
     return {name: _values(arrow, table.column(name)) for name in columns}
@@ -87,8 +90,38 @@ def _reading(path: Path) -> Iterator[Any]:
 def _values(arrow: Any, column: Any) -> Any:
     kind = column.type
     if arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_fixed_size_list(kind):
-        return [None if value is None else np.asarray(value) for value in column.to_pylist()]
+        return [value.values.to_numpy(zero_copy_only=False) if value.is_valid else None for value in column]
     return column.to_numpy()
+
+
+def stack_columns(path: str | Path, table: dict[str, Any], columns: Sequence[str]) -> np.ndarray:
+    """Return columns of a table side by side, (N, C) float64.
+
+    Args:
+        path: of the file that ``table`` was read from, for messages.
+    Raises:
+        ValueError: a value that is no finite number; the message names file, column and row.
+    """
+    for name in columns:
+        values = np.asarray(table[name])
+        if values.dtype.kind not in "iuf":
+            raise ValueError(f"table {path}: column '{name}' must hold numbers, got {values.dtype.name}")
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise ValueError(
+                f"table {path}: column '{name}' must hold finite numbers, got {values[bad[0]]} in row {bad[0]}"
+            )
+    return np.stack([np.asarray(table[name], np.float64) for name in columns], axis=-1)
+
+
+def whole_numbers(path: str | Path, table: dict[str, Any], column: str) -> np.ndarray:
+    """Return a column of whole numbers, (N,); ValueError, with file and column, where one is missing."""
+    values = np.asarray(table[column])
+    if values.dtype.kind not in "iu":
+        raise ValueError(
+            f"table {path}: column '{column}' must hold whole numbers in every row, got {values.dtype.name}"
+        )
+    return values
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

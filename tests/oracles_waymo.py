@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waymo's range images and AP by plain loops; nothing here imports pcperc."""
 
+import itertools
 import math
 
 import numpy as np
@@ -30,36 +31,44 @@ def point_of_pixel(image, row, column, *, lidar2vehicle, inclination, pose=None,
 
 
 def average_precision(frames, *, overlap, level, by_heading):
-    """AP of one class: at each score the detections above it are matched anew.
+    """AP of one class: at each of 101 cutoffs, of all pairings those with the largest sum of overlaps.
 
     Args:
         frames: list of (true boxes, their levels, detected boxes, their scores).
     """
-    cutoffs = sorted({float(score) for _, _, _, scores in frames for score in scores}, reverse=True)
-    total = sum(int(difficulty <= level) for _, levels, _, _ in frames for difficulty in levels)
-    if total == 0:
+    if not any(difficulty <= level for _, levels, _, _ in frames for difficulty in levels):
         return math.nan
-    points = []
-    for cutoff in cutoffs:
-        hits = weight = wrong = 0.0
-        for truth, levels, boxes, scores in frames:
-            free = set(range(len(truth)))
-            rows = [i for i in range(len(boxes)) if scores[i] >= cutoff]
-            for i in sorted(rows, key=lambda i: -scores[i]):
-                iou = box_iou([boxes[i]], truth, use_height=True)[0]
-                best = max(free, key=lambda j: iou[j], default=None)
-                if best is None or iou[best] < overlap:
-                    wrong += 1
-                    continue
-                free.remove(best)
-                if levels[best] > level:
-                    continue
-                turn = abs(boxes[i][6] - truth[best][6]) % (2 * math.pi)
-                hits += 1
+    overlaps = [box_iou(boxes, truth, use_height=True) for truth, _, boxes, _ in frames]
+    curve = {}
+    for step in range(101):
+        hits = weight = missed = count = 0
+        for (truth, levels, boxes, scores), iou in zip(frames, overlaps, strict=True):
+            rows = [i for i in range(len(boxes)) if scores[i] >= np.float32(step * 0.01)]
+            pairs = best_pairs(iou, rows, len(truth), overlap)
+            count, hits = count + len(rows), hits + len(pairs)
+            for i, j in pairs:
+                turn = abs(boxes[i][6] - truth[j][6]) % (2 * math.pi)
                 weight += 1 - min(turn, 2 * math.pi - turn) / math.pi if by_heading else 1
-        points.append((weight / total, weight / (hits + wrong) if hits + wrong else 0.0))
-    area, before = 0.0, 0.0
-    for k, (recall, _) in enumerate(points):
-        area += (recall - before) * max(precision for _, precision in points[k:])
-        before = recall
+            free = set(range(len(truth))) - {j for _, j in pairs}
+            missed += sum(levels[j] <= level for j in free)
+        if hits:
+            recall = hits / (hits + missed)
+            curve[recall] = max(curve.get(recall, 0), weight / count)
+    area, after, highest = 0.0, None, 0.0
+    for recall in [*sorted(curve, reverse=True), 0.0]:
+        while after is not None and after - recall > 0.05 + 1e-6:
+            area, after = area + 0.05 * highest, after - 0.05
+        before, highest = highest, max(highest, curve.get(recall, 0))
+        area += 0 if after is None else (after - recall) * (before + highest) / 2
+        after = recall
     return area
+
+
+def best_pairs(iou, rows, num_truth, overlap):
+    """Pairs (detection, true box) that overlap enough, with the largest sum of overlaps, by trying all."""
+    best, best_sum = [], 0.0
+    for columns in itertools.permutations([*range(num_truth), *[None] * len(rows)], len(rows)):
+        pairs = [(i, j) for i, j in zip(rows, columns, strict=True) if j is not None and iou[i, j] >= overlap]
+        if sum(iou[i, j] for i, j in pairs) > best_sum:
+            best, best_sum = pairs, sum(iou[i, j] for i, j in pairs)
+    return best

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from pcperc.tables import read_metadata, read_table, write_table
+from pcperc.tables import read_metadata, read_table, stack_columns, whole_numbers, write_table
 
 
 @pytest.mark.parametrize("ending", [".feather", ".parquet"])
@@ -33,6 +33,36 @@ def test_rows_of_one_value(tmp_path):
     path = write_table(tmp_path / "t.parquet", {"time": [1, 2, 1], "value": [10, 20, 30]})
     assert read_table(path, ["value"], where={"time": 1})["value"].tolist() == [10, 30]
     assert read_table(path, ["value"], where={"time": 9})["value"].tolist() == []
+
+
+def test_places_that_lead_out_of_a_damaged_file(tmp_path):
+    """pyarrow reads such a file; looking at its texts then ended the process."""
+    arrow = pytest.importorskip("pyarrow")
+    path = write_table(tmp_path / "t.feather", {"name": ["one", "two", "three"]})
+    arrow.feather.write_feather(arrow.table({"name": ["one", "two", "three"]}), str(path), compression="uncompressed")
+    content = path.read_bytes()
+    offsets = np.array([0, 3, 6, 11], np.int32).tobytes()
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, np.array([0, 3, 6 + 2**29, 11], np.int32).tobytes()))
+    with pytest.raises(
+        ValueError, match="t.feather cannot be read, it is truncated or something else: .*out of bounds"
+    ):
+        read_table(path, ["name"])
+
+
+def test_numbers_that_are_missing(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = write_table(
+        tmp_path / "t.parquet", {"x": [1.0, None, 3], "n": [1, None, 2], "y": [1, 2, 3], "s": list("abc")}
+    )
+    table = read_table(path, ["x", "n", "y", "s"])
+    np.testing.assert_array_equal(stack_columns(path, table, ["y", "y"]), [[1, 1], [2, 2], [3, 3]])
+    with pytest.raises(ValueError, match="t.parquet: column 'x' must hold finite numbers, got nan in row 1"):
+        stack_columns(path, table, ["y", "x"])
+    with pytest.raises(ValueError, match="t.parquet: column 's' must hold numbers, got object"):
+        stack_columns(path, table, ["s"])
+    with pytest.raises(ValueError, match="t.parquet: column 'n' must hold whole numbers in every row, got float64"):
+        whole_numbers(path, table, "n")
 
 
 def test_types_and_metadata_of_a_schema(tmp_path):

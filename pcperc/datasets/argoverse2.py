@@ -13,9 +13,10 @@ from pcperc.datasets.argoverse2_log import (
     POSE,
     Log,
     city_name,
+    image_times,
     pose_at,
-    pose_matrices,
     read_log,
+    read_poses,
     read_sweep,
     sweep_times,
 )
@@ -23,7 +24,7 @@ from pcperc.datasets.image_file import read_image
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry import invert_rigid, transform_points
 from pcperc.registry import DATASETS
-from pcperc.tables import read_table
+from pcperc.tables import read_table, stack_columns, whole_numbers
 
 # The categories that the official evaluation scores, in its order.
 CATEGORIES = (
@@ -38,6 +39,7 @@ RING_CAMERAS = (
     "ring_rear_left",
 )  # fmt: skip
 MODALITIES = ("lidar", "camera")
+MAX_IMAGE_GAP_NS = 100_000_000  # from a sweep to an image of a camera, which takes 20 a second
 _LOGS_KEPT = 4
 
 
@@ -47,14 +49,14 @@ class Argoverse2(TransformedDataset):
 
     Points and boxes are in the vehicle's frame at the time of the sweep (x forward, y left, z up, origin at the rear
     axle), as published: it stands for the LiDAR's frame, and ``lidar2ego`` is the identity. Velocities are those of
-    the boxes of the same track before and after. The token of a sample is ``<log>/<time in ns>``.
+    the boxes of the same track before and after. The token of a sample is ``<log>/<time in ns>``; ``tokens`` lists all.
 
     Args:
         root: folder with a folder for each split.
         split: train, val or test; logs without annotations give every sweep, without ``boxes``.
         transforms: callables applied in order to each sample; one that returns None drops the sample.
         num_sweeps: older sweeps, each moved by the recorded ego motion; fewer where the log begins.
-        modalities: "lidar", "camera" or both. Images are those nearest in time, of ``cameras``.
+        modalities: "lidar", "camera" or both. Images are those nearest in time, of ``cameras``, within 0.1 s.
         cameras: names of the folders in sensors/cameras.
         classes: categories of `CATEGORIES`; labels index into it. Boxes of others are left out, and boxes without a
             point.
@@ -95,6 +97,7 @@ class Argoverse2(TransformedDataset):
         self._samples = [(name, time) for name, times in self._times.items() for time in self._annotated(name, times)]
         if not self._samples:
             raise ValueError(f"Argoverse2: {folder} must have logs with sweeps, got none")
+        self.tokens = [f"{name}/{time}" for name, time in self._samples]
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -110,13 +113,13 @@ class Argoverse2(TransformedDataset):
         Raises:
             IndexError: no such sample.
             FileNotFoundError, ValueError: a file is missing, truncated or holds something else, a pose is missing, or
-                the log has no image of a camera; the message names it.
+                the log has no image of a camera near the sweep; the message names it.
         """
         index = self.check_index(index)
         name, time = self._samples[index]
         log = self.log(name)
         sample = {
-            "sample_token": f"{name}/{time}",
+            "sample_token": self.tokens[index],
             "scene_name": name,
             "location": city_name(log.folder),
             "sample_index": index,
@@ -134,9 +137,16 @@ class Argoverse2(TransformedDataset):
         return sample
 
     def read_boxes(self, index: int) -> dict[str, np.ndarray]:
-        """Return ``boxes``, ``labels`` and ``num_lidar_pts`` of a sample's boxes that hold a point."""
+        """Return ``boxes``, ``labels`` and ``num_lidar_pts`` of a sample's boxes that hold a point.
+
+        Raises:
+            FileNotFoundError: the log has no annotations.
+        """
         name, time = self._samples[self.check_index(index)]
-        boxes, categories, counts, _ = self.log(name).boxes[time]
+        log = self.log(name)
+        if log.boxes is None:
+            raise FileNotFoundError(f"Argoverse2: {log.folder / 'annotations.feather'} is missing, split {self.split}")
+        boxes, categories, counts, _ = log.boxes[time]
         keep = np.isin(categories, self.classes) & (counts > 0)
         return {
             "boxes": boxes[keep].astype(np.float32),
@@ -161,7 +171,8 @@ class Argoverse2(TransformedDataset):
         path = self.root / self.split / name / "annotations.feather"
         if not path.is_file():
             return times
-        return sorted(set(times) & set(read_table(path, ["timestamp_ns"])["timestamp_ns"].tolist()))
+        annotated = whole_numbers(path, read_table(path, ["timestamp_ns"]), "timestamp_ns")
+        return sorted(set(times) & set(annotated.tolist()))
 
     def _read_points(self, log: Log, time: int) -> np.ndarray:
         times = self._times[log.folder.name]
@@ -177,20 +188,30 @@ class Argoverse2(TransformedDataset):
         return np.concatenate(sweeps)
 
     def _read_cameras(self, log: Log, time: int) -> dict:
-        poses = read_table(log.folder / "calibration" / "egovehicle_SE3_sensor.feather", ["sensor_name", *POSE])
-        columns = ["sensor_name", "fx_px", "fy_px", "cx_px", "cy_px"]
-        intrinsics = read_table(log.folder / "calibration" / "intrinsics.feather", columns)
+        pose_path, path = (
+            log.folder / "calibration" / f"{name}.feather" for name in ("egovehicle_SE3_sensor", "intrinsics")
+        )
+        mounted = read_table(pose_path, ["sensor_name", *POSE])
+        camera2ego = read_poses(pose_path, mounted)
+        columns = ["fx_px", "fy_px", "cx_px", "cy_px"]
+        table = read_table(path, ["sensor_name", *columns])
+        focal = stack_columns(path, table, columns)
         images, lidar2camera, camera2image = [], [], []
         for camera in self.cameras:
-            rows = [np.flatnonzero(table["sensor_name"] == camera) for table in (poses, intrinsics)]
-            paths = {int(p.stem): p for p in (log.folder / "sensors" / "cameras" / camera).glob("*.jpg")}
-            if not paths or any(len(row) != 1 for row in rows):
+            rows = [np.flatnonzero(names["sensor_name"] == camera) for names in (mounted, table)]
+            times = image_times(log.folder, camera)
+            if not times or any(len(row) != 1 for row in rows):
                 raise ValueError(f"Argoverse2: log {log.folder} must have images and calibration of {camera}")
-            nearest = min(paths, key=lambda t: (abs(t - time), t))
-            images.append(read_image(paths[nearest]))
-            camera2city = pose_at(log, nearest) @ pose_matrices(poses)[rows[0][0]]
+            nearest = min(times, key=lambda t: (abs(t - time), t))
+            if abs(nearest - time) > MAX_IMAGE_GAP_NS:
+                raise ValueError(
+                    f"Argoverse2: log {log.folder} must have an image of {camera} within {MAX_IMAGE_GAP_NS * 1e-9} s "
+                    f"of the sweep at {time} ns, the nearest is {abs(nearest - time) * 1e-9:.3f} s away"
+                )
+            images.append(read_image(times[nearest]))
+            camera2city = pose_at(log, nearest) @ camera2ego[rows[0][0]]
             lidar2camera.append(invert_rigid(camera2city) @ pose_at(log, time))
-            fx, fy, cx, cy = (intrinsics[column][rows[1][0]] for column in columns[1:])
+            fx, fy, cx, cy = focal[rows[1][0]]
             camera2image.append([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
         return {
             "images": images,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pcperc.geometry import quaternion_to_matrix
-from pcperc.tables import read_table
+from pcperc.tables import read_table, stack_columns, whole_numbers
 
 MAX_TRACK_GAP_NS = 1_500_000_000  # between the boxes that a velocity is taken from
 POSE = ("qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
@@ -37,12 +37,12 @@ def read_sweep(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be read, lacks a column or a point, or has a value that is not finite.
+        ValueError: it cannot be read, lacks a column or a point, or has a value that is no finite number.
     """
-    table = read_table(path, ["x", "y", "z", "intensity"])
-    points = np.stack([table[name].astype(np.float32) for name in ("x", "y", "z", "intensity")], axis=1)
-    if len(points) == 0 or not np.isfinite(points).all():
-        raise ValueError(f"sweep {path} must have points, all of them finite, got {len(points)}")
+    columns = ["x", "y", "z", "intensity"]
+    points = stack_columns(path, read_table(path, columns), columns).astype(np.float32)
+    if len(points) == 0:
+        raise ValueError(f"sweep {path} must have points, got none")
     return np.concatenate([points, np.zeros((len(points), 1), np.float32)], axis=1)
 
 
@@ -50,25 +50,26 @@ def read_log(folder: Path) -> Log:
     """Read poses and annotations of a log.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_table`.
+        FileNotFoundError, ValueError: a table is missing or cannot be read, or lacks a column or a value; the message
+            names it.
     """
-    table = read_table(folder / "city_SE3_egovehicle.feather", ["timestamp_ns", *POSE])
-    poses = dict(zip(table["timestamp_ns"].tolist(), pose_matrices(table), strict=True))
+    path = folder / "city_SE3_egovehicle.feather"
+    table = read_table(path, ["timestamp_ns", *POSE])
+    poses = dict(zip(whole_numbers(path, table, "timestamp_ns").tolist(), read_poses(path, table), strict=True))
     path = folder / "annotations.feather"
     if not path.is_file():
         return Log(folder, poses, None)
-    columns = ["timestamp_ns", "track_uuid", "category", *_SIZE, *POSE, "num_interior_pts"]
-    table = read_table(path, columns)
-    rotation = quaternion_to_matrix(np.stack([table[name] for name in POSE[:4]], -1).reshape(-1, 4))
-    centre = np.stack([table[name] for name in POSE[4:]], -1)
-    size = np.stack([table[name] for name in _SIZE], -1)
-    yaw = np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])
-    times, tracks = table["timestamp_ns"], table["track_uuid"]
+    table = read_table(path, ["timestamp_ns", "track_uuid", "category", *_SIZE, *POSE, "num_interior_pts"])
+    placed = read_poses(path, table)
+    centre, yaw = placed[:, :3, 3], np.arctan2(placed[:, 1, 0], placed[:, 0, 0])
+    times, tracks = whole_numbers(path, table, "timestamp_ns"), table["track_uuid"]
+    counts = whole_numbers(path, table, "num_interior_pts")
+    size = stack_columns(path, table, _SIZE)
     boxes = np.column_stack([centre, size, yaw, _velocities(times, tracks, centre, poses)])
     by_time = {}
     for time in np.unique(times):
         rows = np.flatnonzero(times == time)
-        by_time[int(time)] = (boxes[rows], table["category"][rows], table["num_interior_pts"][rows], tracks[rows])
+        by_time[int(time)] = (boxes[rows], table["category"][rows], counts[rows], tracks[rows])
     return Log(folder, poses, by_time)
 
 
@@ -90,11 +91,20 @@ def _velocities(times: np.ndarray, tracks: np.ndarray, centre: np.ndarray, poses
     return velocities
 
 
-def pose_matrices(table: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the poses (N, 4, 4) of a table."""
-    matrices = np.tile(np.eye(4), (len(table["qw"]), 1, 1))
-    matrices[:, :3, :3] = quaternion_to_matrix(np.stack([table[name] for name in POSE[:4]], -1).reshape(-1, 4))
-    matrices[:, :3, 3] = np.stack([table[name] for name in POSE[4:]], -1)
+def read_poses(path: Path, table: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the poses (N, 4, 4) of a table that was read from ``path``.
+
+    Raises:
+        ValueError: a value that is no finite number, or a quaternion whose length is not 1; the message names it.
+    """
+    values = stack_columns(path, table, POSE)
+    lengths = np.linalg.norm(values[:, :4], axis=1)
+    wrong = np.flatnonzero(np.abs(lengths - 1) >= 1e-3)
+    if len(wrong):
+        raise ValueError(f"table {path}: quaternions must have length 1, got {lengths[wrong[0]]:.6g} in row {wrong[0]}")
+    matrices = np.tile(np.eye(4), (len(values), 1, 1))
+    matrices[:, :3, :3] = quaternion_to_matrix(values[:, :4])
+    matrices[:, :3, 3] = values[:, 4:]
     return matrices
 
 
@@ -110,11 +120,20 @@ def sweep_times(folder: Path) -> list[int]:
     lidar = folder / "sensors" / "lidar"
     if not lidar.is_dir():
         raise FileNotFoundError(f"Argoverse2: log {folder} must have {lidar.relative_to(folder)}, but has none")
-    names = [path.stem for path in lidar.glob("*.feather")]
-    wrong = [name for name in names if not name.isdecimal()]
+    return sorted(_by_time(lidar, ".feather"))
+
+
+def image_times(folder: Path, camera: str) -> dict[int, Path]:
+    """Return time (ns) to file of a camera's images, by their names; empty for a log without the camera."""
+    return _by_time(folder / "sensors" / "cameras" / camera, ".jpg")
+
+
+def _by_time(folder: Path, ending: str) -> dict[int, Path]:
+    paths = list(folder.glob(f"*{ending}"))
+    wrong = [path.name for path in paths if not path.stem.isdecimal()]
     if wrong:
-        raise ValueError(f"Argoverse2: sweeps in {lidar} must be called by their time in ns, got {wrong[0]}.feather")
-    return sorted(map(int, names))
+        raise ValueError(f"Argoverse2: files in {folder} must be called by their time in ns, got {wrong[0]}")
+    return {int(path.stem): path for path in paths}
 
 
 def city_name(folder: Path) -> str:

@@ -9,7 +9,7 @@ from pcperc.geometry import invert_rigid, transform_points
 
 
 def range_image(values: np.ndarray | None, shape: np.ndarray | None, channels: int, *, where: str) -> np.ndarray:
-    """Return a range image (H, W, channels) of its flat values."""
+    """Return a range image (H, W, channels) of its flat values, which may be read-only."""
     if values is None or shape is None or len(shape) != 3 or shape[2] != channels or np.prod(shape) != len(values):
         got = "none" if values is None or shape is None else f"{len(values)} values of shape {tuple(shape)}"
         raise ValueError(f"Waymo: {where}: a range image must be (H, W, {channels}), got {got}")
@@ -36,7 +36,7 @@ def range_image_points(
     Returns:
         (N, 5) float32 ``[x, y, z, intensity, 0]``, row by row.
     Raises:
-        ValueError: as many inclinations as rows are expected.
+        ValueError: as many inclinations as rows are expected, and points that are finite.
     """
     height, width = image.shape[:2]
     if len(inclinations) == 2:
@@ -57,8 +57,11 @@ def range_image_points(
         pose = pixel_poses[row, column].astype(np.float64)
         world = np.einsum("nij,nj->ni", _rotations(pose[:, :3]), points) + pose[:, 3:]
         points = transform_points(world, invert_rigid(vehicle2world))
-    intensity = image[row, column, 1]
-    return np.column_stack([points, intensity, np.zeros(len(points))]).astype(np.float32)
+    with np.errstate(over="ignore"):  # it is told below
+        points = np.column_stack([points, image[row, column, 1], np.zeros(len(points))]).astype(np.float32)
+    if not np.isfinite(points).all():
+        raise ValueError("range_image_points: ranges, intensities, inclinations and poses must be finite")
+    return points
 
 
 def _rotations(angles: np.ndarray) -> np.ndarray:

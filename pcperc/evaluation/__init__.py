@@ -55,7 +55,8 @@ from pcperc.evaluation.segmentation_files import (
     write_semantickitti_predictions,
 )
 from pcperc.evaluation.segmentation_metrics import LidarSegMetric, SegmentationMetric, SemanticKITTIMetric
-from pcperc.evaluation.waymo import WaymoMetric, waymo_scores
+from pcperc.evaluation.waymo import WaymoMetric
+from pcperc.evaluation.waymo_scores import waymo_scores
 
 __all__ = [
     "WaymoMetric",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
@@ -13,20 +14,22 @@ import numpy as np
 from mmengine.logging import print_log
 from rich.table import Table
 
-from pcperc.datasets.argoverse2 import CATEGORIES
-from pcperc.datasets.argoverse2_log import read_log
 from pcperc.evaluation.by_sample import MetricBySample
 from pcperc.evaluation.nuscenes_results import check_finite_boxes
 from pcperc.evaluation.report import table_text, write_report
 from pcperc.geometry import Detections
 from pcperc.registry import METRICS
 from pcperc.simulated import simulated_note
-from pcperc.tables import read_table, write_table
+from pcperc.tables import import_arrow, read_table, write_table
 
 RESULTS_NAME = "detections_av2.feather"
 _CUBOID = ("tx_m", "ty_m", "tz_m", "length_m", "width_m", "height_m", "qw", "qx", "qy", "qz")
 _KEYS = ("log_id", "timestamp_ns", "category")
 SCORES = ("AP", "ATE", "ASE", "AOE", "CDS")
+NUM_BOXES = "num_boxes"
+# What av2 reads of a log's map, and what its vector map must have.
+_MAP_FILES = ("log_map_archive_*.json", "*_ground_height_surface____*.npy", "*___img_Sim2_city.json")
+_MAP_LAYERS = ("drivable_areas", "lane_segments")
 
 
 def write_argoverse2_results(
@@ -41,7 +44,10 @@ def write_argoverse2_results(
     Raises:
         ValueError: boxes that are not finite or of no size.
     """
-    rows: dict[str, list] = {name: [] for name in (*_KEYS, *_CUBOID, "score")}
+    arrow, categories = import_arrow(), np.array(classes, object)
+    types = (arrow.string(), arrow.int64(), arrow.string(), *[arrow.float64()] * (len(_CUBOID) + 1))
+    schema = arrow.schema(list(zip((*_KEYS, *_CUBOID, "score"), types, strict=True)))
+    parts: list[list[np.ndarray]] = [[] for _ in types]
     for token, detections in predictions:
         found = detections.numpy()
         check_finite_boxes(found, token)
@@ -49,13 +55,11 @@ def write_argoverse2_results(
         boxes = np.asarray(found.boxes, np.float64)
         half, zero = boxes[:, 6] / 2, np.zeros(len(boxes))
         cuboids = np.column_stack([boxes[:, :6], np.cos(half), zero, zero, np.sin(half)])
-        rows["log_id"] += [log] * len(boxes)
-        rows["timestamp_ns"] += [int(time)] * len(boxes)
-        rows["category"] += [classes[label] for label in found.labels]
-        rows["score"] += found.scores.tolist()
-        for name, column in zip(_CUBOID, cuboids.T, strict=True):
-            rows[name] += column.tolist()
-    return write_table(path, rows)
+        keys = np.full(len(boxes), log, object), np.full(len(boxes), int(time)), categories[found.labels]
+        for part, column in zip(parts, (*keys, *cuboids.T, found.scores), strict=True):
+            part.append(column)
+    columns = [np.concatenate(part) if part else [] for part in parts]
+    return write_table(path, dict(zip(schema.names, columns, strict=True)), schema=schema)
 
 
 def evaluate_argoverse2(
@@ -69,50 +73,92 @@ def evaluate_argoverse2(
         root, split: of the data set.
         in_map_only: leave out what lies farther than 5 m from the drivable area, as the server does; needs the maps.
     Returns:
-        By category and, under ``AVERAGE_METRICS``, for their mean: AP, ATE, ASE, AOE, CDS. A category without a true
-        box has AP 0, as the official evaluation counts it.
+        By category and, under ``AVERAGE_METRICS``, for their mean: AP, ATE, ASE, AOE, CDS; by category also
+        ``num_boxes``, the true boxes that are scored: with a point, within 150 m and, where asked for, in the map. A
+        category without one has AP 0, as the official evaluation counts it.
     Raises:
         ImportError: av2 is not installed.
-        ValueError: detections of other samples, or none at all.
+        FileNotFoundError, ValueError: detections of other samples; annotations or a map that are missing or cannot be
+            read.
     """
+    require_av2()
+    import pandas
+    from av2.evaluation.detection.eval import evaluate
+    from av2.evaluation.detection.utils import DetectionCfg
+
+    found = read_table(results, [*_KEYS, *_CUBOID, "score"])
+    other = sorted(
+        {f"{log}/{time}" for log, time in zip(found["log_id"], found["timestamp_ns"], strict=True)} - {*tokens}
+    )
+    if other:
+        raise ValueError(
+            f"evaluate_argoverse2: {results} must hold detections of the split's samples, got other samples, "
+            f"first {other[0]}"
+        )
+    folder = Path(root) / split
+    if in_map_only:
+        for log in sorted({token.rpartition("/")[0] for token in tokens}):
+            check_map(folder / log)
+    truth = pandas.DataFrame(_truth_columns(folder, tokens))
+    config = DetectionCfg(dataset_dir=folder if in_map_only else None, eval_only_roi_instances=in_map_only)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, inside av2
+        _, truth, scores = evaluate(pandas.DataFrame(found), truth, config, n_jobs=1)
+    counts = truth.groupby("category")["is_evaluated"].sum()
+    return {
+        str(name): {**{key: float(row[key]) for key in SCORES}, NUM_BOXES: float(counts.get(name, 0))}
+        for name, row in scores.iterrows()
+    }
+
+
+def require_av2() -> None:
+    """Raise ImportError, which says what to install, where av2 is not."""
     try:
-        import pandas
-        from av2.evaluation.detection.eval import evaluate
-        from av2.evaluation.detection.utils import DetectionCfg
+        import av2.evaluation.detection.eval  # noqa: F401
     except ImportError as error:
         raise ImportError(
             f"evaluate_argoverse2: av2 must be installed (pip install 'pcperc[argoverse2]'): {error}"
         ) from error
-    found = read_table(results, [*_KEYS, *_CUBOID, "score"])
-    given = {f"{log}/{time}" for log, time in zip(found["log_id"], found["timestamp_ns"], strict=True)}
-    if given - set(tokens) or not given:
-        other = sorted(given - set(tokens))
-        what = f"other samples, first {other[0]}" if other else "no detection"
-        raise ValueError(f"evaluate_argoverse2: {results} must hold detections of the split's samples, got {what}")
-    folder = Path(root) / split
-    truth = pandas.DataFrame(_truth_rows(folder, tokens))
-    config = DetectionCfg(dataset_dir=folder if in_map_only else None, eval_only_roi_instances=in_map_only)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pandas, inside av2
-        _, _, scores = evaluate(pandas.DataFrame(found), truth, config, n_jobs=1)
-    return {str(name): {key: float(row[key]) for key in SCORES} for name, row in scores.iterrows()}
 
 
-def _truth_rows(folder: Path, tokens: Sequence[str]) -> dict[str, list]:
+def check_map(log: Path) -> None:
+    """Look at what av2 reads of the map of a log.
+
+    Raises:
+        FileNotFoundError: a file of it is missing.
+        ValueError: the vector map cannot be read or lacks a layer.
+    """
+    advice = "in_map_only=False scores without maps"
+    for pattern in _MAP_FILES:
+        found = sorted((log / "map").glob(pattern))
+        if len(found) != 1:
+            raise FileNotFoundError(f"Argoverse2: {log / 'map'} must have one {pattern}, got {len(found)}; {advice}")
+        if pattern == _MAP_FILES[0]:
+            vector_map = found[0]
+    try:
+        layers = json.loads(vector_map.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"Argoverse2: map {vector_map} cannot be read: {error}; {advice}") from error
+    missing = [name for name in _MAP_LAYERS if not isinstance(layers, dict) or name not in layers]
+    if missing:
+        raise ValueError(f"Argoverse2: map {vector_map} must have the layer '{missing[0]}'; {advice}")
+
+
+def _truth_columns(folder: Path, tokens: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the annotations of the samples as columns."""
     wanted: dict[str, list[int]] = {}
     for token in tokens:
         log, _, time = token.rpartition("/")
         wanted.setdefault(log, []).append(int(time))
     columns = ["timestamp_ns", "category", *_CUBOID, "num_interior_pts"]
-    rows: dict[str, list] = {name: [] for name in ("log_id", *columns)}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("log_id", *columns)}
     for log, times in wanted.items():
         table = read_table(folder / log / "annotations.feather", columns)
         keep = np.isin(table["timestamp_ns"], times)
-        rows["log_id"] += [log] * int(keep.sum())
+        parts["log_id"].append(np.full(int(keep.sum()), log, object))
         for name in columns:
-            rows[name] += table[name][keep].tolist()
-    return rows
+            parts[name].append(table[name][keep])
+    return {name: np.concatenate(part) for name, part in parts.items()}
 
 
 @METRICS.register_module()
@@ -123,7 +169,11 @@ class Argoverse2Metric(MetricBySample):
         output_dir: receives detections_av2.feather and scores.json; None keeps the numbers alone.
         in_map_only: see `evaluate_argoverse2`; simulated logs have no maps.
         format_only: write the table and return no score.
+    Raises:
+        ImportError: av2, which scores, is not installed.
     """
+
+    task = "object"
 
     def __init__(
         self, *, output_dir: str | Path | None = None, in_map_only: bool = True, format_only: bool = False
@@ -131,16 +181,22 @@ class Argoverse2Metric(MetricBySample):
         super().__init__()
         if format_only and output_dir is None:
             raise ValueError("Argoverse2Metric: output_dir must be given with format_only, got None")
+        if not format_only:
+            require_av2()  # now, not after an epoch
         self.output_dir, self.in_map_only, self.format_only = output_dir, in_map_only, format_only
+        self._with_map: set[str] = set()  # logs whose map has been looked at
 
-    def process(self, data_batch: dict[str, Any], data_samples: Sequence[Detections]) -> None:
-        """Take the detections of a batch, one entry a sample of ``data_batch["samples"]``."""
-        samples = data_batch["samples"]
-        if len(samples) != len(data_samples):
-            raise ValueError(
-                f"Argoverse2Metric: data_samples must have {len(samples)} entries, got {len(data_samples)}"
-            )
-        for sample, detections in zip(samples, data_samples, strict=True):
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[Any]) -> None:
+        """Take the detections of a batch, one entry a sample of ``data_batch["samples"]``.
+
+        Raises:
+            FileNotFoundError, ValueError: see `check_map`; now, not after all samples.
+        """
+        for sample, detections in self.pairs(data_batch, data_samples):
+            log = sample["sample_token"].rpartition("/")[0]
+            if self.in_map_only and not self.format_only and log not in self._with_map:
+                check_map(Path(self.dataset_meta["root"]) / self.dataset_meta["split"] / log)
+                self._with_map.add(log)
             self.results.append((sample["sample_token"], detections.numpy()))
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
@@ -157,12 +213,10 @@ class Argoverse2Metric(MetricBySample):
             print_log(f"results written to {path}", logger="current")
             return {}
         where = {"root": meta["root"], "split": meta["split"], "in_map_only": self.in_map_only}
-        if any(len(found) for _, found in results):
-            scores = evaluate_argoverse2(path, [token for token, _ in results], **where)
-        else:  # nothing found: the worst of every score
-            worst = dict(zip(SCORES, (0.0, 2.0, 1.0, float(np.pi), 0.0), strict=True))
-            scores = {name: dict(worst) for name in (*CATEGORIES, "AVERAGE_METRICS")}
-        present = _categories_of(Path(meta["root"]) / meta["split"], [token for token, _ in results])
+        scores = evaluate_argoverse2(path, [token for token, _ in results], **where)
+        present = [name for name, row in scores.items() if row[NUM_BOXES] > 0]
+        if not present:
+            raise ValueError(f"Argoverse2Metric: split {meta['split']} must have true boxes that are scored, got none")
         mean = {key: float(np.mean([scores[name][key] for name in present])) for key in SCORES}
         title = f"Argoverse 2 detection, {meta['split']}{simulated_note(meta)}"
         table = _table(title, scores, present, mean)
@@ -173,18 +227,6 @@ class Argoverse2Metric(MetricBySample):
         return metrics
 
 
-def _categories_of(folder: Path, tokens: Sequence[str]) -> list[str]:
-    """Return the scored categories that have a box in the samples, in their order."""
-    found = set()
-    for log in sorted({token.rpartition("/")[0] for token in tokens}):
-        boxes = read_log(folder / log).boxes or {}
-        for token in tokens:
-            name, _, time = token.rpartition("/")
-            if name == log and int(time) in boxes:
-                found |= set(boxes[int(time)][1].tolist())
-    return [name for name in CATEGORIES if name in found]
-
-
 def _table(title: str, scores: dict, present: Sequence[str], mean: dict[str, float]) -> str:
     table = Table(title=title, title_justify="left")
     table.add_column("category")
@@ -193,6 +235,6 @@ def _table(title: str, scores: dict, present: Sequence[str], mean: dict[str, flo
     for name in present:
         table.add_row(name, *(f"{scores[name][key]:.3f}" for key in SCORES))
     table.add_section()
-    table.add_row("mean of those that occur", *(f"{mean[key]:.3f}" for key in SCORES))
+    table.add_row("mean of those with true boxes", *(f"{mean[key]:.3f}" for key in SCORES))
     table.add_row("mean of all 26, as the server", *(f"{scores['AVERAGE_METRICS'][key]:.3f}" for key in SCORES))
     return table_text(table)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Argoverse 2: made-up logs of known content, the real sample, simulated logs, official scores, and bad input."""
+"""Argoverse 2: made-up logs of known content, the real sample, simulated logs, and bad input."""
 
 import shutil
 
@@ -8,72 +8,29 @@ import numpy as np
 import pytest
 import torch
 
-from pcperc.datasets.argoverse2 import CATEGORIES, Argoverse2
-from pcperc.datasets.argoverse2_log import _velocities
-from pcperc.datasets.collate import collate
-from pcperc.evaluation.argoverse2 import Argoverse2Metric
-from pcperc.geometry import Detections, matrix_to_quaternion, project_points, rigid_matrix, rotation_z
+from pcperc.datasets.argoverse2 import Argoverse2
+from pcperc.datasets.argoverse2_log import _velocities, read_sweep
+from pcperc.geometry import project_points
 from pcperc.ops.points_in_boxes import points_in_boxes_mask
 from pcperc.tables import read_table, write_table
+from tests.argoverse2_root import (
+    CAMERA,
+    LOG,
+    LOOKING_FORWARD,
+    START,
+    STEP,
+    ego_pose,
+    pose_columns,
+    simulate_logs,
+    write_root,
+)
 
 pytest.importorskip("pyarrow")
-
-LOG, START, STEP = "0aa-log", 315_966_265_000_000_000, 100_000_000
-SPEED = 8.0  # of the recording vehicle along the city's x, m/s
-CAMERA = "ring_front_center"
-LOOKING_FORWARD = rigid_matrix([1.6, 0.0, 1.4], np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]]))
-
-
-def pose_columns(matrices):
-    quaternions = np.array([matrix_to_quaternion(matrix) for matrix in matrices])
-    columns = dict(zip(("qw", "qx", "qy", "qz"), quaternions.T, strict=True))
-    return columns | dict(zip(("tx_m", "ty_m", "tz_m"), np.array(matrices)[:, :3, 3].T, strict=True))
-
-
-def ego_pose(step):
-    return rigid_matrix([1000 + SPEED * step / 10, 500, 20], rotation_z(0.3)[:3, :3])
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Three sweeps; a car that drives at 5 m/s along the city's y, a bollard without points, an animal."""
-    folder = tmp_path / "av2" / "val" / LOG
-    times = [START + STEP * step for step in range(3)]
-    rows = {name: [] for name in ("timestamp_ns", "track_uuid", "category", "num_interior_pts")}
-    poses, sizes = [], []
-    for step, time in enumerate(times):
-        car = np.array([1010.0, 500 + 0.5 * step, 21, 1])
-        centre = np.linalg.inv(ego_pose(step)) @ car
-        points = np.concatenate([centre[None, :3] + [[0, 0, 0], [0.5, 0.1, 0.2]], [[30.0, -4, 0.5]]]).astype(np.float16)
-        columns = {name: np.ascontiguousarray(points[:, i]) for i, name in enumerate("xyz")}
-        extra = {"intensity": np.array([7, 200, 0], np.uint8), "laser_number": np.zeros(3, np.uint8)}
-        write_table(folder / "sensors/lidar" / f"{time}.feather", columns | extra)
-        for track, category, place, size, count in (
-            ("car", "REGULAR_VEHICLE", centre[:3], (4.5, 2.0, 1.6), 2),
-            ("post", "BOLLARD", [5.0, 5, 0.5], (0.3, 0.3, 1.0), 0),
-            ("dog", "ANIMAL", [6.0, 5, 0.5], (1.0, 0.3, 0.6), 1),
-        ):
-            for name, value in zip(rows, (time, track, category, count), strict=True):
-                rows[name].append(value)
-            poses.append(rigid_matrix(place, rotation_z(0.4)[:3, :3]))
-            sizes.append(size)
-    columns = dict(zip(("length_m", "width_m", "height_m"), np.array(sizes).T, strict=True))
-    write_table(folder / "annotations.feather", rows | columns | pose_columns(poses))
-    moments = times + [START + 30_000_000]  # the last is the camera's
-    matrices = [ego_pose(0), ego_pose(1), ego_pose(2), ego_pose(0.3)]
-    write_table(folder / "city_SE3_egovehicle.feather", {"timestamp_ns": moments, **pose_columns(matrices)})
-    write_table(
-        folder / "calibration/egovehicle_SE3_sensor.feather",
-        {"sensor_name": [CAMERA], **pose_columns([LOOKING_FORWARD])},
-    )
-    intrinsics = {"fx_px": [20.0], "fy_px": [20.0], "cx_px": [15.5], "cy_px": [8.5]}
-    write_table(folder / "calibration/intrinsics.feather", {"sensor_name": [CAMERA], **intrinsics})
-    images = folder / "sensors/cameras" / CAMERA
-    images.mkdir(parents=True)
-    cv2.imwrite(str(images / f"{moments[-1]}.jpg"), np.full((18, 32, 3), 90, np.uint8))
-    (folder / "map").mkdir()
-    (folder / "map" / f"log_map_archive_{LOG}____PIT_city_47896.json").write_text("{}")
-    return tmp_path / "av2"
+    return write_root(tmp_path / "av2")
 
 
 def test_a_sample(root):
@@ -96,6 +53,7 @@ def test_a_sample(root):
     velocity = ego_pose(2)[:3, :3].T @ [0, 5, 0]
     for index in range(3):
         np.testing.assert_allclose(data[index]["boxes"][0, 7:], velocity[:2], atol=1e-4)
+        assert data.tokens[index] == data[index]["sample_token"]
 
 
 def test_velocities_are_of_neighbours_that_are_near():
@@ -138,57 +96,14 @@ def test_points_in_the_real_boxes_are_as_many_as_published(realdata):
         assert np.isfinite(speed).all() and speed.max() < 30
 
 
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
-    from pcperc.simulation.argoverse2_generate import Settings
-    from pcperc.simulation.data_set import simulate
-
-    out = tmp_path_factory.mktemp("simulated") / "argoverse2"
-    assert simulate(out, Settings(2, "tiny", 0))
-    assert not simulate(out, Settings(2, "tiny", 0))
-    return out
-
-
-def test_simulated_logs(simulated):
-    data = Argoverse2(root=simulated, split="val", num_sweeps=0)
+def test_simulated_logs(tmp_path):
+    data = Argoverse2(root=simulate_logs(tmp_path / "simulated"), split="val", num_sweeps=0)
     assert len(data) == 3 and data[0]["scene_name"].startswith("sim-0002")
     for index in range(3):
         sample = data[index]
         inside = points_in_boxes_mask(torch.from_numpy(sample["points"]), torch.from_numpy(sample["boxes"]))
         wrong = (inside.sum(0).numpy() != sample["num_lidar_pts"]).sum()
         assert wrong == 0 and len(sample["boxes"]) > 5
-
-
-def truth(sample):
-    boxes = torch.as_tensor(sample["boxes"])
-    return Detections(boxes, torch.linspace(1, 0.5, len(boxes)), torch.as_tensor(sample["labels"]))
-
-
-def test_true_boxes_score_one_by_av2(simulated, tmp_path):
-    pytest.importorskip("av2")
-    data = Argoverse2(root=simulated, split="val", num_sweeps=0)
-    metric = Argoverse2Metric(output_dir=tmp_path, in_map_only=False)
-    metric.dataset_meta = data.metainfo
-    for index in range(len(data)):
-        batch = collate([data[index]])
-        metric.process(batch, [truth(batch["samples"][0])])
-    metrics = metric.evaluate(len(data))
-    assert metrics["mAP"] == pytest.approx(1, abs=1e-3) and metrics["CDS"] == pytest.approx(1, abs=2e-3)
-    assert metrics["REGULAR_VEHICLE/ATE"] < 0.01 and 0 < metrics["mAP_all"] < 1
-    assert "simulated data" in (tmp_path / "scores.json").read_text()
-
-
-def test_the_results_table_is_the_servers(root, tmp_path):
-    data = Argoverse2(root=root, split="val")
-    metric = Argoverse2Metric(output_dir=tmp_path, format_only=True)
-    metric.dataset_meta = data.metainfo
-    batch = collate([data[0], data[1]])
-    metric.process(batch, [truth(sample) for sample in batch["samples"]])
-    assert metric.evaluate(2) == {}
-    columns = "log_id timestamp_ns category tx_m ty_m tz_m length_m width_m height_m qw qx qy qz score".split()
-    table = read_table(tmp_path / "detections_av2.feather", columns)
-    assert table["log_id"].tolist() == [LOG] * 2 and table["timestamp_ns"].tolist() == [START, START + STEP]
-    np.testing.assert_allclose(table["qz"], np.sin(0.2), atol=1e-6)
 
 
 def test_bad_input(root):
@@ -214,6 +129,51 @@ def test_bad_input(root):
         Argoverse2(root=root, split="val")
 
 
-def test_the_categories_are_the_official_ones():
-    evaluation = pytest.importorskip("av2.evaluation")
-    assert CATEGORIES == tuple(category.value for category in evaluation.SensorCompetitionCategories)
+def replace_columns(path, **values):
+    """Write a table again with some columns exchanged; a string stands for a column that is there."""
+    arrow = pytest.importorskip("pyarrow")
+    names = arrow.feather.read_table(path).column_names
+    table = read_table(path, names)
+    write_table(path, {name: values.get(name, table[name]) for name in names})
+
+
+def test_values_that_are_no_numbers(root):
+    log = root / "val" / LOG
+    annotations, poses = log / "annotations.feather", log / "city_SE3_egovehicle.feather"
+    before = annotations.read_bytes()
+    replace_columns(annotations, width_m=[2.0] * 8 + [float("nan")])
+    with pytest.raises(
+        ValueError, match="annotations.feather: column 'width_m' must hold finite numbers, got nan in row 8"
+    ):
+        Argoverse2(root=root, split="val")[0]
+    annotations.write_bytes(before)
+    replace_columns(annotations, num_interior_pts=["many"] * 9)
+    with pytest.raises(ValueError, match="annotations.feather: column 'num_interior_pts' must hold whole numbers"):
+        Argoverse2(root=root, split="val")[0]
+    annotations.write_bytes(before)
+    replace_columns(poses, qw=np.full(4, 0.1))
+    with pytest.raises(ValueError, match="egovehicle.feather: quaternions must have length 1, got 0.1.* in row 0"):
+        Argoverse2(root=root, split="val")[0]
+    sweep = log / "sensors/lidar" / f"{START}.feather"
+    replace_columns(sweep, x=np.array([0, 1, np.inf], np.float16))
+    with pytest.raises(ValueError, match=f"{START}.feather: column 'x' must hold finite numbers, got inf in row 2"):
+        read_sweep(sweep)
+
+
+def test_labels_of_a_log_without_annotations(root):
+    (root / "val" / LOG / "annotations.feather").unlink()
+    data = Argoverse2(root=root, split="val")
+    assert len(data) == 3 and "boxes" not in data[0]
+    with pytest.raises(FileNotFoundError, match=f"{LOG}/annotations.feather is missing, split val"):
+        data.sample_labels(0)
+
+
+def test_images_that_are_far_or_called_otherwise(root):
+    data = Argoverse2(root=root, split="val", modalities=("camera",), cameras=[CAMERA])
+    with pytest.raises(
+        ValueError, match=f"must have an image of {CAMERA} within 0.1 s .*, the nearest is 0.170 s away"
+    ):
+        data[2]
+    (root / "val" / LOG / "sensors/cameras" / CAMERA / "first.jpg").touch()
+    with pytest.raises(ValueError, match=f"files in .*{CAMERA} must be called by their time in ns, got first.jpg"):
+        data[0]
