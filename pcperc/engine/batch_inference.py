@@ -7,6 +7,7 @@ cannot be read stops nothing: its part has the others, and the next run tries it
 """
 
 import json
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -31,11 +32,11 @@ from pcperc.engine.inference import predict
 from pcperc.engine.loading import build_model
 from pcperc.engine.messages import one_line, say
 from pcperc.engine.progress import ProgressDisplay
-from pcperc.files import write_text
+from pcperc.files import only_writer, write_text
 from pcperc.geometry import Detections
 from pcperc.tables import import_arrow, read_table
 
-MANIFEST_NAME = "run.json"
+MANIFEST_NAME = "_run.json"  # with _ before it, programs that read the folder as one table pass it over
 
 
 def infer_on_ray(options: BatchOptions) -> list[Path]:
@@ -52,7 +53,7 @@ def infer_on_ray(options: BatchOptions) -> list[Path]:
         ConfigError: no frame, workers or frames_per_part < 1, a model that finds no boxes, or ``out`` holds
             results of something else.
         FileNotFoundError: a file is missing (then none is read).
-        OSError: parts are missing at the end; the message says how many.
+        OSError: parts are missing at the end, the message says how many; or another process infers into ``out``.
         ValueError: frames could not be read, which were said by name, each with its error; all others are written.
     """
     ray = _import_ray()
@@ -63,6 +64,12 @@ def infer_on_ray(options: BatchOptions) -> list[Path]:
         )
     options = _absolute(options)
     source = FrameSource(options)
+    with only_writer(options.out, "inferring"):
+        return _infer_all(ray, options, source)
+
+
+def _infer_all(ray: Any, options: BatchOptions, source: FrameSource) -> list[Path]:
+    """Let Ray write the parts that are missing, look whether all are there, and say what failed."""
     parts = part_paths(options.out, len(source), options.frames_per_part)
     _agree_with_earlier_run(options, source)
     again = {number: read_failures(path) for number, path in enumerate(parts) if path.is_file()}
@@ -151,7 +158,7 @@ def read_parts(out: Path) -> dict[str, Any]:
     manifest = Path(out) / MANIFEST_NAME
     if not manifest.is_file():
         raise FileNotFoundError(f"{manifest} is missing: tools/infer.py --ray writes it")
-    run = json.loads(manifest.read_text())
+    run = _read_manifest(manifest)
     tables = [read_table(path, COLUMNS) for path in part_paths(Path(out), run["frames"], run["frames_per_part"])]
     return {name: [value for table in tables for value in table[name]] for name in COLUMNS}
 
@@ -177,9 +184,7 @@ def _run(ray: Any, options: BatchOptions, missing: Sequence[int]) -> None:
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=1 if on_gpu else None,
             num_cpus=None if on_gpu else 1,
-            max_restarts=-1,  # a worker that is killed is started again, and its part given to another meanwhile
-            max_task_retries=-1,
-        )
+        )  # by default a worker that is killed is started again, and its part given to another meanwhile
         say(f"{workers} workers, {'one a GPU' if on_gpu else 'on CPUs'}")
         with ProgressDisplay("inferring", len(missing)) as display:
             failed = 0
@@ -194,6 +199,7 @@ def _run(ray: Any, options: BatchOptions, missing: Sequence[int]) -> None:
 def _start(ray: Any, options: BatchOptions) -> None:
     """Connect to the cluster of RAY_ADDRESS, or start Ray here; workers find pcperc where this process found it."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans, beside our own progress
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
     chosen: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": path}}, "log_to_driver": False}
@@ -222,11 +228,21 @@ def _absolute(options: BatchOptions) -> BatchOptions:
     return BatchOptions(**values)
 
 
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        run = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: {error}; choose another --out") from error
+    if not isinstance(run, dict) or not {"frames", "frames_per_part"} <= run.keys():
+        raise ConfigError(f"{path} must say of which frames the parts are, it does not; choose another --out")
+    return run
+
+
 def _agree_with_earlier_run(options: BatchOptions, source: FrameSource) -> None:
     """Write the description of the run, or raise where ``out`` holds parts of another one."""
     path, mine = options.out / MANIFEST_NAME, source.identity()
     if path.is_file():
-        earlier = json.loads(path.read_text())
+        earlier = _read_manifest(path)
         for key, value in mine.items():
             if earlier.get(key) != value:
                 raise ConfigError(

@@ -18,6 +18,7 @@ from pcperc.engine.batch_inference import BatchOptions, FrameSource, PartWriter,
 from pcperc.engine.batch_parts import COLUMNS, Failure, part_paths, read_failures, read_part, write_part
 from pcperc.engine.checkpoint import save_weights
 from pcperc.engine.config import ConfigError, load_config, plain_config
+from pcperc.files import only_writer
 from pcperc.nn.fuse import FusedConvBlock
 from pcperc.registry import MODELS
 from pcperc.tables import read_table
@@ -101,7 +102,7 @@ def test_a_stopped_run_goes_on_with_what_is_missing(options, tmp_path, in_this_p
     assert in_this_process == [[0, 1, 2, 3], [2]]
     assert read_parts(few.out)["frame"] == [str(path) for path in few.files]
     assert [path for path in paths if path.stat().st_mtime_ns != kept[path]] == [paths[2]]
-    assert sorted(p.name for p in few.out.iterdir()) == [*(p.name for p in paths), "run.json"]
+    assert sorted(p.name for p in few.out.iterdir()) == ["_run.json", *(p.name for p in paths)]
     with pytest.raises(ConfigError, match=r"holds results of another run \(frames: 7 there, 6 here\)"):
         infer_on_ray(replace(few, files=few.files[:6]))
     with pytest.raises(ConfigError, match="--workers and --frames-per-part must be 1 or more, got 0 and 2"):
@@ -187,6 +188,26 @@ def test_a_part_that_is_damaged_is_named(options, tmp_path, in_this_process):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match="part-000001.parquet cannot be read, it is truncated or something else"):
         infer_on_ray(few)
+
+
+def test_a_folder_is_one_table_for_other_programs(options, tmp_path, in_this_process):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    few = replace(options, out=tmp_path / "out", files=options.files[:3])
+    infer_on_ray(few)
+    assert parquet.read_table(few.out)["frame"].to_pylist() == [str(path) for path in few.files]
+
+
+def test_a_folder_that_cannot_be_taken(options, tmp_path, in_this_process):
+    few = replace(options, out=tmp_path / "out", files=options.files[:3])
+    with only_writer(few.out, "inferring"), pytest.raises(OSError, match="out: another process is inferring there"):
+        infer_on_ray(few)
+    (few.out / "_run.json").write_text('{"frames": 3')
+    with pytest.raises(ConfigError, match="out/_run.json cannot be read: .*; choose another --out"):
+        infer_on_ray(few)
+    (few.out / "_run.json").write_text("[]")
+    with pytest.raises(ConfigError, match="out/_run.json must say of which frames the parts are, it does not"):
+        infer_on_ray(few)
+    assert in_this_process == []
 
 
 def test_an_error_of_the_program_is_none_of_the_frame(options, tmp_path, in_this_process, monkeypatch):
