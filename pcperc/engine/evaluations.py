@@ -36,8 +36,8 @@ EVALUATIONS = {
     "calo": CalorimeterMetric,
 }
 DEFAULT_CONFIGS = {
-    "argoverse2": Path("configs/argoverse2/lidar.py"),
-    "waymo": Path("configs/waymo/lidar.py"),
+    "argoverse2": Path("configs/argoverse2/argoverse2_lidar.py"),
+    "waymo": Path("configs/waymo/waymo_lidar.py"),
     "map": Path("configs/bevfusion/fusion_map.py"),
     "semantickitti": Path("configs/spvcnn.py"),
     "shapenet": Path("configs/pvcnn.py"),

@@ -24,4 +24,4 @@ val_dataloader.dataset.merge(dict(type=Argoverse2, root=data_root, split="val"))
 test_dataloader = val_dataloader
 val_evaluator = dict(type=Argoverse2Metric, in_map_only=True)
 test_evaluator = val_evaluator
-profiles = dict(demo="lidar_demo.py")
+profiles = dict(demo="argoverse2_lidar_demo.py")

@@ -12,7 +12,7 @@ from pcperc.datasets import EpochSampler
 
 with read_base():
     from .._base_.schedules.one_cycle import default_hooks, optim_wrapper, param_scheduler, train_cfg
-    from .lidar import (
+    from .argoverse2_lidar import (
         model,
         seed,
         test_cfg,
