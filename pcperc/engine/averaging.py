@@ -30,7 +30,7 @@ def average_checkpoints(options: AverageOptions) -> Path:
     Returns:
         ``options.out``.
     Raises:
-        ValueError: fewer than two checkpoints, one given twice, or another suffix than .safetensors.
+        ValueError: fewer than two checkpoints, one given twice or to be replaced, or another suffix than .safetensors.
         CheckpointError: one is unreadable or of another model; the first difference is named.
     Source: Wortsman et al., Model soups, ICML 2022 (the uniform soup).
     """
@@ -39,6 +39,8 @@ def average_checkpoints(options: AverageOptions) -> Path:
         raise ValueError(f"average_checkpoints: checkpoints must be two or more different files, got {len(paths)}")
     if options.out.suffix != ".safetensors":
         raise ValueError(f"average_checkpoints: --out must be a .safetensors file, got {options.out}")
+    if options.out.resolve() in {path.resolve() for path in paths}:
+        raise ValueError(f"average_checkpoints: --out must be another file than the checkpoints, got {options.out}")
     first = _load_finite(paths[0])
     meta, weights = dict(first["meta"]), first["state_dict"]
     sums = {name: value.double() for name, value in weights.items() if value.is_floating_point()}

@@ -107,6 +107,9 @@ def load_checkpoint(path: str | Path) -> dict:
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected a '{FORMAT}' file, which train.py writes")
+    weights, meta = (checkpoint.get(key) for key in ("state_dict", "meta"))
+    if not isinstance(meta, dict) or not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        raise CheckpointError(f"{path}: must hold 'state_dict', tensors by name, and 'meta', it does not")
     return checkpoint
 
 
@@ -132,6 +135,8 @@ def _load_safetensors(path: Path) -> dict:
             metadata = file.metadata() or {}
             state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         meta = json.loads(metadata.get("meta", "{}"))
+        if not isinstance(meta, dict):
+            raise ValueError(f"its 'meta' must be an object of JSON, got {type(meta).__name__}")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
     return {"state_dict": state_dict, "meta": meta}

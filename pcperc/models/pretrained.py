@@ -8,8 +8,10 @@ of relative positions are the same in all of them.
 import logging
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -31,7 +33,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 
     Args:
         file: .safetensors, or what torch.save wrote: a dict of tensors, or a dict that holds one under ``state_dict``
-            or ``model``.
+            or ``model``. What else such a dict holds, as MMEngine's logs and configs, is left out and not built.
 
     Returns:
         Name to tensor on the CPU.
@@ -52,15 +54,12 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             return load_file(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of the protocol of a pickle
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = _load_plain(file)
     except KeyError as error:  # torch's reader of pickles looks up what is no pickle; the key says nothing
         raise ValueError(f"{damaged}: it is no pickle") from error
     except UnpicklingError as error:  # of anything but tensors and plain values; torch's advice is to execute it
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise ValueError(
-            f"read_weights: {file} must hold tensors and plain values only, got {named[1] if named else 'others'}, "
-            "which is not executed; where you trust the file, save its state_dict alone"
-        ) from error
+        raise ValueError(_built_of(file, named[1] if named else "others")) from error
     except Exception as error:  # a damaged file ends torch's reader anywhere
         reason = str(error).strip() or type(error).__name__
         raise ValueError(f"{damaged}: {reason.splitlines()[0]}") from error
@@ -68,6 +67,9 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break
+    for value in (state, *(state.values() if isinstance(state, dict) else ())):
+        if isinstance(value, _StandIn):
+            raise ValueError(_built_of(file, value.stands_for))
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
     if not tensors:
         got = type(state).__name__
@@ -75,6 +77,44 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             got = f"a dict without any, of the keys {_first(state)}" if state else "an empty dict"
         raise ValueError(f"read_weights: {file} must hold a dict of tensors, got {got}")
     return tensors
+
+
+class _StandIn:
+    """What stands where a file has an object that is no tensor and no plain value: it takes all and does nothing."""
+
+    stands_for = ""
+
+    def __new__(cls, *args: object, **kwargs: object) -> "_StandIn":
+        return object.__new__(cls)
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+
+def _load_plain(file: Path) -> Any:
+    """Read what torch.save wrote; objects of other classes are stand-ins, so that nothing of the file is executed."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipfile.is_zipfile(file) else []
+        if not names:
+            raise
+    stand_ins = [(type("StandIn", (_StandIn,), {"stands_for": name}), name) for name in names]
+    with torch.serialization.safe_globals(stand_ins):
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _built_of(file: Path, what: str) -> str:
+    return (
+        f"read_weights: {file} must hold tensors and plain values only, got {what}, which is not executed; "
+        "where you trust the file, save its state_dict alone"
+    )
 
 
 def _check_saved_by_torch(file: Path, damaged: str) -> None:

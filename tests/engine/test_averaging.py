@@ -68,6 +68,7 @@ def test_mistakes_are_named(run, tmp_path):
         ([one], out, "two or more different files, got 1"),
         ([one, run / "." / "epoch_1.pth"], out, "two or more different files"),
         ([one, run / "epoch_2.pth"], tmp_path / "out.pth", "--out must be a .safetensors file"),
+        ([one, run / "epoch_2.safetensors"], run / "." / "epoch_2.safetensors", "--out must be another file than the"),
     ):
         with pytest.raises(ValueError, match=message):
             average_checkpoints(AverageOptions(paths, target))

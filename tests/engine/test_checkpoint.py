@@ -152,6 +152,17 @@ def test_markers(tmp_path):
     assert ckpt.last_checkpoint(tmp_path) == ckpt.finished_checkpoint(tmp_path) == path
 
 
+@pytest.mark.parametrize(
+    "content", [{"meta": {}}, {"state_dict": {"a": 3}, "meta": {}}, {"state_dict": [1], "meta": {}}, {"state_dict": {}}]
+)
+def test_checkpoints_without_weights(tmp_path, content):
+    ckpt.save_checkpoint(content, tmp_path / "a.pth")
+    with pytest.raises(
+        ckpt.CheckpointError, match="a.pth: must hold 'state_dict', tensors by name, and 'meta', it does"
+    ):
+        ckpt.load_checkpoint(tmp_path / "a.pth")
+
+
 def test_random_states_come_back(tmp_path):
     import random
 
@@ -160,7 +171,7 @@ def test_random_states_come_back(tmp_path):
 
     random.gauss(0, 1), np.random.randn()  # leaves a second normal number in store
     device = torch.device("cpu")
-    ckpt.save_checkpoint({"state": random_state.capture(device)}, tmp_path / "a.pth")
+    ckpt.save_checkpoint({"state_dict": {}, "meta": {}, "state": random_state.capture(device)}, tmp_path / "a.pth")
     expected = draw()
     draw()
     random_state.restore(ckpt.load_checkpoint(tmp_path / "a.pth")["state"], device)

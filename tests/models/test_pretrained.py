@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Swin weights of other libraries: made up in their names, run by their formulas, compared with ours."""
 
+import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 from swin_oracle import concatenate_four, parameter_shapes, swin_forward, unfold_four
 
 from pcperc.models.bevfusion.swin import SwinTransformer
-from pcperc.models.pretrained import load_pretrained_backbone
+from pcperc.models.pretrained import load_pretrained_backbone, read_weights
 
 SIZES = dict(depths=(2, 2, 2), heads=(1, 2, 4), window=3, patch=2)
 OUT_STAGES = (1, 2)
@@ -205,12 +209,34 @@ def test_unreadable_files_are_named(name, tmp_path):
         load_pretrained_backbone(make_model(), file)
 
 
-def test_objects_are_never_built(tmp_path):
-    torch.save({"state_dict": make_weights("timm"), "hook": Stranger()}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="a.pth must hold tensors and plain values only"):
-        load_pretrained_backbone(make_model(), tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"got [\w.]*Stranger, which is not executed"):
-        load_pretrained_backbone(make_model(), tmp_path / "a.pth")
+class Executed:
+    """What a file that means harm has in it."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_objects_are_never_built(tmp_path, monkeypatch):
+    """Beside the weights they do no harm, and MMEngine's checkpoints have some; in their place they are an error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Stranger, "__setstate__", lambda *_: pytest.fail("was built"), raising=False)
+    stranger = Stranger()
+    stranger.value = np.zeros(3)
+    weights = make_weights("timm")
+    hub = {"loss": HistoryBuffer([1.0], [1]), "cfg": ConfigDict(a=dict(b=1)), "rate": np.float64(0.1)}
+    torch.save({"state_dict": weights, "hook": stranger, "message_hub": hub, "bad": Executed()}, tmp_path / "a.pth")
+    with pytest.raises(
+        ValueError, match="a.pth must hold tensors and plain values only, got .*mkdir, which is not exec"
+    ):
+        read_weights(tmp_path / "a.pth")  # of some modules torch takes no stand-in
+    torch.save({"state_dict": weights, "hook": stranger, "message_hub": hub}, tmp_path / "b.pth")
+    read = read_weights(tmp_path / "b.pth")
+    assert read.keys() == weights.keys() and all(torch.equal(read[key], value) for key, value in weights.items())
+    assert not (tmp_path / "executed").exists()
+    for content in ({"state_dict": {**weights, "a": stranger}}, stranger):
+        torch.save(content, tmp_path / "c.pth")
+        with pytest.raises(ValueError, match=r"c.pth .* got [\w.]*Stranger, which is not executed"):
+            read_weights(tmp_path / "c.pth")
 
 
 @pytest.mark.parametrize(
