@@ -9,6 +9,7 @@ from mmengine.config import read_base
 
 from pcperc.datasets import Waymo
 from pcperc.evaluation import WaymoMetric
+from pcperc.transforms import SquashIntensity
 
 with read_base():
     from .._base_.datasets.vehicle_lidar import test_cfg, train_dataloader, val_cfg, val_dataloader
@@ -21,6 +22,8 @@ data_root = "data/waymo"
 model.merge(dict(heads=dict(object=dict(num_classes=3, crowded_classes=(1, 2)))))
 train_dataloader.dataset.merge(dict(type=Waymo, root=data_root, split="training"))
 val_dataloader.dataset.merge(dict(type=Waymo, root=data_root, split="validation"))
+train_dataloader.dataset.transforms.insert(0, dict(type=SquashIntensity))
+val_dataloader.dataset.transforms.insert(0, dict(type=SquashIntensity))
 test_dataloader = val_dataloader
 val_evaluator = dict(type=WaymoMetric)
 test_evaluator = val_evaluator

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def read_vector_map(root: str | Path, location: str) -> VectorMap:
 
     Raises:
         FileNotFoundError: there is no map expansion in the data set, or none of this location.
-        ValueError: the file is no map expansion, or lacks a layer, or a record names nodes that it lacks.
+        ValueError: the file is no map expansion, or lacks a layer, a node is at no finite place, or a record names nodes
+            that it lacks.
     """
     path = expansion_path(root, location)
     if not path.is_file():
@@ -48,6 +50,9 @@ def read_vector_map(root: str | Path, location: str) -> VectorMap:
         nodes = {token: (float(row["x"]), float(row["y"])) for token, row in tables["node"].items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"nuScenes: {path} must be a map expansion, but is not: {error!r}") from error
+    for token, place in nodes.items():
+        if not all(map(math.isfinite, place)):
+            raise ValueError(f"nuScenes: node {token} of {path} must have finite x and y, got {place}")
     layers = [layer for names in MAP_LAYERS.values() for layer in names]
     missing = [layer for layer in layers if layer not in content]
     if missing:

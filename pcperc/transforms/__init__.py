@@ -10,7 +10,13 @@ from pcperc.transforms.gt_paste import GTPaste
 from pcperc.transforms.images import ResizeCrop, ResizeCropFlipRotate
 from pcperc.transforms.map_masks import DrawMapMasks
 from pcperc.transforms.mix import LaserMix, PolarMix
-from pcperc.transforms.points import GlobalScaleRotateTranslate, PointsRangeFilter, RandomFlip3D, ShufflePoints
+from pcperc.transforms.points import (
+    GlobalScaleRotateTranslate,
+    PointsRangeFilter,
+    RandomFlip3D,
+    ShufflePoints,
+    SquashIntensity,
+)
 
 __all__ = [
     "BoxesClassFilter",
@@ -27,4 +33,5 @@ __all__ = [
     "ResizeCrop",
     "ResizeCropFlipRotate",
     "ShufflePoints",
+    "SquashIntensity",
 ]

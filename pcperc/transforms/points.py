@@ -102,6 +102,18 @@ class ShufflePoints:
         return keep_points(sample, rng.permutation(len(sample["points"])))
 
 
+@TRANSFORMS.register_module()
+class SquashIntensity:
+    """Replace each intensity by its hyperbolic tangent, for LiDARs that record numbers without a bound, as Waymo's:
+    most are below 1, some above 100,000, which half precision does not hold."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        require_keys(sample, "SquashIntensity", "points")
+        points = sample["points"].copy()
+        points[:, 3] = np.tanh(points[:, 3])
+        return {**sample, "points": points}
+
+
 def keep_points(sample: Sample, choice: np.ndarray) -> Sample:
     """Return the sample with the points of ``choice``, and what is told of each of them.
 

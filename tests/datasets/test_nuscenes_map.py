@@ -196,6 +196,10 @@ def changed(root, tmp_path, change):
         ),
         (lambda c: c.pop("lane_divider"), "must have the layer 'lane_divider'"),
         (lambda c: c.pop("node"), "must be a map expansion, but is not: KeyError"),
+        (
+            lambda c: c["node"][1].update(y=float("nan")),
+            r"node .* of .*boston-seaport\.json must have finite x and y, got",
+        ),
         (lambda c: c["polygon"].clear(), "of layer 'drivable_area' in .* must name what is in the file"),
         (lambda c: c["stop_line"][0].pop("polygon_token"), "row stop_line-000000 of layer 'stop_line'"),
     ],

@@ -14,6 +14,7 @@ from pcperc.transforms import (
     PointsRangeFilter,
     RandomFlip3D,
     ShufflePoints,
+    SquashIntensity,
 )
 
 
@@ -211,3 +212,15 @@ def test_compose_stops_at_none_and_builds_configs():
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_intensities_without_a_bound(make_sample):
+    sample = make_sample(images=False)
+    sample["points"][:3, 3] = [0.0, 0.5, 139_264.0]
+    before = sample["points"].copy()
+    after = SquashIntensity()(sample)["points"]
+    np.testing.assert_allclose(after[:3, 3], [0, math.tanh(0.5), 1], rtol=1e-6)
+    np.testing.assert_array_equal(after[:, [0, 1, 2, 4]], before[:, [0, 1, 2, 4]])
+    np.testing.assert_array_equal(sample["points"], before)
+    with pytest.raises(KeyError, match="SquashIntensity"):
+        SquashIntensity()({})
