@@ -36,8 +36,8 @@ def read_vector_map(root: str | Path, location: str) -> VectorMap:
 
     Raises:
         FileNotFoundError: there is no map expansion in the data set, or none of this location.
-        ValueError: the file is no map expansion, or lacks a layer, a node is at no finite place, or a record names nodes
-            that it lacks.
+        ValueError: the file is no map expansion, or lacks a layer, a node is at no finite place, or a record names
+            nodes that it lacks.
     """
     path = expansion_path(root, location)
     if not path.is_file():
