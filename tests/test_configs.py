@@ -11,6 +11,7 @@ from torch import nn
 
 from pcperc.engine.config import load_config, plain_config, restored_config
 from pcperc.engine.loading import build_model, open_checkpoint
+from pcperc.engine.recipe import default_work_dir
 from pcperc.registry import MODELS
 
 DETECTION = ["configs/bevfusion.py", *sorted(map(str, Path("configs/bevfusion").glob("*.py")))]
@@ -127,6 +128,11 @@ def test_no_config_is_of_another_kind():
     assert sorted(DETECTION + SEGMENTATION + CALORIMETER + LIDAR + CLOUDS) == CONFIGS
 
 
+def test_no_two_configs_are_trained_in_the_same_folder():
+    folders = [default_work_dir(Path(path)) for path in CONFIGS]
+    assert sorted(folders) == sorted(set(folders))
+
+
 @pytest.mark.parametrize("path", LIDAR)
 def test_vehicle_frames_have_one_box_of_space_and_a_class_for_each_category(path):
     cfg = load_config(path)
@@ -161,7 +167,7 @@ def test_networks_of_calorimeters(path):
     """The network has the grouping's channels and the data set's classes, and the parameters that are asked for."""
     cfg = load_config(path)
     model = MODELS.build(cfg.model)
-    expected = {"spvcnn": 5.744, "gravnet": 0.424, "spvcnn_mean_shift": 5.744, "spvcnn_offset": 5.744}
+    expected = {"spvcnn_condensation": 5.744, "gravnet": 0.424, "spvcnn_mean_shift": 5.744, "spvcnn_offset": 5.744}
     if Path(path).stem in expected:
         count = sum(p.numel() for p in model.backbone.parameters()) / 1e6
         assert count == pytest.approx(expected[Path(path).stem], abs=0.0015)

@@ -96,7 +96,7 @@ def test_published_weights_are_read_as_they_were_trained():
 
 
 def test_the_networks_that_are_compared_are_trained_alike():
-    ours, baseline = (load_config(f"configs/calo/{name}.py") for name in ("spvcnn", "gravnet"))
+    ours, baseline = (load_config(f"configs/calo/{name}.py") for name in ("spvcnn_condensation", "gravnet"))
     same = "train_dataloader test_dataloader simulation optim_wrapper param_scheduler train_cfg seed"
     for key in same.split():
         assert plain_config(ours[key]) == plain_config(baseline[key]), key
@@ -107,7 +107,7 @@ def test_the_networks_that_are_compared_are_trained_alike():
 
 def test_the_published_values_of_groupings():
     """Of CMS's SPVCNN (space, thresholds), pytorch_cmspepr (charges; GravNet's own) and calo-cluster (the others)."""
-    for name, dims, radius in (("spvcnn", 6, 0.7), ("gravnet", 3, 1.0)):
+    for name, dims, radius in (("spvcnn_condensation", 6, 0.7), ("gravnet", 3, 1.0)):
         grouping = MODELS.build(load_config(f"configs/calo/{name}.py").model.grouping)
         assert (grouping.channels, grouping.q_min, grouping.noise_weight, grouping.weight) == (1 + dims, 1.0, 0.1, 1.0)
         assert (grouping.radius, grouping.min_beta) == (radius, 0.1)

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pcperc.engine.messages import run_tool  # noqa: E402
 
-CONFIGS = (Path("configs/calo/spvcnn.py"), Path("configs/calo/gravnet.py"))
+CONFIGS = (Path("configs/calo/spvcnn_condensation.py"), Path("configs/calo/gravnet.py"))
 
 
 def parse_arguments() -> argparse.Namespace:

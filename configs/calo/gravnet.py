@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: F401  (what a config imports becomes part of it)
-"""GravNet (0.42M parameters), the baseline of spvcnn.py: same events, losses, optimiser and schedule.
+"""GravNet (0.42M parameters), the baseline of spvcnn_condensation.py: same events, losses, optimiser and schedule.
 
 Both are clustered by condensation, each at the radius that is published with it: 1.0 here, 0.7 there.
 """

@@ -7,7 +7,7 @@ from mmengine.config import read_base
 from pcperc.models.calorimeter import DiscriminativeEmbedding
 
 with read_base():
-    from .spvcnn import (
+    from .spvcnn_condensation import (
         data_root,
         default_hooks,
         model,

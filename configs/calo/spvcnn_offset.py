@@ -10,7 +10,7 @@ from mmengine.config import read_base
 from pcperc.models.calorimeter import CentreOffset
 
 with read_base():
-    from .spvcnn import (
+    from .spvcnn_condensation import (
         data_root,
         default_hooks,
         model,

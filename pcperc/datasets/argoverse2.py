@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pcperc.datasets.argoverse2_log import (
     sweep_times,
 )
 from pcperc.datasets.image_file import read_image
+from pcperc.datasets.recent import Recent
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.geometry import invert_rigid, transform_points
 from pcperc.registry import DATASETS
@@ -92,7 +92,7 @@ class Argoverse2(TransformedDataset):
         if not folder.is_dir():
             known = ", ".join(sorted(path.name for path in self.root.glob("*") if path.is_dir()))
             raise FileNotFoundError(f"Argoverse2: {folder} is missing (known: {known}); data/README.md shows the tree")
-        self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._logs = Recent(self._read_log, most=_LOGS_KEPT)
         self._times = {log.name: sweep_times(log) for log in sorted(folder.iterdir()) if log.is_dir()}
         self._samples = [(name, time) for name, times in self._times.items() for time in self._annotated(name, times)]
         if not self._samples:
@@ -160,12 +160,10 @@ class Argoverse2(TransformedDataset):
 
     def log(self, name: str) -> Log:
         """Return the tables of a log; the last few are kept."""
-        if name not in self._logs:
-            self._logs[name] = read_log(self.root / self.split / name)
-            while len(self._logs) > _LOGS_KEPT:
-                self._logs.popitem(last=False)
-        self._logs.move_to_end(name)
-        return self._logs[name]
+        return self._logs(name)
+
+    def _read_log(self, name: str) -> Log:
+        return read_log(self.root / self.split / name)
 
     def _annotated(self, name: str, times: list[int]) -> list[int]:
         path = self.root / self.split / name / "annotations.feather"

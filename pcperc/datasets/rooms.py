@@ -4,11 +4,11 @@ take."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 
+from pcperc.datasets.recent import Recent
 from pcperc.datasets.transformed import TransformedDataset
 
 # x, y, z in metres; red, green, blue in [0, 1]; where in the room's extent the point lies, in [0, 1] along each axis.
@@ -64,7 +64,7 @@ class RoomBlocks(TransformedDataset):
         """Find the blocks of every room that hold a point; reads the rooms once. None makes rooms the samples."""
         if block is not None and not (np.isfinite(block) and block > 0):
             raise ValueError(f"{self._name}: block must be None or metres > 0, got {block}")
-        self.block, self._cache = block, OrderedDict()
+        self.block, self._room = block, Recent(self._read_room_with_points, most=ROOMS_KEPT)
         self._blocks: list[tuple[str, tuple[int, int, int] | None]] = []
         for name in self.rooms:
             if block is None:
@@ -74,7 +74,7 @@ class RoomBlocks(TransformedDataset):
             for grid in (0, 1):
                 cells = np.unique(self._cells(xyz, grid), axis=0)
                 self._blocks += [(name, (grid, int(i), int(j))) for i, j in cells]
-        self._cache.clear()
+        self._room.clear()
         self.tokens = [name if cell is None else f"{name}:{'_'.join(map(str, cell))}" for name, cell in self._blocks]
 
     def __len__(self) -> int:
@@ -121,14 +121,8 @@ class RoomBlocks(TransformedDataset):
         place = (xyz[:, :2].astype(np.float64) - xyz[:, :2].min(0)) / self.block + 0.5 * grid
         return np.floor(place).astype(np.int64)
 
-    def _room(self, name: str) -> Room:
-        """Return a room, from memory where it was looked at just before."""
-        if name not in self._cache:
-            room = self.read_room(name)
-            if len(room.xyz) == 0:
-                raise ValueError(f"{self._name}: room {name} must have at least one point, but is empty")
-            self._cache[name] = room
-            if len(self._cache) > ROOMS_KEPT:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(name)
-        return self._cache[name]
+    def _read_room_with_points(self, name: str) -> Room:
+        room = self.read_room(name)
+        if len(room.xyz) == 0:
+            raise ValueError(f"{self._name}: room {name} must have at least one point, but is empty")
+        return room

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pcperc.datasets.recent import Recent
 from pcperc.datasets.transformed import TransformedDataset
 from pcperc.datasets.waymo_range_image import range_image, range_image_points
 from pcperc.geometry import invert_rigid, transform_points
@@ -96,7 +97,7 @@ class Waymo(TransformedDataset):
         if not self._frames:
             raise ValueError(f"Waymo: {self.folder} must have frames, got none")
         self.tokens = [f"{segment}/{time}" for segment, time in self._frames]
-        self._segments: dict[str, _Segment] = {}
+        self._segment = Recent(self._read_segment, most=_SEGMENTS_KEPT)
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -180,14 +181,6 @@ class Waymo(TransformedDataset):
         if len(rows) != 1:
             raise ValueError(f"Waymo: {path} must have the poses of the top LiDAR's pixels at {time} us")
         return range_image(table[columns[1]][rows[0]], table[columns[2]][rows[0]], 6, where=f"{path} at {time} us")
-
-    def _segment(self, name: str) -> _Segment:
-        """Return poses and calibration of a segment; the last few are kept."""
-        if name not in self._segments:
-            self._segments[name] = self._read_segment(name)
-            while len(self._segments) > _SEGMENTS_KEPT:
-                del self._segments[next(iter(self._segments))]
-        return self._segments[name]
 
     def _read_segment(self, segment: str) -> _Segment:
         path = self.folder / "vehicle_pose" / f"{segment}.parquet"
